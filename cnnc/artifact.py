@@ -1,0 +1,126 @@
+"""`.cnnx`: a compiled network in one safetensors file.
+
+The tensors are weights in the order that the kernels read (`packed/<digest> <name>`), and those that they read as they are (`value/<name>`).
+The metadata hold the graph after all passes, the Plan, and how images become inputs. The file is data: opening it reads the graph's text, verifies it and
+lowers it anew; the Plan's text is there to be read by people, never to be run.
+"""
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnc import __version__
+from cnnc.backends import backend
+from cnnc.diagnostics import CnncError, error
+from cnnc.frontend.inputs import Preprocess
+from cnnc.interop import safetensors
+from cnnc.ir.text import parse_graph
+from cnnc.ir.types import DTYPES, TensorType
+from cnnc.passes.manager import Stages
+from cnnc.runtime.compiled import Compiled
+from cnnc.runtime.executable import Executable
+from cnnc.runtime.program import Array, contents
+
+FORMAT = "cnnx 1"
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """An opened artifact: the executable, the Plan's text, and what running on images needs."""
+    executable: Executable
+    inputs: Mapping[str, Preprocess]
+    labels: tuple[str, ...] | None
+    batch: int
+    plan: str
+
+
+def save(executable: Executable, path: str | Path, batch: int = 1, inputs: Mapping[str, Preprocess] | None = None,
+         labels: tuple[str, ...] | None = None) -> None:
+    """Write an artifact whole or not at all. Raises `CnncError` (E0601)."""
+    compiled = executable.runner
+    if not isinstance(compiled, Compiled):
+        raise error("E0809", "only a network that was compiled for a machine makes an artifact", exit_code=2)
+    program = compiled.program(batch)
+    plan = program.plan
+    digests = contents(plan)
+    tensors: dict[str, Array] = {}
+    for b in plan.buffers:
+        if b.place == "packed":
+            tensors[f"packed/{digests[b.name]} {b.name}"] = program.fixed[b.name].view(np.float32)
+        elif b.place == "value" and b.name in program.fixed and any(b.name in s.buffers() for s in plan.steps):
+            tensors[f"value/{b.name}"] = program.fixed[b.name]
+    metadata = {
+        "format": FORMAT, "cnnc": __version__, "target": plan.target, "batch": str(batch), "ir": str(compiled.graph), "plan": str(plan),
+        "inputs": json.dumps({k: asdict(v) for k, v in (inputs or {}).items()}), "labels": json.dumps(labels),
+    }
+    safetensors.write_file(path, tensors, metadata)
+
+
+def open_artifact(path: str | Path, threads: int | None = None) -> Executable:
+    """The Executable of an artifact. Raises `CnncError` (E0601, E0610, E0608; exit code 3)."""
+    return read(path, threads).executable
+
+
+def read(path: str | Path, threads: int | None = None) -> Artifact:
+    """An artifact with all that it says. Raises `CnncError` (E0601, E0610, E0608; exit code 3)."""
+    file = safetensors.open_file(path)
+    meta = file.metadata
+    if meta.get("format") != FORMAT:
+        raise error("E0610", f"{path} is no artifact of this version of cnnc", f"its format is '{meta.get('format', 'unknown')[:40]}', '{FORMAT}' is read",
+                    help="make it with `cnnc compile`", exit_code=3)
+    machine: Any = backend("cpu")
+    if meta.get("target") != machine.name:
+        raise error("E0608", f"{path} was compiled for {meta.get('target', 'nothing')[:40]}, this machine is {machine.name}",
+                    help="compile the model here", exit_code=3)
+    try:
+        graph = parse_graph(meta["ir"], f"{path}:ir")
+        batch = int(meta["batch"])
+        inputs = {str(k): preprocess(v) for k, v in json.loads(meta["inputs"]).items()}
+        names = json.loads(meta["labels"])
+        labels = None if names is None else tuple(str(n) for n in names)
+        if not 0 < batch < 2 ** 31 or graph.updates:
+            raise ValueError("its batch or its graph is none")
+    except CnncError as e:
+        raise CnncError(e.diagnostics, 3) from None
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
+        raise error("E0610", f"{path} is damaged", str(e)[:200], exit_code=3) from None
+    values, packed = _tensors(file, {n.name: n.type for n in (*graph.parameters, *graph.states)})
+    plan = machine.plan(graph, batch)
+    sizes = {b.name: b.bytes for b in plan.buffers}
+    for buffer, digest in contents(plan).items():
+        if digest in packed and packed[digest].nbytes != sizes[buffer]:
+            raise error("E0610", f"{path} is damaged", f"'{buffer}' has {packed[digest].nbytes} bytes, {sizes[buffer]} are due", exit_code=3)
+    compiled = Compiled(graph, values, machine, threads, packed)
+    return Artifact(Executable(compiled, Stages(graph)), inputs, labels, batch, meta.get("plan", ""))
+
+
+def _tensors(file: safetensors.File, types: Mapping[str, TensorType]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Values by name and packed weights by digest, mapped from the file."""
+    values: dict[str, Array] = {}
+    packed: dict[str, Array] = {}
+    for name, entry in file.entries.items():
+        kind, _, rest = name.partition("/")
+        if kind == "packed" and entry.dtype == "F32":
+            packed[rest.partition(" ")[0]] = file.read(name).view(np.uint8)
+        elif kind == "value" and rest in types and entry.dtype == "F32" and entry.shape == types[rest].concrete(1):
+            values[rest] = np.asarray(file.read(name), DTYPES["f32"])
+        else:
+            raise error("E0610", f"{file.path} is damaged", f"'{name[:80]}' is {entry}, which does not belong there", exit_code=3)
+    return values, packed
+
+
+def preprocess(fields: Mapping[str, Any]) -> Preprocess:
+    """From JSON: lists become tuples, and every field has the kind that it must have."""
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    kinds = {"resize": (int, tuple), "crop": (tuple,), "scale": (float, int), "mean": (tuple,), "std": (tuple,), "channels": (str,), "labels": (str,)}
+    for key, value in values.items():
+        if key not in kinds or (value is not None and not isinstance(value, kinds[key])):
+            raise ValueError(f"input setting '{key}' is {value!r}")
+        if isinstance(value, tuple) and not all(isinstance(x, int | float) and not isinstance(x, bool) for x in value):
+            raise ValueError(f"input setting '{key}' is {value!r}")
+    return Preprocess(**values)

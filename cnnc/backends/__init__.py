@@ -1,0 +1,27 @@
+"""What runs a graph: the reference in NumPy, and the targets. A backend's module is imported only when it is asked for."""
+from __future__ import annotations
+
+from importlib import import_module
+
+from cnnc.backends.base import Backend
+from cnnc.diagnostics import did_you_mean, error
+
+NAMES = ("cpu", "cuda", "reference")
+
+
+def backend(name: str) -> Backend:
+    """The backend of a target. Raises `CnncError` (E0809) for a name that is none, or one that this machine cannot run."""
+    if name not in NAMES:
+        raise error("E0809", f"unknown target '{name}'", help=did_you_mean(name, NAMES) or f"one of {', '.join(NAMES)}", exit_code=2)
+    try:
+        module = import_module(f"cnnc.backends.{name}")
+    except ModuleNotFoundError as e:
+        raise error("E0809", f"the target '{name}' is not available", f"no module named {e.name}", exit_code=2) from None
+    found: Backend = module.BACKEND
+    reason = found.unavailable()
+    if reason is not None:
+        raise error("E0809", f"the target '{name}' is not available", reason, exit_code=2)
+    return found
+
+
+__all__ = ["NAMES", "Backend", "backend"]

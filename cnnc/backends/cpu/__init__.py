@@ -1,0 +1,98 @@
+"""The CPU: Numba kernels with LLVM vector tiles, run by one step driver on Numba's thread pool."""
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from cnnc.ir.graph import Graph
+from cnnc.kernels.cpu import Kernel, compile, driver
+from cnnc.kernels.cpu import target as targets
+from cnnc.lowering.plan import KernelName, Plan
+from cnnc.lowering.select import lower
+from cnnc.runtime import cache
+from cnnc.runtime.compiled import Compiled, Memory, memory_of
+from cnnc.runtime.threads import cores
+
+_lock = threading.RLock()
+_loaded: dict[tuple[str, str], int] = {}
+
+
+@lru_cache(maxsize=1)
+def identity() -> str:
+    """What decides the code of every kernel besides its name and target: sources and compilers."""
+    return " ".join([compile.source_digest(), sys.version.split()[0], *(importlib.metadata.version(p) for p in ("numba", "llvmlite"))])
+
+
+class CpuBackend:
+    """Code for one instruction set; the machine's best unless another is named."""
+
+    def __init__(self, target: str | None = None) -> None:
+        self._name = target
+
+    @property
+    def target(self) -> targets.Target:
+        return targets.named(self._name) if self._name else targets.host()
+
+    @property
+    def name(self) -> str:
+        return self.target.name
+
+    @property
+    def lanes(self) -> int:
+        return self.target.lanes
+
+    state_words, step_words = driver.STATE, driver.STEP
+
+    def unavailable(self) -> str | None:
+        """Why it cannot run here, or None."""
+        if not targets.runnable():
+            return "there are no kernels for this processor"
+        if self._name and self.target not in targets.runnable():
+            return f"this processor does not execute {self._name}"
+        return None
+
+    def rule(self, op: str) -> Callable[..., None]:
+        """How a node of an op becomes steps."""
+        from cnnc.backends.cpu.rules import RULES
+        return RULES[op]
+
+    def _address(self, name: str, build: Callable[[], bytes]) -> int:
+        with _lock:
+            key = (self.name, name)
+            if key not in _loaded:
+                _loaded[key] = compile.load(cache.object_code(name, f"{self.name} {self.target.features}", identity(), build))
+            return _loaded[key]
+
+    def address(self, kernel: KernelName) -> int:
+        """The address of a kernel's machine code, compiled where it is not yet known."""
+        return self._address(str(kernel), lambda: compile.build(Kernel(kernel.family, kernel.parameters), self.target))
+
+    def driver(self) -> int:
+        """The address of the step driver."""
+        return self._address("driver", lambda: driver.build(self.target))
+
+    def missing(self, kernels: Iterable[KernelName]) -> list[KernelName]:
+        """The kernels that would have to be compiled."""
+        with _lock:
+            return [k for k in dict.fromkeys(kernels)
+                    if (self.name, str(k)) not in _loaded and not cache.known(str(k), f"{self.name} {self.target.features}", identity())]
+
+    def plan(self, graph: Graph, batch: int) -> Plan:
+        """The Plan of a graph of this backend's layouts."""
+        return lower(graph, batch, self)
+
+    def memory(self, graph: Graph, batch: int, threads: int | None = None) -> Memory:
+        """The memory of one call, without allocating it."""
+        return memory_of(self.plan(graph, batch), threads or cores())
+
+    def prepare(self, graph: Graph, values: Mapping[str, Any], threads: int | None = None) -> Compiled:
+        """A graph of this backend's layouts, ready to run."""
+        return Compiled(graph, values, self, threads)
+
+
+BACKEND = CpuBackend()
+__all__ = ["BACKEND", "CpuBackend"]

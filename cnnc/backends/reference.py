@@ -1,0 +1,37 @@
+"""The reference backend: any graph, in float64, one op after another in NumPy. Slow, and right by definition."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import cnnc.ops  # noqa: F401  (registers the ops)
+from cnnc.ir.graph import Graph
+from cnnc.ir.interpret import Array, Run, batch_of, random_values, run
+
+__all__ = ["BACKEND", "Interpreter", "ReferenceBackend", "Run", "batch_of", "random_values", "run"]
+
+
+class Interpreter:
+    """A graph with its values, float64; updates are performed on `values`."""
+
+    def __init__(self, graph: Graph, values: Mapping[str, Any]) -> None:
+        self.graph, self.values = graph, dict(values)
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
+        result = run(self.graph, inputs, self.values)
+        self.values.update(result.updates)
+        return result
+
+
+class ReferenceBackend:
+    name = "reference"
+    lanes = 1
+
+    def unavailable(self) -> str | None:
+        return None
+
+    def prepare(self, graph: Graph, values: Mapping[str, Any], threads: int | None = None) -> Interpreter:
+        return Interpreter(graph, values)
+
+
+BACKEND = ReferenceBackend()

@@ -1,0 +1,196 @@
+"""What the commands share: options, colors, progress, files written whole or not at all, JSON."""
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import click
+
+from cnnc.diagnostics import Diagnostic, did_you_mean, error, render
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cnnc.network import Network
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+# ---------------------------------------------------------------------------------------------- options
+
+class Verbosity:
+    """-1 quiet, 0 as usual, 1 and more: more said on stderr."""
+
+    def __init__(self) -> None:
+        self.level = 0
+
+
+verbosity = Verbosity()
+
+
+def define(name: str, *examples: str) -> Callable[[Callable[..., Any]], click.Command]:
+    """A command with -q, -v and its examples in the help."""
+    def decorate(function: Callable[..., Any]) -> click.Command:
+        @functools.wraps(function)
+        def run(quiet: bool, verbose: int, **options: Any) -> Any:
+            verbosity.level = -1 if quiet else verbose
+            return function(**options)
+
+        epilog = "\b\n" + "\n".join(["Example:" if len(examples) == 1 else "Examples:", *(f"  {e}" for e in examples)])
+        decorated = click.option("-v", "--verbose", count=True, help="Say more on stderr.")(
+            click.option("-q", "--quiet", is_flag=True, help="No progress and no warnings.")(run))
+        if hasattr(function, "__click_params__"):       # options given below @define stay in front of -q and -v
+            decorated.__click_params__ = function.__click_params__ + [        # type: ignore[attr-defined]
+                p for p in decorated.__click_params__ if p not in function.__click_params__]      # type: ignore[attr-defined]
+        return click.command(name, epilog=epilog)(decorated)
+    return decorate
+
+
+def texts(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """`name=value` pairs as a dictionary; a click callback. The values stay texts: the language reads them."""
+    result: dict[str, str] = {}
+    for item in given:
+        name, equal, value = item.partition("=")
+        if not equal or not name.strip():
+            raise click.BadParameter(f"'{item}' is not of the form name=value", ctx, option)
+        if name.strip() in result:
+            raise click.BadParameter(f"'{name.strip()}' is given twice", ctx, option)
+        result[name.strip()] = value.strip()
+    return result
+
+
+def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The model file, `-p` and `-m`."""
+    for decorator in (
+        click.option("-m", "--model", metavar="NAME", help="The model to take from a file that holds several."),
+        click.option("-p", "--param", "parameters", multiple=True, metavar="NAME=VALUE", callback=texts,
+                     help="Set a parameter of the model; may be repeated."),
+        click.argument("path", metavar="MODEL", type=click.Path()),
+    ):
+        function = decorator(function)
+    return function
+
+
+weights_option = click.option("--weights", "-w", type=click.Path(), metavar="W.safetensors", help="Weights, by parameter name.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+batch_option = click.option("--batch", "-b", type=click.IntRange(min=0), default=1, show_default=True, help="Images in a batch.")
+
+
+# ---------------------------------------------------------------------------------------------- models
+
+def load(path: str, model: str | None, parameters: Mapping[str, Any], weights: str | None = None) -> Network:
+    """The network of a file, its warnings shown, its weights loaded."""
+    from cnnc import driver
+    from cnnc.frontend import load_with
+    from cnnc.network import Network
+    exists(path, "model")
+    network = Network(load_with(path, model, parameters), measure=driver.measure)
+    warn(network.warnings)
+    if weights is not None:
+        network.load_weights(weights)
+    return network
+
+
+def exists(path: str, what: str, folder: bool = False) -> Path:
+    """The path of a file (or folder) that is there; else a diagnostic with the name that comes nearest."""
+    p = Path(path)
+    if p.is_file() or (folder and p.is_dir()):
+        return p
+    if p.is_dir():
+        raise error("E0601", f"{path} is a folder, not a {what} file", exit_code=3)
+    try:
+        near = sorted(q.name for q in p.parent.iterdir()) if p.parent.is_dir() else []
+    except OSError:
+        near = []
+    notes = () if p.parent.is_dir() else (f"the folder {p.parent} does not exist",)
+    raise error("E0601", f"there is no {what} file {path}", *notes, help=did_you_mean(p.name, near), exit_code=3)
+
+
+# ---------------------------------------------------------------------------------------------- what is printed
+
+def color(stream: IO[Any]) -> bool:
+    """Colors only on a terminal that wants them (https://no-color.org)."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb" and stream.isatty()
+
+
+def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
+    click.echo("\n\n".join(render(d, color(sys.stderr)) for d in diagnostics), err=True, color=True)
+
+
+def warn(warnings: Iterable[Diagnostic]) -> None:
+    warnings = list(warnings)
+    if warnings and verbosity.level >= 0:
+        print_diagnostics(warnings)
+
+
+def say(text: str, level: int = 0) -> None:
+    """Progress, on stderr; `level` 1 is shown with -v only."""
+    if verbosity.level >= level:
+        click.echo(text, err=True)
+
+
+def print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def diagnostic_record(d: Diagnostic) -> dict[str, Any]:
+    """A diagnostic as JSON; lines and columns count from 1."""
+    record: dict[str, Any] = {"code": d.code, "severity": d.severity, "message": d.message}
+    if d.span is not None:
+        line, column = d.span.source.position(d.span.start)
+        end_line, end_column = d.span.source.position(d.span.end)
+        record |= {"file": d.span.source.name, "line": line, "column": column, "end_line": end_line, "end_column": end_column}
+    record |= {"notes": list(d.notes), "help": d.help, "calls": [{"block": b, "at": str(s)} for b, s in d.calls]}
+    return record
+
+
+def diagnostics_json(diagnostics: Iterable[Diagnostic]) -> None:
+    print_json({"ok": False, "diagnostics": [diagnostic_record(d) for d in diagnostics]})
+
+
+def console() -> Console:
+    """Rich's console on stdout: plain and never cut where it is no terminal."""
+    from rich.console import Console
+    if sys.stdout.isatty():
+        return Console(file=sys.stdout, no_color=not color(sys.stdout), highlight=False)
+    return Console(file=sys.stdout, no_color=True, highlight=False, width=200)
+
+
+# ---------------------------------------------------------------------------------------------- files
+
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """A temporary file beside `path`; it takes the place of `path` when the block ends well, and goes when it does not."""
+    target = Path(path)
+    if target.is_dir():
+        raise error("E0601", f"{target} is a folder", help="name a file in it", exit_code=3)
+    if not target.parent.is_dir():
+        raise error("E0601", f"the folder {target.parent} does not exist", help=f"mkdir -p {target.parent}", exit_code=3)
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=target.suffix)
+    except OSError as e:
+        raise error("E0601", f"cannot write {target}: {(e.strerror or str(e)).lower()}", exit_code=3) from None
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        with open(temporary, "rb") as f:
+            os.fsync(f.fileno())
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,44 @@
+"""`cnnc compile M.cnn -o M.cnnx`."""
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cnnc.cli.common import define, load, model_options, say, weights_option
+from cnnc.cli.compiling import report, target_option
+from cnnc.diagnostics import error
+
+
+@define("compile", "cnnc compile examples/resnet.cnn -p depth=18 --weights resnet18.safetensors -o resnet18.cnnx")
+@model_options
+@click.option("-o", "--output", required=True, type=click.Path(), metavar="M.cnnx", help="The artifact.")
+@weights_option
+@target_option
+@click.option("-b", "--batch", type=click.IntRange(min=1), help="Prepare this batch size; any other works too.")
+@click.option("--exact", is_flag=True, help="Only algorithms that round like the direct one.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads; as many as there are cores otherwise.")
+def command(path: str, model: str | None, parameters: dict[str, Any], output: str, weights: str | None, target: str, batch: int | None,
+            exact: bool, threads: int | None) -> None:
+    """Compile a model and its weights into one artifact; print what was folded, fused and chosen, one line each."""
+    from cnnc import driver
+    from cnnc.runtime.artifact import save
+    parent = Path(output).parent
+    if not parent.is_dir():
+        raise error("E0601", f"the folder {parent} does not exist", help=f"mkdir -p {parent}", exit_code=3)
+    if Path(output).is_dir():
+        raise error("E0601", f"{output} is a folder", help="name a file in it", exit_code=3)
+    network = load(path, model, parameters, weights)
+    if weights is None and len(network.weights):
+        say("no --weights given: the artifact holds the network as it was initialized")
+    start = time.perf_counter()
+    executable = driver.compile(network, target=target, threads=threads, exact=exact, batch=batch or 1)
+    for line in report(executable.stages):
+        click.echo(line)
+    for (kernel, times) in Counter(str(step.kernel) for step in executable.runner.plan(batch or 1).steps).items():
+        click.echo(f"kernel {kernel}" + (f" x {times}" if times > 1 else ""))
+    save(executable, output)
+    say(f"wrote {output}, {Path(output).stat().st_size / 2 ** 20:.1f} MiB, after {time.perf_counter() - start:.1f} s")

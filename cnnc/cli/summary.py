@@ -1,0 +1,21 @@
+"""`cnnc summary M.cnn`."""
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cnnc.cli.common import batch_option, console, define, json_option, load, model_options, print_json
+
+
+@define("summary", "cnnc summary examples/alexnet.cnn -p size=227", "cnnc summary examples/resnet.cnn -p depth=50 --batch 16 --json")
+@model_options
+@batch_option
+@json_option
+def command(path: str, model: str | None, parameters: dict[str, Any], batch: int, as_json: bool) -> None:
+    """Print a row per layer, totals, and the planned peak memory of inference and of a training step."""
+    summary = load(path, model, parameters).summary(batch)
+    if as_json:
+        print_json(summary.to_json())
+    else:
+        console().print(summary.table())

@@ -1,0 +1,265 @@
+"""Data sets: images with their labels, split into a part to train on and a part to test on, and the batches of an epoch."""
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnc.data.arrays import read_arrays, unreadable
+from cnnc.data.augment import Augmentation, augment
+from cnnc.data.images import Floats, as_pixels, decode, fit, image_files, image_shape, normalize
+from cnnc.data.random import SHUFFLE, SPLIT, permutation
+from cnnc.diagnostics import error
+
+if TYPE_CHECKING:
+    from cnnc.frontend.inputs import Preprocess
+
+Labels = NDArray[np.int64]
+HELD_OUT = 0.1                            # share that is kept for validation where a data set has no test part
+KEEP_LIMIT = 1 << 30                      # bytes of decoded pictures that are kept in memory
+CLASS_LIMIT = 100_000
+# names in a .npz, in the order they are looked for
+TRAIN_NAMES = (("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels"), ("x", "y"), ("data", "target"),
+               ("images", "y"), ("x", "labels"))
+TEST_NAMES = (("x_test", "y_test"), ("test_images", "test_labels"), ("x_val", "y_val"), ("val_images", "val_labels"))
+
+
+class Samples(Protocol):
+    """Images by index: bytes are pixels that are still to be normalized, floats are taken as they are."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, indices: NDArray[Any]) -> NDArray[Any]:
+        """[len(indices), C, H, W], uint8 or float32."""
+        ...
+
+
+@dataclass(frozen=True)
+class ArraySamples:
+    array: NDArray[Any] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def take(self, indices: NDArray[Any]) -> NDArray[Any]:
+        taken: NDArray[Any] = self.array[indices]
+        return taken
+
+
+class FileSamples:
+    """Image files, decoded when they are asked for and kept where all of them fit into `KEEP_LIMIT`."""
+
+    def __init__(self, files: Sequence[Path], preprocess: Preprocess, shape: tuple[int, int, int]) -> None:
+        self.files, self.preprocess, self.shape = tuple(files), preprocess, shape
+        fits = len(files) * int(np.prod(shape)) <= KEEP_LIMIT
+        self._kept: dict[int, NDArray[np.uint8]] | None = {} if fits else None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def _load(self, index: int) -> NDArray[np.uint8]:
+        if self._kept is not None and index in self._kept:
+            return self._kept[index]
+        pixels = fit(decode(self.files[index], self.shape[0]), self.preprocess, self.shape[1:])
+        if self._kept is not None:
+            self._kept[index] = pixels
+        return pixels
+
+    def take(self, indices: NDArray[Any]) -> NDArray[Any]:
+        return np.stack([self._load(int(i)) for i in indices]) if len(indices) else np.zeros((0, *self.shape), np.uint8)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Samples and their class indices. `numbers` are the samples' indices in `samples`: what the random numbers are keyed by."""
+    samples: Samples = field(repr=False)
+    labels: Labels = field(repr=False)
+    numbers: NDArray[np.int64] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def part(self, numbers: NDArray[np.int64]) -> Split:
+        return replace(self, numbers=numbers)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """`train` and `test` parts; `shape` is what the network takes for one sample, `classes` their names where the data has them."""
+    train: Split
+    test: Split
+    shape: tuple[int, ...]
+    preprocess: Preprocess
+    classes: tuple[str, ...] | None = None
+
+    @classmethod
+    def open(cls, path: str | Path, preprocess: Preprocess, shape: Sequence[int], canvas: tuple[int, int] | None = None) -> Dataset:
+        """A data set from disk.
+
+        A `.npz` with x_train, y_train and x_test, y_test (or images and labels, or x and y); a folder with a folder of images for
+        each class, or with such folders in train/ and test/ (or val/); a folder with MNIST's or CIFAR-10's binary files. Where there
+        is no test part, a tenth is held out, always the same. `canvas` (height, width) is the size that training images are
+        kept at for a later random crop. Raises `CnncError` (E0620 to E0630).
+        """
+        path, shape = Path(path), tuple(shape)
+        if path.is_dir():
+            from cnnc.data.binary import read_folder
+            arrays = read_folder(path)
+            return _from_folder(path, preprocess, shape, canvas) if arrays is None else _from_arrays(arrays, str(path), preprocess, shape, canvas)
+        if path.suffix.lower() != ".npz":
+            raise error("E0627", f"{path} is not a data set", "a .npz file or a folder with a folder of images for each class is one", exit_code=3,
+                        help="np.savez('data.npz', x_train=..., y_train=..., x_test=..., y_test=...)" if path.exists() else "there is no such file")
+        return _from_arrays(read_arrays(path), str(path), preprocess, shape, canvas)
+
+    @classmethod
+    def from_arrays(cls, x: Any, labels: Any, x_test: Any = None, y_test: Any = None, *, preprocess: Preprocess | None = None,
+                    shape: Sequence[int] | None = None,
+                    hold_out: bool = True) -> Dataset:
+        """A data set from arrays: x [n, C, H, W] (floats are taken as they are, bytes are pixels), labels [n].
+
+        Without a test part, a tenth is held out unless `hold_out` is false: then there is none. Raises `CnncError` (E0628 to E0630).
+        """
+        from cnnc.frontend.inputs import Preprocess
+        arrays = {"x_train": np.asarray(x), "y_train": np.asarray(labels)}
+        if x_test is not None:
+            arrays |= {"x_test": np.asarray(x_test), "y_test": np.asarray(y_test)}
+        return _from_arrays(arrays, "the data", preprocess or Preprocess(), tuple(shape or arrays["x_train"].shape[1:]), None, hold_out)
+
+    def check_labels(self, classes: int) -> None:
+        """Raises `CnncError` (E0629) where a label is no class of a network with so many."""
+        for split in (self.train, self.test):
+            used = split.labels[split.numbers]
+            if len(used) and not 0 <= used.min() <= used.max() < classes:
+                wrong = int(used.max() if used.max() >= classes else used.min())
+                raise error("E0629", f"the data has the label {wrong}, the network tells {classes} classes (0 to {classes - 1}) apart",
+                            exit_code=3, help=f"give the model {int(used.max()) + 1} classes" if wrong > 0 else None)
+
+    def inputs(self, pixels: NDArray[Any]) -> Floats:
+        """Samples as the network takes them: float32, contiguous."""
+        if pixels.dtype == np.uint8:
+            return normalize(pixels, self.preprocess) if len(self.shape) == 3 else pixels.astype(np.float32)
+        return np.ascontiguousarray(pixels, np.float32)
+
+    def batches(self, size: int, seed: int, epoch: int, augmentations: Sequence[Augmentation] = (), skip: int = 0) -> Generator[tuple[Floats, Labels]]:
+        """The shuffled, augmented batches of an epoch of training: float32 [b, ...] and int64 [b]; the last may be smaller.
+
+        They follow from (seed, epoch) alone. The next batch is made while the caller works on one.
+        """
+        order = self.train.numbers[permutation(seed, SHUFFLE, epoch, len(self.train))]
+        hw = (self.shape[1], self.shape[2]) if len(self.shape) == 3 else (0, 0)
+
+        def make(numbers: NDArray[np.int64]) -> tuple[Floats, Labels]:
+            pixels = augment(self.train.samples.take(numbers), augmentations, seed, epoch, numbers, hw)
+            return self.inputs(pixels), self.train.labels[numbers]
+        return _ahead([order[i:i + size] for i in range(skip * size, len(order), size)], make)
+
+    def test_batches(self, size: int) -> Generator[tuple[Floats, Labels]]:
+        """The test part in order."""
+        def make(numbers: NDArray[np.int64]) -> tuple[Floats, Labels]:
+            return self.inputs(self.test.samples.take(numbers)), self.test.labels[numbers]
+        return _ahead([self.test.numbers[i:i + size] for i in range(0, len(self.test), size)], make)
+
+
+def _ahead(parts: list[NDArray[np.int64]], make: Any) -> Generator[tuple[Floats, Labels]]:
+    """make(part) for each part, the next one in a thread."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = None
+        for part in parts:
+            current, coming = coming, pool.submit(make, part)
+            if current is not None:
+                yield current.result()
+        if coming is not None:
+            yield coming.result()
+
+
+def _from_arrays(arrays: dict[str, NDArray[Any]], name: str, preprocess: Preprocess, shape: tuple[int, ...],
+                 canvas: tuple[int, int] | None, hold_out: bool = True) -> Dataset:
+    pair = next((p for p in TRAIN_NAMES if p[0] in arrays and p[1] in arrays), None)
+    if pair is None:
+        raise error("E0627", f"{name} has the arrays {', '.join(sorted(arrays)[:8])}", exit_code=3,
+                    help="call the images x_train and x_test, and their labels y_train and y_test; or x and y")
+    kept = (shape[0], *canvas) if canvas else shape
+    train = _split(arrays, pair, name, preprocess, kept)
+    test_pair = next((p for p in TEST_NAMES if p[0] in arrays and p[1] in arrays), None)
+    if test_pair is not None:
+        return Dataset(train, _split(arrays, test_pair, name, preprocess, shape), shape, preprocess)
+    if not hold_out:
+        return Dataset(train, train.part(train.numbers[:0]), shape, preprocess)
+    held = train if canvas is None else _split(arrays, pair, name, preprocess, shape)
+    return Dataset(*_hold_out(train, held), shape, preprocess)
+
+
+def _split(arrays: dict[str, NDArray[Any]], pair: tuple[str, str], name: str, preprocess: Preprocess, shape: tuple[int, ...]) -> Split:
+    x, y = arrays[pair[0]], arrays[pair[1]]
+    if not x.ndim or not len(x):
+        raise error("E0630", f"{name}: {pair[0]} is empty", exit_code=3)
+    samples = as_pixels(x, preprocess, shape, f"{name}: {pair[0]}")
+    if y.ndim == 2 and y.shape[1] == 1:
+        y = y[:, 0]
+    if y.ndim == 2 and y.shape[1] > 1 and len(y) == len(samples):
+        raise error("E0628", f"{name}: {pair[1]} is {list(y.shape)}; labels are class indices [n]", exit_code=3,
+                    help="for one-hot labels save y.argmax(1)")
+    if y.shape != (len(samples),):
+        raise error("E0628", f"{name}: {pair[1]} is {list(y.shape)} for {len(samples)} samples", exit_code=3)
+    if y.dtype.kind == "f" and not (np.all(np.isfinite(y)) and np.array_equal(y, np.rint(y))):
+        raise error("E0629", f"{name}: {pair[1]} has labels that are not whole numbers", exit_code=3)
+    if y.dtype.kind == "u" and len(y) and int(y.max()) > 2 ** 31:
+        raise error("E0629", f"{name}: {pair[1]} has the label {int(y.max())}", exit_code=3)
+    return Split(ArraySamples(samples), y.astype(np.int64), np.arange(len(samples)))
+
+
+def _hold_out(train: Split, held: Split) -> tuple[Split, Split]:
+    """The same samples apart: a tenth, at least one, is held out where there are two or more."""
+    order = permutation(0, SPLIT, 0, len(train))
+    count = max(1, round(len(train) * HELD_OUT)) if len(train) > 1 else 0
+    return train.part(np.sort(order[count:])), held.part(np.sort(order[:count]))
+
+
+def _from_folder(path: Path, preprocess: Preprocess, shape: tuple[int, ...], canvas: tuple[int, int] | None) -> Dataset:
+    full = image_shape(shape, path)
+    kept = (full[0], *canvas) if canvas else full
+    parts = {p.name: p for p in _folders(path)}
+    test = next((parts[n] for n in ("test", "val", "valid", "validation") if n in parts), None)
+    if "train" in parts and test is not None:
+        classes, files, labels = _classes(parts["train"])
+        other, test_files, test_labels = _classes(test, classes)
+        del other
+        return Dataset(Split(FileSamples(files, preprocess, kept), labels, np.arange(len(files))),
+                       Split(FileSamples(test_files, preprocess, full), test_labels, np.arange(len(test_files))), full, preprocess, classes)
+    classes, files, labels = _classes(parts["train"] if set(parts) == {"train"} else path)
+    train = Split(FileSamples(files, preprocess, kept), labels, np.arange(len(files)))
+    held = train if canvas is None else replace(train, samples=FileSamples(files, preprocess, full))
+    return Dataset(*_hold_out(train, held), full, preprocess, classes)
+
+
+def _folders(path: Path) -> list[Path]:
+    try:
+        return sorted((p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")), key=lambda p: p.name)
+    except OSError as e:
+        raise unreadable(path, e) from e
+
+
+def _classes(path: Path, known: tuple[str, ...] | None = None) -> tuple[tuple[str, ...], list[Path], Labels]:
+    """Class names (sorted; whole numbers by value), the images of all of them, and their labels."""
+    folders = _folders(path)
+    if len(folders) > CLASS_LIMIT:
+        raise error("E0627", f"{path} has {len(folders)} folders; {CLASS_LIMIT} classes are the limit", exit_code=3)
+    if folders and all(f.name.isdecimal() for f in folders):
+        folders.sort(key=lambda f: int(f.name))
+    names = known or tuple(f.name for f in folders)
+    files: list[Path] = []
+    labels: list[int] = []
+    for folder in folders:
+        if folder.name not in names:
+            raise error("E0627", f"{folder} is a class that the training part does not have", exit_code=3)
+        found = image_files(folder)
+        files += found
+        labels += [names.index(folder.name)] * len(found)
+    if not files:
+        raise error("E0630", f"{path} has no folders with images", "a data set has a folder of images for each class", exit_code=3)
+    return names, files, np.asarray(labels, np.int64)

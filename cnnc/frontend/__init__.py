@@ -1,0 +1,36 @@
+"""The `.cnn` language: text to graph.
+
+`load(path)` and `parse(text)` give a `Program`: the graph, its parameters, how images become its inputs, and the recipe
+it is trained by. Both raise `CnncError` with up to 20 diagnostics.
+"""
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnnc.diagnostics import Source
+
+if TYPE_CHECKING:
+    from cnnc.frontend.elaborate import Program
+
+__all__ = ["load", "load_with", "parse"]
+
+
+def load(path: str | os.PathLike[str], /, model: str | None = None, **parameters: Any) -> Program:
+    """The program of a `.cnn` file. `model` picks one of several; other keywords set the model's parameters."""
+    return load_with(path, model, parameters)
+
+
+def load_with(path: str | os.PathLike[str], model: str | None, parameters: Mapping[str, Any]) -> Program:
+    """`load`, with the parameters as a mapping."""
+    from cnnc.frontend.elaborate import elaborate
+    from cnnc.frontend.scan import read
+    return elaborate(read(path), Path(path), model, parameters)
+
+
+def parse(text: str, /, model: str | None = None, name: str = "<text>", **parameters: Any) -> Program:
+    """The program of a text. It cannot include files."""
+    from cnnc.frontend.elaborate import elaborate
+    return elaborate(Source(name, text.removeprefix("\ufeff")), None, model, parameters)

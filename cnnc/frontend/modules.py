@@ -1,0 +1,136 @@
+"""Files: reading, including, and which names each of them sees."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cnnc.diagnostics import CnncError, Diagnostic, Source, Span, did_you_mean
+from cnnc.frontend import syntax as s
+from cnnc.frontend.limits import FILES_LIMIT
+from cnnc.frontend.parser import parse
+from cnnc.frontend.scan import read
+from cnnc.frontend.values import Module
+
+
+class Loader:
+    """Reads a root file and what it includes. `diagnostics` gathers the errors of names and includes."""
+
+    def __init__(self, root: Path | None) -> None:
+        self.root = root                # the folder that includes may not leave; None: there are no includes
+        self.diagnostics: list[Diagnostic] = []
+        self.loaded: dict[Path, Module] = {}
+        self.pending: list[Path] = []
+
+    def report(self, code: str, message: str, span: Span, *notes: str, help: str | None = None) -> None:
+        self.diagnostics.append(Diagnostic(code, message, span, notes, help))
+
+    def module(self, tree: s.File, path: Path | None) -> Module:
+        """The module of a file: its own items, then those of what it includes."""
+        result = Module(folder=str(path.parent) if path is not None else None)
+        if path is not None:
+            self.pending.append(path)
+        where: dict[str, Span] = {}
+        for item in tree.items:
+            if isinstance(item, s.Train):
+                if result.trains:
+                    self.report("E0303", "there is a train block already", item.span,
+                                f"the first is at {result.trains[0][0].span}")
+                result.trains.append((item, result))
+            elif not isinstance(item, s.Include):
+                table: dict[str, tuple[Any, Module]] = self._table(result, item)
+                name = item.name.name
+                if name in where:
+                    self.report("E0303", f"{name} is defined twice", item.name.span, f"the first is at {where[name]}")
+                where[name] = item.name.span
+                table[name] = (item, result)
+                result.own.add(name)
+        for item in tree.items:
+            if isinstance(item, s.Include):
+                included = self.include(item, path)
+                if included is not None:
+                    self._merge(result, included, item, where)
+        if path is not None:
+            self.pending.pop()
+        return result
+
+    @staticmethod
+    def _table(module: Module, item: s.Item) -> dict[str, Any]:
+        if isinstance(item, s.Const):
+            return module.consts
+        return module.blocks if isinstance(item, s.Block) else module.models
+
+    def _merge(self, module: Module, included: Module, item: s.Include, where: dict[str, Span]) -> None:
+        tables: list[tuple[Mapping[str, Any], dict[str, Any]]] = [
+            (included.consts, module.consts), (included.blocks, module.blocks), (included.models, module.models)]
+        for source, target in tables:
+            for name, entry in source.items():
+                if name in where and target.get(name) is not entry and self._other(module, name, entry):
+                    self.report("E0303", f"{name} of \"{item.path}\" is defined already", item.span,
+                                f"the other is at {where[name]}")
+                    continue
+                where.setdefault(name, entry[0].name.span)
+                target.setdefault(name, entry)
+        module.trains += [] if module.trains else included.trains[:1]
+
+    @staticmethod
+    def _other(module: Module, name: str, entry: tuple[Any, Module]) -> bool:
+        """Whether a name stands for another item already; the same file may be included along two ways."""
+        known = module.consts.get(name) or module.blocks.get(name) or module.models.get(name)
+        return known is None or known[0] is not entry[0]
+
+    def include(self, item: s.Include, path: Path | None) -> Module | None:
+        if self.root is None or path is None:
+            self.report("E0313", "a text that is not from a file cannot include files", item.span)
+            return None
+        name = item.path
+        if not name or "\\" in name or Path(name).is_absolute() or ":" in name:
+            self.report("E0313", f"\"{name}\" is no file beside this one", item.span,
+                        help="a path is relative to the including file, with '/' between folders")
+            return None
+        try:
+            target = (path.parent / name).resolve()
+            outside = not target.is_relative_to(self.root)
+        except (OSError, ValueError, RuntimeError):
+            self.report("E0313", f"\"{name}\" cannot be found", item.span)
+            return None
+        if outside:
+            self.report("E0313", f"\"{name}\" is outside the folder of the model file", item.span,
+                        help="included files lie in that folder or below it")
+            return None
+        if target in self.pending:
+            chain = [*(p.name for p in self.pending[self.pending.index(target):]), target.name]
+            self.report("E0313", f"files include each other: {' -> '.join(chain)}", item.span)
+            return None
+        if target in self.loaded:
+            return self.loaded[target]
+        if len(self.loaded) >= FILES_LIMIT or len(self.pending) >= 32:
+            self.report("E0313", f"more than {FILES_LIMIT} files are included", item.span)
+            return None
+        try:
+            source = read(target, shown=str(target.relative_to(self.root)))
+            result = self.module(parse(source), target)
+        except CnncError as e:
+            for d in e.diagnostics:
+                if d.span is None:
+                    near = did_you_mean(Path(name).name, self._files(target.parent))
+                    d = Diagnostic("E0313", d.message, item.span, d.notes, near)
+                self.diagnostics.append(d)
+            return None
+        self.loaded[target] = result
+        return result
+
+    @staticmethod
+    def _files(folder: Path) -> list[str]:
+        try:
+            return sorted(p.name for p in folder.iterdir() if p.suffix == ".cnn")
+        except OSError:
+            return []
+
+
+def root_module(source: Source, path: Path | None) -> tuple[Module, list[Diagnostic]]:
+    """The module of a root file and the errors of its includes. Raises `CnncError` for its own syntax errors."""
+    resolved = path.resolve() if path is not None else None
+    loader = Loader(resolved.parent if resolved is not None else None)
+    module = loader.module(parse(source), resolved)
+    return module, loader.diagnostics

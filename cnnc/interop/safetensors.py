@@ -1,0 +1,189 @@
+"""Weights in safetensors files (https://github.com/huggingface/safetensors): eight bytes of header length, a JSON header, data.
+
+Nothing in a file is believed: the header is bounded and checked in full against the file's size before anything is allocated, and
+tensors are read one at a time, through a memory map.
+"""
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnc.diagnostics import CnncError, error
+
+HEADER_LIMIT = 64 << 20                 # bytes
+RANK_LIMIT = 32
+DATA = 3                                # the exit code of unreadable or wrong data
+
+# name in a file: NumPy's, little-endian. BF16 has none: its 16 bits are the upper half of a float32.
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
+          "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?"}
+_SIZES = {**{name: np.dtype(d).itemsize for name, d in DTYPES.items()}, "F8_E4M3": 1, "F8_E5M2": 1, "C64": 8}
+_NAMES = {np.dtype(d): name for name, d in DTYPES.items() if name != "BF16"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor of a file: its element type, shape, and bytes [begin, end) of the data."""
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file whose header has been read and checked."""
+    path: Path
+    entries: Mapping[str, Entry]
+    metadata: Mapping[str, str]
+    start: int = field(repr=False)             # of the data, in bytes
+
+    def read(self, name: str) -> NDArray[Any]:
+        """A tensor as it is stored (BF16 widened to float32), mapped and not copied. Raises `CnncError` (E0610, E0613)."""
+        entry = self.entries[name]
+        if entry.dtype not in DTYPES:
+            raise error("E0613", f"{self.path}: '{name}' is {entry.dtype}, which cannot be read", exit_code=DATA)
+        if entry.begin == entry.end:
+            empty: NDArray[Any] = np.zeros(entry.shape, DTYPES[entry.dtype])
+            return empty.astype(np.float32) if entry.dtype == "BF16" else empty
+        try:
+            array = np.memmap(self.path, DTYPES[entry.dtype], "r", self.start + entry.begin, entry.shape)
+        except (OSError, ValueError) as e:
+            raise _damaged(self.path, f"'{name}' cannot be read ({e})") from None
+        if entry.dtype == "BF16":
+            return (array.astype(np.uint32) << 16).view(np.float32)
+        return np.asarray(array)
+
+
+def _damaged(path: Path, why: str) -> CnncError:
+    return error("E0610", f"{path} is not a valid safetensors file: {why}", exit_code=DATA)
+
+
+def _refuse_pickle(path: Path, head: bytes) -> None:
+    """Pickles run code when they are opened. They are known by their first bytes, or by their name where those tell nothing."""
+    pickled = head[:4] == b"PK\x03\x04" or (head[:1] == b"\x80" and head[1:2] in b"\x01\x02\x03\x04\x05")
+    if path.suffix.lower() == ".npz" or (not pickled and path.suffix.lower() not in (".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".bin")):
+        return
+    target = path.with_suffix(".safetensors").name
+    line = ("python -c \"import torch, safetensors.torch as s; "
+            f"s.save_file({{k: v.contiguous().clone() for k, v in torch.load('{path.name}', map_location='cpu', "
+            f"weights_only=True).items()}}, '{target}')\"")
+    raise error("E0612", f"{path} is a pickle, which can run code when it is read", exit_code=DATA, help=f"convert it once: {line}")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return result
+
+
+def _entry(path: Path, name: str, record: Any, size: int) -> Entry:
+    def whole(v: Any) -> bool:
+        return isinstance(v, int) and not isinstance(v, bool) and v >= 0
+
+    if not isinstance(record, dict) or set(record) != {"dtype", "shape", "data_offsets"}:
+        raise _damaged(path, f"the header's entry of '{name}' is not dtype, shape and data_offsets")
+    dtype, shape, offsets = record["dtype"], record["shape"], record["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _SIZES:
+        raise _damaged(path, f"'{name}' has the unknown element type {str(dtype)[:40]!r}")
+    if not isinstance(shape, list) or len(shape) > RANK_LIMIT or not all(whole(d) for d in shape):
+        raise _damaged(path, f"the shape of '{name}' is no list of whole numbers")
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(whole(o) for o in offsets):
+        raise _damaged(path, f"the offsets of '{name}' are no two whole numbers")
+    begin, end = offsets
+    if not begin <= end <= size:
+        raise _damaged(path, f"'{name}' lies at bytes {begin} to {end}, the file holds {size} bytes of data")
+    if math.prod(shape) * _SIZES[dtype] != end - begin:
+        raise _damaged(path, f"'{name}' is {dtype}{shape} but has {end - begin} bytes")
+    return Entry(dtype, tuple(shape), begin, end)
+
+
+def open_file(path: str | Path) -> File:
+    """Read and check a header. Raises `CnncError` (E0601 unreadable, E0610 damaged, E0612 a pickle)."""
+    path = Path(path)
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise error("E0601", f"{path} is not a file", exit_code=DATA)
+        with path.open("rb") as f:
+            head = f.read(8)
+            _refuse_pickle(path, head)
+            if len(head) < 8:
+                raise _damaged(path, f"it has {len(head)} bytes")
+            length = int.from_bytes(head, "little")
+            size = status.st_size - 8 - length
+            if length > HEADER_LIMIT or size < 0:
+                raise _damaged(path, f"its header would have {length} bytes, the file has {status.st_size}")
+            text = f.read(length)
+    except (OSError, ValueError) as e:
+        why = (e.strerror if isinstance(e, OSError) else None) or str(e)
+        raise error("E0601", f"cannot read {path}: {why.lower()}", exit_code=DATA) from None
+    try:
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as e:
+        raise _damaged(path, f"its header is not JSON ({str(e)[:100]})") from None
+    if not isinstance(header, dict):
+        raise _damaged(path, "its header is no JSON object")
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise _damaged(path, "its metadata are not texts")
+    entries = {name: _entry(path, name, record, size) for name, record in header.items()}
+    at = 0
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if entry.begin != at:
+            raise _damaged(path, f"'{name}' begins at byte {entry.begin} of the data, where {at} was due")
+        at = entry.end
+    if at != size:
+        raise _damaged(path, f"{size - at} bytes at its end belong to no tensor")
+    return File(path, entries, metadata, 8 + length)
+
+
+def write_file(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None) -> None:
+    """Write tensors whole or not at all: to a temporary name, flushed, read back and compared, renamed.
+
+    Strided, Fortran-ordered and big-endian arrays are stored as what they hold. Raises `CnncError` (E0601, E0613).
+    """
+    path = Path(path)
+    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    arrays: dict[str, NDArray[Any]] = {}
+    at = 0
+    for name, given in tensors.items():
+        little = given.dtype.newbyteorder("<")
+        if little not in _NAMES:
+            raise error("E0613", f"'{name}' is {given.dtype}, which a safetensors file cannot hold", exit_code=DATA)
+        arrays[name] = np.ascontiguousarray(given, little).reshape(given.shape)
+        header[name] = {"dtype": _NAMES[little], "shape": list(given.shape), "data_offsets": [at, at + given.nbytes]}
+        at += given.nbytes
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)                       # so that the data are aligned
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("xb") as f:
+            f.write(len(text).to_bytes(8, "little") + text)
+            for array in arrays.values():
+                f.write(array.reshape(-1).view(np.uint8).data)
+            f.flush()
+            os.fsync(f.fileno())
+        written = open_file(temporary)
+        for name, array in arrays.items():
+            if written.read(name).tobytes() != array.tobytes():
+                raise error("E0601", f"{path}: '{name}' was not written as it is; is the disk sound?", exit_code=DATA)
+        os.replace(temporary, path)
+    except OSError as e:
+        hint = None if path.parent.is_dir() else f"the folder {path.parent} does not exist"
+        raise error("E0601", f"cannot write {path}: {(e.strerror or str(e)).lower()}", help=hint, exit_code=DATA) from None
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,228 @@
+"""Pointwise math, written once.
+
+An expression is a nested tuple: `("var", "a0")`, `("const", 0.5)` or `(function, argument, ...)`. From the one expression come the
+NumPy reference (`evaluate`), the derivative (`differentiate`), and the CPU and CUDA code, which the kernels emit from the tuples. Its
+text is infix and is read by Python's own parser: `where(a0 < 0, 0, a0)`.
+"""
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+Expression = tuple[Any, ...]
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative,
+    # NaN wins, as in IEEE 754-2019 maximum and minimum
+    "max": np.maximum, "min": np.minimum,
+    "exp": np.exp, "log": np.log, "tanh": np.tanh, "sqrt": np.sqrt, "abs": np.abs,
+    "gt": lambda a, b: np.greater(a, b).astype(np.float64),
+    "where": lambda c, a, b: np.where(c != 0, a, b),
+}
+ARITY = {"neg": 1, "exp": 1, "log": 1, "tanh": 1, "sqrt": 1, "abs": 1, "where": 3}
+_INFIX = {"add": ("+", 2), "sub": ("-", 2), "mul": ("*", 3), "div": ("/", 3), "gt": (">", 1)}
+_BINARY: dict[type, str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
+
+
+def const(value: float) -> Expression:
+    return ("const", float(value))
+
+
+def var(name: str) -> Expression:
+    return ("var", name)
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str) -> Expression:
+    """The expression of a text. Raises ValueError that says what is not understood."""
+    if len(text) > 10_000:
+        raise ValueError("the expression is longer than 10,000 characters")
+    try:
+        tree = ast.parse(text.strip(), mode="eval")
+        return _convert(tree.body)
+    except SyntaxError as e:
+        raise ValueError(f"'{text}' is not an expression: {e.msg}") from None
+    except (RecursionError, MemoryError):
+        raise ValueError("the expression is nested too deeply") from None
+
+
+def _convert(node: ast.expr) -> Expression:
+    match node:
+        case ast.Constant(value=bool()):
+            pass
+        case ast.Constant(value=int() | float() as value):
+            return const(float(value))
+        case ast.Name(id="inf"):
+            return const(float("inf"))
+        case ast.Name(id=name):
+            return var(name)
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+            return const(-float(value))
+        case ast.UnaryOp(op=ast.USub(), operand=a):
+            return ("neg", _convert(a))
+        case ast.BinOp(left=a, op=op, right=b) if type(op) in _BINARY:
+            return (_BINARY[type(op)], _convert(a), _convert(b))
+        case ast.Compare(left=a, ops=[ast.Gt()], comparators=[b]):
+            return ("gt", _convert(a), _convert(b))
+        case ast.Compare(left=a, ops=[ast.Lt()], comparators=[b]):
+            return ("gt", _convert(b), _convert(a))
+        case ast.Call(func=ast.Name(id=f), args=args, keywords=[]) if f in FUNCTIONS:
+            if len(args) != ARITY.get(f, 2):
+                raise ValueError(f"{f} takes {ARITY.get(f, 2)} arguments, not {len(args)}")
+            return (f, *map(_convert, args))
+        case ast.Call(func=ast.Name(id=f)):
+            raise ValueError(f"unknown function '{f}' in an expression")
+    raise ValueError(f"'{ast.unparse(node)}' cannot stand in an expression")
+
+
+def text(e: Expression, outer: int = 0) -> str:
+    """The text that `parse` reads back to the same expression."""
+    head = e[0]
+    if head == "var":
+        return str(e[1])
+    if head == "const":
+        value = e[1]
+        shown = str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
+        return f"({shown})" if value < 0 and outer > 1 else shown
+    if head == "neg":
+        # a negated literal would be read back as a negative literal
+        inner = text(e[1], 4)
+        inner = f"({inner})" if e[1][0] == "const" and e[1][1] >= 0 else inner
+        return f"(-{inner})" if outer > 1 else f"-{inner}"
+    if head in _INFIX:
+        sign, level = _INFIX[head]
+        shown = f"{text(e[1], level)} {sign} {text(e[2], level + 1)}"
+        return f"({shown})" if level < outer else shown
+    return f"{head}({', '.join(text(a) for a in e[1:])})"
+
+
+def variables(e: Expression) -> tuple[str, ...]:
+    """The names in an expression, in order of first appearance."""
+    found: dict[str, None] = {}
+
+    def walk(e: Expression) -> None:
+        if e[0] == "var":
+            found[e[1]] = None
+        elif e[0] != "const":
+            for a in e[1:]:
+                walk(a)
+    walk(e)
+    return tuple(found)
+
+
+def substitute(e: Expression, values: Mapping[str, Expression]) -> Expression:
+    if e[0] == "var":
+        return values.get(e[1], e)
+    return e if e[0] == "const" else (e[0], *(substitute(a, values) for a in e[1:]))
+
+
+def rename(e: Expression, names: Mapping[str, str]) -> Expression:
+    return substitute(e, {k: var(v) for k, v in names.items()})
+
+
+def size(e: Expression) -> int:
+    """The number of functions in an expression."""
+    return 0 if e[0] in ("var", "const") else 1 + sum(size(a) for a in e[1:])
+
+
+def evaluate(e: Expression, values: Mapping[str, Any]) -> Any:
+    """The reference: NumPy in the arrays' own precision, quiet about overflow and NaN."""
+    with np.errstate(all="ignore"):
+        return _evaluate(e, values)
+
+
+def _evaluate(e: Expression, values: Mapping[str, Any]) -> Any:
+    if e[0] == "var":
+        return values[e[1]]
+    if e[0] == "const":
+        return e[1]
+    return FUNCTIONS[e[0]](*(_evaluate(a, values) for a in e[1:]))
+
+
+def simplify(e: Expression) -> Expression:
+    """Constants folded; `x + 0`, `x * 1`, `x * 0`, `--x` and equal branches reduced. (`x * 0` is 0 also where x is not finite.)"""
+    if e[0] in ("var", "const"):
+        return e
+    head, *rest = e
+    a = [simplify(x) for x in rest]
+    if all(x[0] == "const" for x in a):
+        value = float(evaluate((head, *a), {}))
+        if np.isfinite(value):
+            return const(value)
+    zero, one = const(0), const(1)
+    match head, a:
+        case ("add", [x, y]) if y == zero:
+            return x
+        case ("add", [x, y]) if x == zero:
+            return y
+        case ("add", [x, ("neg", y)]):
+            return ("sub", x, y)
+        case ("sub", [x, y]) if y == zero:
+            return x
+        case ("sub", [x, y]) if x == zero:
+            return simplify(("neg", y))
+        case ("mul", [x, y]) if zero in (x, y):
+            return zero
+        case ("mul", [x, y]) if x == one:
+            return y
+        case ("mul" | "div", [x, y]) if y == one:
+            return x
+        case ("div", [x, y]) if x == zero:
+            return zero
+        case ("mul", [x, ("where", c, y, z)]) if y in (zero, one) and z in (zero, one):
+            return simplify(("where", c, ("mul", x, y), ("mul", x, z)))
+        case ("neg", [("neg", x)]):
+            return x
+        case ("where", [c, x, y]) if x == y:
+            return x
+    return (head, *a)
+
+
+def differentiate(e: Expression, name: str) -> Expression:
+    """The derivative with respect to one variable, simplified. At a kink the value of the right-hand branch of `where` counts."""
+    return simplify(_derivative(e, name))
+
+
+def _derivative(e: Expression, name: str) -> Expression:
+    if e[0] == "var":
+        return const(e[1] == name)
+    if e[0] == "const":
+        return const(0)
+    d = [_derivative(a, name) for a in e[1:]]
+    match e:
+        case ("add" | "sub" as f, _, _):
+            return (f, d[0], d[1])
+        case ("mul", a, b):
+            return ("add", ("mul", d[0], b), ("mul", a, d[1]))
+        case ("div", a, b):
+            return ("div", ("sub", d[0], ("mul", ("div", a, b), d[1])), b)
+        case ("neg", _):
+            return ("neg", d[0])
+        case ("max", a, b):
+            return ("where", ("gt", a, b), d[0], d[1])
+        case ("min", a, b):
+            return ("where", ("gt", b, a), d[0], d[1])
+        case ("exp", _):
+            return ("mul", d[0], e)
+        case ("log", a):
+            return ("div", d[0], a)
+        case ("tanh", _):
+            return ("mul", d[0], ("sub", const(1), ("mul", e, e)))
+        case ("sqrt", _):
+            return ("div", d[0], ("mul", const(2), e))
+        case ("abs", a):
+            return ("mul", d[0], ("where", ("gt", a, const(0)), const(1), ("where", ("gt", const(0), a), const(-1), const(0))))
+        case ("gt", _, _):
+            return const(0)
+        case ("where", c, _, _):
+            return ("where", c, d[1], d[2])
+    raise AssertionError(f"no derivative of {e[0]}")
+
+
+def keeps_zero(e: Expression, zeros: frozenset[str]) -> bool:
+    """Whether the value is 0 where the variables named are 0, whatever finite values the others take."""
+    probes = [{v: 0.0 if v in zeros else x for v in variables(e)} for x in (-1.25, 0.0, 0.75, 3.0)]
+    return all(float(evaluate(e, p)) == 0 for p in probes)

@@ -1,0 +1,156 @@
+"""The record of an op, the record of a layer of the language, and their registries.
+
+Everything about an op is in its `Op`: operands, attributes, shape inference, the float64 NumPy reference that defines it, its
+gradient as graph-building code, and its cost. A `Layer` says how a layer of the language becomes parameters and nodes.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cnnc.diagnostics import Origin
+from cnnc.ir.graph import Attributes, Builder, Node
+from cnnc.ir.types import TensorType
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+Types = Sequence[TensorType | None]
+REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "REQUIRED"})()
+
+
+class InferenceError(Exception):
+    """An op does not accept its operands or attributes. `argument` is the language's name of what is at fault."""
+
+    def __init__(self, message: str, argument: str | None = None, code: str = "E0204", notes: Sequence[str] = (),
+                 help: str | None = None) -> None:
+        super().__init__(message)
+        self.message, self.argument, self.code, self.notes, self.help = message, argument, code, tuple(notes), help
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Work of one node at a batch size: multiply-adds, and bytes that must move at least once."""
+    macs: int = 0
+    bytes: int = 0
+
+
+def one_result(count: int) -> tuple[str, ...]:
+    return ("",) * count
+
+
+def no_macs(node: Node, types: Types, batch: int) -> int:
+    return 0
+
+
+@dataclass(frozen=True)
+class Op:
+    """One op.
+
+    operands: names; a trailing `?` marks an optional one, a trailing `*` any number of them.
+    attributes: names and defaults (`REQUIRED` where there is none).
+    infer(types, attributes) -> result types; raises `InferenceError`.
+    reference(arrays, attributes, types) -> float64 results; arrays have logical shapes, absent operands are None,
+        types are the result types with the batch bound.
+    gradient(context, node, gradients) -> one value (or None) for each operand; `context` is the pass's builder.
+    macs(node, operand types, batch) -> multiply-adds.
+    layout: how the op treats layouts, see `passes/select_layout.py`: "any" (the same on both sides), "plain", or "window".
+    """
+    name: str
+    operands: tuple[str, ...]
+    infer: Callable[[Types, Attributes], tuple[TensorType, ...]]
+    reference: Callable[[Sequence[Any], Attributes, Sequence[TensorType]], tuple[Any, ...]]
+    attributes: Mapping[str, Any]
+    gradient: Callable[[Any, Node, Sequence[str | None]], Sequence[str | None]] | None = None
+    macs: Callable[[Node, Types, int], int] = no_macs
+    results: tuple[str, ...] = ("",)
+    layout: str = "plain"
+    pure: bool = True
+    doc: str = ""
+
+    def complete(self, given: Mapping[str, Any]) -> Attributes:
+        """The attributes with defaults left out, so that a graph prints only what was said."""
+        for name in given:
+            if name not in self.attributes:
+                raise InferenceError(f"{self.name} has no attribute '{name}'", name, "E0502")
+        for name, default in self.attributes.items():
+            if default is REQUIRED and given.get(name) is None:
+                raise InferenceError(f"{self.name} needs the attribute '{name}'", name, "E0502")
+        from cnnc.ir.graph import freeze
+        return Attributes({k: v for k, v in given.items()
+                           if v is not None and (self.attributes[k] is REQUIRED or freeze(v) != self.attributes[k])})
+
+    def get(self, attributes: Mapping[str, Any], name: str) -> Any:
+        return attributes.get(name, self.attributes[name])
+
+    def result_names(self, count: int) -> tuple[str, ...]:
+        return self.results if len(self.results) == count else tuple(str(i) if i else "" for i in range(count))
+
+    def arity(self) -> tuple[int, int | None]:
+        """The least and the greatest number of operands."""
+        least = sum(1 for o in self.operands if o[-1] not in "?*")
+        return least, None if any(o.endswith("*") for o in self.operands) else len(self.operands)
+
+
+OPS: dict[str, Op] = {}
+
+
+def register(op: Op) -> Op:
+    OPS[op.name] = op
+    return op
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a layer in the language."""
+    name: str
+    default: Any = REQUIRED
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """A trained parameter, or a running statistic (`trained=False`), and how it starts.
+
+    initialization: "uniform_fan_in" (PyTorch's default: U(-1/sqrt(fan_in), 1/sqrt(fan_in))), "zeros" or "ones".
+    """
+    shape: tuple[int, ...]
+    layout: str | None = None
+    initialization: str = "uniform_fan_in"
+    fan_in: int = 1
+    trained: bool = True
+
+    @property
+    def type(self) -> TensorType:
+        return TensorType("f32", self.shape, self.layout)
+
+
+def no_parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> dict[str, ParameterSpec]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """How a layer of the language becomes nodes.
+
+    operands: how many tensors it applies to; None for a list of them.
+    parameters(types, arguments) -> specifications by short name ("weight"); raises `InferenceError`.
+    build(builder, operands, parameters, arguments, name, origin) -> the value it gives; raises `InferenceError`.
+    """
+    name: str
+    arguments: tuple[Argument, ...]
+    build: Callable[[Builder, Sequence[str], Mapping[str, str], Mapping[str, Any], str, Origin | None], str]
+    operands: int | None = 1
+    parameters: Callable[[Sequence[TensorType], Mapping[str, Any]], dict[str, ParameterSpec]] = no_parameters
+    doc: str = ""
+
+
+LAYERS: dict[str, Layer] = {}
+
+
+def register_layer(layer: Layer) -> Layer:
+    LAYERS[layer.name] = layer
+    return layer

@@ -1,0 +1,124 @@
+"""Rewriting: a new list of nodes in place of the old, and a mapping of the values that go.
+
+Graphs refer to values by name, so a rewrite needs no surgery: nodes are copied one by one with their operands renamed, left out, or
+replaced. Every pass that is written so is linear in the nodes.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from cnnc.diagnostics import Origin
+from cnnc.ir.graph import LEAVES, Builder, Graph, Node
+from cnnc.ir.types import TensorType
+
+Rule = Callable[["Rewriter", Node], "str | tuple[str, ...] | None"]
+
+
+def renamed(node: Node, names: Mapping[str, str]) -> Node:
+    """The node with its operands renamed; the same object where none is."""
+    operands = tuple(None if o is None else names.get(o, o) for o in node.operands)
+    return node if operands == node.operands else replace(node, operands=operands)
+
+
+def rename_values(graph: Graph, names: Mapping[str, str]) -> Graph:
+    """The graph with values called otherwise, where they are defined and everywhere else. The new names must be free."""
+    nodes = tuple(replace(renamed(n, names), results=tuple(names.get(r, r) for r in n.results)) for n in graph.nodes)
+    return replace(graph, nodes=nodes, outputs=rename_pairs(graph.outputs, names),
+                   updates=tuple((names.get(p, p), v) for p, v in rename_pairs(graph.updates, names)))
+
+
+def rename_pairs(pairs: Iterable[tuple[str, str]], names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((label, names.get(value, value)) for label, value in pairs)
+
+
+class Rewriter:
+    """Copies a graph node by node. `graph` is the old one, `builder` holds the new nodes, `names` maps old values to new."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.builder = Builder(graph.name)
+        self.names: dict[str, str] = {}
+        self.producers: dict[str, Node] = {}
+        self.changed = False
+        self._old = frozenset(r for n in graph.nodes for r in n.results)
+
+    def keep(self, node: Node) -> Node:
+        """Copy a node, its operands renamed."""
+        return self.put(renamed(node, self.names))
+
+    def put(self, node: Node) -> Node:
+        """Add a node whose operands are new values already."""
+        self.builder.append(node)
+        self.producers.update((r, node) for r in node.results)
+        return node
+
+    def add(self, op: str, operands: Sequence[str | None], attributes: Mapping[str, Any] | None = None,
+            name: str | Sequence[str] | None = None, origin: Origin | None = None) -> str:
+        """A new node over new values; its types are inferred. `name` is taken as it is if the old graph has it, else made unique."""
+        if name is None or (isinstance(name, str) and (name not in self._old or name in self.builder)):
+            stem = name or op
+            count = 1
+            while stem in self._old or stem in self.builder:
+                count += 1
+                stem = f"{name or op}.{count}"
+            name = stem
+        node = self.builder.insert(op, operands, attributes, name, origin)
+        self.producers.update((r, node) for r in node.results)
+        self.changed = True
+        return node.name
+
+    def replace(self, old: Sequence[str], new: Sequence[str]) -> None:
+        """The old values are the new ones from here on."""
+        self.names.update((a, b) for a, b in zip(old, new, strict=True) if a != b)
+        self.changed = True
+
+    def new(self, value: str) -> str:
+        """What an old value is now."""
+        return self.names.get(value, value)
+
+    def node(self, value: str) -> Node:
+        """The new node that gives a new value."""
+        return self.producers[value]
+
+    def type(self, value: str) -> TensorType:
+        return self.builder.type(value)
+
+    def finish(self) -> Graph:
+        """The new graph; the old object when nothing changed."""
+        if not self.changed:
+            return self.graph
+        return self.builder.finish(rename_pairs(self.graph.outputs, self.names), rename_pairs(self.graph.updates, self.names))
+
+
+def rewrite(graph: Graph, rule: Rule) -> Graph:
+    """One walk over the nodes. The rule sees each with its operands renamed already; it gives the value or values that stand for
+    the node's results (having added what it needs), or None where it does not apply."""
+    rewriter = Rewriter(graph)
+    for node in graph.nodes:
+        node = renamed(node, rewriter.names)
+        result = None if node.op in LEAVES else rule(rewriter, node)
+        if result is None:
+            rewriter.put(node)
+        else:
+            rewriter.replace(node.results, (result,) if isinstance(result, str) else result)
+    return rewriter.finish()
+
+
+def dependent(graph: Graph, leaves: Iterable[str]) -> frozenset[str]:
+    """All values that depend on any of the leaves, themselves included."""
+    found = set(leaves)
+    for node in graph.nodes:
+        if not found.isdisjoint(node.inputs):
+            found.update(node.results)
+    return frozenset(found)
+
+
+def fixed_values(graph: Graph) -> frozenset[str]:
+    """Values that depend on params, states and constants alone: known once the weights are."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        if node.op in ("param", "state") or (node.op != "input" and all(o in found for o in node.inputs)):
+            found.update(node.results)
+    return frozenset(found)

@@ -1,0 +1,71 @@
+"""The type of a value: element type, shape with a symbolic batch, and memory layout."""
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+Dim = int | str                      # the one symbol is BATCH
+BATCH = "N"
+DTYPES = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64), "i32": np.dtype(np.int32), "i64": np.dtype(np.int64)}
+PLAIN = {3: "ncw", 4: "nchw", 5: "ncdhw"}            # rank -> row-major layout of an activation
+_BLOCKED = re.compile(r"(ncw|nchw|ncdhw)(\d+)c")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """`f32[N,64,56,56] nchw16c`. The shape is the logical one whatever the layout: a blocked layout pads channels in memory only."""
+    dtype: str
+    shape: tuple[Dim, ...]
+    layout: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]" + (f" {self.layout}" if self.layout else "")
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    @property
+    def block(self) -> int:
+        """Channels to a block in memory; 1 when the layout is plain."""
+        match = _BLOCKED.fullmatch(self.layout or "")
+        return int(match[2]) if match else 1
+
+    def with_layout(self, layout: str | None) -> TensorType:
+        return replace(self, layout=layout)
+
+    def concrete(self, batch: int) -> tuple[int, ...]:
+        """The logical shape at a batch size."""
+        return tuple(batch if d == BATCH else int(d) for d in self.shape)
+
+    def memory_shape(self, batch: int) -> tuple[int, ...]:
+        """The shape in memory at a batch size: channel blocks and lanes are axes of their own."""
+        shape = self.concrete(batch)
+        if self.block == 1:
+            return shape
+        return (shape[0], -(-shape[1] // self.block), *shape[2:], self.block)
+
+    def bytes(self, batch: int) -> int:
+        size = DTYPES[self.dtype].itemsize
+        for d in self.memory_shape(batch):
+            size *= d
+        return size
+
+
+def activation(shape: tuple[Dim, ...], dtype: str = "f32", layout: str | None = None) -> TensorType:
+    """The type of an activation: plain layout unless another is given."""
+    return TensorType(dtype, shape, layout or PLAIN.get(len(shape)))
+
+
+def blocked(type: TensorType, lanes: int) -> str:
+    """The name of the blocked layout of an activation's rank: `nchw16c`."""
+    return f"{PLAIN[type.rank]}{lanes}c"
+
+
+def product(dims: tuple[int, ...]) -> int:
+    result = 1
+    for d in dims:
+        result *= d
+    return result

@@ -1,0 +1,1 @@
+"""From a graph to a Plan: kernels for nodes, offsets for buffers."""

@@ -1,0 +1,220 @@
+"""Nodes to steps: the backend's rule for each op emits kernels over buffers; then constants are hoisted and lifetimes become offsets."""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from cnnc.ir.graph import Graph, Node
+from cnnc.ir.types import TensorType
+from cnnc.lowering.memory import Life, aligned, place
+from cnnc.lowering.plan import Buffer, KernelName, Plan, Ref, Step
+
+
+class Rules(Protocol):
+    """What lowering asks of a backend."""
+    @property
+    def name(self) -> str: ...
+    def rule(self, op: str) -> Callable[[Lowering, Node], None]: ...
+
+
+@dataclass
+class Lowering:
+    """What a rule works with: types at this batch, buffers for values, and the list of steps that it extends."""
+    graph: Graph
+    batch: int
+    backend: Rules
+    places: dict[str, Ref] = field(default_factory=dict)               # value -> memory
+    buffers: dict[str, Buffer] = field(default_factory=dict)
+    steps: list[Step] = field(default_factory=list)
+    scratch: int = 0
+    _reusable: dict[tuple[int, str], str] = field(default_factory=dict)
+    _shared: dict[Any, Ref] = field(default_factory=dict)
+
+    def type(self, value: str) -> TensorType:
+        return self.graph.type(value)
+
+    def shape(self, value: str) -> tuple[int, ...]:
+        """The logical shape with the batch bound."""
+        return self.graph.type(value).concrete(self.batch)
+
+    def ref(self, value: str) -> Ref:
+        """Where a value lies; a new buffer for one that has none yet."""
+        if value not in self.places:
+            self.places[value] = self.buffer(value, "arena", self.type(value).bytes(self.batch))
+        return self.places[value]
+
+    def alias(self, value: str, operand: str) -> None:
+        """`value` is the memory of `operand` under another type."""
+        self.places[value] = self.ref(operand)
+
+    def buffer(self, stem: str, where: str, size: int, data: Sequence[int] = ()) -> Ref:
+        name, count = stem, 1
+        while name in self.buffers:
+            name, count = f"{stem}~{count}", count + 1
+        self.buffers[name] = Buffer(name, where, max(int(size), 1), 0, tuple(data))
+        return Ref(name)
+
+    def table(self, stem: str, numbers: Sequence[int]) -> Ref:
+        """int64 constants; equal tables are shared."""
+        data = tuple(int(n) for n in numbers)
+        key = ("table", data)
+        if key not in self._shared:
+            self._shared[key] = self.buffer(f"{stem}~table", "table", 8 * len(data), data)
+        return self._shared[key]
+
+    def once(self, key: Any, make: Callable[[], Ref]) -> Ref:
+        """What `make` gives, made once for a key: weights packed alike for two convolutions, a converted tensor."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
+
+    def step(self, node: Node, kernel: KernelName, arguments: Mapping[str, int | Ref], chunks: int, writes: Sequence[Ref], scratch: int = 0,
+             note: str = "", reuse: Mapping[str, str] | None = None) -> None:
+        """Append a step. `scratch` is in floats. `reuse` maps a written buffer to one read here that it may overwrite."""
+        if chunks == 0:
+            return
+        self.scratch = max(self.scratch, scratch)
+        for written, read in (reuse or {}).items():
+            self._reusable[len(self.steps), written] = read
+        self.steps.append(Step(node.name, kernel, tuple(arguments.items()), chunks, tuple(dict.fromkeys(w.buffer for w in writes)), note))
+
+
+def lower(graph: Graph, batch: int, backend: Rules) -> Plan:
+    """The Plan of a graph at a batch size."""
+    low = Lowering(graph, batch, backend)
+    changing = {name for name, _ in graph.updates}
+    for node in graph.nodes:
+        if node.op in ("input", "param", "state"):
+            where = "input" if node.op == "input" else "value"
+            low.places[node.name] = low.buffer(node.name, where, node.type.bytes(batch))
+        else:
+            backend.rule(node.op)(low, node)
+    _write_updates(low, graph)
+    setup, steps, indices = _hoist(low, changing)
+    outputs = tuple((label, low.ref(value).buffer) for label, value in graph.outputs)
+    buffers, steps, outputs, arena = _plan_memory(low, steps, indices, outputs)
+    used = {b for s in (*setup, *steps) for b in s.buffers()} | {b for _, b in outputs}
+    kept = tuple(b for b in buffers if b.name in used or b.place == "input")
+    return Plan(graph.name, backend.name, batch, kept, tuple(setup), tuple(steps), outputs, arena, low.scratch)
+
+
+def _write_updates(low: Lowering, graph: Graph) -> None:
+    """The new value of a param or state is written straight into its memory where the one step that makes it is the last to read the
+    old one; elsewhere it is copied at the end."""
+    for name, value in graph.updates:
+        source, target = low.ref(value), low.ref(name)
+        if source.buffer == target.buffer:
+            continue
+        writers = [i for i, s in enumerate(low.steps) if source.buffer in s.writes]
+        readers = [i for i, s in enumerate(low.steps) if target.buffer in s.reads()]
+        simple = (low.buffers[source.buffer].place == "arena" and len(writers) == 1 and graph.node(value).op == "pointwise"
+                  and max(readers, default=-1) <= writers[0] and low.type(value).shape == low.type(name).shape
+                  and value not in {v for _, v in graph.outputs} and sum(v == value for _, v in graph.updates) == 1)
+        if simple:
+            _redirect(low, source.buffer, target)
+        else:
+            backend_copy(low, graph.node(value), source, target, low.type(name))
+
+
+def backend_copy(low: Lowering, node: Node, source: Ref, target: Ref, type: TensorType) -> None:
+    """A copy by the backend's own rule for it, the pseudo-op `copy`."""
+    copy: Any = low.backend.rule("copy")
+    copy(low, node, source, target, type)
+
+
+def _redirect(low: Lowering, old: str, new: Ref) -> None:
+    def moved(a: int | Ref) -> int | Ref:
+        return Ref(new.buffer, new.offset + a.offset) if isinstance(a, Ref) and a.buffer == old else a
+    low.steps = [s if old not in s.buffers() else replace(
+        s, arguments=tuple((k, moved(a)) for k, a in s.arguments), writes=tuple(new.buffer if w == old else w for w in s.writes))
+        for s in low.steps]
+    for value, ref in low.places.items():
+        if ref.buffer == old:
+            low.places[value] = Ref(new.buffer, new.offset + ref.offset)
+    del low.buffers[old]
+
+
+def _hoist(low: Lowering, changing: set[str]) -> tuple[list[Step], list[Step], list[int]]:
+    """Steps that read nothing but values which never change run once."""
+    fixed = {b.name for b in low.buffers.values() if b.place == "table" or (b.place == "value" and b.name not in changing)}
+    writers: dict[str, int] = {}
+    for s in low.steps:
+        for w in s.writes:
+            writers[w] = writers.get(w, 0) + 1
+    done: dict[str, int] = {}
+    setup, steps, indices = [], [], []
+    for i, s in enumerate(low.steps):
+        if all(b in fixed for b in s.reads()) and all(low.buffers[w].place == "arena" for w in s.writes) and any(s.reads()):
+            setup.append(s)
+            for w in s.writes:
+                done[w] = done.get(w, 0) + 1
+                if done[w] == writers[w]:
+                    fixed.add(w)
+        else:
+            steps.append(s)
+            indices.append(i)
+    # A buffer that only some of its writers could fill beforehand stays in the arena, with all its writers.
+    partial = {w for w in done if w not in fixed}
+    if partial:
+        back = [s for s in setup if partial & set(s.writes)]
+        setup = [s for s in setup if s not in back]
+        order = {id(s): i for i, s in enumerate(low.steps)}
+        steps = sorted([*steps, *back], key=lambda s: order[id(s)])
+        indices = [order[id(s)] for s in steps]
+    for s in setup:
+        for w in s.writes:
+            low.buffers[w] = replace(low.buffers[w], place="packed")
+    return setup, steps, indices
+
+
+def _plan_memory(low: Lowering, steps: list[Step], indices: list[int], outputs: tuple[tuple[str, str], ...]
+                 ) -> tuple[list[Buffer], list[Step], tuple[tuple[str, str], ...], int]:
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for i, s in enumerate(steps):
+        for b in s.buffers():
+            if low.buffers[b].place == "arena":
+                first.setdefault(b, i)
+                last[b] = i
+    for _, b in outputs:
+        if low.buffers[b].place == "arena":
+            first.setdefault(b, 0)
+            last[b] = len(steps)
+    same: dict[str, str] = {}
+
+    def root(b: str) -> str:
+        while b in same:
+            b = same[b]
+        return b
+    for position, i in enumerate(indices):
+        for w in steps[position].writes:
+            read = low._reusable.get((i, w))
+            if read is None or w not in first or first[w] != position:
+                continue
+            old = root(read)
+            if old in last and last[old] == position and low.buffers[old].bytes == low.buffers[w].bytes and root(w) != old:
+                same[w] = old
+                last[old] = last[w]
+    if same:
+        steps = [replace(s, arguments=tuple((k, Ref(root(a.buffer), a.offset) if isinstance(a, Ref) else a) for k, a in s.arguments),
+                         writes=tuple(root(w) for w in s.writes)) for s in steps]
+        outputs = tuple((label, root(b)) for label, b in outputs)
+    lives = [Life(b, low.buffers[b].bytes, first[b], last[b]) for b in first if b not in same]
+    offsets, size = place(lives)
+    buffers = [replace(b, offset=offsets[b.name]) if b.name in offsets else b for b in low.buffers.values() if b.name not in same]
+    return buffers, steps, outputs, aligned(size)
+
+
+def lives_of(plan: Plan) -> list[Life]:
+    """The lifetimes of a Plan's arena buffers, found again from its steps: what `memory.check` walks."""
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for i, s in enumerate(plan.steps):
+        for b in s.buffers():
+            first.setdefault(b, i)
+            last[b] = i
+    for _, b in plan.outputs:
+        first.setdefault(b, 0)
+        last[b] = len(plan.steps)
+    return [Life(b.name, b.bytes, first[b.name], last[b.name]) for b in plan.buffers if b.place == "arena" and b.name in first]

@@ -1,0 +1,204 @@
+"""A network: the graph of a program and the values of its parameters."""
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnc.diagnostics import CnncError, Diagnostic, did_you_mean, error
+from cnnc.interop import safetensors
+from cnnc.ir.graph import Graph
+from cnnc.ir.op import ParameterSpec
+from cnnc.ir.types import product
+
+if TYPE_CHECKING:
+    from cnnc.frontend import Program
+    from cnnc.summary import Summary
+
+Floats = NDArray[np.float32]
+Measure = Callable[["Network", int], "tuple[int, int]"]        # (network, batch) -> planned peak bytes of inference and of training
+IGNORED = "num_batches_tracked"                                # PyTorch's counter beside running statistics, of no use here
+SHOWN = 8                                                      # names that a message lists
+
+
+def initial(spec: ParameterSpec, name: str, seed: int) -> Floats:
+    """The first value of a parameter, as PyTorch starts it: float32 of the spec's shape.
+
+    The generator is Philox under the key (seed, name), so a value depends on no other parameter and on no order.
+    """
+    match spec.initialization:
+        case "zeros":
+            return np.zeros(spec.shape, np.float32)
+        case "ones":
+            return np.ones(spec.shape, np.float32)
+        case "uniform_fan_in":
+            digest = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+            generator = np.random.Generator(np.random.Philox(key=np.array([seed % 2 ** 64, digest], np.uint64)))
+            bound = np.float32(1 / math.sqrt(max(1, spec.fan_in)))
+            values = generator.random(spec.shape, np.float32)
+            values *= 2 * bound
+            values -= bound
+            return values
+    raise AssertionError(f"initialization '{spec.initialization}' of {name}")
+
+
+def as_float32(value: Any, name: str) -> Floats:
+    """A new, contiguous, native float32 copy. Raises `CnncError` (E0613) with the reason where that would lose what matters."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError) as e:
+        raise error("E0613", f"'{name}' is no array: {e}", exit_code=safetensors.DATA) from None
+    if array.dtype.kind not in "fiu":
+        why = {"c": "its imaginary part would be lost", "b": "true and false are no weights", "O": "it holds Python objects"}
+        reason = why.get(array.dtype.kind, "it holds no numbers")
+        raise error("E0613", f"'{name}' is {array.dtype}, float32 is needed: {reason}", exit_code=safetensors.DATA)
+    with np.errstate(over="ignore"):
+        result = np.array(array, np.float32, order="C")
+    if array.dtype.itemsize > 4 and array.dtype.kind == "f" and np.any(np.isinf(result) & np.isfinite(array)):
+        raise error("E0613", f"'{name}' is {array.dtype} and holds values beyond float32's range, 3.4e38", exit_code=safetensors.DATA)
+    return result
+
+
+class Weights(MutableMapping[str, Floats]):
+    """Parameters and running statistics by name, in the order of the source. A value that nobody has set is drawn when it is read.
+
+    Assignment copies, and checks shape and element type: raises `CnncError` (E0611, E0613).
+    """
+
+    def __init__(self, specs: Mapping[str, ParameterSpec], seed: int) -> None:
+        self._specs = dict(specs)
+        self._values: dict[str, Floats] = {}
+        self.seed = seed
+
+    def __getitem__(self, name: str) -> Floats:
+        if name not in self._specs:
+            raise KeyError(f"{name}: no such parameter; {did_you_mean(name, self._specs) or 'see list(net.weights)'}")
+        if name not in self._values:
+            self._values[name] = initial(self._specs[name], name, self.seed)
+        return self._values[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name not in self._specs:
+            raise error("E0611", f"the network has no parameter '{name}'", help=did_you_mean(name, self._specs),
+                        exit_code=safetensors.DATA)
+        array, shape = as_float32(value, name), self._specs[name].shape
+        if array.shape != shape:
+            raise error("E0611", f"'{name}' is {list(shape)}, the value given is {list(array.shape)}", exit_code=safetensors.DATA)
+        self._values[name] = array
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError("a network keeps all its parameters; assign another value instead")
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._specs
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._specs)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    def __repr__(self) -> str:
+        return "{" + ", ".join(f"'{name}': float32{list(spec.shape)}" for name, spec in self._specs.items()) + "}"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a file of weights had and had not: `mismatched` by name, (shape in the network, shape in the file)."""
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.missing or self.unexpected or self.mismatched)
+
+    def diagnostic(self, path: Path, total: int) -> Diagnostic:
+        def listed(names: tuple[str, ...]) -> str:
+            return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+        notes, help = [], None
+        if self.missing:
+            notes.append(f"missing in the file, {len(self.missing)} of {total}: {listed(self.missing)}")
+        if self.unexpected:
+            notes.append(f"unexpected, {len(self.unexpected)}: {listed(self.unexpected)}")
+        if self.mismatched:
+            shown = tuple(f"{n} is {list(a)} in the network and {list(b)} in the file" for n, (a, b) in self.mismatched.items())
+            notes.append(f"mismatched, {len(shown)}: {listed(shown)}")
+        known = set(self.missing)
+        prefix = next((p for p in ("module.", "model.", "_orig_mod.") if any(
+            n.startswith(p) and n.removeprefix(p) in known for n in self.unexpected)), None)
+        if prefix:
+            help = f"the file's names begin with '{prefix}', the network's do not; save them without it"
+        elif self.mismatched:
+            help = "were the weights made for another size or number of classes? parameters are set with -p name=value"
+        return Diagnostic("E0611", f"the weights of {path} do not fit the network", notes=tuple(notes), help=help)
+
+
+class Network:
+    """A program's graph with weights. `weights` start as PyTorch would start them, drawn from `seed`."""
+
+    def __init__(self, program: Program, seed: int = 0, measure: Measure | None = None) -> None:
+        self.program = program
+        self.measure = measure
+        self.weights = Weights({n.name: program.parameters[n.name] for n in program.graph.nodes if n.op in ("param", "state")}, seed)
+
+    @property
+    def graph(self) -> Graph:
+        return self.program.graph
+
+    @property
+    def name(self) -> str:
+        return self.program.graph.name
+
+    @property
+    def warnings(self) -> tuple[Diagnostic, ...]:
+        return tuple(self.program.warnings)
+
+    def initialize(self, seed: int) -> None:
+        """Start over: every weight as PyTorch would draw it, from another seed."""
+        self.weights._values.clear()
+        self.weights.seed = seed
+
+    def load_weights(self, path: str | Path, strict: bool = True) -> Loaded:
+        """Take the weights of a safetensors file by name; nothing changes unless all that is taken can be read.
+
+        strict: anything missing, unexpected or mismatched is an error; otherwise what fits is taken, and the rest returned.
+        float16, bfloat16, float64 and integers are converted. Raises `CnncError` (E0601, E0610 to E0613; exit code 3).
+        """
+        file = safetensors.open_file(path)
+        present = {n: e for n, e in file.entries.items() if n.rpartition(".")[2] != IGNORED or n in self.weights}
+        shapes = {n: s.shape for n, s in self.weights._specs.items()}
+        report = Loaded(tuple(n for n in shapes if n not in present), tuple(sorted(n for n in present if n not in shapes)),
+                        {n: (s, present[n].shape) for n, s in shapes.items() if n in present and present[n].shape != s})
+        if strict and report:
+            raise CnncError(report.diagnostic(file.path, len(shapes)), safetensors.DATA)
+        taken = [n for n, s in shapes.items() if n in present and present[n].shape == s]
+        self.weights._values |= {n: as_float32(file.read(n), n) for n in taken}
+        return report
+
+    def save_weights(self, path: str | Path) -> None:
+        """Write all weights to a safetensors file, whole or not at all. Raises `CnncError` (E0601)."""
+        safetensors.write_file(path, dict(self.weights), {"format": "pt", "model": self.name})
+
+    def parameter_count(self) -> int:
+        """Trained numbers, shared ones once; running statistics do not count."""
+        return sum(product(tuple(int(d) for d in n.type.shape)) for n in self.graph.parameters)
+
+    def summary(self, batch: int = 1) -> Summary:
+        """A row per layer; totals; planned memory."""
+        from cnnc.summary import summarize
+        measure = self.measure
+        return summarize(self.graph, batch, None if measure is None else lambda: measure(self, batch))
+
+    def __repr__(self) -> str:
+        return f"<Network {self.name}: {len(self.graph.nodes)} nodes, {self.parameter_count():,} parameters>"
+
+    def _repr_html_(self) -> str:
+        from cnnc.drawing import svg
+        return f"<details><summary>{self.name}</summary>{svg(self.graph)}</details>{self.summary()._repr_html_()}"

@@ -1,0 +1,229 @@
+"""Convolution in one, two and three dimensions, and its two gradients.
+
+y[n, k, o] = b[k] + sum over c, t of w[k, c, t] * x[n, c, o * stride + t * dilation - padding]   (cross-correlation, as in every
+framework), within each of `groups` groups of channels. `epilogue` is an expression over the sum `y` and the operands that follow the
+bias, `a0`, `a1`, ...: what fusion has put behind the convolution.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnc.diagnostics import Origin
+from cnnc.ir import expression as ex
+from cnnc.ir.graph import Attributes, Builder, Node
+from cnnc.ir.op import REQUIRED, Argument, InferenceError, Layer, Op, ParameterSpec, Types, register, register_layer
+from cnnc.ir.types import TensorType, product
+from cnnc.ops.pointwise import align
+from cnnc.ops.window import Window, image_rank, integers, spatial
+
+WEIGHT_LAYOUT = {3: "oiw", 4: "oihw", 5: "oidhw"}
+
+
+def check_epilogue(attributes: Mapping[str, Any], extras: Types, result: TensorType) -> None:
+    """An epilogue reads y and the extra operands, each of the result's shape, one value a channel, or one value."""
+    text = attributes.get("epilogue")
+    if text is None:
+        if extras:
+            raise InferenceError("operands after the bias need an epilogue", "epilogue", "E0502")
+        return
+    try:
+        unknown = set(ex.variables(ex.parse(text))) - {"y", *(f"a{i}" for i in range(len(extras)))}
+    except ValueError as e:
+        raise InferenceError(str(e), "epilogue", "E0502") from None
+    if unknown:
+        raise InferenceError(f"the epilogue names {', '.join(sorted(unknown))}", "epilogue", "E0502")
+    for t in extras:
+        if t is None or (t.shape not in ((), result.shape, (result.shape[1],))):
+            raise InferenceError(f"an epilogue of {result} cannot read {t}", "epilogue", "E0502")
+        if t.rank == result.rank and t.layout != result.layout:
+            raise InferenceError(f"an epilogue of {result} cannot read the layout of {t}", "epilogue", "E0503")
+
+
+def apply_epilogue(y: Any, attributes: Mapping[str, Any], extras: Sequence[Any]) -> Any:
+    text = attributes.get("epilogue")
+    if text is None:
+        return y
+    values = {"y": y, **{f"a{i}": align(a, y.ndim) for i, a in enumerate(extras)}}
+    return np.broadcast_to(ex.evaluate(ex.parse(text), values), y.shape)
+
+
+def _check_groups(groups: Any, channels: int, filters: int) -> int:
+    groups = integers(groups, "groups", 1, 1)[0]
+    if channels % groups or filters % groups:
+        raise InferenceError(f"groups={groups} must divide the {channels} input channels and the {filters} output channels", "groups", "E0203")
+    return groups
+
+
+def _infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    x, w = types[0], types[1]
+    rank = image_rank(x, "conv")
+    assert x is not None
+    if w is None or w.rank != rank + 2:
+        raise InferenceError(f"weights {w} do not fit an input {x}", "weight", "E0204")
+    window = Window.of(w.shape[2:], attributes, rank)
+    filters, per_group = int(w.shape[0]), int(w.shape[1])
+    groups = _check_groups(attributes.get("groups", 1), int(x.shape[1]), filters)
+    if per_group * groups != x.shape[1]:
+        raise InferenceError(f"conv expects {per_group * groups} input channels, the input has {x.shape[1]}", "weight", "E0204")
+    if len(types) > 2 and types[2] is not None and types[2].shape != (filters,):
+        raise InferenceError(f"bias {types[2]} does not fit {filters} output channels", "bias", "E0204")
+    result = TensorType(x.dtype, (x.shape[0], filters, *window.output(spatial(x))), attributes.get("layout") or x.layout)
+    check_epilogue(attributes, types[3:], result)
+    return (result,)
+
+
+def _grouped(a: Any, groups: int, axis: int) -> list[Any]:
+    return np.split(a, groups, axis)
+
+
+def _forward(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    x, w = (np.asarray(a, np.float64) for a in arrays[:2])
+    window, groups, out = Window.of(w.shape[2:], attributes, x.ndim - 2), attributes.get("groups", 1), types[0].shape[2:]
+    y = np.zeros((x.shape[0], w.shape[0], product(out)))          # type: ignore[arg-type]
+    padded = window.pad(x, out)                                   # type: ignore[arg-type]
+    for tap, where in window.taps(x.shape[2:], out):              # type: ignore[arg-type]
+        part = padded[(slice(None), slice(None), *where)].reshape(x.shape[0], x.shape[1], -1)
+        weight = w[(slice(None), slice(None), *tap)]
+        y += np.concatenate([np.matmul(wg, xg) for wg, xg in zip(_grouped(weight, groups, 0), _grouped(part, groups, 1), strict=True)], 1)
+    y = y.reshape(x.shape[0], w.shape[0], *out)
+    if len(arrays) > 2 and arrays[2] is not None:
+        y = y + align(arrays[2], y.ndim)
+    return (apply_epilogue(y, attributes, arrays[3:]),)
+
+
+def _macs(node: Node, types: Types, batch: int) -> int:
+    x, w = types[0], types[1]
+    assert x is not None and w is not None
+    return product(node.type.concrete(batch)) * product(w.concrete(batch)[1:])
+
+
+def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
+    dy, (x, w, *rest) = gradients[0], node.operands
+    assert dy is not None and x is not None and w is not None
+    shared = {k: node.attributes[k] for k in ("stride", "padding", "dilation", "groups") if k in node.attributes}
+    dx = context.add("conv_data_gradient", [dy, w], {**shared, "size": spatial(context.type(x))}) if context.wanted(x) else None
+    dw = context.add("conv_weight_gradient", [x, dy], {**shared, "kernel": context.type(w).shape[2:]}) if context.wanted(w) else None
+    db = context.reduce_to(dy, rest[0]) if rest and rest[0] is not None and context.wanted(rest[0]) else None
+    return [dx, dw, db][:len(node.operands)]
+
+
+ATTRIBUTES: dict[str, Any] = {"stride": None, "padding": None, "dilation": None, "groups": 1, "layout": None, "epilogue": None}
+register(Op("conv", ("x", "weight", "bias?", "epilogue*"), _infer, _forward, ATTRIBUTES, _gradient, _macs, layout="window", doc=__doc__ or ""))
+
+
+# ------------------------------------------------------------------------------------------------ gradients
+
+def _infer_data(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    dy, w = types[0], types[1]
+    rank = image_rank(dy, "conv_data_gradient", "dy")
+    assert dy is not None and w is not None
+    size = integers(attributes["size"], "size", rank, 1)
+    window = Window.of(w.shape[2:], attributes, rank)
+    if dy.shape[1:] != (w.shape[0], *window.output(size)):
+        raise InferenceError(f"a gradient {dy} does not belong to an input of size {size} and weights {w}", "size", "E0204")
+    result = TensorType(dy.dtype, (dy.shape[0], int(w.shape[1]) * attributes.get("groups", 1), *size), attributes.get("layout") or dy.layout)
+    check_epilogue(attributes, types[3:], result)
+    return (result,)
+
+
+def _data(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    dy, w = (np.asarray(a, np.float64) for a in arrays[:2])
+    window, groups, size = Window.of(w.shape[2:], attributes, dy.ndim - 2), attributes.get("groups", 1), attributes["size"]
+    out, channels = dy.shape[2:], w.shape[1] * groups
+    padded = window.pad(np.zeros((dy.shape[0], channels, *size)), out)
+    flat = dy.reshape(*dy.shape[:2], -1)
+    for tap, where in window.taps(size, out):
+        weight = w[(slice(None), slice(None), *tap)]
+        part = np.concatenate([np.matmul(wg.T, g) for wg, g in zip(_grouped(weight, groups, 0), _grouped(flat, groups, 1), strict=True)], 1)
+        padded[(slice(None), slice(None), *where)] += part.reshape(dy.shape[0], channels, *out)
+    return (apply_epilogue(window.unpad(padded, size), attributes, arrays[3:]),)
+
+
+def _data_macs(node: Node, types: Types, batch: int) -> int:
+    dy, w = types[0], types[1]
+    assert dy is not None and w is not None
+    return product(dy.concrete(batch)) * product(w.concrete(batch)[1:])
+
+
+register(Op("conv_data_gradient", ("dy", "weight", "bias?", "epilogue*"), _infer_data, _data, {**ATTRIBUTES, "size": REQUIRED}, None, _data_macs,
+            layout="window", doc="dL/dx of conv: every output gradient spread over the pixels its window saw. `size`: of the input."))
+
+
+def _infer_weight(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    x, dy = types[0], types[1]
+    rank = image_rank(x, "conv_weight_gradient")
+    assert x is not None and dy is not None
+    kernel = integers(attributes["kernel"], "kernel", rank, 1)
+    window = Window.of(kernel, attributes, rank)
+    if tuple(dy.shape[2:]) != window.output(spatial(x)):
+        raise InferenceError(f"a gradient {dy} does not belong to an input {x} and a kernel {kernel}", "kernel", "E0204")
+    groups = _check_groups(attributes.get("groups", 1), int(x.shape[1]), int(dy.shape[1]))
+    return (TensorType(x.dtype, (int(dy.shape[1]), int(x.shape[1]) // groups, *kernel), WEIGHT_LAYOUT[rank + 2]),)
+
+
+def _weight(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    x, dy = (np.asarray(a, np.float64) for a in arrays)
+    window, groups, out = Window.of(attributes["kernel"], attributes, x.ndim - 2), attributes.get("groups", 1), dy.shape[2:]
+    padded, dw = window.pad(x, out), np.zeros(types[0].shape)       # type: ignore[arg-type]
+    g = dy.reshape(*dy.shape[:2], -1)
+    for tap, where in window.taps(x.shape[2:], out):
+        part = padded[(slice(None), slice(None), *where)].reshape(*x.shape[:2], -1)
+        dw[(slice(None), slice(None), *tap)] = np.concatenate(
+            [np.matmul(gg, xg.swapaxes(1, 2)).sum(0) for gg, xg in zip(_grouped(g, groups, 1), _grouped(part, groups, 1), strict=True)], 0)
+    return (dw,)
+
+
+def _weight_macs(node: Node, types: Types, batch: int) -> int:
+    dy = types[1]
+    assert dy is not None
+    return product(dy.concrete(batch)) * product(node.type.concrete(batch)[1:])
+
+
+register(Op("conv_weight_gradient", ("x", "dy"), _infer_weight, _weight,
+            {"stride": None, "padding": None, "dilation": None, "groups": 1, "kernel": REQUIRED}, None, _weight_macs, layout="weight_gradient",
+            doc="dL/dw of conv: products of input pixels and output gradients, summed over images and positions."))
+
+
+# ------------------------------------------------------------------------------------------------ the layer
+
+def _window(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> Window:
+    rank = image_rank(types[0], "conv")
+    return Window.of(arguments["kernel_size"], arguments, rank)
+
+
+def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> dict[str, ParameterSpec]:
+    window = _window(types, arguments)
+    filters = integers(arguments["out_channels"], "out_channels", 1, 1)[0]
+    channels = int(types[0].shape[1])
+    groups = _check_groups(arguments["groups"], channels, filters)
+    fan_in = channels // groups * product(window.kernel)
+    specs = {"weight": ParameterSpec((filters, channels // groups, *window.kernel), WEIGHT_LAYOUT[types[0].rank], fan_in=fan_in)}
+    if _flag(arguments, "bias"):
+        specs["bias"] = ParameterSpec((filters,), fan_in=fan_in)
+    return specs
+
+
+def _flag(arguments: Mapping[str, Any], name: str) -> bool:
+    if not isinstance(arguments[name], bool):
+        raise InferenceError(f"{name} is true or false, not {arguments[name]!r}", name, "E0203")
+    return bool(arguments[name])
+
+
+def _build(builder: Builder, operands: Sequence[str], parameters: Mapping[str, str], arguments: Mapping[str, Any], name: str,
+           origin: Origin | None) -> str:
+    attributes: dict[str, Any] = _window([builder.type(operands[0])], arguments).attributes()
+    if arguments["groups"] != 1:
+        attributes["groups"] = arguments["groups"]
+    values: list[str | None] = [operands[0], parameters["weight"]]
+    if "bias" in parameters:
+        values.append(parameters["bias"])
+    return builder.add("conv", values, attributes, name, origin)
+
+
+register_layer(Layer("conv", (
+    Argument("out_channels", doc="filters"), Argument("kernel_size", doc="a number, or one an axis"), Argument("stride", 1), Argument("padding", 0),
+    Argument("dilation", 1), Argument("groups", 1), Argument("bias", True)), _build, parameters=_parameters,
+    doc="Convolution over [N, C, W], [N, C, H, W] or [N, C, D, H, W], by the rank of its input."))

@@ -1,0 +1,95 @@
+"""Fully connected: y[n, o] = b[o] + sum over i of w[o, i] * x[n, i], and its two gradients."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnc.diagnostics import Origin
+from cnnc.ir.graph import Attributes, Builder, Node
+from cnnc.ir.op import Argument, InferenceError, Layer, Op, ParameterSpec, Types, register, register_layer
+from cnnc.ir.types import TensorType
+from cnnc.ops.conv import apply_epilogue, check_epilogue
+from cnnc.ops.window import integers
+
+
+def _matrix(t: TensorType | None, what: str) -> TensorType:
+    if t is None or t.rank != 2:
+        shape = "nothing" if t is None else f"[{', '.join(map(str, t.shape))}]"
+        raise InferenceError(f"linear works on [N, features], not on {shape}", what, "E0201", help="put `-> flatten` before it")
+    return t
+
+
+def _infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    x, w = _matrix(types[0], "x"), _matrix(types[1], "weight")
+    if x.shape[1] != w.shape[1]:
+        raise InferenceError(f"linear expects {x.shape[1]} inputs, the weights have {w.shape[1]}", "weight", "E0204")
+    if len(types) > 2 and types[2] is not None and types[2].shape != w.shape[:1]:
+        raise InferenceError(f"bias {types[2]} does not fit {w.shape[0]} outputs", "bias", "E0204")
+    result = TensorType(x.dtype, (x.shape[0], w.shape[0]))
+    check_epilogue(attributes, types[3:], result)
+    return (result,)
+
+
+def _forward(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    y = np.asarray(arrays[0], np.float64) @ np.asarray(arrays[1], np.float64).T
+    if len(arrays) > 2 and arrays[2] is not None:
+        y = y + arrays[2]
+    return (apply_epilogue(y, attributes, arrays[3:]),)
+
+
+def _macs(node: Node, types: Types, batch: int) -> int:
+    x, other = types[0], types[1]
+    assert x is not None and other is not None
+    rows, columns = x.concrete(batch)
+    return rows * columns * (other.concrete(batch)[1] if node.op != "linear" else other.concrete(batch)[0])
+
+
+def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
+    dy, (x, w, *rest) = gradients[0], node.operands
+    dx = context.add("linear_data_gradient", [dy, w]) if context.wanted(x) else None
+    dw = context.add("linear_weight_gradient", [x, dy]) if context.wanted(w) else None
+    db = context.reduce_to(dy, rest[0]) if rest and rest[0] is not None and context.wanted(rest[0]) else None
+    return [dx, dw, db][:len(node.operands)]
+
+
+register(Op("linear", ("x", "weight", "bias?", "epilogue*"), _infer, _forward, {"epilogue": None}, _gradient, _macs, doc=__doc__ or ""))
+
+
+def _infer_data(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    dy, w = _matrix(types[0], "dy"), _matrix(types[1], "weight")
+    if dy.shape[1] != w.shape[0]:
+        raise InferenceError(f"a gradient {dy} does not belong to weights {w}", "weight", "E0204")
+    return (TensorType(dy.dtype, (dy.shape[0], w.shape[1])),)
+
+
+def _infer_weight(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    x, dy = _matrix(types[0], "x"), _matrix(types[1], "dy")
+    return (TensorType(x.dtype, (dy.shape[1], x.shape[1])),)
+
+
+register(Op("linear_data_gradient", ("dy", "weight"), _infer_data, lambda a, attributes, types: (np.asarray(a[0], np.float64) @ a[1],), {},
+            None, _macs, doc="dL/dx = dy w."))
+register(Op("linear_weight_gradient", ("x", "dy"), _infer_weight, lambda a, attributes, types: (np.asarray(a[1], np.float64).T @ a[0],), {},
+            None, _macs, doc="dL/dw = dy^T x."))
+
+
+def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> dict[str, ParameterSpec]:
+    features = int(_matrix(types[0], "x").shape[1])
+    outputs = integers(arguments["out_features"], "out_features", 1, 1)[0]
+    if not isinstance(arguments["bias"], bool):
+        raise InferenceError(f"bias is true or false, not {arguments['bias']!r}", "bias", "E0203")
+    specs = {"weight": ParameterSpec((outputs, features), fan_in=features)}
+    if arguments["bias"]:
+        specs["bias"] = ParameterSpec((outputs,), fan_in=features)
+    return specs
+
+
+def _build(builder: Builder, operands: Sequence[str], parameters: Mapping[str, str], arguments: Mapping[str, Any], name: str,
+           origin: Origin | None) -> str:
+    return builder.add("linear", [operands[0], parameters["weight"], *([parameters["bias"]] if "bias" in parameters else [])], {}, name, origin)
+
+
+register_layer(Layer("linear", (Argument("out_features"), Argument("bias", True)), _build, parameters=_parameters,
+                     doc="Fully connected layer over [N, features]."))

@@ -1,0 +1,248 @@
+"""Batch norm, local response norm, dropout, and the sums over a batch that they need."""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnc.diagnostics import Origin
+from cnnc.ir import expression as ex
+from cnnc.ir.graph import Attributes, Builder, Node
+from cnnc.ir.op import REQUIRED, Argument, InferenceError, Layer, Op, ParameterSpec, Types, register, register_layer
+from cnnc.ir.types import TensorType, product
+from cnnc.ops.pointwise import align, result_type
+from cnnc.ops.window import integers
+
+
+def number(value: Any, name: str, least: float, below: float = float("inf")) -> float:
+    """An argument as a float in [least, below). Raises `InferenceError`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < below:
+        limit = f"at least {least:g}" + (f" and below {below:g}" if below != float("inf") else "")
+        raise InferenceError(f"{name} is {value!r}; it must be a number, {limit}", name, "E0203")
+    return float(value)
+
+
+# ------------------------------------------------------------------------------------------------ batch norm
+
+def _infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    x, *vectors = types
+    if x is None or x.rank < 2:
+        raise InferenceError(f"batchnorm works on [N, C, ...], not on {x}", "x", "E0201")
+    for name, v in zip(("weight", "bias", "mean", "variance"), vectors, strict=True):
+        if v is None or v.shape != (x.shape[1],):
+            raise InferenceError(f"batchnorm's {name} {v} does not fit {x.shape[1]} channels", name, "E0204")
+    return (x,)
+
+
+def _reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    x, *vectors = (np.asarray(a, np.float64) for a in arrays)
+    gamma, beta, mean, variance = (align(v, x.ndim) for v in vectors)
+    return ((x - mean) / np.sqrt(variance + attributes.get("eps", 1e-5)) * gamma + beta,)
+
+
+def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
+    """Over all five operands (Ioffe and Szegedy, 2015): the statistics' gradients follow from the two sums that gamma and beta need anyway."""
+    dy, (x, gamma, beta, mean, variance) = gradients[0], node.operands
+    eps = node.attributes.get("eps", 1e-5)
+    values = {"dy": dy, "x": x, "gamma": gamma, "mean": mean, "variance": variance}
+    # per-channel factors stand in brackets of their own, so that they are computed once a channel
+    dx = context.pointwise(ex.parse(f"dy * (gamma / sqrt(variance + {eps!r}))"), values) if context.wanted(x) else None
+    if not any(context.wanted(v) for v in (gamma, beta, mean, variance)):
+        return [dx, None, None, None, None]
+    dgamma, dbeta = context.reduce_channels([ex.parse(f"dy * ((x - mean) * (1 / sqrt(variance + {eps!r})))"), ex.parse("dy")], values)
+    sums = {"dgamma": dgamma, "dbeta": dbeta, "gamma": gamma, "variance": variance}
+    dmean = context.pointwise(ex.parse(f"-gamma * dbeta / sqrt(variance + {eps!r})"), sums) if context.wanted(mean) else None
+    dvariance = (context.pointwise(ex.parse(f"-0.5 * gamma * dgamma / (variance + {eps!r})"), sums)
+                 if context.wanted(variance) else None)
+    return [dx, dgamma, dbeta, dmean, dvariance]
+
+
+register(Op("batchnorm", ("x", "weight", "bias", "mean", "variance"), _infer, _reference, {"eps": 1e-5, "momentum": 0.1}, _gradient,
+            layout="any", doc="(x - mean) / sqrt(variance + eps) * weight + bias per channel (Ioffe and Szegedy, 2015)."))
+
+
+def _infer_moments(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    x = types[0]
+    assert x is not None
+    return (TensorType("f32", (x.shape[1],)),) * 2
+
+
+def _moments(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    x = np.asarray(arrays[0], np.float64)
+    axes = (0, *range(2, x.ndim))
+    return x.mean(axes), x.var(axes)
+
+
+def _moments_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
+    x, total = node.operands[0], None
+    count = context.add("count", [x])
+    values = {"x": x, "mean": node.results[0], "count": count, "dmean": gradients[0], "dvariance": gradients[1]}
+    if gradients[0] is not None:
+        total = ex.parse("dmean / count")
+    if gradients[1] is not None:
+        part = ex.parse("dvariance * 2 / count * (x - mean)")
+        total = part if total is None else ("add", total, part)
+    if total is None:
+        return [None]
+    shape = context.type(x)
+    return [context.pointwise(total, {k: v for k, v in values.items() if k in ex.variables(total)}, like=shape)]
+
+
+register(Op("moments", ("x",), _infer_moments, _moments, {}, _moments_gradient, results=("mean", "variance"), layout="sink",
+            doc="Mean and biased variance of every channel over N and space."))
+
+
+def _infer_count(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    return (TensorType("f32", ()),)
+
+
+register(Op("count", ("x",), _infer_count,
+            lambda a, attributes, types: (np.float64(np.size(a[0]) / np.shape(a[0])[1] if np.ndim(a[0]) > 1 else np.size(a[0])),), {},
+            layout="sink", doc="How many values of x there are to a channel; of a vector, its length."))
+
+
+def _infer_reduce(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    whole = result_type(types)
+    return (TensorType("f32", (whole.shape[1],)),) * len(attributes["expressions"])
+
+
+def _reduce(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    rank = max(np.ndim(a) for a in arrays)
+    values = {f"a{i}": align(np.asarray(a, np.float64), rank) for i, a in enumerate(arrays)}
+    shape = np.broadcast_shapes(*(v.shape for v in values.values()))
+    return tuple(np.broadcast_to(ex.evaluate(ex.parse(t), values), shape).sum((0, *range(2, rank))) for t in attributes["expressions"])
+
+
+register(Op("reduce_channels", ("a*",), _infer_reduce, _reduce, {"expressions": REQUIRED}, layout="sink",
+            doc="Sums over N and space of expressions over the operands, one value a channel."))
+
+
+def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> dict[str, ParameterSpec]:
+    x = types[0]
+    if x.rank < 2:
+        raise InferenceError(f"batchnorm works on [N, C, ...], not on {x}", "x", "E0201")
+    shape = (int(x.shape[1]),)
+    return {"weight": ParameterSpec(shape, initialization="ones"), "bias": ParameterSpec(shape, initialization="zeros"),
+            "running_mean": ParameterSpec(shape, initialization="zeros", trained=False),
+            "running_var": ParameterSpec(shape, initialization="ones", trained=False)}
+
+
+def _build(builder: Builder, operands: Sequence[str], parameters: Mapping[str, str], arguments: Mapping[str, Any], name: str,
+           origin: Origin | None) -> str:
+    attributes = {"eps": number(arguments["eps"], "eps", 0.0), "momentum": number(arguments["momentum"], "momentum", 0.0, 1.0000001)}
+    values = [operands[0], *(parameters[k] for k in ("weight", "bias", "running_mean", "running_var"))]
+    return builder.add("batchnorm", values, attributes, name, origin)
+
+
+register_layer(Layer("batchnorm", (Argument("eps", 1e-5), Argument("momentum", 0.1, "share of the newest batch in the running statistics")),
+                     _build, parameters=_parameters, doc="Batch normalization (Ioffe and Szegedy, 2015), per channel."))
+
+
+# ------------------------------------------------------------------------------------------------ local response norm
+
+def _infer_same(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    x = types[0]
+    if x is None or x.rank < 3:
+        raise InferenceError(f"lrn works on [N, C, H, W], not on {x}", "x", "E0201")
+    integers(attributes["size"], "size", 1, 1)
+    return (x,)
+
+
+def _neighbours(squares: Any, size: int, mirrored: bool = False) -> Any:
+    """Sum over a window of channels: size // 2 before and (size - 1) // 2 behind, or the other way round."""
+    before, behind = size // 2, (size - 1) // 2
+    if mirrored:
+        before, behind = behind, before
+    padded = np.pad(squares, [(0, 0), (before, behind), *[(0, 0)] * (squares.ndim - 2)])
+    return sum(padded[:, i:i + squares.shape[1]] for i in range(size))
+
+
+def _lrn_terms(x: Any, attributes: Attributes) -> tuple[Any, float, float]:
+    size, alpha = attributes["size"], attributes.get("alpha", 1e-4)
+    return attributes.get("k", 1.0) + alpha / size * _neighbours(x * x, size), attributes.get("beta", 0.75), alpha / size
+
+
+def _lrn(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    x = np.asarray(arrays[0], np.float64)
+    scale, beta, _ = _lrn_terms(x, attributes)
+    return (x * scale ** -beta,)
+
+
+def _lrn_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    x, dy = (np.asarray(a, np.float64) for a in arrays)
+    scale, beta, share = _lrn_terms(x, attributes)
+    inner = _neighbours(dy * x * scale ** (-beta - 1), attributes["size"], mirrored=True)
+    return (dy * scale ** -beta - 2 * beta * share * x * inner,)
+
+
+_LRN = {"size": REQUIRED, "alpha": 1e-4, "beta": 0.75, "k": 1.0}
+register(Op("lrn", ("x",), _infer_same, _lrn, _LRN, lambda context, node, g: [context.add("lrn_gradient", [node.operands[0], g[0]], node.attributes)],
+            layout="any", doc="x / (k + alpha / size * sum of squares over `size` channels)^beta (Krizhevsky et al., 2012; PyTorch's alpha / size)."))
+register(Op("lrn_gradient", ("x", "dy"), _infer_same, _lrn_gradient, _LRN, layout="any", doc="dL/dx of lrn."))
+
+
+def _build_lrn(builder: Builder, operands: Sequence[str], parameters: Mapping[str, str], arguments: Mapping[str, Any], name: str,
+               origin: Origin | None) -> str:
+    return builder.add("lrn", operands, {"size": integers(arguments["size"], "size", 1, 1)[0], "alpha": number(arguments["alpha"], "alpha", 0.0),
+                                         "beta": number(arguments["beta"], "beta", 0.0), "k": number(arguments["k"], "k", 0.0)}, name, origin)
+
+
+register_layer(Layer("lrn", (Argument("size"), Argument("alpha", 1e-4), Argument("beta", 0.75), Argument("k", 1.0)), _build_lrn,
+                     doc="Local response normalization across channels (Krizhevsky et al., 2012)."))
+
+
+# ------------------------------------------------------------------------------------------------ dropout
+
+def philox(key: int, low: Any, high: int, salt: int, step: int) -> Any:
+    """The first word of Philox4x32-10 (Salmon et al., 2011) for the counters (low, high, salt, step): uint32[n]."""
+    mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
+    c = [np.asarray(low, np.uint64) & mask, *(np.full_like(low, v & 0xFFFFFFFF, np.uint64) for v in (high, salt, step))]
+    k0, k1 = key & 0xFFFFFFFF, (key >> 32) & 0xFFFFFFFF
+    for _ in range(10):
+        p0, p1 = c[0] * np.uint64(0xD2511F53), c[2] * np.uint64(0xCD9E8D57)
+        c = [(p1 >> shift) ^ c[1] ^ np.uint64(k0), p1 & mask, (p0 >> shift) ^ c[3] ^ np.uint64(k1), p0 & mask]
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return c[0].astype(np.uint32)
+
+
+def dropout_mask(shape: Sequence[int], p: float, seed: int, step: int, salt: int) -> Any:
+    """True where an element is kept: element i of the logical tensor is dropped when its random word is below p * 2^32."""
+    words = philox(seed, np.arange(product(tuple(shape)), dtype=np.uint64), 0, salt, step)
+    return (words.astype(np.uint64) >= np.uint64(round(p * 2 ** 32))).reshape(shape)
+
+
+def _infer_dropout(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    x = types[0]
+    assert x is not None
+    number(attributes.get("p", 0.5), "p", 0.0, 1.0)
+    if len(types) > 1 and types[1] is not None and (types[1].dtype, types[1].shape) != ("i64", (2,)):
+        raise InferenceError(f"dropout's seed is i64[2], the seed and the step, not {types[1]}", "seed", "E0204")
+    return (x,)
+
+
+def _dropout(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    x, p = np.asarray(arrays[0], np.float64), attributes.get("p", 0.5)
+    if len(arrays) < 2 or arrays[1] is None:
+        return (x,)
+    seed, step = (int(v) for v in np.asarray(arrays[1]))
+    return (np.where(dropout_mask(x.shape, p, seed, step, attributes.get("salt", 0)), x / (1 - p), 0.0),)
+
+
+def _dropout_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
+    if len(node.operands) < 2:
+        return [gradients[0]]
+    return [context.add("dropout", [gradients[0], node.operands[1]], node.attributes), None]
+
+
+register(Op("dropout", ("x", "seed?"), _infer_dropout, _dropout, {"p": 0.5, "salt": 0}, _dropout_gradient, layout="any",
+            doc="Without a seed, x. With one, x / (1 - p) where a counter-based random number keeps it, else 0: the gradient draws the same."))
+
+
+def _build_dropout(builder: Builder, operands: Sequence[str], parameters: Mapping[str, str], arguments: Mapping[str, Any], name: str,
+                   origin: Origin | None) -> str:
+    return builder.add("dropout", operands, {"p": number(arguments["p"], "p", 0.0, 1.0)}, name, origin)
+
+
+register_layer(Layer("dropout", (Argument("p", 0.5, "share of values set to zero in training"),), _build_dropout,
+                     doc="Dropout (Srivastava et al., 2014): nothing at prediction."))

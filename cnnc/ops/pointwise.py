@@ -1,0 +1,198 @@
+"""Pointwise ops: each an expression over its operands, from which everything else follows.
+
+Operands broadcast as in NumPy, with one addition: an operand of rank 1 is one value per channel (axis 1) of the result.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnc.diagnostics import Origin
+from cnnc.ir import expression as ex
+from cnnc.ir.expression import Expression
+from cnnc.ir.graph import Attributes, Builder, Node
+from cnnc.ir.op import REQUIRED, Argument, InferenceError, Layer, Op, Types, register, register_layer
+from cnnc.ir.types import PLAIN, Dim, TensorType
+
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805      # Klambauer et al., 2017
+
+# name: (operands, expression over a0, a1, ... and attributes, derivative by a0 over the result y, attributes)
+DEFINITIONS: dict[str, tuple[int, str, str | None, dict[str, Any]]] = {
+    "add": (2, "a0 + a1", None, {}),
+    "sub": (2, "a0 - a1", None, {}),
+    "mul": (2, "a0 * a1", None, {}),
+    "div": (2, "a0 / a1", None, {}),
+    "neg": (1, "-a0", None, {}),
+    "exp": (1, "exp(a0)", "y", {}),
+    "log": (1, "log(a0)", None, {}),
+    "sqrt": (1, "sqrt(a0)", "1 / (2 * y)", {}),
+    "abs": (1, "abs(a0)", None, {}),
+    "relu": (1, "where(a0 < 0, 0, a0)", "where(y > 0, 1, 0)", {}),
+    "relu6": (1, "where(a0 < 0, 0, where(a0 > 6, 6, a0))", "where(y > 0, where(y < 6, 1, 0), 0)", {}),
+    "sigmoid": (1, "1 / (1 + exp(-a0))", "y * (1 - y)", {}),
+    "tanh": (1, "tanh(a0)", "1 - y * y", {}),
+    "leaky_relu": (1, "where(a0 < 0, negative_slope * a0, a0)", None, {"negative_slope": 0.01}),
+    "elu": (1, "where(a0 < 0, alpha * (exp(a0) - 1), a0)", None, {"alpha": 1.0}),
+    "selu": (1, f"{SELU_SCALE} * where(a0 < 0, {SELU_ALPHA} * (exp(a0) - 1), a0)", None, {}),
+    # over the result as well: the plain derivative is inf * 0 where exp overflows
+    "silu": (1, "a0 / (1 + exp(-beta * a0))", "(1 - beta * y) / (1 + exp(-beta * a0)) + beta * y", {"beta": 1.0}),
+}
+_CALCULATED = "pointwise"               # the op that carries its expressions as attributes
+
+
+def broadcast_shapes(types: Types, at_least: Sequence[Dim] | None = None) -> tuple[Dim, ...]:
+    """The shape of the result. Raises `InferenceError` where operands do not broadcast."""
+    given = [t for t in types if t is not None]
+    rank = max([t.rank for t in given] + ([len(at_least)] if at_least is not None else []), default=0)
+    shape: list[Dim] = [1] * rank if at_least is None else list(at_least)
+    for t in given:
+        aligned = channel_aligned(t.shape, rank)
+        for axis, d in enumerate(aligned):
+            if d == 1 or shape[axis] == d:
+                continue
+            if shape[axis] != 1:
+                raise InferenceError(
+                    f"shapes {' and '.join(show(t) for t in given)} do not match on axis {axis}: {shape[axis]} and {d}",
+                    "operands", "E0205", help="both sides need the same size there, or 1")
+            shape[axis] = d
+    return tuple(shape)
+
+
+def show(type: TensorType) -> str:
+    return "[" + ", ".join(map(str, type.shape)) + "]"
+
+
+def channel_aligned(shape: Sequence[Dim], rank: int) -> tuple[Dim, ...]:
+    """The shape with axes of 1 put in, so that it broadcasts in NumPy's way: one axis means channels."""
+    if len(shape) == 1 and rank >= 2:
+        return (1, shape[0], *[1] * (rank - 2))
+    return (*[1] * (rank - len(shape)), *shape)
+
+
+def align(array: Any, rank: int) -> Any:
+    a = np.asarray(array)
+    return a.reshape(channel_aligned(a.shape, rank))
+
+
+def definition(op: str, attributes: Mapping[str, Any]) -> Expression:
+    """The expression of a named op with its attributes put in."""
+    _, text, _, defaults = DEFINITIONS[op]
+    return ex.substitute(ex.parse(text), {k: ex.const(attributes.get(k, v)) for k, v in defaults.items()})
+
+
+def is_pointwise(node: Node) -> bool:
+    return node.op in DEFINITIONS or node.op in (_CALCULATED, "batchnorm", "constant")
+
+
+def expressions(node: Node) -> tuple[Expression, ...]:
+    """The expressions of a pointwise node, one a result, over a0, a1, ..."""
+    if node.op == _CALCULATED:
+        return tuple(ex.parse(t) for t in node.attributes["expressions"])
+    if node.op == "batchnorm":
+        return (ex.parse(f"(a0 - a3) * (a1 / sqrt(a4 + {node.attributes.get('eps', 1e-5)!r})) + a2"),)
+    if node.op == "constant":
+        return (ex.const(node.attributes["value"]),)
+    return (definition(node.op, node.attributes),)
+
+
+def result_type(types: Types, shape: Sequence[Dim] | None = None) -> TensorType:
+    given = [t for t in types if t is not None]
+    result = broadcast_shapes(given, shape)
+    layouts = {t.layout for t in given if t.rank == len(result) and t.layout}
+    if len(layouts) > 1:
+        raise InferenceError(f"operands have different layouts: {', '.join(sorted(map(str, layouts)))}", "operands", "E0503")
+    dtype = "f64" if given and all(t.dtype == "f64" for t in given) else "f32"
+    return TensorType(dtype, result, layouts.pop() if layouts else PLAIN.get(len(result)))
+
+
+def _infer_named(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    return (result_type(types),)
+
+
+def _infer_pointwise(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    texts, known = attributes["expressions"], {f"a{i}" for i in range(len(types))}
+    if not isinstance(texts, tuple) or not texts:
+        raise InferenceError("expressions is a list of texts", "expressions", "E0502")
+    for t in texts:
+        try:
+            unknown = set(ex.variables(ex.parse(str(t)))) - known
+        except ValueError as e:
+            raise InferenceError(str(e), "expressions", "E0502") from None
+        if unknown:
+            raise InferenceError(f"'{t}' names {', '.join(sorted(unknown))}: there are {len(types)} operands, a0, a1, ...",
+                                 "expressions", "E0502")
+    return (result_type(types, attributes.get("shape")),) * len(texts)
+
+
+def calculate(es: Sequence[Expression], arrays: Sequence[Any], shape: Sequence[int]) -> tuple[Any, ...]:
+    values = {f"a{i}": align(a, len(shape)) for i, a in enumerate(arrays)}
+    return tuple(np.ascontiguousarray(np.broadcast_to(np.asarray(ex.evaluate(e, values), np.float64), shape)) for e in es)
+
+
+def _reference(op: str) -> Any:
+    def reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+        es = (tuple(ex.parse(t) for t in attributes["expressions"]) if op == _CALCULATED else (definition(op, attributes),))
+        return calculate(es, arrays, types[0].shape)       # type: ignore[arg-type]  # the batch is bound here
+    return reference
+
+
+def gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
+    """dL/da_i = sum over results and broadcast axes of dL/dy * dy/da_i; over y itself where the op says how."""
+    es = expressions(node)
+    _, _, over_result, defaults = DEFINITIONS.get(node.op, (0, "", None, {}))
+    constants = {k: ex.const(node.attributes.get(k, v)) for k, v in defaults.items()}
+    result: list[str | None] = []
+    for i, operand in enumerate(node.operands):
+        if operand is None or not context.wanted(operand):
+            result.append(None)
+            continue
+        total: str | None = None
+        for e, y, dy in zip(es, node.results, gradients, strict=True):
+            if dy is None:
+                continue
+            slope = ex.substitute(ex.parse(over_result), constants) if over_result else ex.differentiate(e, f"a{i}")
+            names = {**{f"a{j}": o for j, o in enumerate(node.inputs)}, "y": y}
+            used = [v for v in ex.variables(slope)]
+            part = ex.simplify(("mul", ex.var("dy"), slope))
+            total = context.sum(total, context.pointwise(part, {"dy": dy, **{v: names[v] for v in used}}))
+        result.append(context.reduce_to(total, operand) if total is not None else None)
+    return result
+
+
+def _register(name: str, operands: int, defaults: dict[str, Any], doc: str) -> None:
+    register(Op(name, tuple(f"a{i}" for i in range(operands)), _infer_named, _reference(name), defaults, gradient, layout="any", doc=doc))
+
+
+for _name, (_count, _text, _over, _defaults) in DEFINITIONS.items():
+    _register(_name, _count, _defaults, f"y = {_text}")
+
+register(Op(_CALCULATED, ("a*",), _infer_pointwise, _reference(_CALCULATED), {"expressions": REQUIRED, "shape": None}, gradient, layout="any",
+            doc="Results y_i = expressions[i] over operands a0, a1, ...: what pointwise chains fuse into."))
+
+
+def _infer_constant(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    value = attributes["value"]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InferenceError(f"a constant is a number, not {value!r}", "value", "E0502")
+    return (TensorType("f32", ()),)
+
+
+register(Op("constant", (), _infer_constant, lambda arrays, attributes, types: (np.float64(attributes["value"]),), {"value": REQUIRED},
+            lambda context, node, gradients: [], layout="any", doc="A number."))
+
+
+def _layer(op: str, defaults: Mapping[str, Any]) -> None:
+    def build(builder: Builder, operands: Sequence[str], parameters: Mapping[str, str], arguments: Mapping[str, Any], name: str,
+              origin: Origin | None) -> str:
+        for key in defaults:
+            if isinstance(arguments[key], bool) or not isinstance(arguments[key], int | float):
+                raise InferenceError(f"{key} is a number", key, "E0203")
+        return builder.add(op, operands, {k: float(arguments[k]) for k in defaults}, name, origin)
+    register_layer(Layer(op, tuple(Argument(k, v) for k, v in defaults.items()), build, DEFINITIONS[op][0],
+                         doc=f"y = {DEFINITIONS[op][1].replace('a0', 'x')}"))
+
+
+for _name in ("relu", "relu6", "sigmoid", "tanh", "leaky_relu", "elu", "selu", "silu", "exp", "log", "sqrt", "abs"):
+    _layer(_name, DEFINITIONS[_name][3])

@@ -1,0 +1,173 @@
+"""Maximum, average and global average pooling, and their gradients.
+
+Windows are floor((W - K + 2P) / S) + 1 unless `ceil_mode`. Maximum: padding is -inf, NaN wins, the first index wins ties. Average:
+`count_include_pad` divides by the window clipped to the padded input, otherwise by the pixels really there (PyTorch's rule; ONNX Runtime
+differs with ceil mode).
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from cnnc.diagnostics import Origin
+from cnnc.ir.graph import Attributes, Builder, Node
+from cnnc.ir.op import REQUIRED, Argument, InferenceError, Layer, Op, Types, register, register_layer
+from cnnc.ir.types import TensorType, product
+from cnnc.ops.window import Window, image_rank, integers, spatial
+
+ATTRIBUTES: dict[str, Any] = {"kernel": REQUIRED, "stride": None, "padding": None, "dilation": None, "ceil_mode": False}
+
+
+def window_of(attributes: Mapping[str, Any], rank: int) -> Window:
+    """The window of a pooling node. Raises `InferenceError` where a window could lie wholly in the padding in front."""
+    window = Window.of(attributes["kernel"], attributes, rank)
+    for axis, (before, after) in enumerate(window.padding):
+        if 2 * max(before, after) > window.reach(axis):
+            raise InferenceError(f"padding {max(before, after)} is more than half of the kernel {window.kernel[axis]}", "padding", "E0203",
+                                 help=f"use at most {window.reach(axis) // 2}")
+    return window
+
+
+def _infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    x = types[0]
+    rank = image_rank(x, "pooling")
+    assert x is not None
+    window = window_of(attributes, rank)
+    return (TensorType(x.dtype, (*x.shape[:2], *window.output(spatial(x))), x.layout),)
+
+
+def _infer_gradient(position: int) -> Callable[[Types, Attributes], tuple[TensorType, ...]]:
+    def infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+        dy = types[position]
+        rank = image_rank(dy, "a pooling gradient", "dy")
+        assert dy is not None
+        size = integers(attributes["size"], "size", rank, 1)
+        if tuple(dy.shape[2:]) != window_of(attributes, rank).output(size):
+            raise InferenceError(f"a gradient {dy} does not belong to an input of size {size}", "size", "E0204")
+        return (TensorType(dy.dtype, (*dy.shape[:2], *size), dy.layout),)
+    return infer
+
+
+def _maximum(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    x = np.asarray(arrays[0], np.float64)
+    window, out = window_of(attributes, x.ndim - 2), types[0].shape[2:]
+    padded, y = window.pad(x, out, -np.inf), np.full(types[0].shape, -np.inf)       # type: ignore[arg-type]
+    for _, where in window.taps(x.shape[2:], out):                # type: ignore[arg-type]
+        y = np.maximum(y, padded[(slice(None), slice(None), *where)])
+    return (y,)
+
+
+def _maximum_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    x, dy = (np.asarray(a, np.float64) for a in arrays)
+    window, out = window_of(attributes, x.ndim - 2), dy.shape[2:]
+    padded = window.pad(x, out, -np.inf)
+    taps = [(slice(None), slice(None), *where) for _, where in window.taps(x.shape[2:], out)]
+    parts = np.stack([padded[where] for where in taps])
+    # the first index of the maximum; the first NaN where there is one. A pixel that is really -inf comes before padding does.
+    inside = window.pad(np.ones_like(x), out)
+    rank = np.where(np.isnan(parts), np.inf, parts)
+    ordered = np.stack([np.where(inside[where] > 0, 1, 0) for where in taps])
+    first = np.where((rank == rank.max(0)) & (ordered > 0), 1, 0).argmax(0)
+    dx = np.zeros_like(padded)
+    for i, where in enumerate(taps):
+        dx[where] += np.where(first == i, dy, 0)
+    return (window.unpad(dx, x.shape[2:]),)
+
+
+def _counts(attributes: Attributes, size: Sequence[int], out: Sequence[int]) -> Any:
+    """By how much each average is divided."""
+    window = window_of(attributes, len(size))
+    ones = np.ones((1, 1, *size))
+    if attributes.get("count_include_pad", True):
+        ones = np.pad(ones, [(0, 0), (0, 0), *window.padding], constant_values=1)
+        window = replace(window, padding=((0, 0),) * len(size))
+    padded = window.pad(ones, out)
+    total: Any = sum(padded[(slice(None), slice(None), *where)] for _, where in window.taps(size, out))
+    return total
+
+
+def _average(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    x = np.asarray(arrays[0], np.float64)
+    window, out = window_of(attributes, x.ndim - 2), types[0].shape[2:]
+    padded = window.pad(x, out)                                    # type: ignore[arg-type]
+    total = sum(padded[(slice(None), slice(None), *where)] for _, where in window.taps(x.shape[2:], out))   # type: ignore[arg-type]
+    return (total / _counts(attributes, x.shape[2:], out),)        # type: ignore[arg-type]
+
+
+def _average_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    dy, size = np.asarray(arrays[0], np.float64), attributes["size"]
+    window, out = window_of(attributes, dy.ndim - 2), dy.shape[2:]
+    dx, part = window.pad(np.zeros((*dy.shape[:2], *size)), out), dy / _counts(attributes, size, out)
+    for _, where in window.taps(size, out):
+        dx[(slice(None), slice(None), *where)] += part
+    return (window.unpad(dx, size),)
+
+
+def _shared(node: Node) -> dict[str, Any]:
+    return dict(node.attributes)
+
+
+def _maximum_backward(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
+    x = node.operands[0]
+    return [context.add("maxpool_gradient", [x, gradients[0]], {**_shared(node), "size": spatial(context.type(x))})]
+
+
+def _average_backward(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
+    return [context.add("avgpool_gradient", [gradients[0]], {**_shared(node), "size": spatial(context.type(node.operands[0]))})]
+
+
+def _global_backward(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
+    x = context.type(node.operands[0])
+    return [context.expand(context.scale(gradients[0], 1 / product(spatial(x))), x)]
+
+
+AVERAGE = {**ATTRIBUTES, "count_include_pad": True}
+register(Op("maxpool", ("x",), _infer, _maximum, ATTRIBUTES, _maximum_backward, layout="any", doc="The largest value of each window."))
+register(Op("maxpool_gradient", ("x", "dy"), _infer_gradient(1), _maximum_gradient, {**ATTRIBUTES, "size": REQUIRED}, layout="any",
+            doc="dL/dx of maxpool: each gradient goes to the first largest value of its window."))
+register(Op("avgpool", ("x",), _infer, _average, AVERAGE, _average_backward, layout="any", doc="The mean of each window."))
+register(Op("avgpool_gradient", ("dy",), _infer_gradient(0), _average_gradient, {**AVERAGE, "size": REQUIRED}, layout="any",
+            doc="dL/dx of avgpool: each gradient spread evenly over its window."))
+
+
+def _infer_global(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    x = types[0]
+    rank = image_rank(x, "global_avgpool")
+    assert x is not None
+    return (TensorType(x.dtype, (*x.shape[:2], *[1] * rank), x.layout),)
+
+
+register(Op("global_avgpool", ("x",), _infer_global,
+            lambda a, attributes, types: (np.asarray(a[0], np.float64).mean(tuple(range(2, np.ndim(a[0]))), keepdims=True),), {},
+            _global_backward, layout="any", doc="The mean over space: [N, C, H, W] -> [N, C, 1, 1]."))
+
+
+# ------------------------------------------------------------------------------------------------ layers
+
+def _layer(op: str, arguments: tuple[Argument, ...]) -> None:
+    def build(builder: Builder, operands: Sequence[str], parameters: Mapping[str, str], given: Mapping[str, Any], name: str,
+              origin: Origin | None) -> str:
+        rank = image_rank(builder.type(operands[0]), op)
+        if given["padding"] == "same" or isinstance(given["padding"], str):
+            raise InferenceError(f"padding is a number or a list, not \"{given['padding']}\"", "padding", "E0203")
+        window = Window.of(given["kernel_size"], given, rank, stride_default=given["kernel_size"])
+        attributes: dict[str, Any] = {"kernel": window.kernel, **window.attributes()}
+        for flag in ("ceil_mode", "count_include_pad"):
+            if flag in given:
+                if not isinstance(given[flag], bool):
+                    raise InferenceError(f"{flag} is true or false, not {given[flag]!r}", flag, "E0203")
+                attributes[flag] = given[flag]
+        return builder.add(op, operands, attributes, name, origin)
+    register_layer(Layer(op, arguments, build, doc=OP_DOCS[op]))
+
+
+OP_DOCS = {"maxpool": "Maximum over windows; the stride is the kernel unless given.",
+           "avgpool": "Average over windows; the stride is the kernel unless given."}
+_COMMON = (Argument("kernel_size"), Argument("stride", None, "the kernel's size unless given"), Argument("padding", 0))
+_layer("maxpool", (*_COMMON, Argument("dilation", 1), Argument("ceil_mode", False)))
+_layer("avgpool", (*_COMMON, Argument("ceil_mode", False), Argument("count_include_pad", True)))
+register_layer(Layer("global_avgpool", (), lambda builder, operands, parameters, given, name, origin:
+                     builder.add("global_avgpool", operands, {}, name, origin), doc="Average over space: [N, C, H, W] -> [N, C, 1, 1]."))

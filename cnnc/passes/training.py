@@ -1,0 +1,122 @@
+"""From a network to its training step: noise and batch statistics, loss, gradients and updates, all of it one graph.
+
+The pieces in order: `training_mode`, `attach_loss`, `autodiff.differentiate`, `optimizer.add_updates`.
+"""
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from cnnc.diagnostics import Span, did_you_mean, error
+from cnnc.ir.graph import Builder, Graph, Node
+from cnnc.ir.rewrite import Rewriter, renamed
+from cnnc.ir.types import TensorType
+from cnnc.passes.autodiff import differentiate
+from cnnc.passes.eliminate_dead import EliminateDead
+from cnnc.passes.optimizer import Optimizer, add_updates
+
+LOSSES = ("cross_entropy",)
+SEED = TensorType("i64", (2,))                # the seed, and the number of the step
+
+
+def training_mode(graph: Graph) -> Graph:
+    """y = batchnorm(x, g, b, running_mean, running_var)  -->  mean, variance = moments(x),  y = batchnorm(x, g, b, mean, variance)
+    y = dropout(x)  -->  y = dropout(x, seed) {salt=...}
+
+    and updates of the running statistics with `momentum` m, PyTorch's way: r = (1 - m) r + m * new, where the variance is the unbiased
+    one, var * n / (n - 1). Of a single value a channel (n = 1), where PyTorch refuses, the variance counts as 0.
+    """
+    rewriter = Rewriter(graph)
+    states = {n.name for n in graph.states}
+    updates = dict(graph.updates)
+    noisy = [n for n in graph.of("dropout") if len(n.inputs) == 1 and n.attributes.get("p", 0.5) > 0]
+    salts = {n.name: i for i, n in enumerate(noisy)}
+    for node in graph.nodes:
+        if node.name in salts:
+            if "seed" not in rewriter.builder:
+                rewriter.builder.input(_free(graph, "seed"), SEED)
+            attributes = node.attributes.with_(salt=salts[node.name])
+            rewriter.add("dropout", [rewriter.new(node.inputs[0]), "seed"], attributes, node.name, node.origin)
+        elif node.op == "batchnorm" and states.issuperset(node.inputs[3:]):
+            _batch_statistics(rewriter, node, updates)
+        else:
+            rewriter.keep(node)
+    return replace(rewriter.finish(), updates=tuple(updates.items()))
+
+
+def _batch_statistics(rewriter: Rewriter, node: Node, updates: dict[str, str]) -> None:
+    x, gamma, beta, mean, variance = renamed(node, rewriter.names).inputs
+    stem = node.name
+    new = rewriter.node(rewriter.add("moments", [x], {}, (_unused(rewriter, f"{stem}.mean"), _unused(rewriter, f"{stem}.variance")),
+                                     node.origin)).results
+    m = node.attributes.get("momentum", 0.1)
+    if m:
+        count = rewriter.add("count", [x], {}, f"{stem}.count", node.origin)
+        # a batch norm used twice updates its statistics twice, in order
+        for leaf, operands, text in ((mean, [new[0]], f"{1 - m!r} * a0 + {m!r} * a1"),
+                                     (variance, [new[1], count], f"{1 - m!r} * a0 + {m!r} * (a1 * (a2 / max(a2 - 1, 1)))")):
+            last = updates.get(leaf, leaf)
+            updates[leaf] = rewriter.add("pointwise", [last, *operands], {"expressions": [text]}, f"new.{leaf}", node.origin)
+    rewriter.add("batchnorm", [x, gamma, beta, *new], node.attributes, stem, node.origin)
+
+
+def _unused(rewriter: Rewriter, stem: str) -> str:
+    names = (stem if not i else f"{stem}.{i}" for i in range(1 << 30))
+    return next(n for n in names if n not in rewriter.graph and n not in rewriter.builder)
+
+
+def _free(graph: Graph, name: str) -> str:
+    if name in graph:
+        raise error("E0806", f"the network uses the name '{name}', which training needs for an input",
+                    help=f"call the value '{name}1'")
+    return name
+
+
+def _span(node: Node) -> Span | None:
+    return node.origin.span if node.origin is not None else None
+
+
+def attach_loss(graph: Graph, loss: str = "cross_entropy") -> Graph:
+    """logits  -->  loss, accuracy. The graph's first output must be logits f32[N, classes]; labels are an input i64[N].
+
+    Raises `CnncError` (E0806) where the output is not logits, E0808 for an unknown loss.
+    """
+    if loss not in LOSSES:
+        raise error("E0808", f"unknown loss '{loss}'", help=did_you_mean(loss, LOSSES) or f"the losses are {', '.join(LOSSES)}", exit_code=2)
+    label, logits = graph.outputs[0]
+    node, t = graph.node(logits), graph.type(logits)
+    if node.op == "softmax":
+        raise error("E0806", f"{loss} works on logits, and '{label}' is a softmax", span=_span(node),
+                    help=f"remove the softmax: {loss} applies it; `cnnc run` shows probabilities all the same")
+    if t.rank != 2 or t.shape[0] != "N":
+        raise error("E0806", f"{loss} works on logits f32[N, classes], and '{label}' is {t}", span=_span(node),
+                    help="end the network with `-> flatten -> linear(classes)`" if t.rank > 2 else None)
+    b = Builder(graph.name, graph.nodes)
+    labels = b.input(_free(graph, "labels"), TensorType("i64", ("N",)))
+    outputs = [(name, b.add(op, [logits, labels], {}, name)) for name, op in (("loss", loss), ("accuracy", "accuracy"))]
+    return b.finish(outputs, graph.updates)
+
+
+def training_graph(graph: Graph, loss: str = "cross_entropy", optimizer: Optimizer | None = None,
+                   wanted: Collection[str] | None = None, gradients: bool = False) -> Graph:
+    """One training step of a network.
+
+    Inputs behind the network's: seed i64[2] (the seed, the step) if it has dropout; labels i64[N]; the optimizer's scalars
+    (`learning_rate` f32[], ...). Outputs: "loss", "accuracy" and, with `gradients`, "grad:<param>" for each of `wanted` (all
+    params unless given). Updates: the running statistics and, with an optimizer, every param of `wanted` that is not frozen and the
+    optimizer's states `optimizer.<state>.<param>`.
+    """
+    graph = attach_loss(training_mode(graph), loss)
+    parameters = [n.name for n in graph.parameters]
+    for name in wanted or ():
+        if name not in parameters:
+            raise error("E0808", f"'{name}' is no parameter", help=did_you_mean(name, parameters))
+    chosen = [p for p in parameters if wanted is None or p in wanted]
+    trained = [p for p in optimizer.trained(parameters) if p in chosen] if optimizer is not None else []
+    asked = chosen if gradients else []
+    graph, found = differentiate(graph, graph.outputs[0][1], dict.fromkeys((*trained, *asked)))
+    b = Builder(graph.name, graph.nodes)
+    updates = [*graph.updates]
+    if optimizer is not None:
+        updates += add_updates(b, optimizer, {p: found[p] for p in trained})
+    return EliminateDead().apply(b.finish([*graph.outputs, *((f"grad:{p}", found[p]) for p in asked)], updates))

@@ -1,0 +1,1 @@
+"""Running a Plan: the kernel cache, the thread pool, the Executable."""

@@ -1,0 +1,77 @@
+"""The Executable: a compiled network that is called like a function."""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from cnnc.diagnostics import error
+from cnnc.ir.graph import Graph
+from cnnc.passes.manager import Stages
+from cnnc.runtime.compiled import Memory
+from cnnc.runtime.inputs import gather
+
+Array = np.ndarray[Any, Any]
+
+
+class Runnable(Protocol):
+    """What a backend makes of a graph."""
+    @property
+    def graph(self) -> Graph: ...
+    @property
+    def values(self) -> Mapping[str, Array]: ...
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]: ...
+
+
+class Executable:
+    """A compiled network. Several threads may call it.
+
+    exe(x) takes the inputs in order or by name: arrays [N, ...] of any batch N, converted to the graph's element types where they differ. It
+    returns the one output as an ndarray, or a dict of several by name. Each result is memory of its own.
+    """
+
+    def __init__(self, runner: Runnable, stages: Stages) -> None:
+        self.runner = runner
+        self.stages = stages
+
+    @property
+    def graph(self) -> Graph:
+        """The graph after all passes."""
+        return self.runner.graph
+
+    @property
+    def values(self) -> Mapping[str, Array]:
+        """The live storage of params and states, float32 by name. A graph with updates writes into it."""
+        return self.runner.values
+
+    def __call__(self, *inputs: Any, **named: Any) -> Array | dict[str, Array]:
+        """Raises `CnncError` (E07xx) where the inputs do not fit."""
+        outputs = self.run(gather(self.graph.inputs, inputs, named))
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Outputs by name from contiguous inputs of the graph's own types; `exe(...)` converts and checks."""
+        return self.runner.run(inputs)
+
+    def ir(self, after: str | None = None) -> str:
+        """The graph as text: after a pass, or after all of them. Raises `CnncError` (E0801) for a pass that was not run."""
+        return str(self.graph if after is None else self.stages.after(after))
+
+    def plan(self, batch: int = 1) -> str:
+        """The Plan as text, for a batch size."""
+        return str(self._planned().plan(batch))
+
+    def memory(self, batch: int = 1) -> Memory:
+        """The planned memory of one call at a batch size, in bytes."""
+        memory: Memory = self._planned().memory(batch)
+        return memory
+
+    def _planned(self) -> Any:
+        if not hasattr(self.runner, "plan"):
+            raise error("E0809", "the reference has no Plan: it interprets the graph", exit_code=2)
+        return self.runner
+
+    def __repr__(self) -> str:
+        inputs = ", ".join(f"{n.name}: {n.type}" for n in self.graph.inputs)
+        return f"<cnnc.Executable {self.graph.name}({inputs})>"

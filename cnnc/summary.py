@@ -1,0 +1,206 @@
+"""The table of a network: a row per layer, totals, planned memory.
+
+Receptive fields follow Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks" (2019): along a path,
+a window of reach k over pixels that lie j input pixels apart adds (k - 1) * j, and a stride s multiplies j by s; where paths join, the
+largest counts. Padding is not cut off, so the field of a deep layer may be larger than the input.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import cnnc.ops  # noqa: F401  (registers the ops)
+from cnnc.ir.graph import LEAVES, Graph, Node
+from cnnc.ir.op import OPS
+from cnnc.ir.types import product
+from cnnc.ops.window import Window
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+HIDDEN = (*LEAVES, "constant")
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """A layer: output shape with the batch bound, trained parameters, multiply-adds of the batch, KiB of float32 output.
+
+    receptive_field: input pixels that a value sees along an axis; a number for each axis where they differ.
+    """
+    name: str
+    op: str
+    output: tuple[int, ...]
+    params: int
+    macs: int
+    output_kib: float
+    receptive_field: int | tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Field:
+    """Along each axis of space: pixels that a value sees, pixels between neighbors, and values that lie side by side."""
+    size: tuple[int, ...]
+    jump: tuple[int, ...]
+    extent: tuple[int, ...]
+
+    def window(self, reach: Sequence[int], stride: Sequence[int], extent: Sequence[int]) -> Field:
+        size = tuple(r + (k - 1) * j for r, k, j in zip(self.size, reach, self.jump, strict=True))
+        return Field(size, tuple(j * s for j, s in zip(self.jump, stride, strict=True)), tuple(extent))
+
+    def whole(self) -> Field:
+        """What a value sees that reads all of space."""
+        ones = (1,) * len(self.extent)
+        return self.window(self.extent, ones, ones)
+
+
+def _join(fields: Sequence[Field]) -> Field:
+    rank = max(len(f.size) for f in fields)
+    same = [f for f in fields if len(f.size) == rank]
+    return Field(*(tuple(max(axis) for axis in zip(*(getattr(f, part) for f in same), strict=True))
+                   for part in ("size", "jump", "extent")))
+
+
+def receptive_fields(graph: Graph) -> dict[str, Field]:
+    """The field of every value that an input reaches."""
+    fields: dict[str, Field] = {}
+    for node in graph.nodes:
+        space = tuple(int(d) for d in node.type.shape[2:])
+        if node.op == "input":
+            fields[node.name] = Field((1,) * len(space), (1,) * len(space), space)
+            continue
+        seen = [fields[o] for o in node.inputs if o in fields]
+        if not seen:
+            continue
+        result = _join(seen)
+        if "kernel" in node.attributes or node.op == "conv":
+            kernel = graph.type(node.inputs[1]).shape[2:] if node.op == "conv" else node.attributes["kernel"]
+            window = Window.of(kernel, node.attributes, len(space))
+            result = result.window([window.reach(a) for a in range(len(space))], window.stride, space)
+        elif node.op == "linear":
+            result = result.whole()
+        elif node.op == "global_avgpool" or (node.op in ("mean", "sum", "max") and "axis" in node.attributes):
+            result = result.whole() if node.op == "global_avgpool" else _reduced(graph, node, result)
+        elif len(space) == len(result.extent):
+            result = Field(result.size, result.jump, space)
+        fields.update(dict.fromkeys(node.results, result))
+    return fields
+
+
+def _reduced(graph: Graph, node: Node, seen: Field) -> Field:
+    """Over some axes of space a value sees all there is; the other axes stay."""
+    rank = graph.type(node.inputs[0]).rank
+    axis = node.attributes["axis"]
+    axes = {a % rank - 2 for a in (axis if isinstance(axis, tuple) else (axis,))}
+    whole = seen.whole()
+    pick = [a in axes for a in range(len(seen.size))]
+    return Field(*(tuple(w if p else s for p, w, s in zip(pick, getattr(whole, part), getattr(seen, part), strict=True))
+                   for part in ("size", "jump", "extent")))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """`memory` gives the planned peak bytes of inference and of a training step; None where nothing plans."""
+    name: str
+    batch: int
+    rows: tuple[Row, ...]
+    params: int
+    plan: Callable[[], tuple[int, int]] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def macs(self) -> int:
+        return sum(r.macs for r in self.rows)
+
+    @property
+    def output_kib(self) -> float:
+        return sum(r.output_kib for r in self.rows)
+
+    @cached_property
+    def memory(self) -> tuple[int, int] | None:
+        return None if self.plan is None else self.plan()
+
+    def to_json(self) -> dict[str, Any]:
+        inference, training = self.memory or (None, None)
+        return {
+            "layers": [{"name": r.name, "op": r.op, "output": list(r.output), "params": r.params, "macs": r.macs,
+                        "output_kib": r.output_kib, "receptive_field":
+                        list(r.receptive_field) if isinstance(r.receptive_field, tuple) else r.receptive_field} for r in self.rows],
+            "totals": {"params": self.params, "macs": self.macs, "output_kib": self.output_kib},
+            "memory": {"inference_bytes": inference, "training_bytes": training},
+        }
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        return [(r.name, r.op, "x".join(map(str, r.output)), f"{r.params:,}" if r.params else "", f"{r.macs:,}" if r.macs else "",
+                 kib(r.output_kib), seen(r.receptive_field)) for r in self.rows]
+
+    def _footer(self) -> list[str]:
+        lines = [f"{self.params:,} parameters ({mib(self.params * FLOAT_BYTES)}), {self.macs:,} multiply-adds at batch {self.batch}"]
+        if self.memory is not None:
+            lines.append(f"planned peak memory: {mib(self.memory[0])} for inference, {mib(self.memory[1])} for a training step")
+        return lines
+
+    def table(self) -> Table:
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+        from rich.text import Text
+        table = Table(title=Text(self.name), box=SIMPLE_HEAD, caption=Text("\n".join(self._footer())), title_justify="left",
+                      caption_justify="left", show_footer=True)
+        totals = ("total", "", "", f"{self.params:,}", f"{self.macs:,}", kib(self.output_kib), "")
+        for (title, right), total in zip(COLUMNS, totals, strict=True):
+            table.add_column(title, total, justify="right" if right else "left", no_wrap=True)
+        for row in self._cells():
+            table.add_row(*map(Text, row))
+        return table
+
+    def __str__(self) -> str:
+        from io import StringIO
+
+        from rich.console import Console
+        out = StringIO()
+        Console(file=out, width=10_000, no_color=True, highlight=False).print(self.table())
+        return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+    def _repr_html_(self) -> str:
+        def row(tag: str, cells: Sequence[str]) -> str:
+            return "<tr>" + "".join(f'<{tag} style="text-align:{"right" if right else "left"}">{escape(c)}</{tag}>'
+                                    for c, (_, right) in zip(cells, COLUMNS, strict=True)) + "</tr>"
+        head = row("th", [title for title, _ in COLUMNS])
+        body = "".join(row("td", cells) for cells in self._cells())
+        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table><p>{'<br>'.join(map(escape, self._footer()))}</p>"
+
+
+# title, whether numbers stand to the right
+COLUMNS = (("layer", False), ("op", False), ("output", True), ("parameters", True), ("multiply-adds", True), ("output KiB", True),
+           ("receptive field", True))
+
+
+def kib(value: float) -> str:
+    return f"{value:,.2f}".rstrip("0").rstrip(".")
+
+
+def mib(bytes: int) -> str:
+    return f"{bytes / 2 ** 20:,.1f} MiB" if bytes >= 2 ** 20 else f"{bytes / 2 ** 10:,.1f} KiB"
+
+
+def seen(value: int | tuple[int, ...]) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value) if value else ""
+
+
+def summarize(graph: Graph, batch: int = 1, plan: Callable[[], tuple[int, int]] | None = None) -> Summary:
+    """The summary of a source graph; `plan` is asked for the memory when somebody reads it."""
+    trained = {n.name: product(n.type.concrete(1)) for n in graph.parameters}
+    fields = receptive_fields(graph)
+    rows = tuple(_row(graph, node, batch, trained, fields) for node in graph.nodes if node.op not in HIDDEN)
+    return Summary(graph.name, batch, rows, sum(trained.values()), plan)
+
+
+def _row(graph: Graph, node: Node, batch: int, trained: Mapping[str, int], fields: Mapping[str, Field]) -> Row:
+    output = node.type.concrete(batch)
+    types = [None if o is None else graph.type(o) for o in node.operands]
+    size = fields[node.name].size if node.name in fields else ()
+    field: int | tuple[int, ...] = size if len(set(size)) > 1 else max(size, default=0)
+    return Row(node.name, node.op, output, sum(trained.get(o, 0) for o in dict.fromkeys(node.inputs)),
+               OPS[node.op].macs(node, types, batch), product(output) * FLOAT_BYTES / 1024, field)

@@ -1,0 +1,249 @@
+"""The Trainer: a network, its compiled training step, and epochs of it."""
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnnc import driver
+from cnnc.data.augment import Augmentation
+from cnnc.data.dataset import Dataset
+from cnnc.diagnostics import error
+from cnnc.network import Network
+from cnnc.passes.optimizer import Optimizer
+from cnnc.runtime.executable import Executable
+from cnnc.runtime.inputs import as_array, convert
+from cnnc.train.optimizers import sgd
+from cnnc.train.progress import Progress
+from cnnc.train.schedules import Schedule
+
+Array = NDArray[Any]
+Record = dict[str, Any]                   # epoch, loss, accuracy, val_loss, val_accuracy, seconds
+SEEDS = 1 << 63
+CHECK_FAILED = 4                          # exit code
+TEST_BATCH = 100
+
+
+class Sums:
+    """Loss, right answers and images of an epoch so far."""
+
+    def __init__(self, loss: float = 0.0, right: float = 0.0, images: int = 0) -> None:
+        self.loss, self.right, self.images = loss, right, images
+
+    def add(self, loss: float, accuracy: float, images: int) -> None:
+        self.loss += loss * images
+        self.right += accuracy * images
+        self.images += images
+
+    @property
+    def means(self) -> tuple[float, float]:
+        count = max(self.images, 1)
+        return self.loss / count, self.right / count
+
+
+class Trainer:
+    """Trains a network: forward, backward and update are one compiled call.
+
+    seed: dropout, shuffling and augmentation follow from it; the same seed gives the same weights to the bit, with any number of threads.
+    learning_rate: of the next step; `fit` sets it from its schedule, and it may be changed at any time.
+    steps: how many have been made. `network.weights` always shows the state of the training.
+    Raises `CnncError` (E0641, E0806, E0808) where the network cannot be trained.
+    """
+
+    def __init__(self, network: Network, optimizer: Optimizer | None = None, loss: str = "cross_entropy", seed: int = 0,
+                 threads: int | None = None, target: str = "cpu") -> None:
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < SEEDS:
+            raise error("E0640", f"seed is {seed!r}; it must be a whole number, 0 to 2^63 - 1")
+        self.network, self.loss, self.seed = network, loss, seed
+        self.optimizer = optimizer if optimizer is not None else sgd(lr=0.01)
+        self.threads, self.target = threads, target
+        self.learning_rate = self.optimizer.lr
+        self.steps = 0
+        self.executable = driver.compile_training(network, loss, self.optimizer, threads, target=target)
+        self._inputs = {n.name: n for n in self.executable.graph.inputs}
+        self._images = tuple(n.name for n in network.graph.inputs)
+        self._classes = int(network.graph.type(network.graph.outputs[0][1]).shape[1])
+        self._evaluation: Executable | None = None
+        self._mirrored = Mirror(network, self.executable)
+
+    @property
+    def values(self) -> Mapping[str, Array]:
+        """The live storage: params, running statistics, and optimizer states by name."""
+        return self.executable.values
+
+    def step(self, x: Any, labels: Any) -> float:
+        """One step on a batch: x [n, ...] (of several inputs, a mapping by name), labels [n] of whole numbers. Gives the loss.
+
+        Raises `CnncError` (E0629 for a label that is no class, E0630 for an empty batch, E07xx for arrays that do not fit).
+        """
+        return self.measured_step(x, labels)[0]
+
+    def measured_step(self, x: Any, labels: Any) -> tuple[float, float]:
+        """`step`, giving the loss and the accuracy of the batch, both before the update."""
+        inputs = self._checked(x, labels)
+        self._mirrored.adopt()
+        scalars = self.optimizer.scalars(self.steps + 1, self.learning_rate)
+        inputs |= {name: np.asarray(value, np.float32) for name, value in scalars.items() if name in self._inputs}
+        if "seed" in self._inputs:
+            inputs["seed"] = np.array([self.seed, self.steps], np.int64)
+        outputs = self.executable.run(inputs)
+        self.steps += 1
+        self._mirrored.release()
+        return float(outputs["loss"]), float(outputs["accuracy"])
+
+    def _checked(self, x: Any, labels: Any) -> dict[str, Array]:
+        given: Mapping[str, Any] = x if isinstance(x, Mapping) else {self._images[0]: x}
+        missing = [n for n in self._images if n not in given]
+        if missing:
+            raise error("E0703", f"input {', '.join(missing)} is missing", help=f"give x as a mapping: {', '.join(self._images)}", exit_code=3)
+        inputs = {name: convert(given[name], self._inputs[name]) for name in self._images}
+        y = as_array(labels, "labels")
+        if y.dtype.kind not in "iu":
+            raise error("E0629", f"labels are {y.dtype}; they must be whole numbers", help="convert them with .astype(np.int64)", exit_code=3)
+        images = len(inputs[self._images[0]])
+        if images == 0:
+            raise error("E0630", "the batch is empty", exit_code=3)
+        if y.shape != (images,):
+            raise error("E0702", f"labels are {list(y.shape)} for {images} images; [{images}] is needed", exit_code=3)
+        if not 0 <= int(y.min()) <= int(y.max()) < self._classes:
+            wrong = int(y.max()) if int(y.max()) >= self._classes else int(y.min())
+            raise error("E0629", f"the label {wrong} is none of the network's {self._classes} classes", exit_code=3)
+        inputs["labels"] = np.ascontiguousarray(y, np.int64)
+        return inputs
+
+    def fit(self, dataset: Any, epochs: int = 1, batch: int = 32, schedule: Schedule | None = None, augment: Sequence[Augmentation] = (),
+            quiet: bool = False) -> list[Record]:
+        """Train for some epochs; a record of each: epoch, loss, accuracy, val_loss, val_accuracy, seconds.
+
+        dataset: a `Dataset`, a pair (x, labels), or the path of one. The test part, where there is one, is evaluated after each epoch.
+        """
+        data = self.dataset(dataset)
+        records = []
+        with Progress(epochs, steps_of(data, batch), quiet=quiet) as progress:
+            for epoch in range(epochs):
+                records.append(self.epoch(data, epoch, epochs, batch, schedule or Schedule(), augment, progress=progress))
+                progress.epoch(records[-1])
+        return records
+
+    def epoch(self, data: Dataset, epoch: int, epochs: int, batch: int, schedule: Schedule, augment: Sequence[Augmentation] = (), skip: int = 0,
+              sums: Sums | None = None, progress: Progress | None = None, after: Callable[[int, Sums], None] | None = None) -> Record:
+        """One epoch, counted from 0, from step `skip` on. `after(steps of the epoch, sums)` is called after each step.
+
+        Raises `CnncError` (E0642, exit code 4) when the loss is no number any more.
+        """
+        start, count, sums = time.monotonic(), steps_of(data, batch), sums or Sums()
+        batches = data.batches(batch, self.seed, epoch, augment, skip)
+        try:
+            for i, (x, labels) in enumerate(batches, skip):
+                self.learning_rate = self.optimizer.lr * schedule.at(epoch + (i + 0.5) / count, epochs)
+                loss, accuracy = self.measured_step(x, labels)
+                if not math.isfinite(loss):
+                    raise self._diverged(loss, epoch, i)
+                sums.add(loss, accuracy, len(labels))
+                if progress is not None:
+                    progress.step(epoch, i, *sums.means)
+                if after is not None:
+                    after(i + 1, sums)
+        finally:
+            batches.close()
+        mean, accuracy = sums.means
+        val_loss, val_accuracy = self.evaluate(data) if len(data.test) else (None, None)
+        return {"epoch": epoch + 1, "loss": mean, "accuracy": accuracy, "val_loss": val_loss, "val_accuracy": val_accuracy,
+                "seconds": round(time.monotonic() - start, 3)}
+
+    def _diverged(self, loss: float, epoch: int, step: int) -> Exception:
+        return error("E0642", f"the loss is {loss} at step {step + 1} of epoch {epoch + 1}", f"the learning rate is {self.learning_rate:g}",
+                     help=f"lower it: --set optimizer.lr={self.optimizer.lr / 10:g}; or look for values in the data that are no numbers",
+                     exit_code=CHECK_FAILED)
+
+    def evaluate(self, dataset: Any) -> tuple[float, float]:
+        """Mean cross-entropy and accuracy on the test part of a data set, in prediction mode: running statistics, no dropout."""
+        data = self.dataset(dataset, test=True)
+        executable = self._inference()
+        sums = Sums()
+        for x, labels in data.test_batches(TEST_BATCH):
+            logits = next(iter(executable.run({self._images[0]: x}).values())).astype(np.float64)
+            top = logits.max(1, keepdims=True)
+            losses = np.log(np.exp(logits - top).sum(1)) + top[:, 0] - logits[np.arange(len(labels)), labels]
+            sums.add(float(losses.mean()), float(np.mean(logits.argmax(1) == labels)), len(labels))
+        return sums.means
+
+    def _inference(self) -> Executable:
+        """The network compiled for prediction, with the weights of now."""
+        self._mirrored.adopt()
+        refresh = getattr(self._evaluation, "refresh", None)
+        if refresh is not None:
+            refresh(self.network.weights)
+        else:
+            self._evaluation = driver.compile(self.network, self.target, self.threads)
+        assert self._evaluation is not None
+        return self._evaluation
+
+    def dataset(self, given: Any, test: bool = False) -> Dataset:
+        """Data in any form that `fit` takes, checked against the network. Raises `CnncError` (E062x, E0630, E0641)."""
+        preprocess, shape = single_input(self.network)
+        if isinstance(given, Dataset):
+            data = given
+        elif isinstance(given, tuple | list) and len(given) in (2, 4):
+            pair = tuple(given) * 2 if test and len(given) == 2 else tuple(given)
+            data = Dataset.from_arrays(*pair, preprocess=preprocess, shape=shape, hold_out=False)
+        else:
+            data = Dataset.open(given, preprocess, shape)
+        if data.shape != shape:
+            raise error("E0628", f"the data set's images are {list(data.shape)}, the network takes {list(shape)}", exit_code=3)
+        data.check_labels(self._classes)
+        return data
+
+    def restore(self, values: Mapping[str, Array], steps: int) -> None:
+        """Go on from a checkpoint's values. The caller has checked their names and shapes."""
+        for name, array in self.executable.values.items():
+            array[...] = values[name]
+        self.steps = steps
+        self._mirrored.release()
+
+
+class Mirror:
+    """Keeps `network.weights` and the storage that training updates the same, without a copy for each step."""
+
+    def __init__(self, network: Network, executable: Executable) -> None:
+        self.weights, self.live = network.weights, executable.values
+        self.names = [n for n in network.weights if n in self.live]
+        self.shown: dict[str, Array] = {n: self.weights[n] for n in self.names}
+        self._sources = {n: self._source(n) for n in self.names}
+
+    def _source(self, name: str) -> Callable[[], Array]:
+        def fetch() -> Array:
+            self.shown[name] = self.live[name].copy()
+            self.shown[name].flags.writeable = False
+            return self.shown[name]
+        return fetch
+
+    def adopt(self) -> None:
+        """Take what has been assigned to the network's weights since the last step."""
+        for name in self.names:
+            if self.weights.changed(name):
+                value = self.weights[name]
+                if value is not self.shown.get(name):
+                    self.live[name][...] = value
+                    self.shown[name] = value
+
+    def release(self) -> None:
+        """After a step: weights are fetched when they are read."""
+        self.weights.defer(self._sources)
+
+
+def steps_of(data: Dataset, batch: int) -> int:
+    return -(-len(data.train) // batch)
+
+
+def single_input(network: Network) -> tuple[Any, tuple[int, ...]]:
+    """The settings and the shape (without the batch) of a network's one input. Raises `CnncError` (E0641)."""
+    inputs = network.graph.inputs
+    if len(inputs) != 1:
+        raise error("E0641", f"the network has {len(inputs)} inputs: {', '.join(n.name for n in inputs)}", "a data set has one",
+                    help="train it in Python: cnnc.Trainer(net).step({name: array, ...}, labels)")
+    return network.program.inputs[inputs[0].name], tuple(int(d) for d in inputs[0].type.shape[1:])

@@ -1,0 +1,175 @@
+"""From a kernel's Python function to machine code of any target, and from machine code to an address.
+
+Numba's front end types and lowers the function; its own optimizer and JIT are left out, because they know only this machine. The LLVM IR goes through
+LLVM's -O3 pipeline and code generator of the requested target here. Loading needs llvmlite alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+
+from . import Kernel
+from .target import Target
+
+SYMBOL = "kernel"
+_ALLOWED = {"memcpy", "memset", "memmove"}
+_lock = threading.Lock()
+_engines: list[Any] = []
+
+
+@lru_cache(maxsize=1)
+def _initialize() -> None:
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+
+
+def machine_of(target: Target) -> Any:
+    """LLVM's code generator for the target."""
+    _initialize()
+    return llvm.Target.from_triple(target.triple).create_target_machine(
+        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
+    )
+
+
+def _lower(function: Any) -> tuple[bytes, str]:
+    """Numba's unoptimized LLVM bitcode with all that the function calls, and the name of the function in it."""
+    from numba.core import compiler, config, types
+    from numba.core.codegen import JITCodeLibrary
+    from numba.core.compiler_lock import global_compiler_lock
+    from numba.core.registry import cpu_target
+
+    from .vector import FLOATS, INTEGERS
+
+    class Library(JITCodeLibrary):  # type: ignore[misc]
+        """Collects modules; never optimizes, never reaches Numba's execution engine."""
+
+        def _optimize_functions(self, ll_module: Any) -> None:
+            ll_module.data_layout = self._codegen._data_layout
+
+        def _optimize_final_module(self) -> None:
+            pass
+
+        def _finalize_final_module(self) -> None:
+            self._finalized = True
+
+    flags = compiler.Flags()
+    flags.nrt = False
+    flags.no_compile = True
+    flags.no_cpython_wrapper = True
+    flags.no_cfunc_wrapper = True
+    flags.error_model = "numpy"
+    flags.enable_looplift = False
+    flags.enable_pyobject = False
+    flags.noalias = True
+    with global_compiler_lock:
+        saved, config.OPT = config.OPT, type(config.OPT)(0)
+        try:
+            typing, context = cpu_target.typing_context, cpu_target.target_context
+            library = Library(context.codegen(), function.__name__)
+            signature = (INTEGERS, types.int64, FLOATS)
+            result = compiler.compile_extra(typing, context, function, signature, types.void, flags, {}, library=library)
+            library.finalize()
+        finally:
+            config.OPT = saved
+    return library._final_module.as_bitcode(), result.fndesc.mangled_name
+
+
+_lower_once = lru_cache(maxsize=64)(_lower)
+
+
+def _module(kernel: Kernel, target: Target) -> Any:
+    """The optimized LLVM module of the kernel: one public function `kernel`, and no undefined symbol but memcpy and its kin."""
+    from . import FAMILIES
+
+    function = FAMILIES[kernel.family].make(target, **dict(kernel.parameters))
+    return optimized(function, target)
+
+
+def optimized(function: Any, target: Target) -> Any:
+    """The optimized LLVM module of a kernel function or a `Linked`; a Numba error where it does not compile."""
+    from .vector import Linked, define
+
+    if isinstance(function, Linked):
+        bitcode, name = _lower_once(function.function)
+        module = llvm.parse_bitcode(bitcode)
+        module.link_in(llvm.parse_assembly(define(target, function.bodies)))
+    else:
+        bitcode, name = _lower(function)
+        module = llvm.parse_bitcode(bitcode)
+    wrapper = f"""
+declare i32 @{_quoted(name)}(ptr, ptr, ptr, i64, ptr)
+define void @{SYMBOL}(ptr noalias %arguments, i64 %chunk, ptr noalias %scratch) {{
+  %result = alloca ptr
+  %exception = alloca ptr
+  %status = call i32 @{_quoted(name)}(ptr %result, ptr %exception, ptr %arguments, i64 %chunk, ptr %scratch)
+  ret void
+}}
+"""
+    # Only the text can be given another triple and data layout safely.
+    machine = machine_of(target)
+    module.link_in(llvm.parse_assembly(wrapper))
+    module.triple = target.triple
+    module.data_layout = str(machine.target_data)
+    for function_ in module.functions:
+        if not function_.is_declaration and function_.name != SYMBOL:
+            function_.linkage = "internal"
+            function_.add_function_attribute("alwaysinline")
+    for variable in module.global_variables:
+        if not variable.is_declaration:
+            variable.linkage = "internal"
+    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = False
+    options.slp_vectorization = False
+    options.loop_unrolling = not isinstance(function, Linked)  # a tile that LLVM unrolls further runs out of registers
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+    module.verify()
+    undefined = {f.name for f in module.functions if f.is_declaration and not f.name.startswith("llvm.")} - _ALLOWED
+    assert not undefined, f"undefined symbols {sorted(undefined)}"
+    return module
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace("\\", "\\\\").replace('"', "\\22") + '"'
+
+
+def build(kernel: Kernel, target: Target) -> bytes:
+    """The kernel as a relocatable object file of the target, with the symbol `kernel`."""
+    with _lock:
+        return bytes(machine_of(target).emit_object(_module(kernel, target)))
+
+
+def assembly(kernel: Kernel, target: Target) -> str:
+    """The kernel as assembly text of the target."""
+    with _lock:
+        return str(machine_of(target).emit_assembly(_module(kernel, target)))
+
+
+def load(code: bytes) -> int:
+    """The address of `kernel` in an object file for this machine. The code stays loaded for the life of the process."""
+    with _lock:
+        _initialize()
+        machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(reloc="pic", codemodel="default")
+        empty = llvm.parse_assembly("")
+        engine = llvm.create_mcjit_compiler(empty, machine)
+        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        address = int(engine.get_function_address(SYMBOL))
+        if not address:
+            raise ValueError(f"the object code has no symbol {SYMBOL!r}")
+        _engines.append(engine)
+        return address
+
+
+def source_digest() -> str:
+    """SHA-256 over the sources of the CPU kernels: part of the key under which their code is kept."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()

@@ -1,0 +1,123 @@
+"""The step driver: one call runs a list of kernels on all workers, with neither Python nor fork and join in between.
+
+A worker *claims* chunks from an atomic counter and goes on to the next step when the last chunk of this one is done. Nothing is assigned
+to a thread and there is no barrier to arrive at, so the program completes with any number of workers, also when the threading layer
+gives fewer than were asked for, and a slow core takes fewer chunks. Waiting spins for a bounded time and then yields the core. Denormals are flushed to
+zero while kernels run; the caller's mode is restored.
+
+The function has the signature of a Numba parallel kernel, `void(char** arguments, int64* dimensions, int64* steps, void* data)`, so that
+Numba's thread pool launches it: `arguments[0]` is the worker's own record, `data` the run:
+
+    worker record: int64[1] = address of its scratch
+    run:           int64[4] = number of steps, address of the steps, address of the state, address of sched_yield
+    step:          int64[3] = address of the kernel, address of its arguments, number of chunks
+    state:         int64[STATE] a step, zero: chunks claimed; a cache line further, chunks done
+"""
+
+from __future__ import annotations
+
+import llvmlite.binding as llvm
+
+from .compile import SYMBOL, machine_of
+from .target import Target
+
+LINE = 8                       # int64s in a cache line
+STATE = 2 * LINE
+STEP = 3
+SPINS = 20_000                 # pauses before a waiting worker yields: about half a millisecond
+
+_X86 = {
+    "declare": "declare void @llvm.x86.sse.stmxcsr(ptr)\ndeclare void @llvm.x86.sse.ldmxcsr(ptr)\ndeclare void @llvm.x86.sse2.pause()",
+    # MXCSR: flush results to zero (bit 15), read denormals as zero (bit 6)
+    "enter": """
+  %before = alloca i32
+  %during = alloca i32
+  call void @llvm.x86.sse.stmxcsr(ptr %before)
+  %old = load i32, ptr %before
+  %new = or i32 %old, 32832
+  store i32 %new, ptr %during
+  call void @llvm.x86.sse.ldmxcsr(ptr %during)""",
+    "leave": "call void @llvm.x86.sse.ldmxcsr(ptr %before)",
+    "pause": "call void @llvm.x86.sse2.pause()",
+}
+_ARM = {
+    "declare": "declare i64 @llvm.aarch64.get.fpcr()\ndeclare void @llvm.aarch64.set.fpcr(i64)\ndeclare void @llvm.aarch64.hint(i32)",
+    # FPCR.FZ is bit 24
+    "enter": """
+  %old = call i64 @llvm.aarch64.get.fpcr()
+  %new = or i64 %old, 16777216
+  call void @llvm.aarch64.set.fpcr(i64 %new)""",
+    "leave": "call void @llvm.aarch64.set.fpcr(i64 %old)",
+    "pause": "call void @llvm.aarch64.hint(i32 1)",
+}
+_TEXT = """
+{declare}
+define void @{symbol}(ptr %arguments, ptr %dimensions, ptr %strides, ptr %data) {{
+entry:{enter}
+  %worker = load ptr, ptr %arguments
+  %scratch = load ptr, ptr %worker
+  %count = load i64, ptr %data
+  %steps.at = getelementptr i64, ptr %data, i64 1
+  %steps = load ptr, ptr %steps.at
+  %states.at = getelementptr i64, ptr %data, i64 2
+  %states = load ptr, ptr %states.at
+  %yield.at = getelementptr i64, ptr %data, i64 3
+  %yield = load ptr, ptr %yield.at
+  %any = icmp sgt i64 %count, 0
+  br i1 %any, label %step, label %end
+step:
+  %s = phi i64 [ 0, %entry ], [ %following, %advance ]
+  %record.index = mul i64 %s, {step}
+  %record = getelementptr i64, ptr %steps, i64 %record.index
+  %state.index = mul i64 %s, {state}
+  %claimed = getelementptr i64, ptr %states, i64 %state.index
+  %done = getelementptr i64, ptr %claimed, i64 {line}
+  %kernel = load ptr, ptr %record
+  %block.at = getelementptr i64, ptr %record, i64 1
+  %block = load ptr, ptr %block.at
+  %chunks.at = getelementptr i64, ptr %record, i64 2
+  %chunks = load i64, ptr %chunks.at
+  br label %claim
+claim:
+  %chunk = atomicrmw add ptr %claimed, i64 1 acq_rel
+  %some = icmp slt i64 %chunk, %chunks
+  br i1 %some, label %run, label %wait
+run:
+  call void %kernel(ptr %block, i64 %chunk, ptr %scratch)
+  %0 = atomicrmw add ptr %done, i64 1 release
+  br label %claim
+wait:
+  %turns = phi i64 [ 0, %claim ], [ %more, %again ]
+  %finished = load atomic i64, ptr %done acquire, align 8
+  %all = icmp sge i64 %finished, %chunks
+  br i1 %all, label %advance, label %relax
+relax:
+  {pause}
+  %patient = icmp slt i64 %turns, {spins}
+  br i1 %patient, label %again, label %give
+give:
+  %1 = call i32 %yield()
+  br label %again
+again:
+  %more = add i64 %turns, 1
+  br label %wait
+advance:
+  %following = add i64 %s, 1
+  %left = icmp slt i64 %following, %count
+  br i1 %left, label %step, label %end
+end:
+  {leave}
+  ret void
+}}
+"""
+
+
+def build(target: Target) -> bytes:
+    """The driver as an object file of the target, with the symbol `kernel`."""
+    machine = machine_of(target)
+    parts = _X86 if target.triple.startswith("x86") else _ARM
+    module = llvm.parse_assembly(_TEXT.format(symbol=SYMBOL, step=STEP, state=STATE, line=LINE, spins=SPINS, **parts))
+    module.triple = target.triple
+    module.data_layout = str(machine.target_data)
+    module.verify()
+    return bytes(machine.emit_object(module))

@@ -1,0 +1,44 @@
+"""Weights and activations in the kernels' layouts, with NumPy: for load time, and as the definition of the packing kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .conv_shapes import PackedWeights
+
+
+def pack_weights(weights: Any, form: PackedWeights) -> Any:
+    """[out, in / groups, ...] weights as `conv_direct` reads them: one-dimensional, of the weights' dtype, zero where padded."""
+    source = np.asarray(weights)
+    first = form.in_channels if form.transposed else form.out_channels
+    second = form.out_channels if form.transposed else form.in_channels
+    source = source.reshape(form.groups, first, second, form.all_taps)[..., list(form.source_taps)]
+    if form.transposed:
+        source = source.swapaxes(1, 2)
+    taps, lanes, depth, blocks = len(form.source_taps), form.lanes, form.depth, form.out_blocks
+    full = np.zeros((form.groups, blocks * lanes, form.in_blocks * depth, taps), source.dtype)
+    full[:, : form.out_channels, : form.in_channels] = source
+    # group, out block, lane, in block, k, tap -> group, out block, in block, tap, k, lane
+    full = full.reshape(form.groups, blocks, lanes, form.in_blocks, depth, taps).transpose(0, 1, 3, 5, 4, 2)
+    panels = blocks // form.panel
+    together = full[:, : panels * form.panel].reshape(form.groups, panels, form.panel, form.in_blocks, taps, depth, lanes)
+    together = together.transpose(0, 1, 3, 4, 5, 2, 6).reshape(form.groups, -1)
+    tail = full[:, panels * form.panel :].reshape(form.groups, -1)
+    return np.ascontiguousarray(np.concatenate([together, tail], axis=1).reshape(-1))
+
+
+def to_blocked(array: Any, lanes: int) -> Any:
+    """[N, C, H, W] as [N, ceil(C / lanes), H, W, lanes], zero in the padded lanes."""
+    n, c, h, w = array.shape
+    blocks = -(-c // lanes)
+    full = np.zeros((n, blocks * lanes, h, w), array.dtype)
+    full[:, :c] = array
+    return np.ascontiguousarray(full.reshape(n, blocks, lanes, h, w).transpose(0, 1, 3, 4, 2))
+
+
+def from_blocked(array: Any, channels: int) -> Any:
+    """[N, blocks, H, W, lanes] as [N, channels, H, W]."""
+    n, blocks, h, w, lanes = array.shape
+    return np.ascontiguousarray(array.transpose(0, 1, 4, 2, 3).reshape(n, blocks * lanes, h, w)[:, :channels])

@@ -1,0 +1,83 @@
+"""Running a planned kernel on NumPy arrays: every chunk in turn, with poisoned scratch and results."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+import numpy as np
+
+from cnnc.kernels.cpu import FAMILIES, compile, target
+from cnnc.kernels.cpu.shapes import Launch
+
+TARGETS = [pytest_target.name for pytest_target in target.runnable()]
+SIZES = (1, 3, 5, 7, 15, 16, 17, 31, 33)
+
+
+@cache
+def function(kernel, name):
+    code = compile.build(kernel, target.named(name))
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)(compile.load(code))
+
+
+def launch(plan: Launch, name: str, buffers: dict[str, np.ndarray], order=None) -> None:
+    """Run all chunks (in the given order) with the buffers by argument name."""
+    if not plan.chunks:
+        return
+    names = FAMILIES[plan.kernel.family].arguments
+    assert tuple(plan.arguments) == names[: len(plan.arguments)], (tuple(plan.arguments), names)
+    assert set(plan.buffers) == set(buffers), (plan.buffers, tuple(buffers))
+    values = {key: value + (buffers[key].ctypes.data if key in buffers else 0) for key, value in plan.arguments.items()}
+    arguments = np.array(list(values.values()), np.int64)
+    store = np.full(plan.scratch + 64, np.nan, np.float32)
+    first = -store.ctypes.data % 64 // 4
+    scratch = store[first : first + plan.scratch]
+    store[first + plan.scratch :] = 12345
+    run = function(plan.kernel, name)
+    for chunk in order or range(plan.chunks):
+        scratch[:] = np.nan
+        run(arguments.ctypes.data, chunk, scratch.ctypes.data)
+    assert (store[first + plan.scratch :] == 12345).all(), "the kernel wrote past its scratch"
+
+
+def guarded(shape, fill=np.nan, dtype=np.float32):
+    """An array whose address is a multiple of 4 only, between guards that `check_guards` looks at."""
+    size = int(np.prod(shape))
+    store = np.full(size + 67, 77, dtype)
+    view = store[33 : 33 + size].reshape(shape)
+    view[...] = fill
+    return view
+
+
+def check_guards(view) -> None:
+    store = view
+    while store.base is not None:
+        store = store.base
+    assert (store[:33] == 77).all(), "written before the buffer"
+    assert (store[33 + view.size :] == 77).all(), "written past the buffer"
+
+
+def place(array):
+    """A copy of a float array in a guarded, unaligned buffer."""
+    array = np.asarray(array)
+    dtype = np.float32 if array.dtype.kind == "f" or array.dtype.kind in "iu" else array.dtype
+    view = guarded(array.shape, 0, dtype)
+    view[...] = array
+    return view
+
+
+def block(array, lanes):
+    """[N, C, spatial...] as [N, CB, spatial..., L], padded lanes zero."""
+    n, c, *space = array.shape
+    count = -(-c // lanes)
+    padded = np.zeros((n, count * lanes, *space), array.dtype)
+    padded[:, :c] = array
+    return np.ascontiguousarray(np.moveaxis(padded.reshape(n, count, lanes, *space), 2, -1))
+
+
+def unblock(array, channels):
+    """[N, CB, spatial..., L] as [N, C, spatial...]; the padded lanes must be zero."""
+    moved = np.moveaxis(array, -1, 2)
+    whole = moved.reshape(moved.shape[0], -1, *moved.shape[3:])
+    assert (whole[:, channels:] == 0).all(), "padded lanes are not zero"
+    return whole[:, :channels]

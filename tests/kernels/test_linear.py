@@ -1,0 +1,84 @@
+"""Fully connected layers and their gradients: integers to the bit."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+
+from cnnc.kernels.cpu import compile, target
+from cnnc.kernels.cpu.shapes_linear import plan_linear, plan_linear_data_gradient, plan_linear_weight_gradient
+
+from .launching import TARGETS, check_guards, guarded, launch, place
+
+SHAPES = [
+    *itertools.product((1, 2, 3, 5), (1, 5, 7, 17), (1, 10, 31)),
+    (4, 16, 16), (7, 33, 97), (13, 100, 1), (64, 129, 67), (100, 1, 40), (130, 50, 23), (9, 2000, 30), (5, 1537, 13), (200, 70, 130),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_forward(name):
+    this, rng = target.named(name), np.random.default_rng(0)
+    relu = ("where", ("gt", ("const", 0.0), ("var", "y")), ("const", 0.0), ("var", "y"))
+    for n, i, o in SHAPES:
+        x, w, b = rng.integers(-4, 5, (n, i)), rng.integers(-4, 5, (o, i)), rng.integers(-4, 5, o)
+        y = guarded((n, o))
+        plan = plan_linear(this, n, i, o, True, relu)
+        launch(plan, name, {"x": place(x), "w": place(w), "bias": place(b), "y": y}, order=range(plan.chunks)[::-1])
+        np.testing.assert_array_equal(y, np.maximum(x @ w.T + b, 0), str((n, i, o)))
+        check_guards(y)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_epilogue_operands_and_strided_rows(name):
+    this, rng = target.named(name), np.random.default_rng(1)
+    tree = ("add", ("mul", ("var", "y"), ("var", "a1")), ("mul", ("var", "a0"), ("var", "a2")))
+    for n, i, o in ((1, 20, 19), (6, 33, 35)):
+        wide, w = rng.integers(-4, 5, (n, i + 3)), rng.integers(-4, 5, (o, i))
+        full, channel = rng.integers(-4, 5, (n, o)), rng.integers(-4, 5, o)
+        y = guarded((n, o))
+        plan = plan_linear(this, n, i, o, False, tree, ("full", "channel", "scalar"), x_row=i + 3)
+        buffers = {"a0": place(full), "a1": place(channel), "a2": place(np.array([3.0]))}
+        launch(plan, name, buffers | {"x": place(wide), "w": place(w), "y": y})
+        np.testing.assert_array_equal(y, (wide[:, :i] @ w.T) * channel + full * 3)
+        check_guards(y)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_random_numbers_are_within_the_bound(name):
+    this, rng = target.named(name), np.random.default_rng(2)
+    for n, i, o in ((1, 4099, 7), (5, 1030, 17)):
+        x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((n, i), (o, i)))
+        y = guarded((n, o))
+        launch(plan_linear(this, n, i, o, False), name, {"x": place(x), "w": place(w), "y": y})
+        exact = x.astype(np.float64) @ w.astype(np.float64).T
+        assert (np.abs(y - exact) <= 2 * i * 2.0**-24 * (np.abs(x) @ np.abs(w).T)).all()
+        assert np.abs(y - exact).max() < 1e-4
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_gradients(name):
+    this, rng = target.named(name), np.random.default_rng(3)
+    for n, i, o in SHAPES:
+        x, w, dy = rng.integers(-4, 5, (n, i)), rng.integers(-4, 5, (o, i)), rng.integers(-4, 5, (n, o))
+        dx, dw = guarded((n, i)), guarded((o, i))
+        plan = plan_linear_data_gradient(this, n, i, o)
+        launch(plan, name, {"a": place(dy), "b": place(w), "c": dx}, order=range(plan.chunks)[::-1])
+        np.testing.assert_array_equal(dx, dy @ w, str((n, i, o)))
+        plan = plan_linear_weight_gradient(this, n, i, o)
+        launch(plan, name, {"a": place(dy), "b": place(x), "c": dw}, order=range(plan.chunks)[::-1])
+        np.testing.assert_array_equal(dw, dy.T @ x, str((n, i, o)))
+        check_guards(dx)
+        check_guards(dw)
+
+
+@pytest.mark.parametrize("name", ["avx512", "avx2"])
+def test_register_tiles_do_not_spill(name):
+    this = target.named(name)
+    plans = plan_linear(this, 64, 512, 96, True), plan_linear_data_gradient(this, 64, 96, 512), plan_linear_weight_gradient(this, 64, 96, 512)
+    for plan in plans:
+        loops = re.split(r"\n(?=\.LBB)", compile.assembly(plan.kernel, this))
+        hottest = max(loops, key=lambda text: text.count("vfmadd"))
+        assert hottest.count("vfmadd") >= 12
+        assert not re.search(r"[xyz]mm\d+, -?\d*\(%rsp\)|\(%rsp\), %[xyz]mm", hottest), str(plan.kernel)

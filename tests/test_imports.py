@@ -1,0 +1,108 @@
+"""The house: imports run one way, targets are named in few places, and what is heavy is imported late."""
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# A part sees those to its left and itself. Parts in one group do not see each other, unless ALSO says so.
+ORDER = [["diagnostics", "codes"], ["ir"], ["ops"], ["frontend", "passes"], ["lowering"], ["backends"], ["runtime"],
+         ["interop", "data", "summary", "drawing"], ["network"], ["train"], ["driver"], ["cli"], ["__main__"]]
+RANK = {part: rank for rank, group in enumerate(ORDER) for part in group}
+ALLOWED_MORE = {"frontend": {"diagnostics", "codes", "ir", "ops", "frontend"}}
+OUTSIDE = {"grammars", "kernels"}
+
+
+def modules() -> list[Path]:
+    return sorted((ROOT / "cnnc").rglob("*.py"))
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(ROOT / "cnnc").parts[0].removesuffix(".py")
+
+
+def imported(tree: ast.AST) -> Iterator[str]:
+    """The absolute names of the cnnc modules that a module imports, wherever it does."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports in cnnc are absolute"
+            name = node.module or ""
+            yield from (f"{name}.{alias.name}" for alias in node.names) if name == "cnnc" else (name,)
+
+
+def parts_seen(tree: ast.AST) -> set[str]:
+    return {name.split(".")[1] for name in imported(tree) if name.startswith("cnnc.")}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_one_way(path: Path) -> None:
+    part, seen = part_of(path), parts_seen(ast.parse(path.read_text()))
+    if part == "__init__":
+        return
+    assert part in RANK, f"{part} has no place in the order"
+    known = {p for p in RANK if RANK[p] < RANK[part]} | {part, "__version__"}
+    wrong = seen - OUTSIDE - ALLOWED_MORE.get(part, known)
+    assert not wrong, f"{path.name} imports {', '.join(sorted(wrong))}"
+    if "kernels" in seen:
+        assert part == "backends", "only a backend loads kernels"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "kernels").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_kernels_stand_alone(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else \
+            [node.module or ""] if isinstance(node, ast.ImportFrom) and node.level == 0 else []
+        for name in names:
+            top = name.split(".")[0]
+            assert top in {"numpy", "numba", "llvmlite"} or top in sys.stdlib_module_names, name
+
+
+TARGETS = re.compile(r"\b(cuda|ptx|nvptx|avx\w*|sse\d?|neon|x86(_64)?|aarch64)\b", re.IGNORECASE)
+NAMED = {"backends", "cli"}                     # the backends, and the options
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if part_of(p) not in NAMED], ids=lambda p: str(p.relative_to(ROOT)))
+def test_targets_are_not_named(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    docs = {id(n.body[0].value) for n in ast.walk(tree)
+            if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef) and n.body and isinstance(n.body[0], ast.Expr)}
+    for node in ast.walk(tree):
+        texts = [node.value] if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docs else \
+            [node.id] if isinstance(node, ast.Name) else [node.attr] if isinstance(node, ast.Attribute) else \
+            [node.name] if isinstance(node, ast.FunctionDef | ast.ClassDef) else []
+        for text in texts:
+            assert not TARGETS.search(text.replace("_", " ") if "x86" not in text else text), f"line {node.lineno}: {text}"
+
+
+def loaded(code: str) -> set[str]:
+    """The top-level packages that a fresh interpreter has imported after some code."""
+    program = f"{code}\nimport sys; print('\\n' + ' '.join(sorted({{m.split('.')[0] for m in sys.modules}})))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_importing_cnnc_is_light() -> None:
+    assert not loaded("import cnnc") & {"numba", "llvmlite", "torch", "onnx"}
+
+
+HELP = "from cnnc.cli.main import cli\ntry:\n cli.main({})\nexcept SystemExit as e:\n assert e.code == 0, e.code"
+HEAVY = {"numpy", "numba", "llvmlite", "lark", "networkx", "rich", "PIL", "safetensors", "platformdirs", "torch"}
+
+
+def test_help_is_light() -> None:
+    assert not loaded(HELP.format(["--help"])) & HEAVY
+
+
+@pytest.mark.parametrize("command", ["check", "summary", "ir", "opt", "graph", "compile", "run", "train", "gradcheck", "doctor", "cache", "explain"])
+def test_help_of_a_command_is_light(command: str) -> None:
+    assert not loaded(HELP.format([command, "--help"])) & (HEAVY - {"lark", "numpy"})
