@@ -1,9 +1,52 @@
-"""cnnc: a compiler for convolutional networks."""
+"""cnnc: a compiler for convolutional networks.
+
+    net = cnnc.load("resnet.cnn", depth=50)
+    net.load_weights("resnet50.safetensors")
+    exe = cnnc.compile(net)
+    y = exe(x)
+"""
 from __future__ import annotations
 
+from importlib import import_module as _import_module
 from pathlib import Path as _Path
+from typing import TYPE_CHECKING, Any
 
 if not (_Path(__file__).parent / "kernels").is_dir():       # an uninstalled checkout keeps these two beside the package
     __path__.append(str(_Path(__file__).parent.parent))
 
+if TYPE_CHECKING:
+    from cnnc.artifact import open_artifact as open
+    from cnnc.artifact import save
+    from cnnc.data import Dataset
+    from cnnc.diagnostics import CnncError, Diagnostic
+    from cnnc.driver import compile, load, parse, value_and_grad
+    from cnnc.network import Network
+    from cnnc.runtime.executable import Executable
+    from cnnc.train import Trainer, adadelta, adam, sgd
+
 __version__ = "0.1.0"
+
+# Names are imported when they are first asked for: `import cnnc` is quick, and pulls neither NumPy nor Numba.
+_HOMES = {
+    "CnncError": "diagnostics", "Diagnostic": "diagnostics", "Network": "network", "Executable": "runtime.executable",
+    "compile": "driver", "load": "driver", "parse": "driver", "value_and_grad": "driver", "save": "artifact", "open": "artifact:open_artifact",
+    "Trainer": "train", "sgd": "train", "adam": "train", "adadelta": "train", "Dataset": "data",
+}
+__all__ = ["CnncError", "Dataset", "Diagnostic", "Executable", "Network", "Trainer", "adadelta", "adam", "compile", "load", "open", "parse", "save", "sgd", "value_and_grad"]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        try:
+            return _import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError:
+            raise AttributeError(f"module 'cnnc' has no attribute '{name}'") from None
+    module, _, attribute = home.partition(":")
+    value = getattr(_import_module(f"{__name__}.{module}"), attribute or name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

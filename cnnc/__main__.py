@@ -1,4 +1,5 @@
 """`python -m cnnc`."""
+
 from cnnc.cli.main import main
 
 if __name__ == "__main__":

@@ -116,8 +116,8 @@ def _tensors(file: safetensors.File, types: Mapping[str, TensorType]) -> tuple[d
 
 def preprocess(fields: Mapping[str, Any]) -> Preprocess:
     """From JSON: lists become tuples, and every field has the kind that it must have."""
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    kinds = {"resize": (int, tuple), "crop": (tuple,), "scale": (float, int), "mean": (tuple,), "std": (tuple,), "channels": (str,), "labels": (str,)}
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+    kinds: dict[str, tuple[type, ...]] = {"resize": (int, tuple), "crop": (tuple,), "scale": (float, int), "mean": (tuple,), "std": (tuple,), "channels": (str,), "labels": (str,)}
     for key, value in values.items():
         if key not in kinds or (value is not None and not isinstance(value, kinds[key])):
             raise ValueError(f"input setting '{key}' is {value!r}")

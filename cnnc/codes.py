@@ -42,7 +42,8 @@ CODES: dict[str, Code] = {
         'Write the closing ".'),
     "E0104": Code(
         "unexpected character",
-        "The character means nothing in a model file, or cannot be seen (control characters, marks that turn the direction of text).",
+        "The character means nothing in a model file, or cannot be seen (control characters, marks that turn the "
+        "direction of text).",
         _model("y = x -> conv(8, 3);\nreturn y"),
         "Remove it. Comments begin with #, texts have double quotes, names are letters, digits and _."),
     "E0105": Code(
@@ -73,13 +74,14 @@ CODES: dict[str, Code] = {
         "Use a smaller kernel, more padding, or less downsampling before."),
     "E0203": Code(
         "argument that the layer does not take",
-        "The value is of the wrong kind or out of range: a size of 0, a text for a number, groups that do not divide the channels.",
+        "The value is of the wrong kind or out of range: a size of 0, a text for a number, groups that do not "
+        "divide the channels.",
         _model("return x -> conv(0, 3)"),
         "The message says what the argument may be. Whole numbers come of `//`, not of `/`."),
     "E0204": Code(
         "shapes that do not fit",
         "Weights or operands have shapes that the layer cannot use together.",
-        "net.weights[\"fc.weight\"] = numpy.zeros((10, 4))",
+        'net.weights["fc.weight"] = numpy.zeros((10, 4))',
         "Compare the shapes in the notes."),
     "E0205": Code(
         "tensors that do not combine",
@@ -109,7 +111,8 @@ CODES: dict[str, Code] = {
     # ------------------------------------------------------------------------------------------- E03xx: meaning
     "E0301": Code(
         "unknown name",
-        "Nothing of this name is defined here. A block sees its own parameters and the file's constants, not its caller's variables.",
+        "Nothing of this name is defined here. A block sees its own parameters and the file's constants, not its "
+        "caller's variables.",
         _model("return x -> conv(widht, 3)", "", "width = 8"),
         "Correct the spelling, or hand the value to the block as an argument."),
     "E0302": Code(
@@ -126,11 +129,11 @@ CODES: dict[str, Code] = {
         "no model, or several",
         "A file holds one model, or `-m name` says which.",
         "const K = 1",
-        "Name the model with -m, or in Python model=\"name\"."),
+        'Name the model with -m, or in Python model="name".'),
     "E0305": Code(
         "model parameter that does not fit",
-        "`-p name=value` names a parameter the model does not have, gives it a value of another kind, or a parameter without "
-        "a default is not set.",
+        "`-p name=value` names a parameter the model does not have, gives it a value of another kind, or a "
+        "parameter without a default is not set.",
         _model("return x -> flatten -> linear(classes)", "", "classes"),
         "Set it: -p classes=10."),
     "E0306": Code(
@@ -170,8 +173,8 @@ CODES: dict[str, Code] = {
         "End it with: return y."),
     "E0313": Code(
         "include that does not work",
-        "An included file lies beside the including one and never above the folder of the file that was asked for; files may "
-        "not include each other in a circle.",
+        "An included file lies beside the including one and never above the folder of the file that was asked for;"
+        " files may not include each other in a circle.",
         'include "../blocks.cnn"\n\n' + _model("return x"),
         "Move the file into the folder, and write its path relative to the including file."),
     "E0314": Code(
@@ -227,7 +230,7 @@ CODES: dict[str, Code] = {
     # ------------------------------------------------------------------------------------------- E04xx: bounds
     "E0401": Code(
         "file that is too large",
-        "A model file has at most 1 MiB, 1,048,576 bytes.",
+        "A model file has at most 1 MiB, 1,048,576 bytes, and 50,000 words and signs.",
         "a model file of 2 MiB",
         "Use loops and blocks; keep data out of the model file."),
     "E0402": Code(
@@ -276,101 +279,245 @@ CODES: dict[str, Code] = {
         "cnnc run vgg.cnn --input photos/ --batch 100000",
         "Use a smaller batch."),
     # ------------------------------------------------------------------------------------------- E05xx: IR text
-    "E0501": Code("IR text that cannot be read", "The text does not follow the grammar of the IR, or is too long or nested too deep.",
-                  "graph @g(%x: f32[N,3) {}", "Compare with what `cnnc ir` prints."),
-    "E0502": Code("graph that is not well formed", "A value is used before it is defined or defined twice, an op is unknown, or its operands or "
-                  "attributes are not what the op has.", "%y = rleu(%x) : f32[N,3]", "The message names the node."),
-    "E0503": Code("layouts that do not fit", "Operands have layouts that the op cannot read together, or a layout does not suit the rank.",
-                  "%z = add(%x, %y) : f32[N,16,8,8] nchw16c", "Convert one side with a layout node."),
-    "E0504": Code("declared type that is not the inferred one", "Every node prints its type; reading it back infers the type anew and compares.",
-                  "%y = relu(%x) : f32[N,4]", "Correct the type, or the operands."),
-    "E0505": Code("plan text that cannot be read", "The text is not a Plan as `cnnc ir --plan` prints it.", "plan", "Print the plan again."),
+    "E0501": Code(
+        "IR text that cannot be read",
+        "The text does not follow the grammar of the IR, or is too long or nested too deep.",
+        "graph @g(%x: f32[N,3) {}",
+        "Compare with what `cnnc ir` prints."),
+    "E0502": Code(
+        "graph that is not well formed",
+        "A value is used before it is defined or defined twice, an op is unknown, or its operands or attributes "
+        "are not what the op has.",
+        "%y = rleu(%x) : f32[N,3]",
+        "The message names the node."),
+    "E0503": Code(
+        "layouts that do not fit",
+        "Operands have layouts that the op cannot read together, or a layout does not suit the rank.",
+        "%z = add(%x, %y) : f32[N,16,8,8] nchw16c",
+        "Convert one side with a layout node."),
+    "E0504": Code(
+        "declared type that is not the inferred one",
+        "Every node prints its type; reading it back infers the type anew and compares.",
+        "%y = relu(%x) : f32[N,4]",
+        "Correct the type, or the operands."),
+    "E0505": Code(
+        "plan text that cannot be read",
+        "The text is not a Plan as `cnnc ir --plan` prints it.",
+        "plan",
+        "Print the plan again."),
     # ------------------------------------------------------------------------------------------- E06xx: files and data
-    "E0601": Code("file that cannot be read or written", "The file is not there, is a folder, or may not be touched; nothing was written.",
-                  "cnnc run lenet5.cnn --weights nothing.safetensors --input seven.png", "Check the name, the folder and the permissions."),
-    "E0602": Code("not enough memory", "The command needs more memory than there is.", "cnnc train vgg.cnn --data photos --set batch=4096",
-                  "Use a smaller batch."),
-    "E0603": Code("kind of file that cannot be written", "The ending of the output's name says what to write, and this one is unknown.",
-                  "cnnc graph lenet5.cnn -o lenet5.bmp", "Use one of the endings in the message."),
-    "E0608": Code("artifact that does not fit", "The artifact was compiled for another batch, machine or version.", "cnnc run old.cnnx --input x.npy",
-                  "Compile it again."),
-    "E0610": Code("damaged weights file", "The file is no valid safetensors file.", "cnnc run lenet5.cnn --weights notes.txt --input seven.png",
-                  "Fetch or write it again."),
-    "E0611": Code("weights that do not fit the network", "Names or shapes differ between the file and the network; each difference is listed.",
-                  "cnnc run resnet.cnn -p depth=18 --weights resnet50.safetensors --input dog.jpg",
-                  "Set the parameters of the model as they were when the weights were made."),
-    "E0612": Code("pickle", "Reading a pickle (.pth, .pt, .pkl) can run any program, so it is refused.", "cnnc run resnet.cnn --weights resnet.pth --input dog.jpg",
-                  "Convert it once with the line in the message, where you trust it."),
-    "E0613": Code("array that cannot become float32", "The values are of a type, or a size, that float32 cannot hold.", "net.weights[\"fc.bias\"] = [\"a\"]",
-                  "Convert it first."),
-    "E0620": Code("data that cannot be read", "The file or folder is not there, or may not be read.", "cnnc run lenet5.cnn --input seven.pgn", "Check the name."),
-    "E0621": Code("image that cannot be read", "PNG, JPEG, BMP and WebP are read, when they are not damaged.", "cnnc run lenet5.cnn --input notes.txt",
-                  "Convert the image."),
-    "E0622": Code("image that is too large", "The number of pixels is limited, so that a small file cannot fill the memory.", "cnnc run lenet5.cnn --input bomb.png",
-                  "Make it smaller."),
-    "E0623": Code("image that does not become the input", "Preprocessing does not give the channels and pixels that the input takes.",
-                  "cnnc run mlp.cnn --input seven.png", "Correct the settings of the input: resize, crop, channels, mean, std."),
-    "E0624": Code("label names that cannot be used", "The labels file is not there, not text, too large, or outside the model's folder.",
-                  "input x: f32[N, 3, 224, 224] { labels = \"names.txt\" }", "Put a text file with a name a line beside the model."),
-    "E0625": Code("array file that is damaged", "A .npy, .npz, IDX or CIFAR file does not hold what its header says.", "cnnc train lenet5.cnn --data cut.npz",
-                  "Fetch or write it again."),
-    "E0626": Code("array file that is too large", "The header asks for more than the file or the memory holds.", "cnnc run lenet5.cnn --input huge.npy",
-                  "Split the file."),
-    "E0627": Code("data set of an unknown form", "A data set is a .npz file with images and labels, or a folder with a folder of images for each class.",
-                  "cnnc train lenet5.cnn --data notes.txt", "Arrange it in one of these forms."),
-    "E0628": Code("samples that do not fit the input", "The arrays have another shape than the input, or not a label for each sample.",
-                  "cnnc train resnet.cnn --data digits.npz", "Compare the shapes in the message."),
-    "E0629": Code("label out of range", "Labels are whole numbers from 0 to classes - 1.", "cnnc train lenet5.cnn -p classes=5 --data digits.npz",
-                  "Set the number of classes."),
-    "E0630": Code("empty data set", "There is nothing in it to train on.", "cnnc train lenet5.cnn --data empty/", "Check the folder."),
-    "E0631": Code("augmentation that does not fit", "The augmentation is unknown, or its arguments make no sense for images of this size.",
-                  "train { augment = [random_shift(1000)] }", "The message says what is possible."),
-    "E0640": Code("recipe setting that is wrong", "`--set` names a setting that is not there or gives it a value it cannot have.",
-                  "cnnc train lenet5.cnn --data digits.npz --set optimizer.rl=0.1", "The message lists the settings."),
-    "E0641": Code("training cannot begin", "The network, the recipe and the data do not go together.", "cnnc train siamese.cnn --data digits.npz",
-                  "The message says what is missing."),
-    "E0642": Code("loss that is not finite", "The loss became NaN or infinite: the learning rate is too large, or the data holds such values.",
-                  "cnnc train lenet5.cnn --data digits.npz --set optimizer.lr=1000", "Use a smaller learning rate."),
-    "E0643": Code("checkpoint that cannot be resumed", "The run folder holds no checkpoint, or one of another network or recipe.",
-                  "cnnc train vgg.cnn --data photos --out runs/resnet --resume", "Start anew without --resume."),
-    "E0644": Code("run folder in use", "The folder holds another run already.", "cnnc train lenet5.cnn --data digits.npz --out runs/done",
-                  "Choose another folder, or go on with --resume."),
-    "E0645": Code("patterns that match nothing", "No parameter has a name that the pattern matches.", "train { freeze = [\"feature.*\"] }",
-                  "Compare with the names that `cnnc summary` prints."),
+    "E0601": Code(
+        "file that cannot be read or written",
+        "The file is not there, is a folder, or may not be touched; nothing was written.",
+        "cnnc run lenet5.cnn --weights nothing.safetensors --input seven.png",
+        "Check the name, the folder and the permissions."),
+    "E0602": Code(
+        "not enough memory",
+        "The command needs more memory than there is.",
+        "cnnc train vgg.cnn --data photos --set batch=4096",
+        "Use a smaller batch."),
+    "E0603": Code(
+        "kind of file that cannot be written",
+        "The ending of the output's name says what to write, and this one is unknown.",
+        "cnnc graph lenet5.cnn -o lenet5.bmp",
+        "Use one of the endings in the message."),
+    "E0608": Code(
+        "artifact that does not fit",
+        "The artifact was compiled for another batch, machine or version.",
+        "cnnc run old.cnnx --input x.npy",
+        "Compile it again."),
+    "E0610": Code(
+        "damaged weights file",
+        "The file is no valid safetensors file.",
+        "cnnc run lenet5.cnn --weights notes.txt --input seven.png",
+        "Fetch or write it again."),
+    "E0611": Code(
+        "weights that do not fit the network",
+        "Names or shapes differ between the file and the network; each difference is listed.",
+        "cnnc run resnet.cnn -p depth=18 --weights resnet50.safetensors --input dog.jpg",
+        "Set the parameters of the model as they were when the weights were made."),
+    "E0612": Code(
+        "pickle",
+        "Reading a pickle (.pth, .pt, .pkl) can run any program, so it is refused.",
+        "cnnc run resnet.cnn --weights resnet.pth --input dog.jpg",
+        "Convert it once with the line in the message, where you trust it."),
+    "E0613": Code(
+        "array that cannot become float32",
+        "The values are of a type, or a size, that float32 cannot hold.",
+        'net.weights["fc.bias"] = ["a"]',
+        "Convert it first."),
+    "E0620": Code(
+        "data that cannot be read",
+        "The file or folder is not there, or may not be read.",
+        "cnnc run lenet5.cnn --input seven.pgn",
+        "Check the name."),
+    "E0621": Code(
+        "image that cannot be read",
+        "PNG, JPEG, BMP and WebP are read, when they are not damaged.",
+        "cnnc run lenet5.cnn --input notes.txt",
+        "Convert the image."),
+    "E0622": Code(
+        "image that is too large",
+        "The number of pixels is limited, so that a small file cannot fill the memory.",
+        "cnnc run lenet5.cnn --input bomb.png",
+        "Make it smaller."),
+    "E0623": Code(
+        "image that does not become the input",
+        "Preprocessing does not give the channels and pixels that the input takes.",
+        "cnnc run mlp.cnn --input seven.png",
+        "Correct the settings of the input: resize, crop, channels, mean, std."),
+    "E0624": Code(
+        "label names that cannot be used",
+        "The labels file is not there, not text, too large, or outside the model's folder.",
+        'input x: f32[N, 3, 224, 224] { labels = "names.txt" }',
+        "Put a text file with a name a line beside the model."),
+    "E0625": Code(
+        "array file that is damaged",
+        "A .npy, .npz, IDX or CIFAR file does not hold what its header says.",
+        "cnnc train lenet5.cnn --data cut.npz",
+        "Fetch or write it again."),
+    "E0626": Code(
+        "array file that is too large",
+        "The header asks for more than the file or the memory holds.",
+        "cnnc run lenet5.cnn --input huge.npy",
+        "Split the file."),
+    "E0627": Code(
+        "data set of an unknown form",
+        "A data set is a .npz file with images and labels, or a folder with a folder of images for each class.",
+        "cnnc train lenet5.cnn --data notes.txt",
+        "Arrange it in one of these forms."),
+    "E0628": Code(
+        "samples that do not fit the input",
+        "The arrays have another shape than the input, or not a label for each sample.",
+        "cnnc train resnet.cnn --data digits.npz",
+        "Compare the shapes in the message."),
+    "E0629": Code(
+        "label out of range",
+        "Labels are whole numbers from 0 to classes - 1.",
+        "cnnc train lenet5.cnn -p classes=5 --data digits.npz",
+        "Set the number of classes."),
+    "E0630": Code(
+        "empty data set",
+        "There is nothing in it to train on.",
+        "cnnc train lenet5.cnn --data empty/",
+        "Check the folder."),
+    "E0631": Code(
+        "augmentation that does not fit",
+        "The augmentation is unknown, or its arguments make no sense for images of this size.",
+        "train { augment = [random_shift(1000)] }",
+        "The message says what is possible."),
+    "E0640": Code(
+        "recipe setting that is wrong",
+        "`--set` names a setting that is not there or gives it a value it cannot have.",
+        "cnnc train lenet5.cnn --data digits.npz --set optimizer.rl=0.1",
+        "The message lists the settings."),
+    "E0641": Code(
+        "training cannot begin",
+        "The network, the recipe and the data do not go together.",
+        "cnnc train siamese.cnn --data digits.npz",
+        "The message says what is missing."),
+    "E0642": Code(
+        "loss that is not finite",
+        "The loss became NaN or infinite: the learning rate is too large, or the data holds such values.",
+        "cnnc train lenet5.cnn --data digits.npz --set optimizer.lr=1000",
+        "Use a smaller learning rate."),
+    "E0643": Code(
+        "checkpoint that cannot be resumed",
+        "The run folder holds no checkpoint, or one of another network or recipe.",
+        "cnnc train vgg.cnn --data photos --out runs/resnet --resume",
+        "Start anew without --resume."),
+    "E0644": Code(
+        "run folder that cannot be written",
+        "The folder of a run cannot be made, or files in it cannot be written.",
+        "cnnc train lenet5.cnn --data digits.npz --out /proc/run",
+        "Choose another folder with --out."),
     # ------------------------------------------------------------------------------------------- E07xx: calling
-    "E0701": Code("input that cannot be used", "What is given is no array of numbers, or of a type that is not converted.", "exe(\"seven.png\")",
-                  "Give a NumPy array, or anything with the buffer protocol or __dlpack__."),
-    "E0702": Code("input of the wrong shape", "The array has another shape than the input, or the inputs have different batches.",
-                  "exe(numpy.zeros((28, 28)))", "Add the batch: x[None, None]."),
-    "E0703": Code("wrong inputs", "There are too many inputs, too few, or one of an unknown name.", "exe(x, y)", "The message lists the inputs."),
+    "E0701": Code(
+        "input that cannot be used",
+        "What is given is no array of numbers, or of a type that is not converted.",
+        'exe("seven.png")',
+        "Give a NumPy array, or anything with the buffer protocol or __dlpack__."),
+    "E0702": Code(
+        "input of the wrong shape",
+        "The array has another shape than the input, or the inputs have different batches.",
+        "exe(numpy.zeros((28, 28)))",
+        "Add the batch: x[None, None]."),
+    "E0703": Code(
+        "wrong inputs",
+        "There are too many inputs, too few, or one of an unknown name.",
+        "exe(x, y)",
+        "The message lists the inputs."),
     # ------------------------------------------------------------------------------------------- E08xx: options
-    "E0801": Code("unknown pass or stage", "There is no pass of this name, or it did not run.", "cnnc opt g.ir --passes fuse-epilogs", "The message lists the names."),
-    "E0802": Code("option that a pass does not have", "The pass has no such option, or the value is of the wrong kind.",
-                  "cnnc opt g.ir --passes 'fuse-epilogues{most=2}'", "The message lists the options."),
-    "E0803": Code("pass list that cannot be read", "Passes are separated by commas, their options stand in braces.", "cnnc opt g.ir --passes 'a b'",
-                  "Write: fold-batchnorm,fuse-epilogues{max=2}"),
-    "E0804": Code("pass that changed the result", "With --verify-passes the reference ran before and after the pass, and the results differ. This is a mistake in cnnc.",
-                  "cnnc ir m.cnn --verify-passes", "Report it with the model; leave the pass out until then."),
-    "E0805": Code("pass that left a broken graph", "The graph after the pass is not well formed. This is a mistake in cnnc.", "cnnc ir m.cnn --verify-passes",
-                  "Report it with the model."),
-    "E0806": Code("output that the loss does not take", "Cross-entropy works on logits [N, classes] before any softmax.",
-                  "model m() { input x: f32[N, 8]  return x -> linear(3) -> softmax }", "Return the logits; `cnnc run` applies softmax for the table."),
-    "E0807": Code("op without a gradient", "The network cannot be trained through this op.", "cnnc gradcheck m.cnn", "Freeze what comes before it, or use another layer."),
-    "E0808": Code("training options that are wrong", "The optimizer or loss is unknown, or its settings contradict each other.", "cnnc.sgd(lr=0.1, nesterov=True)",
-                  "The message says what is needed."),
-    "E0809": Code("target that is not available", "The target is unknown, or this machine cannot run it.", "cnnc compile m.cnn --target cuda",
-                  "`cnnc doctor` says what is missing."),
+    "E0801": Code(
+        "unknown pass or stage",
+        "There is no pass of this name, or it did not run.",
+        "cnnc opt g.ir --passes fuse-epilogs",
+        "The message lists the names."),
+    "E0802": Code(
+        "option that a pass does not have",
+        "The pass has no such option, or the value is of the wrong kind.",
+        "cnnc opt g.ir --passes 'fuse-epilogues{most=2}'",
+        "The message lists the options."),
+    "E0803": Code(
+        "pass list that cannot be read",
+        "Passes are separated by commas, their options stand in braces.",
+        "cnnc opt g.ir --passes 'a b'",
+        "Write: fold-batchnorm,fuse-epilogues{max=2}"),
+    "E0804": Code(
+        "pass that changed the result",
+        "With --verify-passes the reference ran before and after the pass, and the results differ. This is a mistake in cnnc.",
+        "cnnc ir m.cnn --verify-passes",
+        "Report it with the model; leave the pass out until then."),
+    "E0805": Code(
+        "pass that left a broken graph",
+        "The graph after the pass is not well formed. This is a mistake in cnnc.",
+        "cnnc ir m.cnn --verify-passes",
+        "Report it with the model."),
+    "E0806": Code(
+        "output that the loss does not take",
+        "Cross-entropy works on logits [N, classes] before any softmax.",
+        "model m() { input x: f32[N, 8]  return x -> linear(3) -> softmax }",
+        "Return the logits; `cnnc run` applies softmax for the table."),
+    "E0807": Code(
+        "op without a gradient",
+        "The network cannot be trained through this op.",
+        "cnnc gradcheck m.cnn",
+        "Freeze what comes before it, or use another layer."),
+    "E0808": Code(
+        "training options that are wrong",
+        "The optimizer or loss is unknown, or its settings contradict each other.",
+        "cnnc.sgd(lr=0.1, nesterov=True)",
+        "The message says what is needed."),
+    "E0809": Code(
+        "target that is not available",
+        "The target is unknown, or this machine cannot run it.",
+        "cnnc compile m.cnn --target cuda",
+        "`cnnc doctor` says what is missing."),
     # ------------------------------------------------------------------------------------------- warnings
-    "W0101": Code("windows that do not tile their input",
-                  "The output size (W - F + 2P) / S + 1 is not whole and is rounded down, as PyTorch does; the named rows and columns are in no window. "
-                  "Padding that is left over, and pixels between windows, are not counted.",
-                  _model("return x -> maxpool(3, stride=3)"), "Change stride or padding, or set ceil_mode=true."),
-    "W0102": Code("layer whose result is not used", "No output needs it. It is computed by nobody, but its parameters are part of the model.",
-                  _model("y = x -> conv(8, 3)\nreturn x"), "Remove it, or return it."),
-    "W0103": Code("statement that is never reached", "It stands after a return.", _model("return x\ny = x -> relu"), "Remove it."),
-    "W0104": Code("pattern that matches no parameter", "A pattern of `freeze` or `groups` matches none of the model's parameters.",
-                  _model("return x -> flatten -> linear(10) as fc") + "\n\ntrain { freeze = [\"features.*\"] }",
-                  "Compare with the names that `cnnc summary` prints."),
-    "W0105": Code("input that is not used", "No output needs it.", "model m() {\n    input x: f32[N, 3, 32, 32]\n    input y: f32[N, 4]\n    return x -> relu\n}",
-                  "Remove it."),
+    "W0101": Code(
+        "windows that do not tile their input",
+        "The output size (W - F + 2P) / S + 1 is not whole and is rounded down, as PyTorch does; the named rows "
+        "and columns are in no window. Padding that is left over, and pixels between windows, are not counted.",
+        _model("return x -> maxpool(3, stride=3)"),
+        "Change stride or padding, or set ceil_mode=true."),
+    "W0102": Code(
+        "layer whose result is not used",
+        "No output needs it. It is computed by nobody, but its parameters are part of the model.",
+        _model("y = x -> conv(8, 3)\nreturn x"),
+        "Remove it, or return it."),
+    "W0103": Code(
+        "statement that is never reached",
+        "It stands after a return.",
+        _model("return x\ny = x -> relu"),
+        "Remove it."),
+    "W0104": Code(
+        "pattern that matches no parameter",
+        "A pattern of `freeze` or `groups` matches none of the model's parameters.",
+        _model("return x -> flatten -> linear(10) as fc") + "\n\ntrain { freeze = [\"features.*\"] }",
+        "Compare with the names that `cnnc summary` prints."),
+    "W0105": Code(
+        "input that is not used",
+        "No output needs it.",
+        "model m() {\n    input x: f32[N, 3, 32, 32]\n    input y: f32[N, 4]\n    return x -> relu\n}",
+        "Remove it."),
 }

@@ -1,9 +1,10 @@
 """A network drawn: SVG laid out here, Graphviz DOT, Mermaid.
 
-The SVG is a layered drawing (Sugiyama, Tagawa and Toda, 1981) from top to bottom. A layer and the cheap ones that follow it alone (norm,
-activation, dropout) share a card; cards stand in networkx's topological generations; an edge that skips generations goes round the
-cards between through a place of its own in each.
+The SVG is a layered drawing (Sugiyama, Tagawa and Toda, 1981) from top to bottom. A layer and the cheap ones that
+follow it alone (norm, activation, dropout) share a card; cards stand in networkx's topological generations; an edge
+that skips generations goes round the cards between through a place of its own in each.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
@@ -23,11 +24,19 @@ KINDS: dict[str, tuple[str, ...]] = {
     "terminal": ("input", "output"),
     "regularization": ("dropout",),
 }
-COLORS = {"convolution": "#9ec5f4", "linear": "#b8a9e8", "pooling": "#f4c18f", "norm": "#a8dcc5", "shape": "#d5d8dc", "terminal": "#ffffff",
-          "regularization": "#ecd0d9", "pointwise": "#f7e59a"}
-JOINS = ("pointwise", "norm", "regularization")         # kinds that share the card of the layer before them
+COLORS = {
+    "convolution": "#9ec5f4",
+    "linear": "#b8a9e8",
+    "pooling": "#f4c18f",
+    "norm": "#a8dcc5",
+    "shape": "#d5d8dc",
+    "terminal": "#ffffff",
+    "regularization": "#ecd0d9",
+    "pointwise": "#f7e59a",
+}
+JOINS = ("pointwise", "norm", "regularization")  # kinds that share the card of the layer before them
 
-LINE, PADDING, GAP, SPREAD, LANE, MARGIN = 18, 5, 26, 28, 14, 20        # pixels
+LINE, PADDING, GAP, SPREAD, LANE, MARGIN = 18, 5, 26, 28, 14, 20  # pixels
 
 
 def kind(op: str) -> str:
@@ -36,14 +45,16 @@ def kind(op: str) -> str:
 
 @dataclass
 class Card:
-    """One box: its nodes from top to bottom, and the values that come in from other cards. A lane is a card without nodes."""
+    """One box: its nodes from top to bottom, and the values that come in from other cards. A lane is a card without
+    nodes."""
+
     nodes: list[Node] = field(default_factory=list)
-    lines: list[tuple[str, str, str]] = field(default_factory=list)       # kind, text on the left, text on the right
+    lines: list[tuple[str, str, str]] = field(default_factory=list)  # kind, text on the left, text on the right
     width: float = 0.0
-    x: float = 0.0                                                        # of the center
-    y: float = 0.0                                                        # of the top
+    x: float = 0.0  # of the center
+    y: float = 0.0  # of the top
     level: int = 0
-    row: tuple[float, float] = (0.0, 0.0)                                 # top and bottom of its level
+    row: tuple[float, float] = (0.0, 0.0)  # top and bottom of its level
 
     @property
     def height(self) -> float:
@@ -90,6 +101,7 @@ def _cards(graph: Graph) -> tuple[list[Card], list[tuple[int, int]]]:
 
 def _levels(cards: list[Card], edges: Iterable[tuple[int, int]]) -> list[list[int]]:
     import networkx
+
     graph = networkx.DiGraph()
     graph.add_nodes_from(range(len(cards)))
     graph.add_edges_from(edges)
@@ -128,7 +140,7 @@ def _order(levels: list[list[int]], above: list[list[int]], below: list[list[int
     place = {i: p for level in levels for p, i in enumerate(level)}
     for sweep in range(6):
         near = above if sweep % 2 == 0 else below
-        for level in (levels if sweep % 2 == 0 else reversed(levels)):
+        for level in levels if sweep % 2 == 0 else reversed(levels):
             level.sort(key=lambda i: (sum(place[j] for j in near[i]) / len(near[i]) if near[i] else place[i], place[i]))
             place.update({i: p for p, i in enumerate(level)})
 
@@ -144,7 +156,7 @@ def _place(cards: list[Card], levels: list[list[int]], above: list[list[int]], b
             cards[i].x -= (at - SPREAD) / 2
     for sweep in range(8):
         near = above if sweep % 2 == 0 else below
-        for level in (levels if sweep % 2 == 0 else reversed(levels)):
+        for level in levels if sweep % 2 == 0 else reversed(levels):
             wanted = [sum(cards[j].x for j in near[i]) / len(near[i]) if near[i] else cards[i].x for i in level]
             _settle([cards[i] for i in level], wanted)
     y = float(MARGIN)
@@ -160,8 +172,9 @@ def _place(cards: list[Card], levels: list[list[int]], above: list[list[int]], b
 
 
 def _settle(row: list[Card], wanted: list[float]) -> None:
-    """Put a row as near to the wanted centers as its widths allow: groups that would overlap move as one (least squares)."""
-    groups: list[tuple[list[Card], list[float], float]] = []      # members, offsets from the first, the first's center
+    """Put a row as near to the wanted centers as its widths allow: groups that would overlap move as one (least
+    squares)."""
+    groups: list[tuple[list[Card], list[float], float]] = []  # members, offsets from the first, the first's center
     for card, center in zip(row, wanted, strict=True):
         members, offsets, first = [card], [0.0], center
         while groups:
@@ -188,14 +201,20 @@ def svg(graph: Graph) -> str:
     _place(cards, levels, above, below)
     width = max(c.x + c.width / 2 for c in cards) + MARGIN
     height = max(c.y + c.height for c in cards) + MARGIN
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" height="{height:.0f}" '
-             'font-family="ui-monospace, Menlo, Consolas, monospace" font-size="11">',
-             f"<title>{escape(graph.name)}</title>",
-             '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-             '<path d="M0,0 L8,4 L0,8 z" fill="#667"/></marker></defs>',
-             '<rect width="100%" height="100%" fill="#fcfcfd"/>']
-    parts += [f'<path d="{_curve([cards[i] for i in path])}" fill="none" stroke="#667" stroke-width="1.2" marker-end="url(#arrow)"/>'
-              for path in paths]
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'width="{width:.0f}" height="{height:.0f}" '
+        'font-family="ui-monospace, Menlo, Consolas, monospace" font-size="11">',
+        f"<title>{escape(graph.name)}</title>",
+        '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
+        '<path d="M0,0 L8,4 L0,8 z" fill="#667"/></marker></defs>',
+        '<rect width="100%" height="100%" fill="#fcfcfd"/>',
+    ]
+    parts += [
+        f'<path d="{_curve([cards[i] for i in path])}" fill="none" stroke="#667" stroke-width="1.2" '
+        'marker-end="url(#arrow)"/>'
+        for path in paths
+    ]
     for card in cards:
         parts += _box(card)
     return "\n".join([*parts, "</svg>", ""])
@@ -209,7 +228,7 @@ def _curve(path: list[Card]) -> str:
         middle = (a.row[1] + b.row[0]) / 2
         line += f" C{a.x:.1f},{middle:.1f} {b.x:.1f},{middle:.1f} {b.x:.1f},{b.row[0]:.1f}"
         below = end.y if b is end else b.row[1]
-        line += f" V{below:.1f}" if below > b.row[0] else ""            # a line without length has no direction for its arrow
+        line += f" V{below:.1f}" if below > b.row[0] else ""  # a line without length has no direction for its arrow
     return line
 
 
@@ -221,17 +240,25 @@ def _box(card: Card) -> list[str]:
         y = card.y + PADDING + number * LINE
         top = y - (PADDING if number == 0 else 0)
         tall = LINE + (PADDING if number == 0 else 0) + (PADDING if number == len(card.lines) - 1 else 0)
-        parts.append(f'<rect x="{left:.1f}" y="{top:.1f}" width="{card.width:.1f}" height="{tall}" fill="{COLORS[kind]}"/>')
+        parts.append(
+            f'<rect x="{left:.1f}" y="{top:.1f}" width="{card.width:.1f}" height="{tall}" fill="{COLORS[kind]}"/>'
+        )
         parts.append(f'<text x="{left + PADDING + 2:.1f}" y="{y + 13:.1f}" fill="#223">{escape(text)}</text>')
         if size:
-            parts.append(f'<text x="{left + card.width - PADDING - 2:.1f}" y="{y + 13:.1f}" fill="#556" '
-                         f'text-anchor="end">{escape(size)}</text>')
-    parts.append(f'<rect x="{left:.1f}" y="{card.y:.1f}" width="{card.width:.1f}" height="{card.height:.1f}" rx="3" fill="none" '
-                 'stroke="#667"/>')
+            parts.append(
+                f'<text x="{left + card.width - PADDING - 2:.1f}" y="{y + 13:.1f}" fill="#556" '
+                f'text-anchor="end">{escape(size)}</text>'
+            )
+    parts.append(
+        f'<rect x="{left:.1f}" y="{card.y:.1f}" width="{card.width:.1f}" height="{card.height:.1f}" rx="3" fill="none" '
+        'stroke="#667"/>'
+    )
     return ["<g>", *parts, "</g>"]
 
 
-# ---------------------------------------------------------------------------------------------- texts for other programs
+# ---------------------------------------------------------------------------------------------- texts for other
+# programs
+
 
 def _links(graph: Graph) -> tuple[list[Node], list[tuple[str, str]]]:
     nodes = [n for n in graph.nodes if n.op not in HIDDEN or n.op == "input"]
@@ -241,18 +268,24 @@ def _links(graph: Graph) -> tuple[list[Node], list[tuple[str, str]]]:
 
 def dot(graph: Graph) -> str:
     """The drawing in Graphviz's language."""
+
     def quoted(text: str) -> str:
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
     nodes, links = _links(graph)
-    lines = [f"digraph {quoted(graph.name)} {{", '  node [shape=box, style="filled,rounded", fontname=monospace, fontsize=10];']
+    lines = [
+        f"digraph {quoted(graph.name)} {{",
+        '  node [shape=box, style="filled,rounded", fontname=monospace, fontsize=10];',
+    ]
     for n in nodes:
         label = quoted(f"{n.op} {n.name}\n{_size(n)}").replace("\n", "\\n")
         lines.append(f"  {quoted(n.name)} [label={label}, fillcolor={quoted(COLORS[kind(n.op)])}];")
     lines += [f"  {quoted(a)} -> {quoted(b)};" for a, b in links]
     for label, value in graph.outputs:
-        lines += [f"  {quoted('output ' + label)} [label={quoted(label)}, shape=plaintext, style=solid];",
-                  f"  {quoted(graph.node(value).name)} -> {quoted('output ' + label)};"]
+        lines += [
+            f"  {quoted('output ' + label)} [label={quoted(label)}, shape=plaintext, style=solid];",
+            f"  {quoted(graph.node(value).name)} -> {quoted('output ' + label)};",
+        ]
     return "\n".join([*lines, "}", ""])
 
 
@@ -265,8 +298,11 @@ def mermaid(graph: Graph) -> str:
     lines += [f"  {number[a]} --> {number[b]}" for a, b in links]
     for i, (label, value) in enumerate(graph.outputs):
         lines += [f'  o{i}(["{label}"])', f"  {number[graph.node(value).name]} --> o{i}"]
-    lines += [f"  classDef {k} fill:{c},stroke:#667,color:#223" for k, c in COLORS.items()
-              if any(kind(n.op) == k for n in nodes)]
+    lines += [
+        f"  classDef {k} fill:{c},stroke:#667,color:#223"
+        for k, c in COLORS.items()
+        if any(kind(n.op) == k for n in nodes)
+    ]
     return "\n".join([*lines, ""])
 
 

@@ -15,10 +15,11 @@ import numpy as np
 
 from cnnc import frontend
 from cnnc.backends import backend
+from cnnc.diagnostics import CnncError
 from cnnc.ir.graph import Graph
 from cnnc.network import Network
 from cnnc.passes.manager import Observer, PassManager, Stages, observers
-from cnnc.passes.optimizer import Optimizer
+from cnnc.passes.optimizer import SGD, Optimizer
 from cnnc.passes.pipelines import inference_pipeline, training_pipeline
 from cnnc.passes.training import training_graph
 from cnnc.runtime.executable import Executable
@@ -98,15 +99,13 @@ def compile_training(network: Network, loss: str = "cross_entropy", optimizer: O
 
 
 def measure(network: Network, batch: int) -> tuple[int, int]:
-    """The planned memory of inference and of a training step at a batch size, in bytes, without allocating it."""
-    from cnnc.diagnostics import CnncError
+    """The planned memory of inference and of a training step (SGD with momentum) at a batch size, in bytes, without allocating it."""
     found = []
-    for graph in (lambda: network.graph, lambda: training_graph(network.graph)):
+    machine: Any = backend("cpu")
+    for training in (False, True):
         try:
-            machine: Any = backend("cpu")
-            source = graph()
-            lowered, _ = optimize(source, machine.lanes)
-            found.append(machine.memory(lowered, batch).total)
+            graph = training_graph(network.graph, optimizer=SGD(momentum=0.9)) if training else network.graph
+            found.append(machine.memory(optimize(graph, machine.lanes)[0], batch).total)
         except CnncError:
             found.append(0)                                # a network without logits has no training step
     return found[0], found[1]

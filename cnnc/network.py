@@ -1,4 +1,5 @@
 """A network: the graph of a program and the values of its parameters."""
+
 from __future__ import annotations
 
 import hashlib
@@ -18,13 +19,15 @@ from cnnc.ir.op import ParameterSpec
 from cnnc.ir.types import product
 
 if TYPE_CHECKING:
-    from cnnc.frontend import Program
+    from cnnc.frontend.elaborate import Program
     from cnnc.summary import Summary
 
 Floats = NDArray[np.float32]
-Measure = Callable[["Network", int], "tuple[int, int]"]        # (network, batch) -> planned peak bytes of inference and of training
-IGNORED = "num_batches_tracked"                                # PyTorch's counter beside running statistics, of no use here
-SHOWN = 8                                                      # names that a message lists
+Measure = Callable[
+    ["Network", int], "tuple[int, int]"
+]  # (network, batch) -> planned peak bytes of inference and of training
+IGNORED = "num_batches_tracked"  # PyTorch's counter beside running statistics, of no use here
+SHOWN = 8  # names that a message lists
 
 
 def initial(spec: ParameterSpec, name: str, seed: int) -> Floats:
@@ -39,7 +42,7 @@ def initial(spec: ParameterSpec, name: str, seed: int) -> Floats:
             return np.ones(spec.shape, np.float32)
         case "uniform_fan_in":
             digest = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
-            generator = np.random.Generator(np.random.Philox(key=np.array([seed % 2 ** 64, digest], np.uint64)))
+            generator = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, digest], np.uint64)))
             bound = np.float32(1 / math.sqrt(max(1, spec.fan_in)))
             values = generator.random(spec.shape, np.float32)
             values *= 2 * bound
@@ -49,24 +52,34 @@ def initial(spec: ParameterSpec, name: str, seed: int) -> Floats:
 
 
 def as_float32(value: Any, name: str) -> Floats:
-    """A new, contiguous, native float32 copy. Raises `CnncError` (E0613) with the reason where that would lose what matters."""
+    """A new, contiguous, native float32 copy. Raises `CnncError` (E0613) with the reason where that would lose what
+    matters."""
     try:
         array = np.asarray(value)
     except (TypeError, ValueError) as e:
         raise error("E0613", f"'{name}' is no array: {e}", exit_code=safetensors.DATA) from None
     if array.dtype.kind not in "fiu":
-        why = {"c": "its imaginary part would be lost", "b": "true and false are no weights", "O": "it holds Python objects"}
+        why = {
+            "c": "its imaginary part would be lost",
+            "b": "true and false are no weights",
+            "O": "it holds Python objects",
+        }
         reason = why.get(array.dtype.kind, "it holds no numbers")
         raise error("E0613", f"'{name}' is {array.dtype}, float32 is needed: {reason}", exit_code=safetensors.DATA)
     with np.errstate(over="ignore"):
         result = np.array(array, np.float32, order="C")
     if array.dtype.itemsize > 4 and array.dtype.kind == "f" and np.any(np.isinf(result) & np.isfinite(array)):
-        raise error("E0613", f"'{name}' is {array.dtype} and holds values beyond float32's range, 3.4e38", exit_code=safetensors.DATA)
+        raise error(
+            "E0613",
+            f"'{name}' is {array.dtype} and holds values beyond float32's range, 3.4e38",
+            exit_code=safetensors.DATA,
+        )
     return result
 
 
 class Weights(MutableMapping[str, Floats]):
-    """Parameters and running statistics by name, in the order of the source. A value that nobody has set is drawn when it is read.
+    """Parameters and running statistics by name, in the order of the source. A value that nobody has set is drawn
+    when it is read.
 
     Assignment copies, and checks shape and element type: raises `CnncError` (E0611, E0613).
     """
@@ -74,23 +87,49 @@ class Weights(MutableMapping[str, Floats]):
     def __init__(self, specs: Mapping[str, ParameterSpec], seed: int) -> None:
         self._specs = dict(specs)
         self._values: dict[str, Floats] = {}
-        self.seed = seed
+        self._sources: dict[str, Callable[[], Floats]] = {}
+        self._seed = seed
 
     def __getitem__(self, name: str) -> Floats:
         if name not in self._specs:
             raise KeyError(f"{name}: no such parameter; {did_you_mean(name, self._specs) or 'see list(net.weights)'}")
         if name not in self._values:
-            self._values[name] = initial(self._specs[name], name, self.seed)
+            source = self._sources.get(name)
+            self._values[name] = initial(self._specs[name], name, self._seed) if source is None else source()
         return self._values[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name not in self._specs:
-            raise error("E0611", f"the network has no parameter '{name}'", help=did_you_mean(name, self._specs),
-                        exit_code=safetensors.DATA)
+            raise error(
+                "E0611",
+                f"the network has no parameter '{name}'",
+                help=did_you_mean(name, self._specs),
+                exit_code=safetensors.DATA,
+            )
         array, shape = as_float32(value, name), self._specs[name].shape
         if array.shape != shape:
-            raise error("E0611", f"'{name}' is {list(shape)}, the value given is {list(array.shape)}", exit_code=safetensors.DATA)
+            raise error(
+                "E0611",
+                f"'{name}' is {list(shape)}, the value given is {list(array.shape)}",
+                exit_code=safetensors.DATA,
+            )
         self._values[name] = array
+
+    def defer(self, sources: Mapping[str, Callable[[], Floats]]) -> None:
+        """Forget the values of these parameters; each is fetched from its source when it is read, unless another is
+        assigned."""
+        self._sources |= sources
+        for name in sources:
+            self._values.pop(name, None)
+
+    def changed(self, name: str) -> bool:
+        """Whether a parameter has been read or assigned since it was deferred."""
+        return name in self._values
+
+    def restart(self, seed: int) -> None:
+        """Start over with what `seed` gives."""
+        deferred, self._sources, self._seed = self._sources, {}, seed
+        self._values = {name: initial(self._specs[name], name, seed) for name in deferred}
 
     def __delitem__(self, name: str) -> None:
         raise TypeError("a network keeps all its parameters; assign another value instead")
@@ -111,6 +150,7 @@ class Weights(MutableMapping[str, Floats]):
 @dataclass(frozen=True)
 class Loaded:
     """What a file of weights had and had not: `mismatched` by name, (shape in the network, shape in the file)."""
+
     missing: tuple[str, ...] = ()
     unexpected: tuple[str, ...] = ()
     mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
@@ -128,11 +168,19 @@ class Loaded:
         if self.unexpected:
             notes.append(f"unexpected, {len(self.unexpected)}: {listed(self.unexpected)}")
         if self.mismatched:
-            shown = tuple(f"{n} is {list(a)} in the network and {list(b)} in the file" for n, (a, b) in self.mismatched.items())
+            shown = tuple(
+                f"{n} is {list(a)} in the network and {list(b)} in the file" for n, (a, b) in self.mismatched.items()
+            )
             notes.append(f"mismatched, {len(shown)}: {listed(shown)}")
         known = set(self.missing)
-        prefix = next((p for p in ("module.", "model.", "_orig_mod.") if any(
-            n.startswith(p) and n.removeprefix(p) in known for n in self.unexpected)), None)
+        prefix = next(
+            (
+                p
+                for p in ("module.", "model.", "_orig_mod.")
+                if any(n.startswith(p) and n.removeprefix(p) in known for n in self.unexpected)
+            ),
+            None,
+        )
         if prefix:
             help = f"the file's names begin with '{prefix}', the network's do not; save them without it"
         elif self.mismatched:
@@ -146,7 +194,24 @@ class Network:
     def __init__(self, program: Program, seed: int = 0, measure: Measure | None = None) -> None:
         self.program = program
         self.measure = measure
-        self.weights = Weights({n.name: program.parameters[n.name] for n in program.graph.nodes if n.op in ("param", "state")}, seed)
+        leaves = [n.name for n in program.graph.nodes if n.op in ("param", "state")]
+        self._weights = Weights({name: program.parameters[name] for name in leaves}, seed)
+
+    @property
+    def weights(self) -> Weights:
+        """Parameters and running statistics by name, in the order of the source; assignable singly or all at once."""
+        return self._weights
+
+    @weights.setter
+    def weights(self, values: Mapping[str, Any]) -> None:
+        if values is self._weights:
+            return
+        missing = [name for name in self._weights if name not in values]
+        if missing:
+            raise error("E0611", f"no value for '{missing[0]}'", f"{len(missing)} of {len(self._weights)} are missing",
+                        exit_code=safetensors.DATA)
+        for name, value in values.items():
+            self._weights[name] = value
 
     @property
     def graph(self) -> Graph:
@@ -162,20 +227,23 @@ class Network:
 
     def initialize(self, seed: int) -> None:
         """Start over: every weight as PyTorch would draw it, from another seed."""
-        self.weights._values.clear()
-        self.weights.seed = seed
+        self.weights.restart(seed)
 
     def load_weights(self, path: str | Path, strict: bool = True) -> Loaded:
         """Take the weights of a safetensors file by name; nothing changes unless all that is taken can be read.
 
-        strict: anything missing, unexpected or mismatched is an error; otherwise what fits is taken, and the rest returned.
-        float16, bfloat16, float64 and integers are converted. Raises `CnncError` (E0601, E0610 to E0613; exit code 3).
+        strict: anything missing, unexpected or mismatched is an error; otherwise what fits is taken, and the rest
+        returned. float16, bfloat16, float64 and integers are converted. Raises `CnncError` (E0601, E0610 to E0613;
+        exit code 3).
         """
         file = safetensors.open_file(path)
         present = {n: e for n, e in file.entries.items() if n.rpartition(".")[2] != IGNORED or n in self.weights}
         shapes = {n: s.shape for n, s in self.weights._specs.items()}
-        report = Loaded(tuple(n for n in shapes if n not in present), tuple(sorted(n for n in present if n not in shapes)),
-                        {n: (s, present[n].shape) for n, s in shapes.items() if n in present and present[n].shape != s})
+        report = Loaded(
+            tuple(n for n in shapes if n not in present),
+            tuple(sorted(n for n in present if n not in shapes)),
+            {n: (s, present[n].shape) for n, s in shapes.items() if n in present and present[n].shape != s},
+        )
         if strict and report:
             raise CnncError(report.diagnostic(file.path, len(shapes)), safetensors.DATA)
         taken = [n for n, s in shapes.items() if n in present and present[n].shape == s]
@@ -193,6 +261,7 @@ class Network:
     def summary(self, batch: int = 1) -> Summary:
         """A row per layer; totals; planned memory."""
         from cnnc.summary import summarize
+
         measure = self.measure
         return summarize(self.graph, batch, None if measure is None else lambda: measure(self, batch))
 
@@ -201,4 +270,5 @@ class Network:
 
     def _repr_html_(self) -> str:
         from cnnc.drawing import svg
+
         return f"<details><summary>{self.name}</summary>{svg(self.graph)}</details>{self.summary()._repr_html_()}"

@@ -1,9 +1,11 @@
 """The table of a network: a row per layer, totals, planned memory.
 
-Receptive fields follow Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks" (2019): along a path,
-a window of reach k over pixels that lie j input pixels apart adds (k - 1) * j, and a stride s multiplies j by s; where paths join, the
-largest counts. Padding is not cut off, so the field of a deep layer may be larger than the input.
+Receptive fields follow Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks" (2019):
+along a path, a window of reach k over pixels that lie j input pixels apart adds (k - 1) * j, and a stride s
+multiplies j by s; where paths join, the largest counts. Padding is not cut off, so the field of a deep layer may be
+larger than the input.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,10 +29,12 @@ FLOAT_BYTES = 4
 
 @dataclass(frozen=True)
 class Row:
-    """A layer: output shape with the batch bound, trained parameters, multiply-adds of the batch, KiB of float32 output.
+    """A layer: output shape with the batch bound, trained parameters, multiply-adds of the batch, KiB of float32
+    output.
 
     receptive_field: input pixels that a value sees along an axis; a number for each axis where they differ.
     """
+
     name: str
     op: str
     output: tuple[int, ...]
@@ -42,7 +46,8 @@ class Row:
 
 @dataclass(frozen=True)
 class Field:
-    """Along each axis of space: pixels that a value sees, pixels between neighbors, and values that lie side by side."""
+    """Along each axis: input pixels that a value sees, pixels between neighbors, and values that lie side by side."""
+
     size: tuple[int, ...]
     jump: tuple[int, ...]
     extent: tuple[int, ...]
@@ -60,8 +65,12 @@ class Field:
 def _join(fields: Sequence[Field]) -> Field:
     rank = max(len(f.size) for f in fields)
     same = [f for f in fields if len(f.size) == rank]
-    return Field(*(tuple(max(axis) for axis in zip(*(getattr(f, part) for f in same), strict=True))
-                   for part in ("size", "jump", "extent")))
+    return Field(
+        *(
+            tuple(max(axis) for axis in zip(*(getattr(f, part) for f in same), strict=True))
+            for part in ("size", "jump", "extent")
+        )
+    )
 
 
 def receptive_fields(graph: Graph) -> dict[str, Field]:
@@ -97,13 +106,18 @@ def _reduced(graph: Graph, node: Node, seen: Field) -> Field:
     axes = {a % rank - 2 for a in (axis if isinstance(axis, tuple) else (axis,))}
     whole = seen.whole()
     pick = [a in axes for a in range(len(seen.size))]
-    return Field(*(tuple(w if p else s for p, w, s in zip(pick, getattr(whole, part), getattr(seen, part), strict=True))
-                   for part in ("size", "jump", "extent")))
+    return Field(
+        *(
+            tuple(w if p else s for p, w, s in zip(pick, getattr(whole, part), getattr(seen, part), strict=True))
+            for part in ("size", "jump", "extent")
+        )
+    )
 
 
 @dataclass(frozen=True)
 class Summary:
     """`memory` gives the planned peak bytes of inference and of a training step; None where nothing plans."""
+
     name: str
     batch: int
     rows: tuple[Row, ...]
@@ -125,29 +139,62 @@ class Summary:
     def to_json(self) -> dict[str, Any]:
         inference, training = self.memory or (None, None)
         return {
-            "layers": [{"name": r.name, "op": r.op, "output": list(r.output), "params": r.params, "macs": r.macs,
-                        "output_kib": r.output_kib, "receptive_field":
-                        list(r.receptive_field) if isinstance(r.receptive_field, tuple) else r.receptive_field} for r in self.rows],
+            "layers": [
+                {
+                    "name": r.name,
+                    "op": r.op,
+                    "output": list(r.output),
+                    "params": r.params,
+                    "macs": r.macs,
+                    "output_kib": r.output_kib,
+                    "receptive_field": list(r.receptive_field)
+                    if isinstance(r.receptive_field, tuple)
+                    else r.receptive_field,
+                }
+                for r in self.rows
+            ],
             "totals": {"params": self.params, "macs": self.macs, "output_kib": self.output_kib},
             "memory": {"inference_bytes": inference, "training_bytes": training},
         }
 
     def _cells(self) -> list[tuple[str, ...]]:
-        return [(r.name, r.op, "x".join(map(str, r.output)), f"{r.params:,}" if r.params else "", f"{r.macs:,}" if r.macs else "",
-                 kib(r.output_kib), seen(r.receptive_field)) for r in self.rows]
+        return [
+            (
+                r.name,
+                r.op,
+                "x".join(map(str, r.output)),
+                f"{r.params:,}" if r.params else "",
+                f"{r.macs:,}" if r.macs else "",
+                kib(r.output_kib),
+                seen(r.receptive_field),
+            )
+            for r in self.rows
+        ]
 
     def _footer(self) -> list[str]:
-        lines = [f"{self.params:,} parameters ({mib(self.params * FLOAT_BYTES)}), {self.macs:,} multiply-adds at batch {self.batch}"]
+        lines = [
+            f"{self.params:,} parameters ({mib(self.params * FLOAT_BYTES)}), "
+            f"{self.macs:,} multiply-adds at batch {self.batch}"
+        ]
         if self.memory is not None:
-            lines.append(f"planned peak memory: {mib(self.memory[0])} for inference, {mib(self.memory[1])} for a training step")
+            lines.append(
+                f"planned peak memory: {mib(self.memory[0])} for inference, {mib(self.memory[1])} for a training step"
+            )
         return lines
 
     def table(self) -> Table:
         from rich.box import SIMPLE_HEAD
         from rich.table import Table
         from rich.text import Text
-        table = Table(title=Text(self.name), box=SIMPLE_HEAD, caption=Text("\n".join(self._footer())), title_justify="left",
-                      caption_justify="left", show_footer=True)
+
+        table = Table(
+            title=Text(self.name),
+            box=SIMPLE_HEAD,
+            caption=Text("\n".join(self._footer())),
+            title_justify="left",
+            caption_justify="left",
+            show_footer=True,
+        )
         totals = ("total", "", "", f"{self.params:,}", f"{self.macs:,}", kib(self.output_kib), "")
         for (title, right), total in zip(COLUMNS, totals, strict=True):
             table.add_column(title, total, justify="right" if right else "left", no_wrap=True)
@@ -159,22 +206,38 @@ class Summary:
         from io import StringIO
 
         from rich.console import Console
+
         out = StringIO()
         Console(file=out, width=10_000, no_color=True, highlight=False).print(self.table())
         return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
     def _repr_html_(self) -> str:
         def row(tag: str, cells: Sequence[str]) -> str:
-            return "<tr>" + "".join(f'<{tag} style="text-align:{"right" if right else "left"}">{escape(c)}</{tag}>'
-                                    for c, (_, right) in zip(cells, COLUMNS, strict=True)) + "</tr>"
+            return (
+                "<tr>"
+                + "".join(
+                    f'<{tag} style="text-align:{"right" if right else "left"}">{escape(c)}</{tag}>'
+                    for c, (_, right) in zip(cells, COLUMNS, strict=True)
+                )
+                + "</tr>"
+            )
+
         head = row("th", [title for title, _ in COLUMNS])
         body = "".join(row("td", cells) for cells in self._cells())
-        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table><p>{'<br>'.join(map(escape, self._footer()))}</p>"
+        footer = "<br>".join(map(escape, self._footer()))
+        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table><p>{footer}</p>"
 
 
 # title, whether numbers stand to the right
-COLUMNS = (("layer", False), ("op", False), ("output", True), ("parameters", True), ("multiply-adds", True), ("output KiB", True),
-           ("receptive field", True))
+COLUMNS = (
+    ("layer", False),
+    ("op", False),
+    ("output", True),
+    ("parameters", True),
+    ("multiply-adds", True),
+    ("output KiB", True),
+    ("receptive field", True),
+)
 
 
 def kib(value: float) -> str:
@@ -182,7 +245,7 @@ def kib(value: float) -> str:
 
 
 def mib(bytes: int) -> str:
-    return f"{bytes / 2 ** 20:,.1f} MiB" if bytes >= 2 ** 20 else f"{bytes / 2 ** 10:,.1f} KiB"
+    return f"{bytes / 2**20:,.1f} MiB" if bytes >= 2**20 else f"{bytes / 2**10:,.1f} KiB"
 
 
 def seen(value: int | tuple[int, ...]) -> str:
@@ -202,5 +265,12 @@ def _row(graph: Graph, node: Node, batch: int, trained: Mapping[str, int], field
     types = [None if o is None else graph.type(o) for o in node.operands]
     size = fields[node.name].size if node.name in fields else ()
     field: int | tuple[int, ...] = size if len(set(size)) > 1 else max(size, default=0)
-    return Row(node.name, node.op, output, sum(trained.get(o, 0) for o in dict.fromkeys(node.inputs)),
-               OPS[node.op].macs(node, types, batch), product(output) * FLOAT_BYTES / 1024, field)
+    return Row(
+        node.name,
+        node.op,
+        output,
+        sum(trained.get(o, 0) for o in dict.fromkeys(node.inputs)),
+        OPS[node.op].macs(node, types, batch),
+        product(output) * FLOAT_BYTES / 1024,
+        field,
+    )

@@ -1,4 +1,5 @@
 """What is installed is what is in the checkout."""
+
 from __future__ import annotations
 
 import os
@@ -47,7 +48,9 @@ def test_version() -> None:
 
 def run_python(code: str, folder: Path, path: Path) -> str:
     environment = {**os.environ, "PYTHONPATH": str(path)}
-    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -56,7 +59,7 @@ IMPORTS = """
 import cnnc, cnnc.cli.main, cnnc.grammars, cnnc.kernels.cpu, pathlib, sys
 from lark import Lark
 Lark.open_from_package("cnnc.grammars", "cnn.lark", parser="lalr")
-print(pathlib.Path(cnnc.__file__).parent, *[pathlib.Path(m.__file__).parent for m in (cnnc.grammars, cnnc.kernels)], sep="\\n")
+print(*[pathlib.Path(m.__file__).parent for m in (cnnc, cnnc.grammars, cnnc.kernels)], sep="\\n")
 """
 
 
@@ -74,7 +77,18 @@ def test_runs_from_a_wheel(tmp_path: Path) -> None:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(source)]
+    build = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(tmp_path),
+        str(source),
+    ]
     done = subprocess.run(build, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(next(tmp_path.glob("cnnc-*.whl"))) as wheel:
@@ -86,5 +100,9 @@ def test_runs_from_a_wheel(tmp_path: Path) -> None:
     assert not any(n.startswith(("grammars", "kernels", "tests", "examples")) for n in names)
     places = run_python(IMPORTS, tmp_path, installed).split()
     assert [Path(p) for p in places] == [installed / "cnnc", installed / "cnnc/grammars", installed / "cnnc/kernels"]
-    entry = run_python("from cnnc.cli.main import main; import sys; sys.argv = ['cnnc', 'explain', 'E0204']; main()", tmp_path, installed)
+    entry = run_python(
+        "from cnnc.cli.main import main; import sys; sys.argv = ['cnnc', 'explain', 'E0204']; main()",
+        tmp_path,
+        installed,
+    )
     assert entry.startswith("E0204")

@@ -6,7 +6,7 @@ from importlib import import_module
 from cnnc.backends.base import Backend
 from cnnc.diagnostics import did_you_mean, error
 
-NAMES = ("cpu", "cuda", "reference")
+NAMES = ("cpu", "cpu-avx512", "cpu-avx2", "cpu-sse2", "cpu-neon", "cuda", "reference")
 
 
 def backend(name: str) -> Backend:
@@ -14,10 +14,10 @@ def backend(name: str) -> Backend:
     if name not in NAMES:
         raise error("E0809", f"unknown target '{name}'", help=did_you_mean(name, NAMES) or f"one of {', '.join(NAMES)}", exit_code=2)
     try:
-        module = import_module(f"cnnc.backends.{name}")
+        module = import_module(f"cnnc.backends.{name.partition('-')[0]}")
     except ModuleNotFoundError as e:
         raise error("E0809", f"the target '{name}' is not available", f"no module named {e.name}", exit_code=2) from None
-    found: Backend = module.BACKEND
+    found: Backend = module.CpuBackend(name.removeprefix("cpu-")) if name.startswith("cpu-") else module.BACKEND
     reason = found.unavailable()
     if reason is not None:
         raise error("E0809", f"the target '{name}' is not available", reason, exit_code=2)

@@ -5,14 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from cnnc.ir.graph import Graph
-from cnnc.ir.interpret import Array
-
-
-class Runner(Protocol):
-    """A graph made ready to run."""
-
-    def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
-        """The outputs by label. When the graph has updates, one call also performs them."""
+from cnnc.runtime.executable import Runnable
 
 
 class Backend(Protocol):
@@ -26,5 +19,5 @@ class Backend(Protocol):
     def unavailable(self) -> str | None:
         """Why it cannot run here, or None."""
 
-    def prepare(self, graph: Graph, values: Mapping[str, Any], threads: int | None = None) -> Runner:
+    def prepare(self, graph: Graph, values: Mapping[str, Any], threads: int | None = None) -> Runnable:
         """Make a graph ready; `values` are its params and states by name."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 import cnnc.ops  # noqa: F401  (registers the ops)
 from cnnc.ir.graph import Graph
 from cnnc.ir.interpret import Array, Run, batch_of, random_values, run
@@ -15,12 +17,17 @@ class Interpreter:
     """A graph with its values, float64; updates are performed on `values`."""
 
     def __init__(self, graph: Graph, values: Mapping[str, Any]) -> None:
-        self.graph, self.values = graph, dict(values)
+        self.graph = graph
+        self.values = {n.name: np.array(values[n.name], np.float64) for n in (*graph.parameters, *graph.states)}
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         result = run(self.graph, inputs, self.values)
-        self.values.update(result.updates)
+        for name, new in result.updates.items():
+            self.values[name][...] = new
         return result
+
+    def refresh(self, values: Mapping[str, Any]) -> None:
+        self.__init__(self.graph, values)          # type: ignore[misc]
 
 
 class ReferenceBackend:

@@ -1,12 +1,10 @@
 """`cnnc check M.cnn`."""
+
 from __future__ import annotations
 
 from typing import Any
 
-import click
-
 from cnnc.cli.common import define, diagnostic_record, exists, json_option, model_options, print_json, say, warn
-from cnnc.diagnostics import CnncError
 
 
 @define("check", "cnnc check examples/resnet.cnn -p depth=50", "cnnc check --json examples/lenet5.cnn")
@@ -15,6 +13,7 @@ from cnnc.diagnostics import CnncError
 def command(path: str, model: str | None, parameters: dict[str, Any], as_json: bool) -> None:
     """Parse a model, unfold it and infer its shapes; report up to 20 diagnostics in one run."""
     from cnnc.frontend import load_with
+
     exists(path, "model")
     program = load_with(path, model, parameters)
     warn(program.warnings)

@@ -1,7 +1,7 @@
 """What the commands share: options, colors, progress, files written whole or not at all, JSON."""
+
 from __future__ import annotations
 
-import functools
 import json
 import os
 import sys
@@ -25,6 +25,7 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 # ---------------------------------------------------------------------------------------------- options
 
+
 class Verbosity:
     """-1 quiet, 0 as usual, 1 and more: more said on stderr."""
 
@@ -37,19 +38,21 @@ verbosity = Verbosity()
 
 def define(name: str, *examples: str) -> Callable[[Callable[..., Any]], click.Command]:
     """A command with -q, -v and its examples in the help."""
+
     def decorate(function: Callable[..., Any]) -> click.Command:
-        @functools.wraps(function)
         def run(quiet: bool, verbose: int, **options: Any) -> Any:
             verbosity.level = -1 if quiet else verbose
             return function(**options)
 
         epilog = "\b\n" + "\n".join(["Example:" if len(examples) == 1 else "Examples:", *(f"  {e}" for e in examples)])
-        decorated = click.option("-v", "--verbose", count=True, help="Say more on stderr.")(
-            click.option("-q", "--quiet", is_flag=True, help="No progress and no warnings.")(run))
-        if hasattr(function, "__click_params__"):       # options given below @define stay in front of -q and -v
-            decorated.__click_params__ = function.__click_params__ + [        # type: ignore[attr-defined]
-                p for p in decorated.__click_params__ if p not in function.__click_params__]      # type: ignore[attr-defined]
-        return click.command(name, epilog=epilog)(decorated)
+        command = click.command(name, epilog=epilog)(function)
+        command.callback = run
+        command.params += [
+            click.Option(["-q", "--quiet"], is_flag=True, help="No progress and no warnings."),
+            click.Option(["-v", "--verbose"], count=True, help="Say more on stderr."),
+        ]
+        return command
+
     return decorate
 
 
@@ -70,26 +73,39 @@ def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The model file, `-p` and `-m`."""
     for decorator in (
         click.option("-m", "--model", metavar="NAME", help="The model to take from a file that holds several."),
-        click.option("-p", "--param", "parameters", multiple=True, metavar="NAME=VALUE", callback=texts,
-                     help="Set a parameter of the model; may be repeated."),
+        click.option(
+            "-p",
+            "--param",
+            "parameters",
+            multiple=True,
+            metavar="NAME=VALUE",
+            callback=texts,
+            help="Set a parameter of the model; may be repeated.",
+        ),
         click.argument("path", metavar="MODEL", type=click.Path()),
     ):
         function = decorator(function)
     return function
 
 
-weights_option = click.option("--weights", "-w", type=click.Path(), metavar="W.safetensors", help="Weights, by parameter name.")
+weights_option = click.option(
+    "--weights", "-w", type=click.Path(), metavar="W.safetensors", help="Weights, by parameter name."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-batch_option = click.option("--batch", "-b", type=click.IntRange(min=0), default=1, show_default=True, help="Images in a batch.")
+batch_option = click.option(
+    "--batch", "-b", type=click.IntRange(min=1), default=1, show_default=True, help="Images in a batch."
+)
 
 
 # ---------------------------------------------------------------------------------------------- models
+
 
 def load(path: str, model: str | None, parameters: Mapping[str, Any], weights: str | None = None) -> Network:
     """The network of a file, its warnings shown, its weights loaded."""
     from cnnc import driver
     from cnnc.frontend import load_with
     from cnnc.network import Network
+
     exists(path, "model")
     network = Network(load_with(path, model, parameters), measure=driver.measure)
     warn(network.warnings)
@@ -105,6 +121,8 @@ def exists(path: str, what: str, folder: bool = False) -> Path:
         return p
     if p.is_dir():
         raise error("E0601", f"{path} is a folder, not a {what} file", exit_code=3)
+    if p.exists():
+        raise error("E0601", f"{path} is not a regular file", exit_code=3)
     try:
         near = sorted(q.name for q in p.parent.iterdir()) if p.parent.is_dir() else []
     except OSError:
@@ -114,6 +132,7 @@ def exists(path: str, what: str, folder: bool = False) -> Path:
 
 
 # ---------------------------------------------------------------------------------------------- what is printed
+
 
 def color(stream: IO[Any]) -> bool:
     """Colors only on a terminal that wants them (https://no-color.org)."""
@@ -137,7 +156,7 @@ def say(text: str, level: int = 0) -> None:
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
 
 
 def diagnostic_record(d: Diagnostic) -> dict[str, Any]:
@@ -146,7 +165,13 @@ def diagnostic_record(d: Diagnostic) -> dict[str, Any]:
     if d.span is not None:
         line, column = d.span.source.position(d.span.start)
         end_line, end_column = d.span.source.position(d.span.end)
-        record |= {"file": d.span.source.name, "line": line, "column": column, "end_line": end_line, "end_column": end_column}
+        record |= {
+            "file": d.span.source.name,
+            "line": line,
+            "column": column,
+            "end_line": end_line,
+            "end_column": end_column,
+        }
     record |= {"notes": list(d.notes), "help": d.help, "calls": [{"block": b, "at": str(s)} for b, s in d.calls]}
     return record
 
@@ -158,6 +183,7 @@ def diagnostics_json(diagnostics: Iterable[Diagnostic]) -> None:
 def console() -> Console:
     """Rich's console on stdout: plain and never cut where it is no terminal."""
     from rich.console import Console
+
     if sys.stdout.isatty():
         return Console(file=sys.stdout, no_color=not color(sys.stdout), highlight=False)
     return Console(file=sys.stdout, no_color=True, highlight=False, width=200)
@@ -165,14 +191,18 @@ def console() -> Console:
 
 # ---------------------------------------------------------------------------------------------- files
 
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary file beside `path`; it takes the place of `path` when the block ends well, and goes when it does not."""
+    """A temporary file beside `path`; it takes the place of `path` when the block ends well, and goes when it does
+    not."""
     target = Path(path)
     if target.is_dir():
         raise error("E0601", f"{target} is a folder", help="name a file in it", exit_code=3)
     if not target.parent.is_dir():
-        raise error("E0601", f"the folder {target.parent} does not exist", help=f"mkdir -p {target.parent}", exit_code=3)
+        raise error(
+            "E0601", f"the folder {target.parent} does not exist", help=f"mkdir -p {target.parent}", exit_code=3
+        )
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=target.suffix)
     except OSError as e:

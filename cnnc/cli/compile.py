@@ -1,16 +1,19 @@
 """`cnnc compile M.cnn -o M.cnnx`."""
+
 from __future__ import annotations
 
 import time
-from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnnc.cli.common import define, load, model_options, say, weights_option
 from cnnc.cli.compiling import report, target_option
 from cnnc.diagnostics import error
+
+if TYPE_CHECKING:
+    from cnnc.runtime.executable import Executable
 
 
 @define("compile", "cnnc compile examples/resnet.cnn -p depth=18 --weights resnet18.safetensors -o resnet18.cnnx")
@@ -21,24 +24,44 @@ from cnnc.diagnostics import error
 @click.option("-b", "--batch", type=click.IntRange(min=1), help="Prepare this batch size; any other works too.")
 @click.option("--exact", is_flag=True, help="Only algorithms that round like the direct one.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; as many as there are cores otherwise.")
-def command(path: str, model: str | None, parameters: dict[str, Any], output: str, weights: str | None, target: str, batch: int | None,
-            exact: bool, threads: int | None) -> None:
+def command(
+    path: str,
+    model: str | None,
+    parameters: dict[str, Any],
+    output: str,
+    weights: str | None,
+    target: str,
+    batch: int | None,
+    exact: bool,
+    threads: int | None,
+) -> None:
     """Compile a model and its weights into one artifact; print what was folded, fused and chosen, one line each."""
     from cnnc import driver
-    from cnnc.runtime.artifact import save
+    from cnnc.artifact import save
+    from cnnc.cli.run import names_of
+
     parent = Path(output).parent
+    if Path(output).suffix.lower() != ".cnnx":
+        raise error("E0603", f"artifacts are written as .cnnx, not to '{output}'", exit_code=2)
     if not parent.is_dir():
         raise error("E0601", f"the folder {parent} does not exist", help=f"mkdir -p {parent}", exit_code=3)
-    if Path(output).is_dir():
-        raise error("E0601", f"{output} is a folder", help="name a file in it", exit_code=3)
     network = load(path, model, parameters, weights)
     if weights is None and len(network.weights):
         say("no --weights given: the artifact holds the network as it was initialized")
+    labels = names_of(network, path)
     start = time.perf_counter()
     executable = driver.compile(network, target=target, threads=threads, exact=exact, batch=batch or 1)
     for line in report(executable.stages):
         click.echo(line)
-    for (kernel, times) in Counter(str(step.kernel) for step in executable.runner.plan(batch or 1).steps).items():
-        click.echo(f"kernel {kernel}" + (f" x {times}" if times > 1 else ""))
-    save(executable, output)
-    say(f"wrote {output}, {Path(output).stat().st_size / 2 ** 20:.1f} MiB, after {time.perf_counter() - start:.1f} s")
+    save(executable, output, batch or 1, network.program.inputs, labels)
+    for line in chosen(executable, batch or 1):
+        click.echo(line)
+    say(f"wrote {output}, {Path(output).stat().st_size / 2**20:.1f} MiB, after {time.perf_counter() - start:.1f} s")
+
+
+def chosen(executable: Executable, batch: int) -> list[str]:
+    """A line per step of the Plan: the layer, its kernel, and why it was taken."""
+    runner: Any = executable.runner
+    steps = runner.plan(batch).steps
+    width = max((len(step.node) for step in steps), default=0)
+    return [f"{step.node.ljust(width)}  {step.kernel}{f'  ({step.note})' if step.note else ''}" for step in steps]

@@ -1,4 +1,5 @@
 """What `ir`, `compile` and `cache warm` share: the stages of a network, and what its passes did."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -11,25 +12,35 @@ if TYPE_CHECKING:
     from cnnc.network import Network
     from cnnc.passes.manager import Observer, Stages
 
-target_option = click.option("--target", default="cpu", show_default=True, metavar="cpu|cuda", help="What to compile for.")
-mode_option = click.option("--mode", type=click.Choice(["infer", "train"]), default="infer", show_default=True,
-                           help="The network as it predicts, or its training step.")
+target_option = click.option(
+    "--target", default="cpu", show_default=True, metavar="cpu|cuda", help="What to compile for."
+)
+mode_option = click.option(
+    "--mode",
+    type=click.Choice(["infer", "train"]),
+    default="infer",
+    show_default=True,
+    help="The network as it predicts, or its training step.",
+)
 
 
 def source_graph(network: Network, mode: str) -> Graph:
     """The graph before any pass: as written, or its training step by the recipe."""
     if mode == "infer":
         return network.graph
+    from cnnc.frontend.recipes import Recipe
     from cnnc.passes.training import training_graph
-    from cnnc.train import optimizer_of
-    recipe = network.program.recipe
-    return training_graph(network.graph, recipe.loss.name if recipe else "cross_entropy", optimizer_of(recipe))
+    from cnnc.train.optimizers import from_recipe
+
+    recipe = network.program.recipe or Recipe()
+    return training_graph(network.graph, recipe.loss.name, from_recipe(recipe))
 
 
 def optimized(network: Network, mode: str, target: str, observer: Observer | None = None) -> tuple[Graph, Stages, Any]:
     """The graph after all passes, every stage, and the backend."""
     from cnnc import driver
     from cnnc.backends import backend
+
     machine = backend(target)
     graph, stages = driver.optimize(source_graph(network, mode), machine.lanes, observer)
     return graph, stages, machine
@@ -38,6 +49,7 @@ def optimized(network: Network, mode: str, target: str, observer: Observer | Non
 def plan_of(machine: Any, graph: Graph, batch: int) -> Any:
     """The Plan of an optimized graph. Raises `CnncError` where the target interprets graphs instead."""
     from cnnc.diagnostics import error
+
     if not hasattr(machine, "plan"):
         raise error("E0809", f"the target '{machine.name}' has no Plan: it interprets the graph", exit_code=2)
     return machine.plan(graph, batch)
@@ -51,8 +63,12 @@ def report(stages: Stages) -> list[str]:
             continue
         old, new = (Counter(n.op for n in g.nodes) for g in (before, after))
         gone, come = old - new, new - old
-        changes = [f"{count} {op} gone" for op, count in gone.most_common()] + [f"{count} {op} new" for op, count in come.most_common()]
-        fused = sum("epilogue" in n.attributes for n in after.nodes) - sum("epilogue" in n.attributes for n in before.nodes)
+        changes = [f"{count} {op} gone" for op, count in gone.most_common()] + [
+            f"{count} {op} new" for op, count in come.most_common()
+        ]
+        fused = sum("epilogue" in n.attributes for n in after.nodes) - sum(
+            "epilogue" in n.attributes for n in before.nodes
+        )
         if fused > 0:
             changes.append(f"{fused} epilogues fused")
         lines.append(f"{title}: {', '.join(changes) or 'rewritten'}")

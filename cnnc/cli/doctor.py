@@ -1,4 +1,5 @@
 """`cnnc doctor`."""
+
 from __future__ import annotations
 
 import os
@@ -14,12 +15,13 @@ from cnnc.cli.common import color, define, json_option, print_json
 
 NEEDED = ("numpy", "numba", "llvmlite", "lark", "networkx", "click", "rich", "safetensors", "platformdirs", "pillow")
 PEERS = ("onnxruntime", "openvino", "torch", "onnx")
-GIB = 2 ** 30
+GIB = 2**30
 
 
 @dataclass(frozen=True)
 class Finding:
     """One line: what was looked at, what was found, and what to do where that is wrong."""
+
     what: str
     found: str
     wrong: str = ""
@@ -32,7 +34,12 @@ def command(as_json: bool) -> int:
     findings = [*versions(), *processor(), *threads(), *cache(), *memory(), *environment()]
     wrong = [f for f in findings if f.wrong]
     if as_json:
-        print_json({"ok": not wrong, "findings": [{"what": f.what, "found": f.found, "wrong": f.wrong or None} for f in findings]})
+        print_json(
+            {
+                "ok": not wrong,
+                "findings": [{"what": f.what, "found": f.found, "wrong": f.wrong or None} for f in findings],
+            }
+        )
     else:
         width = max(len(f.what) for f in findings)
         for f in findings:
@@ -45,6 +52,7 @@ def command(as_json: bool) -> int:
 
 def _version(package: str) -> str | None:
     from importlib.metadata import PackageNotFoundError, version
+
     try:
         return version(package)
     except PackageNotFoundError:
@@ -53,8 +61,11 @@ def _version(package: str) -> str | None:
 
 def versions() -> list[Finding]:
     from cnnc import __version__
-    lines = [Finding("cnnc", f"{__version__}, {Path(__file__).parent.parent}"),
-             Finding("python", f"{platform.python_version()} ({platform.python_implementation()}), {platform.platform()}")]
+
+    lines = [
+        Finding("cnnc", f"{__version__}, {Path(__file__).parent.parent}"),
+        Finding("python", f"{platform.python_version()} ({platform.python_implementation()}), {platform.platform()}"),
+    ]
     for name in NEEDED:
         found = _version(name)
         lines.append(Finding(name, found or "not installed", "" if found else f"pip install {name}"))
@@ -65,11 +76,21 @@ def versions() -> list[Finding]:
 def processor() -> list[Finding]:
     """The processor as LLVM sees it, and the backends that can run on this machine."""
     import llvmlite.binding as llvm
+
     features = sorted(name for name, has in llvm.get_host_cpu_features().items() if has)
-    lines = [Finding("processor", f"{llvm.get_host_cpu_name()}, {llvm.get_process_triple()}"), Finding("features", " ".join(features))]
+    lines = [
+        Finding("processor", f"{llvm.get_host_cpu_name()}, {llvm.get_process_triple()}"),
+        Finding("features", " ".join(features)),
+    ]
     for name, backend in backends().items():
         why = backend.unavailable()
-        found = f"not available: {why}" if why else f"ready, vectors of {backend.lanes} float32" if backend.lanes > 1 else "ready"
+        found = (
+            f"not available: {why}"
+            if why
+            else f"ready, vectors of {backend.lanes} float32"
+            if backend.lanes > 1
+            else "ready"
+        )
         lines.append(Finding(f"target {name}", found))
     return lines
 
@@ -80,7 +101,10 @@ def backends() -> dict[str, Any]:
     from importlib import import_module
 
     import cnnc.backends as package
-    modules = {info.name: import_module(f"{package.__name__}.{info.name}") for info in pkgutil.iter_modules(package.__path__)}
+
+    modules = {
+        info.name: import_module(f"{package.__name__}.{info.name}") for info in pkgutil.iter_modules(package.__path__)
+    }
     return {name: module.BACKEND for name, module in modules.items() if hasattr(module, "BACKEND")}
 
 
@@ -95,39 +119,72 @@ def _quota() -> float | None:
 
 def threads() -> list[Finding]:
     from cnnc.runtime.threads import cores, layer
+
     count, quota, name = cores(), _quota(), layer()
-    lines = [Finding("cores", f"{count} of {os.cpu_count()} usable by this process",
-                     f"the container may use {quota:g} cores only; pass threads={max(1, int(quota))}" if quota and quota < count else "")]
+    lines = [
+        Finding(
+            "cores",
+            f"{count} of {os.cpu_count()} usable by this process",
+            f"the container may use {quota:g} cores only; pass threads={max(1, int(quota))}"
+            if quota and quota < count
+            else "",
+        )
+    ]
     alone = name == "none" and count > 1
-    return [*lines, Finding("threads", name, "no thread pool was found, everything runs on one core; reinstall numba" if alone else "")]
+    return [
+        *lines,
+        Finding(
+            "threads", name, "no thread pool was found, everything runs on one core; reinstall numba" if alone else ""
+        ),
+    ]
 
 
 def cache() -> list[Finding]:
     from cnnc.runtime.cache import entries, folder
+
     where, found = folder(), entries()
     total = sum(e.bytes for e in found)
     wrong = ""
     nearest = next(p for p in (where, *where.parents) if p.exists())
     if not os.access(nearest, os.W_OK):
         wrong = f"{nearest} cannot be written: every process compiles anew; set CNNC_CACHE_DIR to a folder of your own"
-    elif where.exists() and hasattr(os, "getuid") and (where.stat().st_uid != os.getuid() or where.stat().st_mode & 0o022):
+    elif (
+        where.exists()
+        and hasattr(os, "getuid")
+        and (where.stat().st_uid != os.getuid() or where.stat().st_mode & 0o022)
+    ):
         wrong = f"others own {where} or may write it, so it is not used: chmod 700 {where}"
-    return [Finding("cache", f"{where}, {len(found)} kernels, {total / 2 ** 20:.1f} MiB", wrong)]
+    return [Finding("cache", f"{where}, {len(found)} kernels, {total / 2**20:.1f} MiB", wrong)]
 
 
 def memory() -> list[Finding]:
     try:
-        fields = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in Path("/proc/meminfo").read_text().splitlines()}
+        fields = {
+            line.split(":")[0]: int(line.split()[1]) * 1024 for line in Path("/proc/meminfo").read_text().splitlines()
+        }
         total, free = fields["MemTotal"], fields["MemAvailable"]
     except (OSError, ValueError, KeyError, IndexError):
         return []
-    return [Finding("memory", f"{free / GIB:.1f} GiB free of {total / GIB:.1f}",
-                    "little is free; training a large network may not fit" if free < GIB else "")]
+    return [
+        Finding(
+            "memory",
+            f"{free / GIB:.1f} GiB free of {total / GIB:.1f}",
+            "little is free; training a large network may not fit" if free < GIB else "",
+        )
+    ]
 
 
 def environment() -> list[Finding]:
     """Variables that change how cnnc runs."""
-    lines = [Finding(name, os.environ[name]) for name in ("CNNC_CACHE_DIR", "CNNC_DEBUG", "OMP_NUM_THREADS", "NO_COLOR") if name in os.environ]
+    lines = [
+        Finding(name, os.environ[name])
+        for name in ("CNNC_CACHE_DIR", "CNNC_DEBUG", "OMP_NUM_THREADS", "NO_COLOR")
+        if name in os.environ
+    ]
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
-        lines.append(Finding("NUMBA_DISABLE_JIT", os.environ["NUMBA_DISABLE_JIT"], "nothing can be compiled; unset NUMBA_DISABLE_JIT"))
+        lines.append(
+            Finding(
+                "NUMBA_DISABLE_JIT", os.environ["NUMBA_DISABLE_JIT"], "nothing can be compiled; unset NUMBA_DISABLE_JIT"
+            )
+        )
     return lines

@@ -1,4 +1,5 @@
 """`cnnc explain E0102`."""
+
 from __future__ import annotations
 
 import click
@@ -13,6 +14,7 @@ from cnnc.diagnostics import did_you_mean
 def command(code: str | None, as_json: bool) -> None:
     """Say what an error code means, with an example and the fix. Without a code, list them all."""
     from cnnc.codes import CODES
+
     if code is None:
         if as_json:
             print_json({name: entry.title for name, entry in sorted(CODES.items())})
@@ -20,12 +22,16 @@ def command(code: str | None, as_json: bool) -> None:
             for name, entry in sorted(CODES.items()):
                 click.echo(f"{name}  {entry.title}")
         return
-    entry = CODES.get(code.upper())
-    if entry is None:
+    if code.upper() not in CODES:
         hint = did_you_mean(code.upper(), CODES)
-        raise click.UsageError(f"There is no error code '{code}'. " + (f"D{hint[1:]}" if hint else "See 'cnnc explain'."))
+        raise click.UsageError(
+            f"There is no error code '{code}'. " + (f"D{hint[1:]}" if hint else "See 'cnnc explain'.")
+        )
+    entry = CODES[code.upper()]
     if as_json:
-        print_json({"code": code.upper(), "title": entry.title, "text": entry.text, "example": entry.example, "fix": entry.fix})
+        print_json(
+            {"code": code.upper(), "title": entry.title, "text": entry.text, "example": entry.example, "fix": entry.fix}
+        )
         return
     click.echo(f"{code.upper()}: {entry.title}\n\n{entry.text.strip()}")
     for heading, text in (("For example", entry.example), ("The fix", entry.fix)):

@@ -1,4 +1,5 @@
 """`cnnc ir M.cnn`."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -14,8 +15,12 @@ if TYPE_CHECKING:
     from cnnc.passes.manager import Stages
 
 
-@define("ir", "cnnc ir examples/resnet.cnn --after fuse-epilogues", "cnnc ir examples/lenet5.cnn --mode train --all --dump-dir stages",
-        "cnnc ir examples/resnet.cnn -p depth=50 --plan --batch 4")
+@define(
+    "ir",
+    "cnnc ir examples/resnet.cnn --after fuse-epilogues",
+    "cnnc ir examples/lenet5.cnn --mode train --all --dump-dir stages",
+    "cnnc ir examples/resnet.cnn -p depth=50 --plan --batch 4",
+)
 @model_options
 @mode_option
 @click.option("--after", metavar="PASS", help="The graph after this pass.")
@@ -27,20 +32,41 @@ if TYPE_CHECKING:
 @click.option("--verify-passes", is_flag=True, help="Run the reference before and after each pass, and compare.")
 @batch_option
 @target_option
-def command(path: str, model: str | None, parameters: dict[str, Any], mode: str, after: str | None, everything: bool, plan: bool, diff: bool,
-            dump_dir: str | None, positions: bool, verify_passes: bool, batch: int, target: str) -> None:
+def command(
+    path: str,
+    model: str | None,
+    parameters: dict[str, Any],
+    mode: str,
+    after: str | None,
+    everything: bool,
+    plan: bool,
+    diff: bool,
+    dump_dir: str | None,
+    positions: bool,
+    verify_passes: bool,
+    batch: int,
+    target: str,
+) -> None:
     """Print the graph: before any pass, after one, after all of them, as diffs, or the final Plan."""
     network = load(path, model, parameters)
     from cnnc.ir.text import print_graph
+
     if not (after or everything or plan or diff or dump_dir or verify_passes):
         click.echo(print_graph(source_graph(network, mode), positions), nl=False)
         return
     from cnnc.passes.check_results import CheckResults
+
     graph, stages, machine = optimized(network, mode, target, CheckResults() if verify_passes else None)
     if verify_passes:
         say("every pass keeps what the graph computes")
     if dump_dir is not None:
-        dump(Path(dump_dir), stages, positions, str(plan_of(machine, graph, batch)) if hasattr(machine, "plan") else None, diff)
+        dump(
+            Path(dump_dir),
+            stages,
+            positions,
+            str(plan_of(machine, graph, batch)) if hasattr(machine, "plan") else None,
+            diff,
+        )
         return
     if after is not None:
         stages.after(after)
@@ -62,17 +88,21 @@ def command(path: str, model: str | None, parameters: dict[str, Any], mode: str,
 
 def changes(stages: Stages, number: int) -> str:
     from cnnc.passes.manager import diff
-    (before, a), (after, b) = stages.stages[number - 1:number + 1]
+
+    (before, a), (after, b) = stages.stages[number - 1 : number + 1]
     return diff(a, b, before, after)
 
 
 def dump(folder: Path, stages: Stages, positions: bool, plan: str | None, with_diffs: bool) -> None:
     """`00-source.ir`, `01-fold-constants.ir`, ..., `09-plan.txt`; with diffs, `01-fold-constants.diff` as well."""
     from cnnc.ir.text import print_graph
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise error("E0601", f"cannot make the folder {folder}: {(e.strerror or str(e)).lower()}", exit_code=3) from None
+        raise error(
+            "E0601", f"cannot make the folder {folder}: {(e.strerror or str(e)).lower()}", exit_code=3
+        ) from None
     for number, (title, graph) in enumerate(stages.stages):
         name = f"{number:02}-{title.partition('{')[0]}"
         write_text(folder / f"{name}.ir", print_graph(graph, positions))

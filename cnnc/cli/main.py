@@ -1,10 +1,12 @@
 """The group of all commands, and what becomes of every error.
 
-A command's module is imported when it is run, and whatever is heavy is imported by the command when it needs it: `cnnc --help`
-imports click and nothing else.
+A command's module is imported when it is run, and whatever is heavy is imported by the command when it needs it:
+`cnnc --help` imports click and nothing else.
 """
+
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -44,11 +46,14 @@ class Commands(click.Group):
         if name not in COMMANDS:
             return None
         from importlib import import_module
+
         command = import_module(f"cnnc.cli.{COMMANDS[name][0]}").command
         assert isinstance(command, click.Command)
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
             near = get_close_matches(args[0], COMMANDS, n=1, cutoff=0.5)
             hint = f"Did you mean '{near[0]}'?" if near else "See 'cnnc --help'."
@@ -59,10 +64,19 @@ class Commands(click.Group):
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, complete_var: str | None = None,  # type: ignore[override]
-             standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run a command and leave with its exit code. Every exception ends here."""
         given = list(sys.argv[1:] if args is None else args)
+        for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character gets its number
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
         if not standalone_mode:
             return super().main(given, prog_name, complete_var, False, **extra)
         try:
@@ -82,6 +96,7 @@ def report(e: BaseException, as_json: bool) -> int:
     match e:
         case CnncError():
             from cnnc.cli.common import diagnostics_json, print_diagnostics
+
             print_diagnostics(e.diagnostics)
             if as_json:
                 diagnostics_json(e.diagnostics)
@@ -96,7 +111,10 @@ def report(e: BaseException, as_json: bool) -> int:
             click.echo("interrupted", err=True)
             return INTERRUPTED
         case MemoryError():
-            return report(CnncError(Diagnostic("E0602", "there is not enough memory", help="a smaller batch needs less"), MEMORY), as_json)
+            return report(
+                CnncError(Diagnostic("E0602", "there is not enough memory", help="a smaller batch needs less"), MEMORY),
+                as_json,
+            )
         case OSError() if e.filename is not None:
             message = f"{e.filename}: {(e.strerror or str(e)).lower()}"
             return report(CnncError(Diagnostic("E0601", message), DATA), as_json)
@@ -107,14 +125,18 @@ def report(e: BaseException, as_json: bool) -> int:
 def _report_bug(e: BaseException) -> None:
     if os.environ.get("CNNC_DEBUG") == "1":
         import traceback
+
         traceback.print_exception(e)
     last = e.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
     where = f" ({os.path.basename(last.tb_frame.f_code.co_filename)}:{last.tb_lineno})" if last is not None else ""
-    click.echo(f"internal error: {type(e).__name__}: {e}{where}\n"
-               f"This is a bug in cnnc {__version__}. Please report it with the command, the model and what\n"
-               "CNNC_DEBUG=1 prints when it is run again.", err=True)
+    click.echo(
+        f"internal error: {type(e).__name__}: {e}{where}\n"
+        f"This is a bug in cnnc {__version__}. Please report it with the command, the model and what\n"
+        "CNNC_DEBUG=1 prints when it is run again.",
+        err=True,
+    )
 
 
 def _silence_stdout() -> None:
@@ -125,14 +147,19 @@ def _silence_stdout() -> None:
         pass
 
 
-@click.command("cnnc", cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog="""\b
+@click.command(
+    "cnnc",
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
 Examples:
   cnnc check examples/lenet5.cnn
   cnnc train examples/lenet5_relu.cnn --data examples/data/digits.npz --out runs/digits
   cnnc summary examples/resnet.cnn -p depth=50
 
 A model parameter is set with -p name=value, one of several models picked with -m name. Each command has its own --help.
-""")
+""",
+)
 @click.version_option(__version__, prog_name="cnnc")
 def cli() -> None:
     """Compile convolutional networks: a .cnn file to native code that infers and trains."""

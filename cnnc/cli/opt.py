@@ -1,8 +1,10 @@
 """`cnnc opt F.ir --passes ...`."""
+
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,17 +18,19 @@ from cnnc.ir.text import LIMIT
 
 def _read(path: str) -> str:
     """The text of a file, or of stdin for `-`."""
-    if path != "-":
-        data = exists(path, "IR").read_bytes()
-    else:
-        data = sys.stdin.buffer.read(4 * LIMIT + 1)
+    with exists(path, "IR").open("rb") if path != "-" else nullcontext(sys.stdin.buffer) as stream:
+        data = stream.read(4 * LIMIT + 1)
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as e:
         raise error("E0501", f"{path} is not UTF-8 text (byte {e.start})") from None
 
 
-@define("opt", "cnnc opt net.ir --passes 'fold-batchnorm,fuse-epilogues{max=2}'", "cnnc ir M.cnn | cnnc opt - --passes fold-batchnorm")
+@define(
+    "opt",
+    "cnnc opt net.ir --passes 'fold-batchnorm,fuse-epilogues{max=2}'",
+    "cnnc ir M.cnn | cnnc opt - --passes fold-batchnorm",
+)
 @click.argument("path", metavar="F.ir", default="-", type=click.Path(allow_dash=True))
 @click.option("--passes", default="", metavar="LIST", help="Passes in order, separated by commas; options in braces.")
 @click.option("--list", "list_passes", is_flag=True, help="List the passes, their options and what they do.")
@@ -34,12 +38,15 @@ def _read(path: str) -> str:
 @click.option("--diff", is_flag=True, help="Print what each pass changed instead of the result.")
 @click.option("--positions", is_flag=True, help="Add where each node came from.")
 @click.option("--verify-passes", is_flag=True, help="Run the reference before and after each pass, and compare.")
-def command(path: str, passes: str, list_passes: bool, output: str | None, diff: bool, positions: bool, verify_passes: bool) -> None:
+def command(
+    path: str, passes: str, list_passes: bool, output: str | None, diff: bool, positions: bool, verify_passes: bool
+) -> None:
     """Run passes over IR text; the result is IR text again."""
     import cnnc.passes  # noqa: F401  (registers the passes)
     from cnnc.ir.text import parse_graph, print_graph
     from cnnc.passes.check_results import CheckResults
     from cnnc.passes.manager import PASSES, PassManager, Stages, observers, parse_passes
+
     if list_passes:
         for name in sorted(PASSES):
             click.echo(f"{name}\n    " + "\n    ".join((PASSES[name].__doc__ or "").strip().splitlines()))
@@ -61,4 +68,5 @@ def command(path: str, passes: str, list_passes: bool, output: str | None, diff:
 def diffs(stages: Sequence[tuple[str, Graph]]) -> str:
     """What each stage changed, as unified diffs."""
     from cnnc.passes.manager import diff
+
     return "".join(diff(a, b, before, after) for (before, a), (after, b) in pairwise(stages))

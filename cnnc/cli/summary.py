@@ -1,14 +1,17 @@
 """`cnnc summary M.cnn`."""
+
 from __future__ import annotations
 
 from typing import Any
 
-import click
-
 from cnnc.cli.common import batch_option, console, define, json_option, load, model_options, print_json
 
 
-@define("summary", "cnnc summary examples/alexnet.cnn -p size=227", "cnnc summary examples/resnet.cnn -p depth=50 --batch 16 --json")
+@define(
+    "summary",
+    "cnnc summary examples/alexnet.cnn -p size=227",
+    "cnnc summary examples/resnet.cnn -p depth=50 --batch 16 --json",
+)
 @model_options
 @batch_option
 @json_option

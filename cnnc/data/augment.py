@@ -1,7 +1,7 @@
 """Augmentation: random changes of the training images, on pixels [n, C, H, W] before they are normalized.
 
-What happens to an image follows from (seed, epoch, its index in the data set), so it depends neither on the batch it is in nor on the
-order. Every change works on bytes and on floats alike; what comes in from outside of the image is 0.
+What happens to an image follows from (seed, epoch, its index in the data set), so it depends neither on the batch it is
+in nor on the order. Every change works on bytes and on floats alike; what comes in from outside of the image is 0.
 """
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ class Augmentation:
 def _windows(x: Images, tops: NDArray[np.int64], lefts: NDArray[np.int64], size: tuple[int, int]) -> Images:
     """Image i cut at (tops[i], lefts[i])."""
     views = np.lib.stride_tricks.sliding_window_view(x, size, axis=(2, 3))
-    return views[np.arange(len(x)), :, tops, lefts]
+    cut: Images = views[np.arange(len(x)), :, tops, lefts]
+    return cut
 
 
 def _padded(x: Images, pixels: int) -> Images:
@@ -80,7 +81,8 @@ class RandomCrop(Augmentation):
     draws: ClassVar[int] = 2
 
     def window(self, size: tuple[int, int]) -> tuple[int, int]:
-        return size if self.size is None else (self.size, self.size) if isinstance(self.size, int) else (self.size[0], self.size[1])
+        return size if self.size is None else (self.size, self.size) if isinstance(self.size, int) else (self.size[0],
+                                                                                                         self.size[1])
 
     def check(self, size: tuple[int, int]) -> None:
         for d in self.window(size):
@@ -92,12 +94,14 @@ class RandomCrop(Augmentation):
     def apply(self, x: Images, draws: Draws, size: tuple[int, int]) -> Images:
         x = _padded(x, self.padding) if self.padding else x
         height, width = self.window(size)
-        return _windows(x, _below(draws[:, 0], x.shape[2] - height + 1), _below(draws[:, 1], x.shape[3] - width + 1), (height, width))
+        return _windows(x, _below(draws[:, 0], x.shape[2] - height + 1), _below(draws[:, 1], x.shape[3] - width + 1),
+                        (height, width))
 
 
 @dataclass(frozen=True)
 class ColorJitter(Augmentation):
-    """Brightness, contrast and saturation, each multiplied by a number within 1 - v and 1 + v (Krizhevsky et al., 2012, and since).
+    """Brightness, contrast and saturation, each multiplied by a number within 1 - v and 1 + v (Krizhevsky et al., 2012,
+    and since).
 
     Contrast moves away from the image's mean grey, saturation from each pixel's grey (ITU-R 601 luma).
     """
@@ -119,7 +123,8 @@ class ColorJitter(Augmentation):
         mean = grey.mean((2, 3), keepdims=True)
         y, grey = (y - mean) * contrast + mean, (grey - mean) * contrast + mean
         y = (y - grey) * saturation + grey
-        return np.clip(np.rint(y), 0, 255).astype(np.uint8) if x.dtype == np.uint8 else y
+        jittered: Images = np.clip(np.rint(y), 0, 255).astype(np.uint8) if x.dtype == np.uint8 else y
+        return jittered
 
 
 def _whole(value: Any, name: str, least: int, greatest: int) -> None:
@@ -147,11 +152,13 @@ def build(name: str, arguments: Mapping[str, Any], size: tuple[int, int], span: 
         return CnncError(Diagnostic("E0631", message, span, notes, help))
     kind = AUGMENTATIONS.get(name)
     if kind is None:
-        raise wrong(f"there is no augmentation '{name}'", f"there are {', '.join(AUGMENTATIONS)}", help=did_you_mean(name, AUGMENTATIONS))
+        raise wrong(f"there is no augmentation '{name}'", f"there are {', '.join(AUGMENTATIONS)}",
+                    help=did_you_mean(name, AUGMENTATIONS))
     known = [f.name for f in fields(kind)]
     for key in arguments:
         if key not in known:
-            raise wrong(f"{name} has no argument '{key}'", f"it takes {', '.join(known)}", help=did_you_mean(key, known))
+            raise wrong(f"{name} has no argument '{key}'", f"it takes {', '.join(known)}",
+                        help=did_you_mean(key, known))
     try:
         made = kind(**arguments)
         made.check(size)
@@ -162,7 +169,8 @@ def build(name: str, arguments: Mapping[str, Any], size: tuple[int, int], span: 
     return made
 
 
-def augment(x: Images, augmentations: Sequence[Augmentation], seed: int, epoch: int, samples: NDArray[Any], size: tuple[int, int]) -> Images:
+def augment(x: Images, augmentations: Sequence[Augmentation], seed: int, epoch: int, samples: NDArray[Any],
+            size: tuple[int, int]) -> Images:
     """The images of `samples` (their indices in the data set), changed for one epoch."""
     total = sum(a.draws for a in augmentations)
     if not total or not len(x):

@@ -19,7 +19,9 @@ _LIMIT = 1 << 31                          # bytes of one file, unpacked
 
 
 def read_folder(path: Path) -> dict[str, NDArray[Any]] | None:
-    """The arrays of a folder with MNIST's four files or CIFAR-10's six, or None where it has others. Raises `CnncError` (E0620, E0625)."""
+    """The arrays of a folder with MNIST's four files or CIFAR-10's six, or None where it has others. Raises `CnncError`
+    (E0620, E0625).
+    """
     idx = {name: _named(path, stem) for name, stem in _IDX.items()}
     if all(idx.values()):
         return {name: read_idx(file) for name, file in idx.items() if file is not None}
@@ -33,7 +35,8 @@ def read_folder(path: Path) -> dict[str, NDArray[Any]] | None:
 
 def _named(path: Path, stem: str) -> Path | None:
     """`train-images-idx3-ubyte.gz`, or with a dot, or unpacked."""
-    return next((f for f in sorted(path.glob(f"{stem}[-.]idx*-ubyte*")) if f.suffix in (".gz", "", ".idx3-ubyte", ".idx1-ubyte")), None)
+    return next((f for f in sorted(path.glob(f"{stem}[-.]idx*-ubyte*"))
+                 if f.suffix in (".gz", "", ".idx3-ubyte", ".idx1-ubyte")), None)
 
 
 def _bytes(path: Path) -> bytes:
@@ -55,7 +58,9 @@ def _bytes(path: Path) -> bytes:
 
 
 def read_idx(path: str | Path) -> NDArray[Any]:
-    """An IDX file (LeCun): two zero bytes, a type, a rank, big-endian sizes, and the values. Raises `CnncError` (E0620, E0625)."""
+    """An IDX file (LeCun): two zero bytes, a type, a rank, big-endian sizes, and the values. Raises `CnncError` (E0620,
+    E0625).
+    """
     path = Path(path)
     data = _bytes(path)
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _IDX_DTYPES or len(data) < 4 + 4 * data[3]:
@@ -72,9 +77,12 @@ def read_idx(path: str | Path) -> NDArray[Any]:
 
 
 def read_cifar(path: str | Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """A batch of CIFAR-10 (Krizhevsky, 2009), binary version: uint8 [n, 3, 32, 32] and labels [n]. Raises `CnncError` (E0620, E0625)."""
+    """A batch of CIFAR-10 (Krizhevsky, 2009), binary version: uint8 [n, 3, 32, 32] and labels [n]. Raises `CnncError`
+    (E0620, E0625).
+    """
     data = _bytes(Path(path))
     if not data or len(data) % _CIFAR_ROW:
-        raise error("E0625", f"{path} is no batch of CIFAR-10: {len(data)} bytes are no multiple of {_CIFAR_ROW}", exit_code=3)
+        raise error("E0625", f"{path} is no batch of CIFAR-10: {len(data)} bytes are no multiple of {_CIFAR_ROW}",
+                    exit_code=3)
     rows = np.frombuffer(data, np.uint8).reshape(-1, _CIFAR_ROW)
     return rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].astype(np.int64)

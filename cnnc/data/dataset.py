@@ -1,4 +1,6 @@
-"""Data sets: images with their labels, split into a part to train on and a part to test on, and the batches of an epoch."""
+"""Data sets: images with their labels, split into a part to train on and a part to test on, and the batches of an
+epoch.
+"""
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
@@ -24,7 +26,8 @@ HELD_OUT = 0.1                            # share that is kept for validation wh
 KEEP_LIMIT = 1 << 30                      # bytes of decoded pictures that are kept in memory
 CLASS_LIMIT = 100_000
 # names in a .npz, in the order they are looked for
-TRAIN_NAMES = (("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels"), ("x", "y"), ("data", "target"),
+TRAIN_NAMES = (("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels"), ("x", "y"),
+               ("data", "target"),
                ("images", "y"), ("x", "labels"))
 TEST_NAMES = (("x_test", "y_test"), ("test_images", "test_labels"), ("x_val", "y_val"), ("val_images", "val_labels"))
 
@@ -54,7 +57,7 @@ class ArraySamples:
 class FileSamples:
     """Image files, decoded when they are asked for and kept where all of them fit into `KEEP_LIMIT`."""
 
-    def __init__(self, files: Sequence[Path], preprocess: Preprocess, shape: tuple[int, int, int]) -> None:
+    def __init__(self, files: Sequence[Path], preprocess: Preprocess, shape: tuple[int, ...]) -> None:
         self.files, self.preprocess, self.shape = tuple(files), preprocess, shape
         fits = len(files) * int(np.prod(shape)) <= KEEP_LIMIT
         self._kept: dict[int, NDArray[np.uint8]] | None = {} if fits else None
@@ -65,7 +68,7 @@ class FileSamples:
     def _load(self, index: int) -> NDArray[np.uint8]:
         if self._kept is not None and index in self._kept:
             return self._kept[index]
-        pixels = fit(decode(self.files[index], self.shape[0]), self.preprocess, self.shape[1:])
+        pixels = fit(decode(self.files[index], self.shape[0]), self.preprocess, (self.shape[1], self.shape[2]))
         if self._kept is not None:
             self._kept[index] = pixels
         return pixels
@@ -76,7 +79,9 @@ class FileSamples:
 
 @dataclass(frozen=True)
 class Split:
-    """Samples and their class indices. `numbers` are the samples' indices in `samples`: what the random numbers are keyed by."""
+    """Samples and their class indices. `numbers` are the samples' indices in `samples`: what the random numbers are
+    keyed by.
+    """
     samples: Samples = field(repr=False)
     labels: Labels = field(repr=False)
     numbers: NDArray[np.int64] = field(repr=False)
@@ -90,7 +95,9 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """`train` and `test` parts; `shape` is what the network takes for one sample, `classes` their names where the data has them."""
+    """`train` and `test` parts; `shape` is what the network takes for one sample, `classes` their names where the data
+    has them.
+    """
     train: Split
     test: Split
     shape: tuple[int, ...]
@@ -98,37 +105,45 @@ class Dataset:
     classes: tuple[str, ...] | None = None
 
     @classmethod
-    def open(cls, path: str | Path, preprocess: Preprocess, shape: Sequence[int], canvas: tuple[int, int] | None = None) -> Dataset:
+    def open(cls, path: str | Path, preprocess: Preprocess, shape: Sequence[int],
+             canvas: tuple[int, int] | None = None) -> Dataset:
         """A data set from disk.
 
-        A `.npz` with x_train, y_train and x_test, y_test (or images and labels, or x and y); a folder with a folder of images for
-        each class, or with such folders in train/ and test/ (or val/); a folder with MNIST's or CIFAR-10's binary files. Where there
-        is no test part, a tenth is held out, always the same. `canvas` (height, width) is the size that training images are
-        kept at for a later random crop. Raises `CnncError` (E0620 to E0630).
+        A `.npz` with x_train, y_train and x_test, y_test (or images and labels, or x and y); a folder with a folder of
+        images for each class, or with such folders in train/ and test/ (or val/); a folder with MNIST's or CIFAR-10's
+        binary files. Where there is no test part, a tenth is held out, always the same. `canvas` (height, width) is the
+        size that training images are kept at for a later random crop. Raises `CnncError` (E0620 to E0630).
         """
         path, shape = Path(path), tuple(shape)
         if path.is_dir():
             from cnnc.data.binary import read_folder
             arrays = read_folder(path)
-            return _from_folder(path, preprocess, shape, canvas) if arrays is None else _from_arrays(arrays, str(path), preprocess, shape, canvas)
+            if arrays is None:
+                return _from_folder(path, preprocess, shape, canvas)
+            return _from_arrays(arrays, str(path), preprocess, shape, canvas)
         if path.suffix.lower() != ".npz":
-            raise error("E0627", f"{path} is not a data set", "a .npz file or a folder with a folder of images for each class is one", exit_code=3,
-                        help="np.savez('data.npz', x_train=..., y_train=..., x_test=..., y_test=...)" if path.exists() else "there is no such file")
+            raise error("E0627", f"{path} is not a data set",
+                        "a .npz file or a folder with a folder of images for each class is one", exit_code=3,
+                        help="np.savez('data.npz', x_train=..., y_train=..., x_test=..., y_test=...)" if path.exists()
+                        else "there is no such file")
         return _from_arrays(read_arrays(path), str(path), preprocess, shape, canvas)
 
     @classmethod
-    def from_arrays(cls, x: Any, labels: Any, x_test: Any = None, y_test: Any = None, *, preprocess: Preprocess | None = None,
+    def from_arrays(cls, x: Any, labels: Any, x_test: Any = None, y_test: Any = None, *,
+                    preprocess: Preprocess | None = None,
                     shape: Sequence[int] | None = None,
                     hold_out: bool = True) -> Dataset:
         """A data set from arrays: x [n, C, H, W] (floats are taken as they are, bytes are pixels), labels [n].
 
-        Without a test part, a tenth is held out unless `hold_out` is false: then there is none. Raises `CnncError` (E0628 to E0630).
+        Without a test part, a tenth is held out unless `hold_out` is false: then there is none. Raises `CnncError`
+        (E0628 to E0630).
         """
         from cnnc.frontend.inputs import Preprocess
         arrays = {"x_train": np.asarray(x), "y_train": np.asarray(labels)}
         if x_test is not None:
             arrays |= {"x_test": np.asarray(x_test), "y_test": np.asarray(y_test)}
-        return _from_arrays(arrays, "the data", preprocess or Preprocess(), tuple(shape or arrays["x_train"].shape[1:]), None, hold_out)
+        return _from_arrays(arrays, "the data", preprocess or Preprocess(), tuple(shape or arrays["x_train"].shape[1:]),
+                            None, hold_out)
 
     def check_labels(self, classes: int) -> None:
         """Raises `CnncError` (E0629) where a label is no class of a network with so many."""
@@ -136,7 +151,8 @@ class Dataset:
             used = split.labels[split.numbers]
             if len(used) and not 0 <= used.min() <= used.max() < classes:
                 wrong = int(used.max() if used.max() >= classes else used.min())
-                raise error("E0629", f"the data has the label {wrong}, the network tells {classes} classes (0 to {classes - 1}) apart",
+                raise error("E0629", f"the data has the label {wrong}, the network tells {classes} classes apart, "
+                            f"0 to {classes - 1}",
                             exit_code=3, help=f"give the model {int(used.max()) + 1} classes" if wrong > 0 else None)
 
     def inputs(self, pixels: NDArray[Any]) -> Floats:
@@ -145,8 +161,10 @@ class Dataset:
             return normalize(pixels, self.preprocess) if len(self.shape) == 3 else pixels.astype(np.float32)
         return np.ascontiguousarray(pixels, np.float32)
 
-    def batches(self, size: int, seed: int, epoch: int, augmentations: Sequence[Augmentation] = (), skip: int = 0) -> Generator[tuple[Floats, Labels]]:
-        """The shuffled, augmented batches of an epoch of training: float32 [b, ...] and int64 [b]; the last may be smaller.
+    def batches(self, size: int, seed: int, epoch: int, augmentations: Sequence[Augmentation] = (),
+                skip: int = 0) -> Generator[tuple[Floats, Labels]]:
+        """The shuffled, augmented batches of an epoch of training: float32 [b, ...] and int64 [b]; the last may be
+        smaller.
 
         They follow from (seed, epoch) alone. The next batch is made while the caller works on one.
         """
@@ -183,8 +201,7 @@ def _from_arrays(arrays: dict[str, NDArray[Any]], name: str, preprocess: Preproc
     if pair is None:
         raise error("E0627", f"{name} has the arrays {', '.join(sorted(arrays)[:8])}", exit_code=3,
                     help="call the images x_train and x_test, and their labels y_train and y_test; or x and y")
-    kept = (shape[0], *canvas) if canvas else shape
-    train = _split(arrays, pair, name, preprocess, kept)
+    train = _split(arrays, pair, name, *_kept(preprocess, shape, canvas))
     test_pair = next((p for p in TEST_NAMES if p[0] in arrays and p[1] in arrays), None)
     if test_pair is not None:
         return Dataset(train, _split(arrays, test_pair, name, preprocess, shape), shape, preprocess)
@@ -194,7 +211,14 @@ def _from_arrays(arrays: dict[str, NDArray[Any]], name: str, preprocess: Preproc
     return Dataset(*_hold_out(train, held), shape, preprocess)
 
 
-def _split(arrays: dict[str, NDArray[Any]], pair: tuple[str, str], name: str, preprocess: Preprocess, shape: tuple[int, ...]) -> Split:
+def _kept(preprocess: Preprocess, shape: tuple[int, ...], canvas: tuple[int, int] | None) -> tuple[Preprocess,
+                                                                                                   tuple[int, ...]]:
+    """How training images are kept: as the network takes them, or not cropped yet."""
+    return (preprocess, shape) if canvas is None else (replace(preprocess, crop=None), (shape[0], *canvas))
+
+
+def _split(arrays: dict[str, NDArray[Any]], pair: tuple[str, str], name: str, preprocess: Preprocess,
+           shape: tuple[int, ...]) -> Split:
     x, y = arrays[pair[0]], arrays[pair[1]]
     if not x.ndim or not len(x):
         raise error("E0630", f"{name}: {pair[0]} is empty", exit_code=3)
@@ -222,17 +246,18 @@ def _hold_out(train: Split, held: Split) -> tuple[Split, Split]:
 
 def _from_folder(path: Path, preprocess: Preprocess, shape: tuple[int, ...], canvas: tuple[int, int] | None) -> Dataset:
     full = image_shape(shape, path)
-    kept = (full[0], *canvas) if canvas else full
+    settings, kept = _kept(preprocess, full, canvas)
     parts = {p.name: p for p in _folders(path)}
     test = next((parts[n] for n in ("test", "val", "valid", "validation") if n in parts), None)
     if "train" in parts and test is not None:
         classes, files, labels = _classes(parts["train"])
         other, test_files, test_labels = _classes(test, classes)
         del other
-        return Dataset(Split(FileSamples(files, preprocess, kept), labels, np.arange(len(files))),
-                       Split(FileSamples(test_files, preprocess, full), test_labels, np.arange(len(test_files))), full, preprocess, classes)
+        return Dataset(Split(FileSamples(files, settings, kept), labels, np.arange(len(files))),
+                       Split(FileSamples(test_files, preprocess, full), test_labels, np.arange(len(test_files))), full,
+                       preprocess, classes)
     classes, files, labels = _classes(parts["train"] if set(parts) == {"train"} else path)
-    train = Split(FileSamples(files, preprocess, kept), labels, np.arange(len(files)))
+    train = Split(FileSamples(files, settings, kept), labels, np.arange(len(files)))
     held = train if canvas is None else replace(train, samples=FileSamples(files, preprocess, full))
     return Dataset(*_hold_out(train, held), full, preprocess, classes)
 
@@ -261,5 +286,6 @@ def _classes(path: Path, known: tuple[str, ...] | None = None) -> tuple[tuple[st
         files += found
         labels += [names.index(folder.name)] * len(found)
     if not files:
-        raise error("E0630", f"{path} has no folders with images", "a data set has a folder of images for each class", exit_code=3)
+        raise error("E0630", f"{path} has no folders with images", "a data set has a folder of images for each class",
+                    exit_code=3)
     return names, files, np.asarray(labels, np.int64)

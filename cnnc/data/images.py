@@ -1,7 +1,7 @@
 """Image files to network inputs: PNG, JPEG, BMP and WebP, resized, cropped and normalized as the input's settings say.
 
-An image becomes an input in two steps, so that training can augment in between: `decode` and `fit` give bytes [C, H, W],
-`normalize` makes them float32. `load_image` is both.
+An image becomes an input in two steps, so that training can augment in between: `decode` and `fit` give bytes [C, H,
+W], `normalize` makes them float32. `load_image` is both.
 """
 from __future__ import annotations
 
@@ -40,24 +40,26 @@ def decode(path: Path, channels: int) -> Image:
     if channels not in _MODES:
         raise error("E0623", f"{path}: the input has {channels} channels, an image has 1, 3 or 4", exit_code=3,
                     help="give the input as a .npy or .npz file")
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
     regular_file(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")                     # Pillow warns of large pictures: the limit below is ours
+            warnings.simplefilter("ignore")             # of large pictures: the limit below is ours
             with Image.open(path, formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > PIXEL_LIMIT:
-                    raise error("E0622", f"{path}: {width} x {height} pixels, the limit is {PIXEL_LIMIT} in all", exit_code=3)
+                    raise error("E0622", f"{path}: {width} x {height} pixels, the limit is {PIXEL_LIMIT} in all",
+                                exit_code=3)
                 image.load()
                 return _convert(ImageOps.exif_transpose(image), channels)
     except CnncError:
         raise
     except Image.DecompressionBombError as e:
         raise error("E0622", f"{path}: too many pixels, the limit is {PIXEL_LIMIT}", exit_code=3) from e
-    except Image.UnidentifiedImageError as e:
-        raise error("E0621", f"{path} is not an image that can be read", "PNG, JPEG, BMP and WebP are", exit_code=3) from e
-    except Exception as e:                                      # a damaged file raises whatever the decoder stumbles over
+    except UnidentifiedImageError as e:
+        raise error("E0621", f"{path} is not an image that can be read", "PNG, JPEG, BMP and WebP are",
+                    exit_code=3) from e
+    except Exception as e:                  # a damaged file raises whatever the decoder stumbles over
         raise error("E0621", f"{path}: the image is damaged ({type(e).__name__}: {e})", exit_code=3) from e
 
 
@@ -77,9 +79,10 @@ def _convert(image: Image, channels: int) -> Image:
 def fit(image: Image, preprocess: Preprocess, size: tuple[int, int]) -> Pixels:
     """Resize and center crop to `size` (height, width): uint8 [C, H, W].
 
-    `resize` is the length of the shorter side, or (height, width); without it the picture is made just large enough. `crop`
-    cuts the middle out; what is still larger than the input is cut as well. Bilinear, over the whole area when it shrinks, and
-    with torchvision's rounding. Raises `CnncError` (E0623) where the settings leave a picture smaller than the input.
+    `resize` is the length of the shorter side, or (height, width); without it the picture is made just large enough.
+    `crop` cuts the middle out; what is still larger than the input is cut as well. Bilinear, over the whole area when
+    it shrinks, and with torchvision's rounding. Raises `CnncError` (E0623) where the settings leave a picture smaller
+    than the input.
     """
     from PIL import Image
     width, height = image.size
@@ -92,7 +95,8 @@ def fit(image: Image, preprocess: Preprocess, size: tuple[int, int]) -> Pixels:
         least = crop or size
         target = (height, width) if crop and height >= crop[0] and width >= crop[1] else _cover(height, width, least)
     if max(target) > 1 << 16 or target[0] * target[1] > PIXEL_LIMIT:
-        raise error("E0622", f"an image of {width} x {height} pixels becomes {target[1]} x {target[0]}, too many", exit_code=3)
+        raise error("E0622", f"an image of {width} x {height} pixels becomes {target[1]} x {target[0]}, too many",
+                    exit_code=3)
     if target != (height, width):
         image = image.resize((target[1], target[0]), Image.Resampling.BILINEAR)
     pixels = np.asarray(image)
@@ -101,7 +105,8 @@ def fit(image: Image, preprocess: Preprocess, size: tuple[int, int]) -> Pixels:
         if cut is not None:
             pixels = _center(pixels, cut)
     if pixels.shape[:2] != size:
-        raise error("E0623", f"preprocessing gives {pixels.shape[1]} x {pixels.shape[0]} pixels, the input takes {size[1]} x {size[0]}",
+        raise error("E0623", f"preprocessing gives {pixels.shape[1]} x {pixels.shape[0]} pixels, the input takes "
+                    f"{size[1]} x {size[0]}",
                     exit_code=3, help=f"set resize = {max(size)} in the input's settings, and crop no smaller")
     return np.ascontiguousarray(_order(pixels, preprocess).transpose(2, 0, 1))
 
@@ -174,14 +179,17 @@ def load_image(path: str | Path, preprocess: Preprocess, shape: Sequence[int]) -
 def image_files(folder: Path) -> list[Path]:
     """The images right in a folder, by name; hidden files are passed over."""
     try:
-        return sorted((p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()),
+        return sorted((p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+                       and p.is_file()),
                       key=lambda p: p.name)
     except OSError as e:
         raise unreadable(folder, e) from e
 
 
 def load_images(path: str | Path, preprocess: Preprocess, shape: Sequence[int]) -> tuple[list[str], Floats]:
-    """An image, or the images of a folder: their names and float32 [n, C, H, W]. Raises `CnncError` (E0620 to E0623, E0630)."""
+    """An image, or the images of a folder: their names and float32 [n, C, H, W]. Raises `CnncError` (E0620 to E0623,
+    E0630).
+    """
     path = Path(path)
     files = image_files(path) if path.is_dir() else [path]
     if not files:
@@ -190,10 +198,11 @@ def load_images(path: str | Path, preprocess: Preprocess, shape: Sequence[int]) 
 
 
 def load_input(path: str | Path, preprocess: Preprocess, shape: Sequence[int]) -> tuple[list[str], NDArray[Any]]:
-    """What `cnnc run --input` takes: an image, a folder of them, a .npy, or a .npz of one array (or of one named x, images or x_test).
+    """What `cnnc run --input` takes: an image, a folder of them, a .npy, or a .npz of one array (or of one named x,
+    images or x_test).
 
-    Gives names, one an image, and float32 [n, *shape]. Bytes in an array file are pixels, and are preprocessed as images are;
-    floats are taken as they are. Raises `CnncError` (E0620 to E0630).
+    Gives names, one an image, and float32 [n, *shape]. Bytes in an array file are pixels, and are preprocessed as
+    images are; floats are taken as they are. Raises `CnncError` (E0620 to E0630).
     """
     path = Path(path)
     if path.suffix.lower() not in (".npy", ".npz"):
@@ -208,8 +217,14 @@ def load_input(path: str | Path, preprocess: Preprocess, shape: Sequence[int]) -
 
 
 def as_pixels(array: NDArray[Any], preprocess: Preprocess, shape: Shape, name: str) -> NDArray[Any]:
-    """Images in an array as [n, C, H, W]: bytes are pixels ([n, H, W], [n, H, W, C] or [n, C, H, W]) and are resized where they
-    must be; floats have the input's shape, with or without the batch. Raises `CnncError` (E0628)."""
+    """Images in an array as [n, C, H, W]: bytes are pixels ([n, H, W], [n, H, W, C] or [n, C, H, W]) and are resized
+    where they must be; floats have the input's shape, with or without the batch. Raises `CnncError` (E0628).
+    """
+    if array.dtype.kind in "iu" and array.dtype != np.uint8 and len(shape) == 3:
+        if array.size and not 0 <= int(array.min()) <= int(array.max()) <= 255:
+            raise error("E0628", f"{name} has whole numbers from {array.min()} to {array.max()}; pixels are 0 to 255",
+                        exit_code=3, help="store other values as floats, which are taken as they are")
+        array = array.astype(np.uint8)
     if array.dtype == np.uint8 and len(shape) == 3:
         return _fit_all(_channels_first(array, shape, name), preprocess, shape)
     if array.shape == shape:
@@ -217,7 +232,8 @@ def as_pixels(array: NDArray[Any], preprocess: Preprocess, shape: Shape, name: s
     if array.shape[1:] != shape and shape[0] == 1 and array.shape[1:] == shape[1:]:
         array = array[:, None]
     if array.shape[1:] != shape:
-        raise error("E0628", f"{name} is {list(array.shape)}, the input takes [N, {', '.join(map(str, shape))}]", exit_code=3)
+        raise error("E0628", f"{name} is {list(array.shape)}, the input takes [N, {', '.join(map(str, shape))}]",
+                    exit_code=3)
     return array if array.dtype == np.uint8 else array.astype(np.float32)
 
 
@@ -255,14 +271,18 @@ def _fit_all(pixels: Pixels, preprocess: Preprocess, shape: Shape) -> Pixels:
         return pixels[:, ::-1] if preprocess.channels == "bgr" and channels == 3 else pixels
     from PIL import Image
     if channels in _MODES:
-        fitted = [fit(Image.fromarray(np.ascontiguousarray(p[0] if channels == 1 else p.transpose(1, 2, 0))), preprocess, size) for p in pixels]
+        fitted = [fit(Image.fromarray(np.ascontiguousarray(p[0] if channels == 1 else p.transpose(1, 2, 0))),
+                      preprocess, size) for p in pixels]
     else:
-        fitted = [np.concatenate([fit(Image.fromarray(c), preprocess, size) for c in p]) for p in np.ascontiguousarray(pixels)]
+        fitted = [np.concatenate([fit(Image.fromarray(c), preprocess, size) for c in p])
+                  for p in np.ascontiguousarray(pixels)]
     return np.stack(fitted) if fitted else np.zeros((0, *shape), np.uint8)
 
 
 def label_names(preprocess: Preprocess, model: str | Path) -> list[str] | None:
-    """The label names of an input's `labels` file, which lies beside the model file: one a line. Raises `CnncError` (E0624)."""
+    """The label names of an input's `labels` file, which lies beside the model file: one a line. Raises `CnncError`
+    (E0624).
+    """
     if not preprocess.labels:
         return None
     folder = Path(model).parent

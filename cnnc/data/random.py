@@ -1,4 +1,6 @@
-"""Counter-based random numbers: what is drawn follows from (seed, epoch, sample) alone, in whatever order it is asked for."""
+"""Counter-based random numbers: what is drawn follows from (seed, epoch, sample) alone, in whatever order it is asked
+for.
+"""
 from __future__ import annotations
 
 from typing import Any
@@ -6,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SHUFFLE, SPLIT, AUGMENT, STEP, INITIALIZE = 1, 2, 3, 4, 5       # streams: uses that must not share numbers
+SHUFFLE, SPLIT, AUGMENT = 1, 2, 3         # streams: uses that must not share numbers
 
 
 def philox(key: tuple[int, int], counter: tuple[NDArray[np.uint64], ...]) -> list[NDArray[np.uint64]]:
-    """Philox4x32-10 (Salmon et al., 2011): the four words of each counter, itself four words; all below 2^32, uint64 [n]."""
+    """Philox4x32-10 (Salmon et al., 2011): the four words of each counter, itself four words; all below 2^32, uint64
+    [n].
+    """
     low, half = np.uint64(0xFFFFFFFF), np.uint64(32)
     c, (k0, k1) = list(counter), key
     for _ in range(10):
@@ -21,7 +25,9 @@ def philox(key: tuple[int, int], counter: tuple[NDArray[np.uint64], ...]) -> lis
 
 
 def words(seed: int, stream: int, epoch: int, samples: NDArray[Any], draws: int = 1) -> NDArray[np.uint32]:
-    """uint32 [len(samples), draws], uniform. The key is the seed (64 bits); the counter is (sample, group of four draws, epoch, stream)."""
+    """uint32 [len(samples), draws], uniform. The key is the seed (64 bits); the counter is (sample, group of four
+    draws, epoch, stream).
+    """
     sample = np.asarray(samples, np.uint64)
     groups = [np.full_like(sample, g) for g in range(-(-draws // 4))]
     when, use = np.full_like(sample, epoch), np.full_like(sample, stream)
@@ -32,15 +38,9 @@ def words(seed: int, stream: int, epoch: int, samples: NDArray[Any], draws: int 
 
 def uniform(seed: int, stream: int, epoch: int, samples: NDArray[Any], draws: int = 1) -> NDArray[np.float64]:
     """float64 [len(samples), draws] in [0, 1)."""
-    return words(seed, stream, epoch, samples, draws) * 2.0 ** -32
+    return words(seed, stream, epoch, samples, draws).astype(np.float64) * 2.0 ** -32
 
 
 def permutation(seed: int, stream: int, epoch: int, count: int) -> NDArray[np.int64]:
     """A permutation of 0..count - 1."""
     return np.argsort(words(seed, stream, epoch, np.arange(count))[:, 0], kind="stable").astype(np.int64)
-
-
-def step_seed(seed: int, step: int) -> int:
-    """The seed of one training step's dropout: 63 bits that follow from the run's seed and the step's number."""
-    high, low = (int(w) for w in words(seed, STEP, 0, np.array([step]), 2)[0])
-    return (high << 32 | low) & (2 ** 63 - 1)

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from cnnc.diagnostics import Origin, Span
 from cnnc.frontend import syntax as s
 from cnnc.frontend.evaluate import Evaluator, Failure
+from cnnc.frontend.functions import call_function
 from cnnc.frontend.limits import LAYERS_LIMIT, available_memory
 from cnnc.frontend.tiling import leftover
 from cnnc.frontend.values import (
@@ -20,6 +21,7 @@ from cnnc.frontend.values import (
     Scope,
     Tensor,
     Value,
+    is_plain,
     kind,
     show,
     shown_type,
@@ -52,7 +54,8 @@ class Applier(Evaluator):
         if isinstance(callee, Function):
             if label is not None:
                 self.fail("E0314", "only layers and blocks have names", label.span, frame)
-            return self._function(callee, node, frame)
+            values, keywords = self._arguments(node.arguments, frame)
+            return call_function(self, callee.name, values, keywords, node.span, frame)
         positional, keywords = self._arguments(node.arguments, frame)
         return self.apply(callee, positional, keywords, node.span, node.callee.span, frame, label)
 
@@ -143,26 +146,6 @@ class Applier(Evaluator):
             raise Failure
         return positional, keywords
 
-    def _function(self, function: Function, node: s.Call, frame: Frame) -> Value:
-        values, keywords = self._arguments(node.arguments, frame)
-        name = function.name
-        if keywords:
-            self.fail("E0206", f"{name} has no argument '{next(iter(keywords))}'", node.span, frame)
-        items = [v.value for v in values]
-        if name in ("min", "max") and len(items) == 1 and isinstance(items[0], tuple):
-            items = list(items[0])
-        elif name in ("len", "int", "round") and len(items) != 1:
-            self.fail("E0207", f"{name} takes one argument, not {len(items)}", node.span, frame)
-        if name == "len":
-            if not isinstance(items[0], tuple | dict | str):
-                self.fail("E0308", f"{kind(items[0])} has no length", values[0].span, frame)
-            return len(items[0])
-        if not items:
-            self.fail("E0207", f"{name} needs at least one number", node.span, frame)
-        for item in items:
-            self.number(item, name, node.span, frame)
-        return {"min": min, "max": max, "int": lambda i: int(i[0]), "round": lambda i: round(i[0])}[name](items)
-
     # --- application
 
     def apply(self, callee: LayerValue | BlockValue | Function, positional: Sequence[Given],
@@ -197,7 +180,8 @@ class Applier(Evaluator):
         names = [a.name for a in layer.arguments]
         if len(positional) > len(names):
             takes = f"takes {len(names)} argument{'s' * (len(names) != 1)}" if names else "takes no arguments"
-            self.fail("E0208", f"{layer.name} {takes}, {len(positional)} are given", positional[len(names)].span, frame,
+            count = "one is given" if len(positional) == 1 else f"{len(positional)} are given"
+            self.fail("E0208", f"{layer.name} {takes}, {count}", positional[len(names)].span, frame,
                       *([f"they are {', '.join(names)}"] if names else []))
         bound = dict(zip(names, positional, strict=False))
         for name, given in keywords.items():
@@ -211,7 +195,7 @@ class Applier(Evaluator):
                 self.fail("E0207", f"{layer.name} needs {argument.name}", span, frame,
                           *([f"its arguments are {', '.join(names)}"] if len(names) > 1 else []))
         for name, given in bound.items():
-            if isinstance(given.value, LayerValue | BlockValue | Function | dict) or not _plain(given.value):
+            if isinstance(given.value, LayerValue | BlockValue | Function | dict) or not is_plain(given.value):
                 self.fail("E0203", f"{name} of {layer.name} cannot be {kind(given.value)}", given.span, frame)
         return bound
 
@@ -285,7 +269,8 @@ class Applier(Evaluator):
     def _inference(self, e: InferenceError, operands: Sequence[Given], bound: Mapping[str, Given], span: Span, at: Span,
                    frame: Frame) -> NoReturn:
         """Point at the argument at fault, and say what the input is."""
-        where = bound[e.argument].span if e.argument in bound else at
+        fault = bound.get(e.argument) if e.argument is not None else None
+        where = fault.span if fault is not None else at
         notes = list(e.notes)
         if operands and not any("input" in n for n in notes):
             if len(operands) == 1:
@@ -293,7 +278,7 @@ class Applier(Evaluator):
             else:
                 notes.append("the inputs are " + ", ".join(shown_type(o.value.type) for o in operands[:6]))
         help = e.help
-        given = bound[e.argument].value if e.argument in bound else None
+        given = fault.value if fault is not None else None
         if help is None and isinstance(given, float) and given == int(given):
             help = "for a whole number divide with '//', or write int(...)"
         self.fail(e.code, e.message, where, frame, *notes, help=help)
@@ -414,8 +399,3 @@ class Applier(Evaluator):
                      if isinstance(v, Tensor)]
             self.fail(e.code, e.message, span, frame, *notes, help=e.help)
         return Tensor(value, self.builder.type(value))
-
-
-def _plain(value: Value) -> bool:
-    return value is None or isinstance(value, bool | int | float | str) or (
-        isinstance(value, tuple) and all(_plain(v) for v in value))

@@ -28,6 +28,7 @@ from cnnc.frontend.values import (
 )
 from cnnc.ir.types import BATCH, DTYPES, Dim, TensorType, activation
 
+AXES_LIMIT = 8
 MISSING = object()              # a body that has not returned
 
 
@@ -236,6 +237,9 @@ class Interpreter(Applier):
         dtype = node.dtype.name
         if dtype not in DTYPES:
             self.unknown("E0319", "unknown element type", dtype, DTYPES, node.dtype.span, frame, "there are")
+        if len(node.dims) > AXES_LIMIT:
+            self.fail("E0320", f"this type has {len(node.dims)} axes; a tensor has at most {AXES_LIMIT}",
+                      node.dims[AXES_LIMIT].span, frame)
         shape: list[Dim] = []
         for dim in node.dims:
             value = BATCH if isinstance(dim, s.Name) and dim.name == BATCH else self.evaluate(dim, frame)

@@ -27,11 +27,10 @@ class TreeBuilder:
 
     # --- places and names
 
-    def span(self, tree: Tree[Token]) -> Span:
-        meta = tree.meta
-        if meta.empty:
-            return Span(self.source, self.shift, self.shift)
-        return Span(self.source, meta.start_pos + self.shift, meta.end_pos + self.shift)
+    def span(self, tree: Any) -> Span:
+        """From the first token of a tree to its last."""
+        first, last = _edge(tree, 1), _edge(tree, -1)
+        return Span(self.source, (first.start_pos or 0) + self.shift, (last.end_pos or 0) + self.shift)
 
     def token(self, token: Token) -> Span:
         return Span(self.source, (token.start_pos or 0) + self.shift, (token.end_pos or 0) + self.shift)
@@ -48,7 +47,7 @@ class TreeBuilder:
     def doc(self, tree: Tree[Token]) -> str:
         """The `##` lines right above an item."""
         lines: list[str] = []
-        number = self.source.position(tree.meta.start_pos)[0] - 1
+        number = self.source.position(self.span(tree).start)[0] - 1
         while number >= 1 and (line := self.source.line(number).strip()).startswith("##"):
             lines.append(line[2:].strip())
             number -= 1
@@ -80,19 +79,19 @@ class TreeBuilder:
 
     def settings(self, tree: Any) -> tuple[syntax.Setting, ...]:
         return tuple(syntax.Setting(self.span(s), self.name(s.children[0]), self.expression(s.children[1]))
-                     for s in (tree.children if tree is not None else ()))
+                     for s in (tree.children[:-1] if tree is not None else ()))
 
     # --- statements
 
     def body(self, tree: Any) -> tuple[syntax.Statement, ...]:
-        return tuple(getattr(self, f"_{t.data}")(t) for t in tree.children)
+        return tuple(getattr(self, f"_{t.data}")(t) for t in tree.children[:-1])
 
     def _input(self, tree: Tree[Token]) -> syntax.Input:
         _, name, type, settings = tree.children
         return syntax.Input(self.span(tree), self.name(_token(name)), self.type(type), self.settings(settings))
 
     def type(self, tree: Any) -> syntax.Type:
-        dtype, *dims = tree.children
+        dtype, *dims, _ = tree.children
         return syntax.Type(self.span(tree), self.name(dtype), tuple(map(self.expression, dims)))
 
     def _assign(self, tree: Tree[Token]) -> syntax.Assign:
@@ -155,10 +154,10 @@ class TreeBuilder:
         return self.name(_token(tree.children[0]))
 
     def _list(self, tree: Tree[Token]) -> syntax.List:
-        return syntax.List(self.span(tree), tuple(self.expression(t) for t in tree.children if t is not None))
+        return syntax.List(self.span(tree), tuple(self.expression(t) for t in tree.children[1:-1] if t is not None))
 
     def _dict(self, tree: Tree[Token]) -> syntax.Dict:
-        return syntax.Dict(self.span(tree), tuple(self.pair(t) for t in tree.children if t is not None))
+        return syntax.Dict(self.span(tree), tuple(self.pair(t) for t in tree.children[1:-1] if t is not None))
 
     def pair(self, tree: Any) -> tuple[syntax.Expression, syntax.Expression]:
         key, value = tree.children
@@ -176,7 +175,7 @@ class TreeBuilder:
         return syntax.Call(self.span(tree), self.expression(tree.children[0]), self.arguments(tree.children[1]))
 
     def arguments(self, call: Any) -> tuple[syntax.Argument, ...]:
-        given = call.children[0].children if call.children[0] is not None else ()
+        given = call.children[1].children if call.children[1] is not None else ()
         return tuple(syntax.Argument(self.span(a), self.name(a.children[0]) if a.children[0] is not None else None,
                                      self.expression(a.children[1])) for a in given if a is not None)
 
@@ -230,6 +229,13 @@ class TreeBuilder:
         builder = TreeBuilder(self.source, offset)
         builder.depth = self.depth
         return builder.expression(tree)
+
+
+def _edge(tree: Any, step: int) -> Token:
+    """The first token of a tree, or, with a step of -1, the last."""
+    while hasattr(tree, "children"):
+        tree = next(c for c in tree.children[::step] if c is not None)
+    return _token(tree)
 
 
 def _token(value: Any) -> Token:

@@ -14,6 +14,7 @@ from cnnc.frontend.inputs import Preprocess
 from cnnc.frontend.modules import root_module
 from cnnc.frontend.parser import parse_expression
 from cnnc.frontend.recipes import Recipe, recipe
+from cnnc.frontend.resolve import check_names
 from cnnc.frontend.values import POISON, Frame, Module, Scope, Tensor, Value, kind, show
 from cnnc.ir.graph import LEAVES, Graph
 from cnnc.ir.op import LAYERS, ParameterSpec
@@ -52,14 +53,22 @@ def elaborate(source: Source, path: Path | None = None, model: str | None = None
     program = None
     try:
         if len(run.diagnostics) < LIMIT:
-            program = run.program(model, dict(parameters or {}), path)
+            program = run.everything(model, dict(parameters or {}), path)
     except (Failure, Stop):
         pass
     except RecursionError:
-        run.diagnostics.append(Diagnostic("E0408", "this model nests too deeply", Span(source, 0, 1)))
+        run.diagnostics.append(Diagnostic("E0408", "blocks within expressions within blocks nest too deeply",
+                                          Span(source, 0, 1), help="give inner parts names, and use loops"))
     if run.diagnostics or program is None:
-        raise CnncError(run.diagnostics[:LIMIT])
+        memory = any(d.code == "E0406" for d in run.diagnostics)
+        raise CnncError(_in_order(run.diagnostics, source)[:LIMIT], exit_code=5 if memory else 1)
     return program
+
+
+def _in_order(diagnostics: list[Diagnostic], root: Source) -> list[Diagnostic]:
+    """By place: the root file's first."""
+    return sorted(diagnostics, key=lambda d: (d.span.source is not root, d.span.source.name, d.span.start) if d.span
+                  else (False, "", 0))
 
 
 class _Run(Interpreter):
@@ -69,6 +78,15 @@ class _Run(Interpreter):
         super().__init__("model")
         self.module, self.source = module, source
         self.arguments: dict[str, Any] = {}
+
+    def everything(self, name: str | None, parameters: dict[str, Any], path: Path | None) -> Program | None:
+        """The program; and mistakes in what it does not use."""
+        try:
+            program = self.program(name, parameters, path)
+        except Failure:
+            program = None
+        check_names(self, self.module)
+        return program
 
     def program(self, name: str | None, parameters: dict[str, Any], path: Path | None) -> Program:
         node, home = self.pick(name)
@@ -179,7 +197,14 @@ class _Run(Interpreter):
 
     def outputs(self, value: Value, node: s.Model, frame: Frame) -> tuple[tuple[str, str], ...]:
         """(label, value) of each output: named by a dict, by the names that are returned, or output0, output1, ..."""
+        last = node.body[-1]
         span = node.name.span
+        spans: list[Span] = []
+        if isinstance(last, s.Return):
+            spans = [v.span for v in last.values]
+            span = spans[0].to(spans[-1])
+            if len(last.values) == 1 and isinstance(last.values[0], s.Dict):
+                spans = [v.span for _, v in last.values[0].pairs]
         if isinstance(value, Tensor):
             pairs: list[tuple[str, Value]] = [("output", value)]
         elif isinstance(value, dict):
@@ -191,7 +216,9 @@ class _Run(Interpreter):
             self.fail("E0323", f"model {node.name.name} returns {kind(value)}, not a tensor", span)
         if not pairs:
             self.fail("E0323", f"model {node.name.name} returns no tensor", span)
-        for label, v in pairs:
+        for i, (label, v) in enumerate(pairs):
+            if len(spans) == len(pairs):
+                span = spans[i]
             if not isinstance(v, Tensor):
                 self.fail("E0323", f"the output {label} is {kind(v)}, not a tensor", span)
             if not label or not all(c.isalnum() or c in "_." for c in label) or not label.isascii() or len(label) > 200:

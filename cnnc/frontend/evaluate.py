@@ -329,7 +329,7 @@ class Evaluator:
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in (left, right))
         if not numbers and not (isinstance(left, str) and isinstance(right, str)):
             self.fail("E0308", f"'{operator}' compares numbers, not {kind(left)} and {kind(right)}", span, frame)
-        return {"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right}[operator]
+        return bool({"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right}[operator])
 
     def binary(self, operator: str, left: Value, right: Value, left_span: Span, right_span: Span,
                frame: Frame) -> Value:
@@ -337,7 +337,9 @@ class Evaluator:
         span = left_span.to(right_span)
         if isinstance(left, Tensor) or isinstance(right, Tensor):
             return self.arithmetic(operator, left, right, span, frame)
-        if operator == "+" and isinstance(left, str | tuple) and type(left) is type(right):
+        if operator == "+" and isinstance(left, str) and isinstance(right, str):
+            return self.bounded(left + right, span, frame)
+        if operator == "+" and isinstance(left, tuple) and isinstance(right, tuple):
             return self.bounded(left + right, span, frame)
         if operator == "*":
             for items, times in ((left, right), (right, left)):

@@ -13,19 +13,17 @@ from cnnc.diagnostics import LIMIT, CnncError, Diagnostic, Source
 from cnnc.frontend import syntax
 from cnnc.frontend.build import TreeBuilder
 from cnnc.frontend.expected import describe
-from cnnc.frontend.scan import Scan, scan, sync_points
+from cnnc.frontend.scan import LEXEME, Scan, scan, sync_points
 
 if TYPE_CHECKING:
     from lark import Lark, Token, Tree
-    from lark.parsers.lalr_interactive_parser import InteractiveParser
 
 
 @cache
 def grammar() -> Lark:
     """The parser of `grammars/cnn.lark`, built on first use (65 ms)."""
     from lark import Lark
-    return Lark.open_from_package("cnnc.grammars", "cnn.lark", parser="lalr", start=["start", "expression"],
-                                  propagate_positions=True)
+    return Lark.open_from_package("cnnc.grammars", "cnn.lark", parser="lalr", start=["start", "expression"])
 
 
 def parse(source: Source) -> syntax.File:
@@ -61,7 +59,7 @@ class _Parsing:
 
     def __init__(self, checked: Scan, start: str) -> None:
         self.checked = checked
-        self.parser: InteractiveParser = grammar().parse_interactive(checked.text, start=start)
+        self.parser: Any = grammar().parse_interactive(checked.text, start=start)
         self.errors: list[Diagnostic] = []
         self.table: dict[int, dict[str, tuple[Any, Any]]] = self.parser.parser_state.parse_conf.parse_table.states
 
@@ -80,32 +78,32 @@ class _Parsing:
                 return (None if self.errors else tree), self.errors
             except UnexpectedToken as e:
                 at = e.token.start_pos if e.token.type != "$END" else None
-                text = str(e.token) if e.token.type != "$END" else ""
             except UnexpectedCharacters as e:
                 at = e.pos_in_stream
-                text = self.checked.text[at:at + 1]
             offset = len(self.checked.text) if at is None else at
+            lexeme = LEXEME.match(self.checked.text, offset)
+            text = lexeme[0] if lexeme is not None else ""
             if text == "=" and last is not None and before is not None and self._begins_line(before, last):
                 offset, text, last = last.start_pos or 0, str(last), before
-                accepts: Collection[str] = ("NAME",) if before == "->" else ("NAME", "NUMBER")
+                accepts: Collection[str] = {"->": ("NAME",), "as": ("LABEL",)}.get(str(before), ("NAME", "NUMBER"))
             else:
                 accepts = self.parser.accepts()
             self.errors.append(describe(self.checked.source, last, text, offset, accepts))
-            if len(self.errors) >= LIMIT or not self._recover(offset, text):
+            if len(self.errors) >= LIMIT or not self._recover(offset):
                 return None, self.errors
             last = before = None
 
     def _begins_line(self, before: Token, name: Token) -> bool:
         """Whether a name that was taken for a value after an operator in fact begins the next line's assignment."""
-        return (name.type == "NAME" and before.type in ("ARROW", "PLUS", "MINUS", "TIMES", "POWER", "COMPARE", "EQUAL",
-                                                        "AND", "OR", "NOT")
+        operators = ("ARROW", "PLUS", "MINUS", "TIMES", "POWER", "COMPARE", "EQUAL", "AND", "OR", "NOT", "AS")
+        return (name.type in ("NAME", "LABEL") and before.type in operators
                 and "\n" in self.checked.text[before.end_pos:name.start_pos])
 
     def _shifts(self, state: int, *terminals: str) -> bool:
         actions = self.table[state]
         return all(t in actions and actions[t][0].name == "Shift" for t in terminals)
 
-    def _recover(self, offset: int, text: str) -> bool:
+    def _recover(self, offset: int) -> bool:
         """Take the stack back to a list that the next sync point continues. False: nothing follows."""
         state = self.parser.parser_state
         stack, values = state.state_stack, state.value_stack
@@ -127,7 +125,8 @@ class _Parsing:
             points = sync_points(self.checked, offset, closing + 1, self.checked.depth(opened) + 1)
             if kind == "setting":
                 points = [p for p in points if p[0] == "close" or p[1] > offset]
-        points = [p for p in points if p[1] > offset or (p[1] == offset and self._continues(stack[level], text))]
+        refused_here = stack[-1] == stack[level]
+        points = [p for p in points if p[1] > offset or (p[1] == offset and not refused_here)]
         if not points:
             return False
         del stack[level + 1:]
@@ -138,7 +137,3 @@ class _Parsing:
         line, column = self.checked.source.position(at)
         counter.line, counter.column, counter.line_start_pos = line, column, at - column + 1
         return True
-
-    def _continues(self, state: int, text: str) -> bool:
-        """Whether the very token of the error may begin the next statement: it was not refused in this state."""
-        return self.parser.parser_state.state_stack[-1] != state

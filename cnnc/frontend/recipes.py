@@ -18,7 +18,8 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"lr": REQUIRED, "momentum": 0.0, "weight_decay": 0.0, "nesterov": False},
     "adam": {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}}
 SCHEDULES: dict[str, dict[str, Any]] = {
-    "constant": {"warmup": 0}, "step": {"every": REQUIRED, "factor": 0.1, "warmup": 0}, "cosine": {"warmup": 0}}
+    "constant": {"warmup": 0}, "step": {"every": 30, "factor": 0.1, "warmup": 0}, "cosine": {"warmup": 0},
+    "exponential": {"factor": 0.95, "warmup": 0}}
 AUGMENTATIONS: dict[str, dict[str, Any]] = {
     "random_shift": {"pixels": REQUIRED}, "random_flip": {"p": 0.5}, "horizontal_flip": {"p": 0.5},
     "random_crop": {"size": None, "padding": 0},
@@ -56,7 +57,7 @@ class Recipe:
 def recipe(evaluator: Evaluator, node: s.Train, frame: Frame, parameters: Iterable[str]) -> Recipe:
     """The recipe of a `train` block; each wrong setting is reported. `parameters` are what patterns may match."""
     values: dict[str, Any] = {}
-    reader = _Reader(evaluator, frame, tuple(parameters))
+    reader = Reader(evaluator, frame, tuple(parameters))
     for setting in node.settings:
         name = setting.name.name
         try:
@@ -72,7 +73,7 @@ def recipe(evaluator: Evaluator, node: s.Train, frame: Frame, parameters: Iterab
     return Recipe(**{k: v for k, v in values.items() if v is not None})
 
 
-class _Reader:
+class Reader:
     def __init__(self, evaluator: Evaluator, frame: Frame, parameters: Sequence[str]) -> None:
         self.evaluator, self.frame, self.parameters = evaluator, frame, parameters
 
@@ -166,14 +167,17 @@ class _Reader:
         return RecipeCall(callee.name, {k: given.get(k, d) for k, d in schema.items()}, node.span)
 
     def check(self, name: str, value: Any, default: Any, span: Span) -> None:
-        """A number in its range; `betas` and `size` may be lists of two."""
+        """A number in its range; `betas` and `size` may be lists of two, `every` a list of epochs."""
         if isinstance(default, bool) or isinstance(value, bool):
             if not (isinstance(default, bool) and isinstance(value, bool)):
                 wanted = "true or false" if isinstance(default, bool) else "a number"
                 self.fail(f"{name} is {wanted}, not {show(value)}", span)
             return
         pair = name in ("betas", "size") and isinstance(value, tuple) and len(value) == 2
-        for number in value if pair else (value,):
+        epochs = name == "every" and isinstance(value, tuple)
+        if value is None and default is None:
+            return
+        for number in value if pair or epochs else (value,):
             if isinstance(number, Tensor) or not isinstance(number, int | float):
                 self.fail(f"{name} is a number, not {kind(number)}", span)
             if number < 0 or (name in POSITIVE and number == 0):

@@ -13,6 +13,8 @@ from pathlib import Path
 from cnnc.diagnostics import LIMIT, CnncError, Diagnostic, Source, Span, error
 
 MAX_BYTES = 1 << 20
+MAX_LABEL = 400                 # characters of a name with its expressions
+MAX_LEXEMES = 50_000            # parsed within a second
 NESTING = 64
 
 LEXEME = re.compile(r"""
@@ -105,12 +107,28 @@ def scan(source: Source) -> Scan:
         raise error("E0401", f"{source.name} is larger than {MAX_BYTES:,} bytes")
     result = Scan(source, text)
     blanks: list[tuple[int, int]] = []
+    values: list[int] = []                  # where a 0 stands in for a value that cannot be read
     for match in FORBIDDEN.finditer(text):
         result.report("E0104", f"the character U+{ord(match[0]):04X} may not be in a model file", *match.span())
         blanks.append(match.span())
     opened: list[int] = []
+    lexemes = prefixes = 0
     for match in LEXEME.finditer(text):
         kind, start, end = match.lastgroup, match.start(), match.end()
+        lexemes += kind != "blank" and kind != "comment"
+        if kind != "blank":
+            prefixes = prefixes + 1 if match[0] in ("-", "+", "not") else 0
+        if prefixes > NESTING:
+            result.report("E0403", f"more than {NESTING} signs in a row", start, end)
+            result.balanced = False
+            return result
+        if lexemes > MAX_LEXEMES or len(result.diagnostics) >= LIMIT:
+            if lexemes > MAX_LEXEMES:
+                result.diagnostics = []
+                result.report("E0401", f"this file has more than {MAX_LEXEMES:,} words and signs", start, end,
+                              "loops and blocks say it shorter")
+            result.balanced = False
+            return result
         if kind == "open":
             opened.append(start)
             if len(opened) > NESTING:
@@ -127,11 +145,16 @@ def scan(source: Source) -> Scan:
         elif kind == "word":
             if opened and match[0] in ITEMS and _BEGINS_ITEM.match(text, start) and _first_on_line(text, start):
                 _never_closed(result, opened, start)
+        elif kind == "label" and end - start > MAX_LABEL:
+            result.report("E0314", f"a name of {end - start} characters", start, end, "names have at most 200 characters")
+            blanks.append((start + 2, end))
         elif kind == "unclosed":
             result.report("E0103", "this text is not closed", start, end, 'end it with " on the same line')
             blanks.append((start, end))
+            values.append(start)
         elif kind == "number" and not _check_number(result, start, end):
             blanks.append((start, end))
+            values.append(start)
         elif kind == "unknown":
             if not FORBIDDEN.match(match[0]):
                 result.report("E0104", f"unexpected character {match[0]!r}", start, end, _hint(match[0]))
@@ -144,6 +167,8 @@ def scan(source: Source) -> Scan:
         pieces = list(text)
         for start, end in blanks:
             pieces[start:end] = [c if c in "\r\n" else " " for c in pieces[start:end]]
+        for start in values:
+            pieces[start] = "0"
         result.text = "".join(pieces)
     return result
 
@@ -213,7 +238,7 @@ def sync_points(scan: Scan, start: int, end: int, depth: int) -> list[tuple[str,
     points: list[tuple[str, int]] = []
     level = scan.depth(start)
     text = scan.text
-    new_line = False
+    new_line = _first_on_line(text, start)
     for match in LEXEME.finditer(text, start, end):
         kind, at = match.lastgroup, match.start()
         if kind == "open":

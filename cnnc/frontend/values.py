@@ -147,6 +147,12 @@ def tensors_in(value: Value) -> bool:
     return isinstance(value, Tensor | Poison) or (isinstance(value, tuple) and any(tensors_in(v) for v in value))
 
 
+def is_plain(value: Value) -> bool:
+    """Whether a value is a number, a text, a truth, none, or a list of such."""
+    return value is None or isinstance(value, bool | int | float | str) or (
+        isinstance(value, tuple) and all(is_plain(v) for v in value))
+
+
 def kind(value: Value) -> str:
     """The kind of a value, in words."""
     if value is None:

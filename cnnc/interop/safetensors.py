@@ -1,8 +1,10 @@
-"""Weights in safetensors files (https://github.com/huggingface/safetensors): eight bytes of header length, a JSON header, data.
+"""Weights in safetensors files (https://github.com/huggingface/safetensors): eight bytes of header length, a JSON
+header, data.
 
-Nothing in a file is believed: the header is bounded and checked in full against the file's size before anything is allocated, and
-tensors are read one at a time, through a memory map.
+Nothing in a file is believed: the header is bounded and checked in full against the file's size before anything is
+allocated, and tensors are read one at a time, through a memory map.
 """
+
 from __future__ import annotations
 
 import json
@@ -19,13 +21,27 @@ from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnncError, error
 
-HEADER_LIMIT = 64 << 20                 # bytes
+HEADER_LIMIT = 64 << 20  # bytes
 RANK_LIMIT = 32
-DATA = 3                                # the exit code of unreadable or wrong data
+PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".ckpt")
+DATA = 3  # the exit code of unreadable or wrong data
 
 # name in a file: NumPy's, little-endian. BF16 has none: its 16 bits are the upper half of a float32.
-DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2", "I64": "<i8", "I32": "<i4", "I16": "<i2", "I8": "i1",
-          "U64": "<u8", "U32": "<u4", "U16": "<u2", "U8": "u1", "BOOL": "?"}
+DTYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BF16": "<u2",
+    "I64": "<i8",
+    "I32": "<i4",
+    "I16": "<i2",
+    "I8": "i1",
+    "U64": "<u8",
+    "U32": "<u4",
+    "U16": "<u2",
+    "U8": "u1",
+    "BOOL": "?",
+}
 _SIZES = {**{name: np.dtype(d).itemsize for name, d in DTYPES.items()}, "F8_E4M3": 1, "F8_E5M2": 1, "C64": 8}
 _NAMES = {np.dtype(d): name for name, d in DTYPES.items() if name != "BF16"}
 
@@ -33,6 +49,7 @@ _NAMES = {np.dtype(d): name for name, d in DTYPES.items() if name != "BF16"}
 @dataclass(frozen=True)
 class Entry:
     """A tensor of a file: its element type, shape, and bytes [begin, end) of the data."""
+
     dtype: str
     shape: tuple[int, ...]
     begin: int
@@ -45,13 +62,15 @@ class Entry:
 @dataclass(frozen=True)
 class File:
     """A file whose header has been read and checked."""
+
     path: Path
     entries: Mapping[str, Entry]
     metadata: Mapping[str, str]
-    start: int = field(repr=False)             # of the data, in bytes
+    start: int = field(repr=False)  # of the data, in bytes
 
     def read(self, name: str) -> NDArray[Any]:
-        """A tensor as it is stored (BF16 widened to float32), mapped and not copied. Raises `CnncError` (E0610, E0613)."""
+        """A tensor as it is stored (BF16 widened to float32), mapped and not copied. Raises `CnncError` (E0610,
+        E0613)."""
         entry = self.entries[name]
         if entry.dtype not in DTYPES:
             raise error("E0613", f"{self.path}: '{name}' is {entry.dtype}, which cannot be read", exit_code=DATA)
@@ -72,15 +91,25 @@ def _damaged(path: Path, why: str) -> CnncError:
 
 
 def _refuse_pickle(path: Path, head: bytes) -> None:
-    """Pickles run code when they are opened. They are known by their first bytes, or by their name where those tell nothing."""
-    pickled = head[:4] == b"PK\x03\x04" or (head[:1] == b"\x80" and head[1:2] in b"\x01\x02\x03\x04\x05")
-    if path.suffix.lower() == ".npz" or (not pickled and path.suffix.lower() not in (".pth", ".pt", ".pkl", ".pickle", ".ckpt", ".bin")):
+    """Pickles run code when they are opened. They are known by their name, or by their first bytes: a protocol, or a
+    zip archive's mark. Read as a header's length, both are beyond the limit, so no sound file is taken for a
+    pickle."""
+    marked = head[:4] == b"PK\x03\x04" or head[:2] in (b"\x80\x01", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    pickled = marked and int.from_bytes(head, "little") > HEADER_LIMIT and path.suffix.lower() != ".npz"
+    if not pickled and path.suffix.lower() not in PICKLES:
         return
     target = path.with_suffix(".safetensors").name
-    line = ("python -c \"import torch, safetensors.torch as s; "
-            f"s.save_file({{k: v.contiguous().clone() for k, v in torch.load('{path.name}', map_location='cpu', "
-            f"weights_only=True).items()}}, '{target}')\"")
-    raise error("E0612", f"{path} is a pickle, which can run code when it is read", exit_code=DATA, help=f"convert it once: {line}")
+    line = (
+        'python -c "import torch, safetensors.torch as s; '
+        f"s.save_file({{k: v.contiguous().clone() for k, v in torch.load('{path.name}', map_location='cpu', "
+        f"weights_only=True).items()}}, '{target}')\""
+    )
+    raise error(
+        "E0612",
+        f"{path} is a pickle, which can run code when it is read",
+        exit_code=DATA,
+        help=f"convert it once: {line}",
+    )
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -151,7 +180,9 @@ def open_file(path: str | Path) -> File:
     return File(path, entries, metadata, 8 + length)
 
 
-def write_file(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None) -> None:
+def write_file(
+    path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None
+) -> None:
     """Write tensors whole or not at all: to a temporary name, flushed, read back and compared, renamed.
 
     Strided, Fortran-ordered and big-endian arrays are stored as what they hold. Raises `CnncError` (E0601, E0613).
@@ -168,7 +199,7 @@ def write_file(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: 
         header[name] = {"dtype": _NAMES[little], "shape": list(given.shape), "data_offsets": [at, at + given.nbytes]}
         at += given.nbytes
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)                       # so that the data are aligned
+    text += b" " * (-len(text) % 8)  # so that the data are aligned
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("xb") as f:
@@ -184,6 +215,8 @@ def write_file(path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: 
         os.replace(temporary, path)
     except OSError as e:
         hint = None if path.parent.is_dir() else f"the folder {path.parent} does not exist"
-        raise error("E0601", f"cannot write {path}: {(e.strerror or str(e)).lower()}", help=hint, exit_code=DATA) from None
+        raise error(
+            "E0601", f"cannot write {path}: {(e.strerror or str(e)).lower()}", help=hint, exit_code=DATA
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ text is infix and is read by Python's own parser: `where(a0 < 0, 0, a0)`.
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -59,6 +60,8 @@ def _convert(node: ast.expr) -> Expression:
             return const(float("inf"))
         case ast.Name(id=name):
             return var(name)
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Name(id="inf")):
+            return const(float("-inf"))
         case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
             return const(-float(value))
         case ast.UnaryOp(op=ast.USub(), operand=a):
@@ -78,6 +81,10 @@ def _convert(node: ast.expr) -> Expression:
     raise ValueError(f"'{ast.unparse(node)}' cannot stand in an expression")
 
 
+def _is_minus_zero(value: float) -> bool:
+    return value == 0 and math.copysign(1, value) < 0
+
+
 def text(e: Expression, outer: int = 0) -> str:
     """The text that `parse` reads back to the same expression."""
     head = e[0]
@@ -85,13 +92,12 @@ def text(e: Expression, outer: int = 0) -> str:
         return str(e[1])
     if head == "const":
         value = e[1]
-        shown = str(int(value)) if value == int(value) and abs(value) < 1e15 else repr(value)
-        return f"({shown})" if value < 0 and outer > 1 else shown
+        shown = str(int(value)) if abs(value) < 1e15 and value == int(value) and not _is_minus_zero(value) else repr(value)
+        return f"({shown})" if shown[0] == "-" and outer > 1 else shown
+    if head == "neg" and e[1][0] == "const":
+        return f"neg({text(e[1])})"              # -1 is read as a number
     if head == "neg":
-        # a negated literal would be read back as a negative literal
-        inner = text(e[1], 4)
-        inner = f"({inner})" if e[1][0] == "const" and e[1][1] >= 0 else inner
-        return f"(-{inner})" if outer > 1 else f"-{inner}"
+        return f"(-{text(e[1], 4)})" if outer > 1 else f"-{text(e[1], 4)}"
     if head in _INFIX:
         sign, level = _INFIX[head]
         shown = f"{text(e[1], level)} {sign} {text(e[2], level + 1)}"
@@ -174,8 +180,8 @@ def simplify(e: Expression) -> Expression:
             return zero
         case ("mul", [x, ("where", c, y, z)]) if y in (zero, one) and z in (zero, one):
             return simplify(("where", c, ("mul", x, y), ("mul", x, z)))
-        case ("neg", [("neg", x)]):
-            return x
+        case ("neg", [("neg", inner)]):
+            return tuple(inner)
         case ("where", [c, x, y]) if x == y:
             return x
     return (head, *a)

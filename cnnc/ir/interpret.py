@@ -31,20 +31,20 @@ def bind(type: TensorType, batch: int) -> TensorType:
 
 
 def batch_of(graph: Graph, inputs: Mapping[str, Any]) -> int:
-    """The batch N that the inputs have; 1 where none has one. Raises `CnncError` (E0701) where an input is missing or does not fit."""
+    """The batch N that the inputs have; 1 where none has one. Raises `CnncError` (E0702, E0703) where one is missing or does not fit."""
     found: dict[int, str] = {}
     for node in graph.inputs:
         if node.name not in inputs:
             names = ", ".join(n.name for n in graph.inputs)
-            raise error("E0701", f"input '{node.name}' is missing", f"the inputs are {names}", exit_code=3)
+            raise error("E0703", f"input '{node.name}' is missing", f"the inputs are {names}", exit_code=3)
         shape = np.shape(inputs[node.name])
         if len(shape) != node.type.rank or any(d not in (BATCH, s) for d, s in zip(node.type.shape, shape, strict=True)):
-            raise error("E0701", f"input '{node.name}' is {node.type}, not {list(shape)}", exit_code=3)
+            raise error("E0702", f"input '{node.name}' is {node.type}, not {list(shape)}", exit_code=3)
         for d, s in zip(node.type.shape, shape, strict=True):
             if d == BATCH:
                 found.setdefault(s, node.name)
     if len(found) > 1:
-        raise error("E0701", f"inputs have different batches: {', '.join(f'{name} {size}' for size, name in found.items())}", exit_code=3)
+        raise error("E0702", f"inputs have different batches: {', '.join(f'{name} {size}' for size, name in found.items())}", exit_code=3)
     return next(iter(found), 1)
 
 
@@ -57,7 +57,7 @@ def run(graph: Graph, inputs: Mapping[str, Any], values: Mapping[str, Any], keep
     """Evaluate a graph in float64.
 
     inputs: arrays by input name; values: arrays by param or state name; all of the logical shapes. A value is dropped after its last
-    use, unless its name is in `keep`. Raises `CnncError` (E0701) for inputs, `KeyError` for a param without a value.
+    use, unless its name is in `keep`. Raises `CnncError` (E0702, E0703) for inputs, `KeyError` for a param without a value.
     """
     batch = batch_of(graph, inputs)
     pending = Counter(o for n in graph.nodes for o in n.inputs)
@@ -88,7 +88,8 @@ def _evaluate(node: Node, live: Mapping[str, Array], inputs: Mapping[str, Any], 
         assert array.shape == node.type.shape, f"{node.name} is {array.shape}, not {node.type}"
         return (array,)
     types = tuple(bind(t, batch) for t in node.types)
-    results = OPS[node.op].reference([None if o is None else live[o] for o in node.operands], node.attributes, types)
+    with np.errstate(all="ignore"):
+        results = OPS[node.op].reference([None if o is None else live[o] for o in node.operands], node.attributes, types)
     for array, type in zip(results, types, strict=True):
         assert np.shape(array) == type.shape, f"{node.op} %{node.name} gives {np.shape(array)}, not {type}"
     return results
@@ -132,7 +133,7 @@ def random_values(graph: Graph, batch: int = 2, seed: int = 0, integers: bool = 
         if node.name in positive:
             values[node.name] = rng.integers(1, 5, shape).astype(np.float64) if integers else rng.uniform(0.25, 2.0, shape)
         else:
-            fan_in = int(np.prod(shape[1:])) if len(shape) > 1 else 1
+            fan_in = max(int(np.prod(shape[1:])), 1)
             values[node.name] = _random(rng, shape, integers, fan_in ** -0.5)
     return inputs, values
 

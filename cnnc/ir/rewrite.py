@@ -42,6 +42,7 @@ class Rewriter:
         self.names: dict[str, str] = {}
         self.producers: dict[str, Node] = {}
         self.changed = False
+        self._counters: dict[str, int] = {}
         self._old = frozenset(r for n in graph.nodes for r in n.results)
 
     def keep(self, node: Node) -> Node:
@@ -54,20 +55,27 @@ class Rewriter:
         self.producers.update((r, node) for r in node.results)
         return node
 
-    def add(self, op: str, operands: Sequence[str | None], attributes: Mapping[str, Any] | None = None,
-            name: str | Sequence[str] | None = None, origin: Origin | None = None) -> str:
-        """A new node over new values; its types are inferred. `name` is taken as it is if the old graph has it, else made unique."""
-        if name is None or (isinstance(name, str) and (name not in self._old or name in self.builder)):
-            stem = name or op
-            count = 1
-            while stem in self._old or stem in self.builder:
-                count += 1
-                stem = f"{name or op}.{count}"
-            name = stem
-        node = self.builder.insert(op, operands, attributes, name, origin)
+    def add(self, op: str, operands: Sequence[str | None], attributes: Mapping[str, Any] | None = None, stem: str | None = None,
+            origin: Origin | None = None, results: Sequence[str] | None = None) -> str:
+        """A new node over new values, its types inferred; the first of its results.
+
+        results: names as they are to be, such as those of the node that it replaces. Otherwise names are made from `stem`, so that neither
+        graph has them.
+        """
+        node = self.builder.insert(op, operands, attributes, results or (self.unused(stem or op),), origin)
         self.producers.update((r, node) for r in node.results)
         self.changed = True
         return node.name
+
+    def unused(self, stem: str) -> str:
+        """`stem`, with a number behind it where either graph has it already."""
+        count = self._counters.get(stem, 1)
+        name = stem if count == 1 else f"{stem}.{count}"
+        while name in self._old or name in self.builder:
+            count += 1
+            name = f"{stem}.{count}"
+        self._counters[stem] = count
+        return name
 
     def replace(self, old: Sequence[str], new: Sequence[str]) -> None:
         """The old values are the new ones from here on."""

@@ -58,6 +58,9 @@ def _parser() -> Lark:
     return Lark.open_from_package("cnnc.grammars", "ir.lark", parser="lalr", lexer="contextual", propagate_positions=True)
 
 
+Items = list[Any]                    # in the class below, `list` is a rule of the grammar
+
+
 class _Reader(Transformer[Token, Any]):
     def __init__(self, source: Source) -> None:
         super().__init__()
@@ -68,37 +71,37 @@ class _Reader(Transformer[Token, Any]):
         start = getattr(token, "start_pos", 0) or 0
         return CnncError(Diagnostic(code, message, Span(self.source, start, getattr(token, "end_pos", None) or start + 1), **more))
 
-    def number(self, items: list[Token]) -> int | float:
+    def number(self, items: Items) -> int | float:
         text = str(items[0])
         if len(text) > 400:
             raise self.fail("E0501", f"a number of {len(text)} digits", items[0])
         return int(text) if text.lstrip("-").isdigit() else float(text)
 
-    def string(self, items: list[Token]) -> str:
+    def string(self, items: Items) -> str:
         return str(items[0])[1:-1]
 
-    def word(self, items: list[Token]) -> Any:
+    def word(self, items: Items) -> Any:
         return {"true": True, "false": False}.get(str(items[0]), str(items[0]))
 
-    def list(self, items: list[Any]) -> tuple[Any, ...]:
+    def list(self, items: Items) -> tuple[Any, ...]:
         return tuple(i for i in items if i is not None)
 
-    def present(self, items: list[Token]) -> Token:
+    def present(self, items: Items) -> Any:
         return items[0]
 
-    def absent(self, items: list[Any]) -> None:
+    def absent(self, items: Items) -> None:
         return None
 
-    def operands(self, items: list[Any]) -> tuple[Any, ...]:
+    def operands(self, items: Items) -> tuple[Any, ...]:
         return tuple(items)
 
-    def attribute(self, items: list[Any]) -> tuple[Token, Any]:
+    def attribute(self, items: Items) -> tuple[Token, Any]:
         return items[0], items[1]
 
-    def attributes(self, items: list[Any]) -> list[tuple[Token, Any]]:
+    def attributes(self, items: Items) -> Items:
         return items
 
-    def type(self, items: list[Any]) -> TensorType:
+    def type(self, items: Items) -> TensorType:
         dtype, *dims, layout = items
         if str(dtype) not in DTYPES:
             raise self.fail("E0501", f"unknown element type '{dtype}'", dtype, help=f"one of {', '.join(DTYPES)}")
@@ -108,13 +111,13 @@ class _Reader(Transformer[Token, Any]):
                 raise self.fail("E0501", f"'{d}' is no dimension", dtype, help="a whole number below 2^31, or N for the batch")
         return TensorType(str(dtype), shape, None if layout is None else str(layout))
 
-    def dim(self, items: list[Any]) -> Any:
+    def dim(self, items: Items) -> Any:
         return items[0]
 
-    def input(self, items: list[Any]) -> Node:
+    def input(self, items: Items) -> Node:
         return self.define("input", (items[0],), (), [], (items[1],), items[0])
 
-    def node(self, items: list[Any]) -> Node:
+    def node(self, items: Items) -> Node:
         names = [i for i in items if isinstance(i, Token) and i.type == "VALUE"]
         op = next(i for i in items if isinstance(i, Token) and i.type == "OP")
         types = tuple(i for i in items if isinstance(i, TensorType))
@@ -148,17 +151,17 @@ class _Reader(Transformer[Token, Any]):
             raise self.fail("E0502", f"{token} is not defined", token, help=did_you_mean(str(token)[1:], self.types))
         return str(token)[1:]
 
-    def update(self, items: list[Token]) -> tuple[str, str]:
+    def update(self, items: Items) -> tuple[str, str]:
         return self.known(items[0]), self.known(items[1])
 
-    def output(self, items: list[Any]) -> tuple[str, str]:
+    def output(self, items: Items) -> tuple[str, str]:
         value = self.known(items[0])
         return (value if items[1] is None else str(items[1])[1:-1]), value
 
-    def ret(self, items: list[Any]) -> tuple[str, list[Any]]:
+    def ret(self, items: Items) -> tuple[str, Items]:
         return "return", [i for i in items if i is not None]
 
-    def start(self, items: list[Any]) -> Graph:
+    def start(self, items: Items) -> Graph:
         nodes = tuple(i for i in items if isinstance(i, Node))
         updates = tuple(i for i in items[:-1] if isinstance(i, tuple))
         return Graph(str(items[0])[1:], nodes, tuple(items[-1][1]), updates)
@@ -173,12 +176,13 @@ def parse_graph(text: str, name: str = "<ir>", verify: bool = True) -> Graph:
         raise CnncError(Diagnostic("E0501", "lists are nested more than 64 deep"))
     reader = _Reader(source)
     try:
-        graph = reader.transform(_parser().parse(text))
+        graph: Graph = reader.transform(_parser().parse(text))
     except UnexpectedInput as e:
         at = len(text.rstrip()) if getattr(getattr(e, "token", None), "type", "") == "$END" else e.pos_in_stream or 0
         shown = text[at:at + 1].strip() or "the end"
         found = "the end" if shown == "the end" else repr(str(getattr(e, "token", None) or shown))
-        expected = sorted(_WORDS.get(t, t) for t in (getattr(e, "accepts", None) or getattr(e, "allowed", None) or getattr(e, "expected", ())))
+        names = getattr(e, "accepts", None) or getattr(e, "allowed", None) or getattr(e, "expected", None) or ()
+        expected = sorted(_WORDS.get(t, t) for t in names)
         raise CnncError(Diagnostic("E0501", f"{found} is unexpected here", Span(source, at, at + 1),
                                    (f"expected {', '.join(expected[:8])}",) if expected else ())) from None
     except VisitError as e:

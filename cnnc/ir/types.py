@@ -3,12 +3,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 Dim = int | str                      # the one symbol is BATCH
 BATCH = "N"
-DTYPES = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64), "i32": np.dtype(np.int32), "i64": np.dtype(np.int64)}
+DTYPES: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64), "i32": np.dtype(np.int32), "i64": np.dtype(np.int64)}
 PLAIN = {3: "ncw", 4: "nchw", 5: "ncdhw"}            # rank -> row-major layout of an activation
 _BLOCKED = re.compile(r"(ncw|nchw|ncdhw)(\d+)c")
 
@@ -26,6 +27,11 @@ class TensorType:
     @property
     def rank(self) -> int:
         return len(self.shape)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The shape of a type whose batch is bound."""
+        return tuple(int(d) for d in self.shape)
 
     @property
     def block(self) -> int:

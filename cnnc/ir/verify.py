@@ -24,8 +24,8 @@ def _problem(node: Node, types: dict[str, TensorType]) -> tuple[str, str] | None
     if len(node.operands) < least or (most is not None and len(node.operands) > most):
         many = f"{least}" if least == most else f"at least {least}" if most is None else f"{least} to {most}"
         return "E0502", f"{node.op} takes {many} operands, not {len(node.operands)}"
-    for i, operand in enumerate(node.operands):
-        if operand is None and not (i < len(record.operands) and record.operands[i].endswith("?")):
+    for i, given in enumerate(node.operands):
+        if given is None and not (i < len(record.operands) and record.operands[i].endswith("?")):
             return "E0502", f"operand {i} of {node.op} cannot be left out"
     try:
         complete = record.complete(node.attributes)

@@ -50,8 +50,12 @@ def apply_epilogue(y: Any, attributes: Mapping[str, Any], extras: Sequence[Any])
     return np.broadcast_to(ex.evaluate(ex.parse(text), values), y.shape)
 
 
-def _check_groups(groups: Any, channels: int, filters: int) -> int:
-    groups = integers(groups, "groups", 1, 1)[0]
+def _float64(arrays: Sequence[Any]) -> list[Any]:
+    return [np.asarray(a, np.float64) for a in arrays]
+
+
+def _check_groups(given: Any, channels: int, filters: int) -> int:
+    groups = integers(given, "groups", 1, 1)[0]
     if channels % groups or filters % groups:
         raise InferenceError(f"groups={groups} must divide the {channels} input channels and the {filters} output channels", "groups", "E0203")
     return groups
@@ -80,12 +84,12 @@ def _grouped(a: Any, groups: int, axis: int) -> list[Any]:
 
 
 def _forward(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    x, w = (np.asarray(a, np.float64) for a in arrays[:2])
-    window, groups, out = Window.of(w.shape[2:], attributes, x.ndim - 2), attributes.get("groups", 1), types[0].shape[2:]
-    y = np.zeros((x.shape[0], w.shape[0], product(out)))          # type: ignore[arg-type]
-    padded = window.pad(x, out)                                   # type: ignore[arg-type]
-    for tap, where in window.taps(x.shape[2:], out):              # type: ignore[arg-type]
-        part = padded[(slice(None), slice(None), *where)].reshape(x.shape[0], x.shape[1], -1)
+    x, w = _float64(arrays[:2])
+    window, groups, out = Window.of(w.shape[2:], attributes, x.ndim - 2), attributes.get("groups", 1), types[0].sizes[2:]
+    y = np.zeros((x.shape[0], w.shape[0], product(out)))
+    padded = window.pad(x, out)
+    for tap, where in window.taps(x.shape[2:], out):
+        part = padded[(slice(None), slice(None), *where)].reshape(x.shape[0], x.shape[1], product(out))
         weight = w[(slice(None), slice(None), *tap)]
         y += np.concatenate([np.matmul(wg, xg) for wg, xg in zip(_grouped(weight, groups, 0), _grouped(part, groups, 1), strict=True)], 1)
     y = y.reshape(x.shape[0], w.shape[0], *out)
@@ -96,13 +100,16 @@ def _forward(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tens
 
 def _macs(node: Node, types: Types, batch: int) -> int:
     x, w = types[0], types[1]
-    assert x is not None and w is not None
+    assert x is not None
+    assert w is not None
     return product(node.type.concrete(batch)) * product(w.concrete(batch)[1:])
 
 
 def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
     dy, (x, w, *rest) = gradients[0], node.operands
-    assert dy is not None and x is not None and w is not None
+    assert dy is not None
+    assert x is not None
+    assert w is not None
     shared = {k: node.attributes[k] for k in ("stride", "padding", "dilation", "groups") if k in node.attributes}
     dx = context.add("conv_data_gradient", [dy, w], {**shared, "size": spatial(context.type(x))}) if context.wanted(x) else None
     dw = context.add("conv_weight_gradient", [x, dy], {**shared, "kernel": context.type(w).shape[2:]}) if context.wanted(w) else None
@@ -119,32 +126,39 @@ register(Op("conv", ("x", "weight", "bias?", "epilogue*"), _infer, _forward, ATT
 def _infer_data(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     dy, w = types[0], types[1]
     rank = image_rank(dy, "conv_data_gradient", "dy")
-    assert dy is not None and w is not None
+    assert dy is not None
+    assert w is not None
     size = integers(attributes["size"], "size", rank, 1)
     window = Window.of(w.shape[2:], attributes, rank)
     if dy.shape[1:] != (w.shape[0], *window.output(size)):
         raise InferenceError(f"a gradient {dy} does not belong to an input of size {size} and weights {w}", "size", "E0204")
     result = TensorType(dy.dtype, (dy.shape[0], int(w.shape[1]) * attributes.get("groups", 1), *size), attributes.get("layout") or dy.layout)
+    if len(types) > 2 and types[2] is not None and types[2].shape != result.shape[1:2]:
+        raise InferenceError(f"bias {types[2]} does not fit {result.shape[1]} channels", "bias", "E0204")
     check_epilogue(attributes, types[3:], result)
     return (result,)
 
 
 def _data(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    dy, w = (np.asarray(a, np.float64) for a in arrays[:2])
+    dy, w = _float64(arrays[:2])
     window, groups, size = Window.of(w.shape[2:], attributes, dy.ndim - 2), attributes.get("groups", 1), attributes["size"]
     out, channels = dy.shape[2:], w.shape[1] * groups
     padded = window.pad(np.zeros((dy.shape[0], channels, *size)), out)
-    flat = dy.reshape(*dy.shape[:2], -1)
+    flat = dy.reshape(*dy.shape[:2], product(out))
     for tap, where in window.taps(size, out):
         weight = w[(slice(None), slice(None), *tap)]
         part = np.concatenate([np.matmul(wg.T, g) for wg, g in zip(_grouped(weight, groups, 0), _grouped(flat, groups, 1), strict=True)], 1)
         padded[(slice(None), slice(None), *where)] += part.reshape(dy.shape[0], channels, *out)
-    return (apply_epilogue(window.unpad(padded, size), attributes, arrays[3:]),)
+    dx = window.unpad(padded, size)
+    if len(arrays) > 2 and arrays[2] is not None:
+        dx = dx + align(arrays[2], dx.ndim)
+    return (apply_epilogue(dx, attributes, arrays[3:]),)
 
 
 def _data_macs(node: Node, types: Types, batch: int) -> int:
     dy, w = types[0], types[1]
-    assert dy is not None and w is not None
+    assert dy is not None
+    assert w is not None
     return product(dy.concrete(batch)) * product(w.concrete(batch)[1:])
 
 
@@ -155,7 +169,8 @@ register(Op("conv_data_gradient", ("dy", "weight", "bias?", "epilogue*"), _infer
 def _infer_weight(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x, dy = types[0], types[1]
     rank = image_rank(x, "conv_weight_gradient")
-    assert x is not None and dy is not None
+    assert x is not None
+    assert dy is not None
     kernel = integers(attributes["kernel"], "kernel", rank, 1)
     window = Window.of(kernel, attributes, rank)
     if tuple(dy.shape[2:]) != window.output(spatial(x)):
@@ -165,12 +180,13 @@ def _infer_weight(types: Types, attributes: Attributes) -> tuple[TensorType, ...
 
 
 def _weight(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    x, dy = (np.asarray(a, np.float64) for a in arrays)
+    x, dy = _float64(arrays)
     window, groups, out = Window.of(attributes["kernel"], attributes, x.ndim - 2), attributes.get("groups", 1), dy.shape[2:]
-    padded, dw = window.pad(x, out), np.zeros(types[0].shape)       # type: ignore[arg-type]
-    g = dy.reshape(*dy.shape[:2], -1)
+    dw: Any = np.zeros(types[0].sizes)
+    padded = window.pad(x, out)
+    g = dy.reshape(*dy.shape[:2], product(out))
     for tap, where in window.taps(x.shape[2:], out):
-        part = padded[(slice(None), slice(None), *where)].reshape(*x.shape[:2], -1)
+        part = padded[(slice(None), slice(None), *where)].reshape(*x.shape[:2], product(out))
         dw[(slice(None), slice(None), *tap)] = np.concatenate(
             [np.matmul(gg, xg.swapaxes(1, 2)).sum(0) for gg, xg in zip(_grouped(g, groups, 1), _grouped(part, groups, 1), strict=True)], 0)
     return (dw,)

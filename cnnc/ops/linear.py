@@ -41,7 +41,8 @@ def _forward(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tens
 
 def _macs(node: Node, types: Types, batch: int) -> int:
     x, other = types[0], types[1]
-    assert x is not None and other is not None
+    assert x is not None
+    assert other is not None
     rows, columns = x.concrete(batch)
     return rows * columns * (other.concrete(batch)[1] if node.op != "linear" else other.concrete(batch)[0])
 

@@ -11,7 +11,7 @@ from cnnc.ir import expression as ex
 from cnnc.ir.graph import Attributes, Builder, Node
 from cnnc.ir.op import REQUIRED, Argument, InferenceError, Layer, Op, ParameterSpec, Types, register, register_layer
 from cnnc.ir.types import TensorType, product
-from cnnc.ops.pointwise import align, result_type
+from cnnc.ops.pointwise import align, check_expressions, result_type
 from cnnc.ops.window import integers
 
 
@@ -103,7 +103,10 @@ register(Op("count", ("x",), _infer_count,
 
 
 def _infer_reduce(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    check_expressions(attributes["expressions"], len(types))
     whole = result_type(types)
+    if whole.rank < 2:
+        raise InferenceError(f"sums over channels need [N, C, ...], not {whole}", "operands", "E0201")
     return (TensorType("f32", (whole.shape[1],)),) * len(attributes["expressions"])
 
 
@@ -145,7 +148,11 @@ def _infer_same(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x = types[0]
     if x is None or x.rank < 3:
         raise InferenceError(f"lrn works on [N, C, H, W], not on {x}", "x", "E0201")
+    if isinstance(attributes["size"], tuple):
+        raise InferenceError("size of lrn is one number", "size", "E0203")
     integers(attributes["size"], "size", 1, 1)
+    for name in ("alpha", "beta", "k"):
+        number(attributes.get(name, 0.0), name, 0.0)
     return (x,)
 
 

@@ -111,30 +111,34 @@ def _infer_named(types: Types, attributes: Attributes) -> tuple[TensorType, ...]
     return (result_type(types),)
 
 
-def _infer_pointwise(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    texts, known = attributes["expressions"], {f"a{i}" for i in range(len(types))}
-    if not isinstance(texts, tuple) or not texts:
+def check_expressions(texts: Any, operands: int) -> None:
+    """Raises `InferenceError` where an attribute is no list of expressions over a0, a1, ..."""
+    if not isinstance(texts, tuple) or not texts or not all(isinstance(t, str) for t in texts):
         raise InferenceError("expressions is a list of texts", "expressions", "E0502")
     for t in texts:
         try:
-            unknown = set(ex.variables(ex.parse(str(t)))) - known
+            unknown = set(ex.variables(ex.parse(t))) - {f"a{i}" for i in range(operands)}
         except ValueError as e:
             raise InferenceError(str(e), "expressions", "E0502") from None
         if unknown:
-            raise InferenceError(f"'{t}' names {', '.join(sorted(unknown))}: there are {len(types)} operands, a0, a1, ...",
+            raise InferenceError(f"'{t}' names {', '.join(sorted(unknown))}: there are {operands} operands, a0, a1, ...",
                                  "expressions", "E0502")
-    return (result_type(types, attributes.get("shape")),) * len(texts)
+
+
+def _infer_pointwise(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    check_expressions(attributes["expressions"], len(types))
+    return (result_type(types, attributes.get("shape")),) * len(attributes["expressions"])
 
 
 def calculate(es: Sequence[Expression], arrays: Sequence[Any], shape: Sequence[int]) -> tuple[Any, ...]:
     values = {f"a{i}": align(a, len(shape)) for i, a in enumerate(arrays)}
-    return tuple(np.ascontiguousarray(np.broadcast_to(np.asarray(ex.evaluate(e, values), np.float64), shape)) for e in es)
+    return tuple(np.array(np.broadcast_to(np.asarray(ex.evaluate(e, values), np.float64), shape)) for e in es)
 
 
 def _reference(op: str) -> Any:
     def reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
         es = (tuple(ex.parse(t) for t in attributes["expressions"]) if op == _CALCULATED else (definition(op, attributes),))
-        return calculate(es, arrays, types[0].shape)       # type: ignore[arg-type]  # the batch is bound here
+        return calculate(es, arrays, types[0].sizes)
     return reference
 
 

@@ -53,9 +53,9 @@ def _infer_gradient(position: int) -> Callable[[Types, Attributes], tuple[Tensor
 
 def _maximum(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     x = np.asarray(arrays[0], np.float64)
-    window, out = window_of(attributes, x.ndim - 2), types[0].shape[2:]
-    padded, y = window.pad(x, out, -np.inf), np.full(types[0].shape, -np.inf)       # type: ignore[arg-type]
-    for _, where in window.taps(x.shape[2:], out):                # type: ignore[arg-type]
+    window, out = window_of(attributes, x.ndim - 2), types[0].sizes[2:]
+    padded, y = window.pad(x, out, -np.inf), np.full(types[0].sizes, -np.inf)
+    for _, where in window.taps(x.shape[2:], out):
         y = np.maximum(y, padded[(slice(None), slice(None), *where)])
     return (y,)
 
@@ -91,10 +91,10 @@ def _counts(attributes: Attributes, size: Sequence[int], out: Sequence[int]) -> 
 
 def _average(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     x = np.asarray(arrays[0], np.float64)
-    window, out = window_of(attributes, x.ndim - 2), types[0].shape[2:]
-    padded = window.pad(x, out)                                    # type: ignore[arg-type]
-    total = sum(padded[(slice(None), slice(None), *where)] for _, where in window.taps(x.shape[2:], out))   # type: ignore[arg-type]
-    return (total / _counts(attributes, x.shape[2:], out),)        # type: ignore[arg-type]
+    window, out = window_of(attributes, x.ndim - 2), types[0].sizes[2:]
+    padded = window.pad(x, out)
+    total = sum(padded[(slice(None), slice(None), *where)] for _, where in window.taps(x.shape[2:], out))
+    return (total / _counts(attributes, x.shape[2:], out),)
 
 
 def _average_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:

@@ -58,7 +58,7 @@ def _infer_reshape(types: Types, attributes: Attributes) -> tuple[TensorType, ..
 
 
 def _reshaped(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    return (np.asarray(arrays[0], np.float64).reshape(types[0].shape),)       # type: ignore[arg-type]
+    return (np.asarray(arrays[0], np.float64).reshape(types[0].sizes),)
 
 
 def _reshape_back(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
@@ -110,6 +110,8 @@ def _infer_slice(types: Types, attributes: Attributes) -> tuple[TensorType, ...]
     axis, start, size = one_axis(attributes["axis"], x.rank), attributes["start"], attributes["size"]
     if x.shape[axis] == BATCH:
         raise InferenceError("a slice cannot cut the batch", "axis", "E0203")
+    if any(isinstance(v, bool) or not isinstance(v, int) for v in (start, size)):
+        raise InferenceError("start and size of a slice are whole numbers", "start", "E0203")
     if start < 0 or size < 1 or start + size > int(x.shape[axis]):
         raise InferenceError(f"slice [{start}, {start + size}) of {x.shape[axis]}", "start", "E0203")
     return (TensorType(x.dtype, (*x.shape[:axis], size, *x.shape[axis + 1:]), x.layout),)
@@ -183,8 +185,8 @@ def _infer_expand(types: Types, attributes: Attributes) -> tuple[TensorType, ...
 
 def _expanded(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     from cnnc.ops.pointwise import align
-    shape = types[0].shape
-    return (np.broadcast_to(align(arrays[0], len(shape)), shape).astype(np.float64),)         # type: ignore[arg-type]
+    shape = types[0].sizes
+    return (np.broadcast_to(align(arrays[0], len(shape)), shape).astype(np.float64),)
 
 
 register(Op("expand", ("x",), _infer_expand, _expanded, {"shape": REQUIRED, "layout": None},

@@ -14,7 +14,7 @@ from cnnc.ir.expression import Expression
 from cnnc.ir.graph import Builder, Graph
 from cnnc.ir.op import OPS
 from cnnc.ir.rewrite import dependent, rename_values
-from cnnc.ir.types import Dim, TensorType
+from cnnc.ir.types import PLAIN, Dim, TensorType
 
 
 class Context:
@@ -66,7 +66,9 @@ class Context:
 
     def expand(self, value: str, type: TensorType) -> str:
         """The value broadcast to a type's shape."""
-        return value if self.type(value).shape == type.shape else self.add("expand", [value], {"shape": type.shape})
+        if self.type(value).shape == type.shape:
+            return value
+        return self.add("expand", [value], {"shape": type.shape, "layout": None if type.layout == PLAIN.get(type.rank) else type.layout})
 
     def reduce_channels(self, expressions: Sequence[Expression], values: Mapping[str, str]) -> tuple[str, ...]:
         """Sums over N and space of expressions over named values, one vector of the channels each."""
@@ -144,7 +146,7 @@ def _named(graph: Graph, gradients: Mapping[str, str], before: Graph, leaves: Se
     names: dict[str, str] = {}
     ordered = [*leaves, *(r for n in before.nodes for r in n.results if r in gradients and r not in leaves)]
     for v in ordered:
-        if gradients[v] not in names and gradients[v] not in before:
+        if gradients[v] not in names and gradients[v] not in before and f"grad.{v}" not in before:
             names[gradients[v]] = f"grad.{v}"
     chosen = set(names.values())
     for node in graph.nodes:                # a name that is needed is taken from the intermediate that has it

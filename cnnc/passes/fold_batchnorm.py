@@ -67,9 +67,10 @@ def _fold(rewriter: Rewriter, conv: Node, norm: Node) -> None:
     weight = rewriter.add("mul", [w, column], {}, f"{norm.name}.weight.folded", norm.origin)
     text, operands = ("a2 - a0 * a1", [mean, scale, beta]) if b is None else ("(a3 - a0) * a1 + a2", [mean, scale, beta, b])
     bias = rewriter.add("pointwise", operands, {"expressions": [text]}, f"{norm.name}.bias.folded", norm.origin)
-    rewriter.add(conv.op, [conv.operands[0], weight, bias], conv.attributes, norm.name, norm.origin)
+    rewriter.add(conv.op, [conv.operands[0], weight, bias], conv.attributes, origin=norm.origin, results=norm.results)
 
 
 def _normalize(rewriter: Rewriter, norm: Node) -> None:
     x, _, beta, mean, _ = norm.inputs
-    rewriter.add("pointwise", [x, mean, _scale(rewriter, norm), beta], {"expressions": ["(a0 - a1) * a2 + a3"]}, norm.name, norm.origin)
+    rewriter.add("pointwise", [x, mean, _scale(rewriter, norm), beta], {"expressions": ["(a0 - a1) * a2 + a3"]},
+                 origin=norm.origin, results=norm.results)

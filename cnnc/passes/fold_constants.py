@@ -22,7 +22,7 @@ def _constant(rewriter: Rewriter, node: Node) -> str | None:
         return None
     values = {f"a{i}": float(p.attributes["value"]) for i, p in enumerate(producers)}
     value = float(ex.evaluate(pointwise.expressions(node)[0], values))
-    return rewriter.add("constant", [], {"value": value}, node.name, node.origin) if math.isfinite(value) else None
+    return rewriter.add("constant", [], {"value": value}, origin=node.origin, results=node.results) if math.isfinite(value) else None
 
 
 def _identity(rewriter: Rewriter, node: Node) -> str | None:
@@ -66,7 +66,7 @@ def _chain(rewriter: Rewriter, node: Node) -> str | None:
     source = inner.inputs[0]
     if rewriter.type(source) == node.type:
         return source
-    return rewriter.add(node.op, [source], node.attributes, node.name, node.origin)
+    return rewriter.add(node.op, [source], node.attributes, origin=node.origin, results=node.results)
 
 
 def _one_element(rewriter: Rewriter, node: Node) -> str | None:
@@ -77,7 +77,7 @@ def _one_element(rewriter: Rewriter, node: Node) -> str | None:
     axes = node.attributes["axis"]
     if any(x.shape[a] != 1 for a in (axes if isinstance(axes, tuple) else (axes,))) or list(x.shape).count(BATCH) > 1:
         return None
-    return rewriter.add("reshape", node.inputs, {"shape": node.type.shape}, node.name, node.origin)
+    return rewriter.add("reshape", node.inputs, {"shape": node.type.shape}, origin=node.origin, results=node.results)
 
 
 RULES = (_constant, _identity, _twice_negated, _no_dropout, _same_shape, _chain, _one_element)

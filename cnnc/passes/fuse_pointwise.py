@@ -17,6 +17,7 @@ from cnnc.passes.manager import Pass, register_pass
 EXPENSIVE = frozenset(("exp", "log", "tanh", "sqrt", "div"))
 LARGEST = 64                            # functions in one expression
 RESULTS = 4                             # of one node
+ROUNDS = 4                              # a merge may leave a producer one reader, which the next round puts into it
 
 
 def expressions(node: Node) -> tuple[Expression, ...]:
@@ -38,7 +39,7 @@ class FusePointwise(Pass):
     All of one shape; at most `operands` operands. A per-channel vector is computed once by its own node rather than for every pixel.
     """
     name: ClassVar[str] = "fuse-pointwise"
-    operands: int = 8
+    operands: int = 12
 
     def __post_init__(self) -> None:
         if not 1 <= self.operands <= 12:
@@ -47,16 +48,19 @@ class FusePointwise(Pass):
     def apply(self, graph: Graph) -> Graph:
         # what depends on params alone is computed once, when they are loaded; after an update it must be computed again
         fixed = frozenset() if graph.updates else fixed_values(graph)
-        state = _State(graph, self.operands, fixed)
-        walks = [n for n in graph.nodes if n.name not in fixed and expressions(n)]
-        for node in walks:
-            state.absorb(node.name)
-        for node in walks:
-            if node.op != "reduce_channels":
-                state.merge(node.name)
-        if not state.changed:
-            return graph
-        return replace(graph, nodes=tuple(n for n in state.nodes if n is not None))
+        nodes = graph.nodes
+        for _ in range(ROUNDS):
+            state = _State(replace(graph, nodes=nodes), self.operands, fixed)
+            walks = [n for n in nodes if n.name not in fixed and n.op != "constant" and expressions(n)]
+            for node in walks:
+                state.absorb(node.name)
+            for node in walks:
+                if node.op != "reduce_channels":
+                    state.merge(node.name)
+            if not state.changed:
+                break
+            nodes = tuple(n for n in state.nodes if n is not None)
+        return graph if nodes == graph.nodes else replace(graph, nodes=nodes)
 
 
 class _State:

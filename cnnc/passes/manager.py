@@ -21,6 +21,8 @@ from cnnc.ir.graph import Graph
 from cnnc.ir.text import print_value
 from cnnc.ir.verify import verify as verify_graph
 
+REPORT = "this is a mistake in cnnc; please report it with the model"
+
 
 @dataclass(frozen=True)
 class Pass:
@@ -59,7 +61,7 @@ class PassManager:
         self.seconds: list[tuple[str, float]] = []
 
     def run(self, graph: Graph) -> Graph:
-        """The graph after all passes. Raises `CnncError` where a pass does not apply, and `AssertionError` where it broke the graph."""
+        """The graph after all passes. Raises `CnncError` (E0805, exit code 70) where a pass broke the graph."""
         self.seconds = []
         for p in self.passes:
             start = time.perf_counter()
@@ -70,7 +72,8 @@ class PassManager:
                 try:
                     verify_graph(after)
                 except CnncError as e:
-                    raise AssertionError(f"{p} broke the graph:\n{e}") from e
+                    notes = tuple(d.message for d in e.diagnostics[:10])
+                    raise CnncError(Diagnostic("E0805", f"{p} left a broken graph", notes=notes, help=REPORT), exit_code=70) from e
             if self.observer is not None:
                 self.observer(graph, p, after, seconds)
             graph = after

@@ -20,6 +20,7 @@ def inference_pipeline(lanes: int = 16) -> list[Pass]:
         FoldBatchnorm(),
         FuseEpilogues(),
         FusePointwise(),
+        FuseEpilogues(),                # where two readers have become one
         SelectLayout(lanes),
         EliminateDead(),
     ]
@@ -33,6 +34,7 @@ def training_pipeline(lanes: int = 16) -> list[Pass]:
         EliminateDead(),
         FuseEpilogues(),
         FusePointwise(),
+        FuseEpilogues(),                # where two readers have become one
         SelectLayout(lanes),
         EliminateDead(),
     ]

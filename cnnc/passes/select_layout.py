@@ -18,9 +18,10 @@ SPREADING = ("expand", "avgpool_gradient")          # one small operand, a large
 class SelectLayout(Pass):
     """y = conv(x, w)  -->  x' = to_layout(x) {layout="nchw16c"}, y = conv(x', w), and everything that follows stays blocked
 
-    Convolutions and their gradients are blocked (rank 3 and 4), except grouped ones whose groups are no multiple of the lanes. A
-    convolution reads a plain input of at most lanes / 2 channels as it is. Ops that do not care are blocked as soon as one operand is.
-    Ops that cannot be, inputs and outputs are plain. Each value is converted at most once to each layout.
+    Convolutions and their gradients are blocked (rank 3 and 4), except grouped ones whose groups are neither a multiple of the lanes
+    nor one channel to one filter (depthwise). A convolution reads a plain input of at most lanes / 2 channels as it is. Ops that do
+    not care are blocked as soon as one operand is. Ops that cannot be, inputs and outputs are plain. Each value is converted at most
+    once to each layout.
     """
     name: ClassVar[str] = "select-layout"
     lanes: int = 16
@@ -71,7 +72,7 @@ class _Walk:
             return
         match OPS[node.op].layout:
             case "convert":
-                self.rewriter.replace(node.results, (self.want(node.inputs[0], node.type.layout),))
+                self.convert(node)
             case "window":
                 self.window(node)
             case "weight_gradient":
@@ -89,9 +90,20 @@ class _Walk:
         """Add the node with each operand in its layout (or as it is) and its results in theirs."""
         operands = tuple(None if o is None else self.want(o, layouts.get(o)) for o in node.operands)
         types = tuple(t.with_layout(result) if _full(t, t.rank) else t for t in node.types)
-        if operands != node.operands or types != node.types:
-            self.rewriter.changed = True
-        self.rewriter.put(replace(node, operands=operands, types=types))
+        self.put(node, replace(node, operands=operands, types=types))
+
+    def put(self, old: Node, new: Node) -> None:
+        self.rewriter.changed |= new != self.graph.node(old.name)
+        self.rewriter.put(new)
+
+    def convert(self, node: Node) -> None:
+        """A conversion that is there already stays, if it is the first of its kind."""
+        source, layout = self.rewriter.new(node.inputs[0]), str(node.type.layout)
+        if self.rewriter.type(source).layout == layout or (source, layout) in self.converted:
+            self.rewriter.replace(node.results, (self.want(source, layout),))
+        else:
+            self.converted[source, layout] = node.name
+            self.put(node, replace(node, operands=(source,)))
 
     def plain(self, node: Node) -> None:
         layouts: dict[str, str | None] = {o: PLAIN[t.rank] for o in node.inputs if (t := self.type(o)) is not None and t.block > 1}
@@ -104,13 +116,15 @@ class _Walk:
         weights = node.type if node.op == "conv_weight_gradient" else self.graph.type(node.inputs[1])
         groups = node.attributes.get("groups", 1)
         filters, channels = int(weights.shape[0]) // groups, int(weights.shape[1])          # of one group
-        return weights.rank in (3, 4) and (groups == 1 or (filters % self.lanes == 0 and channels % self.lanes == 0))
+        whole = filters % self.lanes == 0 and channels % self.lanes == 0
+        return weights.rank in (3, 4) and (groups == 1 or whole or filters == channels == 1)
 
     def read(self, node: Node, block: str) -> str | None:
         """The layout in which a convolution reads x."""
         t = self.type(node.inputs[0])
         assert t is not None
-        few = node.op != "conv_data_gradient" and t.block == 1 and int(t.shape[1]) <= self.lanes // 2
+        few = (node.op != "conv_data_gradient" and t.block == 1 and int(t.shape[1]) <= self.lanes // 2
+               and node.attributes.get("groups", 1) == 1)
         return t.layout if few else block
 
     def window(self, node: Node) -> None:
@@ -124,8 +138,7 @@ class _Walk:
         # an epilogue's operand of the result's shape has its layout; weights and vectors have none of an activation
         rest = [o if o is None else self.want(o, block if _full(self.type(o), node.type.rank) else None) for o in node.operands[1:]]
         attributes = node.attributes.with_(layout=block if layout != block else None)
-        self.rewriter.changed = True
-        self.rewriter.put(replace(node, operands=(x, *rest), attributes=attributes, types=(node.type.with_layout(block),)))
+        self.put(node, replace(node, operands=(x, *rest), attributes=attributes, types=(node.type.with_layout(block),)))
 
     def weight_gradient(self, node: Node) -> None:
         if not self.eligible(node):
@@ -133,9 +146,7 @@ class _Walk:
             return
         x, dy = node.inputs
         block = blocked(self.graph.type(x), self.lanes)
-        operands = (self.want(x, self.read(node, block)), self.want(dy, block))
-        self.rewriter.changed = True
-        self.rewriter.put(replace(node, operands=operands))
+        self.put(node, replace(node, operands=(self.want(x, self.read(node, block)), self.want(dy, block))))
 
     # ------------------------------------------------------------------------------------------------ the rest
 
@@ -149,7 +160,10 @@ class _Walk:
     def any(self, node: Node) -> None:
         rank = node.type.rank
         layout = self.shared(node, rank)
-        if not _full(node.type, rank):
+        # one value for all channels at a pixel has no place in a block of channels
+        across = any(t is not None and t.rank == rank and t.shape[1] == 1 != node.type.shape[1] and set(t.shape[2:]) != {1}
+                     for t in map(self.type, node.operands))
+        if across or not _full(node.type, rank):
             self.plain(node)
             return
         if layout == PLAIN[rank] and node.op in SPREADING and self.wanted_blocked(node):

@@ -36,7 +36,7 @@ def training_mode(graph: Graph) -> Graph:
             if "seed" not in rewriter.builder:
                 rewriter.builder.input(_free(graph, "seed"), SEED)
             attributes = node.attributes.with_(salt=salts[node.name])
-            rewriter.add("dropout", [rewriter.new(node.inputs[0]), "seed"], attributes, node.name, node.origin)
+            rewriter.add("dropout", [rewriter.new(node.inputs[0]), "seed"], attributes, origin=node.origin, results=node.results)
         elif node.op == "batchnorm" and states.issuperset(node.inputs[3:]):
             _batch_statistics(rewriter, node, updates)
         else:
@@ -47,8 +47,8 @@ def training_mode(graph: Graph) -> Graph:
 def _batch_statistics(rewriter: Rewriter, node: Node, updates: dict[str, str]) -> None:
     x, gamma, beta, mean, variance = renamed(node, rewriter.names).inputs
     stem = node.name
-    new = rewriter.node(rewriter.add("moments", [x], {}, (_unused(rewriter, f"{stem}.mean"), _unused(rewriter, f"{stem}.variance")),
-                                     node.origin)).results
+    new = (rewriter.unused(f"{stem}.mean"), rewriter.unused(f"{stem}.variance"))
+    rewriter.add("moments", [x], {}, origin=node.origin, results=new)
     m = node.attributes.get("momentum", 0.1)
     if m:
         count = rewriter.add("count", [x], {}, f"{stem}.count", node.origin)
@@ -57,12 +57,7 @@ def _batch_statistics(rewriter: Rewriter, node: Node, updates: dict[str, str]) -
                                      (variance, [new[1], count], f"{1 - m!r} * a0 + {m!r} * (a1 * (a2 / max(a2 - 1, 1)))")):
             last = updates.get(leaf, leaf)
             updates[leaf] = rewriter.add("pointwise", [last, *operands], {"expressions": [text]}, f"new.{leaf}", node.origin)
-    rewriter.add("batchnorm", [x, gamma, beta, *new], node.attributes, stem, node.origin)
-
-
-def _unused(rewriter: Rewriter, stem: str) -> str:
-    names = (stem if not i else f"{stem}.{i}" for i in range(1 << 30))
-    return next(n for n in names if n not in rewriter.graph and n not in rewriter.builder)
+    rewriter.add("batchnorm", [x, gamma, beta, *new], node.attributes, origin=node.origin, results=node.results)
 
 
 def _free(graph: Graph, name: str) -> str:
@@ -82,7 +77,8 @@ def attach_loss(graph: Graph, loss: str = "cross_entropy") -> Graph:
     Raises `CnncError` (E0806) where the output is not logits, E0808 for an unknown loss.
     """
     if loss not in LOSSES:
-        raise error("E0808", f"unknown loss '{loss}'", help=did_you_mean(loss, LOSSES) or f"the losses are {', '.join(LOSSES)}", exit_code=2)
+        known = did_you_mean(loss, LOSSES) or f"the losses are {', '.join(LOSSES)}"
+        raise error("E0808", f"unknown loss '{loss}'", help=known, exit_code=2)
     label, logits = graph.outputs[0]
     node, t = graph.node(logits), graph.type(logits)
     if node.op == "softmax":

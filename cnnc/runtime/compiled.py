@@ -48,18 +48,32 @@ class Compiled:
                  packed: Packed | None = None) -> None:
         self.graph, self.backend = graph, backend
         self.threads = max(1, threads or cores())
-        changing = {name for name, _ in graph.updates}
-        self.values: dict[str, Array] = {}
-        for node in (*graph.parameters, *graph.states):
-            if node.name not in values and packed is not None:
-                continue                        # an artifact holds some values in packed form only
-            array = np.asarray(values[node.name], DTYPES[node.type.dtype])
-            self.values[node.name] = own(array) if node.name in changing else np.ascontiguousarray(array)
+        self.values = self._take(values, packed is not None)
         self._programs: dict[int, Program] = {}
         self._plans: dict[int, Plan] = {}
         self.packed: Packed = packed if packed is not None else {}
         self._lock = threading.RLock()
-        self._exclusive = threading.Lock() if changing else None
+        self._exclusive = threading.Lock() if graph.updates else None
+        # an input and its axis that tell the batch
+        self._counted = next(((n.name, axis) for n in graph.inputs for axis, d in enumerate(n.type.shape) if d == BATCH), None)
+
+    def _take(self, values: Mapping[str, Any], partly: bool = False) -> dict[str, Array]:
+        """Values as kernels read them: copies of what the graph updates, the arrays themselves otherwise."""
+        taken: dict[str, Array] = {}
+        changing = {name for name, _ in self.graph.updates}
+        for node in (*self.graph.parameters, *self.graph.states):
+            if node.name not in values and partly:
+                continue                        # an artifact holds some values in packed form only
+            array = np.asarray(values[node.name], DTYPES[node.type.dtype])
+            taken[node.name] = own(array) if node.name in changing else np.ascontiguousarray(array)
+        return taken
+
+    def refresh(self, values: Mapping[str, Any]) -> None:
+        """Take other values: folding and packing are done again, nothing is planned or compiled again."""
+        with self._lock:
+            self.values = self._take(values)
+            self.packed.clear()
+            self._programs.clear()
 
     def plan(self, batch: int) -> Plan:
         with self._lock:
@@ -68,15 +82,18 @@ class Compiled:
             return self._plans[batch]
 
     def program(self, batch: int) -> Program:
-        with self._lock:
-            program = self._programs.pop(batch, None)
-            if program is None:
-                program = Program(self.plan(batch), self.values, self.backend, self.threads, self.packed)
-            self._programs[batch] = program              # the last used is last
-            while len(self._programs) > KEPT:
-                oldest = next(iter(self._programs))
-                del self._programs[oldest], self._plans[oldest]
+        program = self._programs.get(batch)
+        if program is not None:
             return program
+        with self._lock:
+            if batch not in self._programs:
+                while len(self._programs) >= KEPT:
+                    oldest = next(iter(self._programs))
+                    del self._programs[oldest]
+                    self._plans.pop(oldest, None)
+                results = [(DTYPES[t.dtype], t.concrete(batch)) for t in (self.graph.type(value) for _, value in self.graph.outputs)]
+                self._programs[batch] = Program(self.plan(batch), self.values, self.backend, self.threads, self.packed, results)
+            return self._programs[batch]
 
     def memory(self, batch: int) -> Memory:
         """The planned memory of a call, without allocating it."""
@@ -84,26 +101,14 @@ class Compiled:
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by label. inputs: contiguous, native arrays of the graph's types; they are checked by the caller."""
-        batch = self._batch(inputs)
-        shapes = [self.graph.type(value).concrete(batch) for _, value in self.graph.outputs]
-        types = [DTYPES[self.graph.type(value).dtype] for _, value in self.graph.outputs]
+        batch = inputs[self._counted[0]].shape[self._counted[1]] if self._counted else 1
         if batch == 0:
-            return {label: np.full(shape, np.nan, dtype) for (label, _), shape, dtype in zip(self.graph.outputs, shapes, types, strict=True)}
-        program = self.program(batch)
-        if self._exclusive is not None:
-            with self._exclusive:
-                raw = program.call(inputs)
-        else:
-            raw = program.call(inputs)
-        return {label: data.view(dtype).reshape(shape)
-                for (label, _), data, shape, dtype in zip(self.graph.outputs, raw, shapes, types, strict=True)}
-
-    def _batch(self, inputs: Mapping[str, Array]) -> int:
-        for node in self.graph.inputs:
-            for axis, d in enumerate(node.type.shape):
-                if d == BATCH:
-                    return int(inputs[node.name].shape[axis])
-        return 1
+            types = [(label, self.graph.type(value)) for label, value in self.graph.outputs]
+            return {label: np.full(t.concrete(0), np.nan, DTYPES[t.dtype]) for label, t in types}
+        if self._exclusive is None:
+            return self.program(batch).call(inputs)
+        with self._exclusive:
+            return self.program(batch).call(inputs)
 
 
 def own(array: Array) -> Array:

@@ -22,6 +22,7 @@ class Runnable(Protocol):
     @property
     def values(self) -> Mapping[str, Array]: ...
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]: ...
+    def refresh(self, values: Mapping[str, Array]) -> None: ...
 
 
 class Executable:
@@ -53,6 +54,10 @@ class Executable:
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Outputs by name from contiguous inputs of the graph's own types; `exe(...)` converts and checks."""
         return self.runner.run(inputs)
+
+    def refresh(self, values: Mapping[str, Array]) -> None:
+        """Take other weights, params and states by name. Calls that have begun end with the old ones."""
+        self.runner.refresh(values)
 
     def ir(self, after: str | None = None) -> str:
         """The graph as text: after a pass, or after all of them. Raises `CnncError` (E0801) for a pass that was not run."""

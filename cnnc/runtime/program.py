@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,7 +35,7 @@ def aligned_empty(size: int, alignment: int = 64) -> Array:
     try:
         raw = np.empty(size + alignment, np.uint8)
     except (MemoryError, ValueError):
-        raise error("E0403", f"{size / 2 ** 20:,.0f} MiB of memory are needed and not there", help="use a smaller batch", exit_code=5) from None
+        raise error("E0410", f"{size / 2 ** 20:,.0f} MiB of memory are needed and not there", help="use a smaller batch", exit_code=5) from None
     start = -raw.ctypes.data % alignment
     return raw[start:start + size]
 
@@ -52,6 +51,7 @@ class Runner:
         width = max((len(s.arguments) for s in steps), default=1)
         self.blocks = np.zeros((max(len(steps), 1), width), np.int64)
         self.slots: dict[str, list[tuple[int, int, int]]] = {}
+        self._bound: dict[str, int] = {}
         words = np.zeros((max(len(steps), 1), machine.step_words), np.int64)
         for i, s in enumerate(steps):
             for j, (_, a) in enumerate(s.arguments):
@@ -75,8 +75,11 @@ class Runner:
         self._pointers = tuple(a.ctypes.data for a in (self._arguments, self._dimensions, self._strides, self._run))
 
     def bind(self, name: str, address: int) -> None:
-        for i, j, offset in self.slots.get(name, ()):
-            self.blocks[i, j] = address + offset
+        """Put the address of an input into the argument blocks."""
+        if self._bound.get(name) != address:
+            self._bound[name] = address
+            for i, j, offset in self.slots[name]:
+                self.blocks[i, j] = address + offset
 
     def __call__(self) -> None:
         if not self._count:
@@ -103,8 +106,11 @@ class Frame:
             return (base + b.offset if b.place == "arena" else program.fixed[b.name].ctypes.data) + ref.offset
         names = frozenset(b.name for b in plan.buffers if b.place == "input")
         self.runner = Runner(plan.steps, where, program.machine, plan.scratch, program.workers, names)
+        # an output that is an input is copied from what the caller gave
+        self.outputs = [(label, None if name in names else self._view(name, program), name, dtype, shape)
+                        for (label, name), (dtype, shape) in zip(plan.outputs, program.results, strict=True)]
 
-    def view(self, buffer: str, program: Program) -> Array:
+    def _view(self, buffer: str, program: Program) -> Array:
         """The bytes of a buffer."""
         b = self.buffers[buffer]
         return self.arena[b.offset:b.offset + b.bytes] if b.place == "arena" else program.fixed[buffer].reshape(-1).view(np.uint8)
@@ -135,8 +141,10 @@ def contents(plan: Plan) -> dict[str, str]:
 class Program:
     """A Plan with its machine code, its values and its packed weights."""
 
-    def __init__(self, plan: Plan, values: Mapping[str, Array], machine: Machine, workers: int, packed: Packed) -> None:
-        self.plan, self.machine, self.workers = plan, machine, workers
+    def __init__(self, plan: Plan, values: Mapping[str, Array], machine: Machine, workers: int, packed: Packed,
+                 results: Sequence[tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
+        """results: element type and shape of every output."""
+        self.plan, self.machine, self.workers, self.results = plan, machine, workers, results
         self.fixed: dict[str, Array] = {}
         digests, sizes = contents(plan), {b.name: b.bytes for b in plan.buffers}
         todo = tuple(s for s in plan.setup if any(digests[w] not in packed for w in s.writes))
@@ -155,20 +163,18 @@ class Program:
             self.fixed[buffer] = packed[digest]
         Runner(todo, lambda ref: int(self.fixed[ref.buffer].ctypes.data) + ref.offset, machine, plan.scratch, workers)()
         self._frames: list[Frame] = [Frame(self)]
-        self._lock = threading.Lock()
 
-    def call(self, inputs: Mapping[str, Array]) -> tuple[Array, ...]:
-        """Run once. inputs: contiguous arrays of the right type. Returns the bytes of each output, copied."""
-        with self._lock:
-            frame = self._frames.pop() if self._frames else None
-        if frame is None:
+    def call(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run once. inputs: contiguous arrays of the right type. The outputs by label, each in memory of its own."""
+        try:
+            frame = self._frames.pop()                          # atomic: a frame belongs to one call at a time
+        except IndexError:
             frame = Frame(self)
         try:
             for name in frame.runner.slots:
                 frame.runner.bind(name, inputs[name].ctypes.data)
             frame.runner()
-            return tuple(inputs[b].reshape(-1).view(np.uint8).copy() if frame.buffers[b].place == "input" else frame.view(b, self).copy()
-                         for _, b in self.plan.outputs)
+            return {label: (inputs[name].reshape(-1).view(np.uint8) if data is None else data).copy().view(dtype).reshape(shape)
+                    for label, data, name, dtype, shape in frame.outputs}
         finally:
-            with self._lock:
-                self._frames.append(frame)
+            self._frames.append(frame)

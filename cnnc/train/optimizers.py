@@ -11,13 +11,16 @@ from cnnc.frontend.recipes import Recipe
 from cnnc.passes.optimizer import SGD, Adadelta, Adam, Optimizer
 
 
-def sgd(lr: float = 0.01, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False, dampening: float = 0.0) -> SGD:
-    """Stochastic gradient descent, `torch.optim.SGD`. Raises `CnncError` (E0640) where an argument is out of its range."""
-    return SGD(lr=_number("lr", lr, 0, above=True), momentum=_number("momentum", momentum, 0), weight_decay=_number("weight_decay", weight_decay, 0),
+def sgd(lr: float = 0.01, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False,
+        dampening: float = 0.0) -> SGD:
+    """Stochastic gradient descent, `torch.optim.SGD`. Raises `CnncError` (E0640): an argument out of its range."""
+    return SGD(lr=_number("lr", lr, 0, above=True), momentum=_number("momentum", momentum, 0),
+               weight_decay=_number("weight_decay", weight_decay, 0),
                nesterov=nesterov, dampening=_number("dampening", dampening, 0))
 
 
-def adam(lr: float = 1e-3, betas: Sequence[float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0, decoupled: bool = False) -> Adam:
+def adam(lr: float = 1e-3, betas: Sequence[float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0,
+         decoupled: bool = False) -> Adam:
     """Adam (Kingma and Ba, 2015), `torch.optim.Adam`; with `decoupled`, AdamW. Raises `CnncError` (E0640)."""
     if not isinstance(betas, list | tuple) or len(betas) != 2:
         raise error("E0640", f"betas is {betas!r}; it must be two numbers")
@@ -28,7 +31,8 @@ def adam(lr: float = 1e-3, betas: Sequence[float] = (0.9, 0.999), eps: float = 1
 
 def adadelta(lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0.0) -> Adadelta:
     """Adadelta (Zeiler, 2012), `torch.optim.Adadelta`. Raises `CnncError` (E0640)."""
-    return Adadelta(lr=_number("lr", lr, 0, above=True), rho=_number("rho", rho, 0, below=1), eps=_number("eps", eps, 0, above=True),
+    return Adadelta(lr=_number("lr", lr, 0, above=True), rho=_number("rho", rho, 0, below=1),
+                    eps=_number("eps", eps, 0, above=True),
                     weight_decay=_number("weight_decay", weight_decay, 0))
 
 
@@ -36,21 +40,22 @@ OPTIMIZERS: dict[str, Any] = {"sgd": sgd, "adam": adam, "adadelta": adadelta}
 
 
 def from_recipe(recipe: Recipe) -> Optimizer:
-    """The optimizer of a recipe with its frozen parameters and groups. Raises `CnncError` (E0640, E0644)."""
+    """The optimizer of a recipe with its frozen parameters and groups. Raises `CnncError` (E0640)."""
     call = recipe.optimizer
     if call.name not in OPTIMIZERS:
-        raise error("E0640", f"there is no optimizer '{call.name}'", f"there are {', '.join(OPTIMIZERS)}", help=did_you_mean(call.name, OPTIMIZERS))
+        raise error("E0640", f"there is no optimizer '{call.name}'", f"there are {', '.join(OPTIMIZERS)}",
+                    help=did_you_mean(call.name, OPTIMIZERS))
     base: Optimizer = OPTIMIZERS[call.name](**call.arguments)
     rates, undecayed = [], []
     for pattern, settings in recipe.groups.items():
         if "lr" in settings:
             rates.append((pattern, settings["lr"] / base.lr))
-        decay = settings.get("weight_decay", base.weight_decay)
+        decay = settings.get("weight_decay")
         if decay == 0:
             undecayed.append(pattern)
-        elif decay != base.weight_decay:
-            raise error("E0644", f"the group '{pattern}' has a weight decay of {decay:g}", "a group's is the optimizer's "
-                        f"({base.weight_decay:g}) or 0")
+        elif decay not in (None, base.weight_decay):
+            raise error("E0640", f"the group '{pattern}' has a weight decay of {decay:g}",
+                        f"a group's is the optimizer's ({base.weight_decay:g}) or 0")
     return replace(base, frozen=tuple(recipe.freeze), rates=tuple(rates), undecayed=tuple(undecayed))
 
 
@@ -61,7 +66,9 @@ def describe(optimizer: Optimizer) -> Mapping[str, Any]:
 
 
 def _number(name: str, value: Any, least: float, below: float = math.inf, above: bool = False) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < below or (above and value == least):
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not least <= value < below or (above and value == least):
         limit = f"above {least:g}" if above else f"at least {least:g}"
-        raise error("E0640", f"{name} is {value!r}; it must be a number {limit}" + (f" and below {below:g}" if below < math.inf else ""))
+        limit += f" and below {below:g}" if below < math.inf else ""
+        raise error("E0640", f"{name} is {value!r}; it must be a number {limit}")
     return float(value)

@@ -35,7 +35,8 @@ class Progress:
             self.live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 trace: TracebackType | None) -> None:
         if self.live is not None:
             self.live.stop()
 
@@ -48,15 +49,18 @@ class Progress:
         width = 20
         filled = width * (step + 1) // max(self.steps, 1)
         bar = "━" * filled + "╌" * (width - filled)
-        self.live.update(f"epoch {epoch + 1}/{self.epochs} {bar} loss {loss:.4f}  accuracy {accuracy:.2%}  {duration(left)} left")
+        self.live.update(f"epoch {epoch + 1}/{self.epochs} {bar} loss {loss:.4f}  accuracy {accuracy:.2%}  "
+                         f"{duration(left)} left")
 
     def epoch(self, record: dict[str, Any]) -> None:
         """After an epoch: its line stays."""
         if self.quiet:
             return
-        line = f"epoch {record['epoch']:>{len(str(self.epochs))}}/{self.epochs}  loss {record['loss']:.4f}  accuracy {record['accuracy']:.2%}"
-        if record["val_loss"] is not None:
-            line += f"  val loss {record['val_loss']:.4f}  val accuracy {record['val_accuracy']:.2%}"
+        line = f"epoch {record['epoch']:>{len(str(self.epochs))}}/{self.epochs}"
+        line += f"  loss {record['loss']:.4f}  accuracy {record['accuracy']:.2%}"
+        if record["val_accuracy"] is not None:
+            loss = float("nan") if record["val_loss"] is None else record["val_loss"]
+            line += f"  val loss {loss:.4f}  val accuracy {record['val_accuracy']:.2%}"
         line += f"  {record['seconds']:.1f} s"
         if self.live is not None:
             self.live.console.print(line, soft_wrap=True)

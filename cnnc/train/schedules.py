@@ -53,21 +53,25 @@ class Exponential(Schedule):
         return float(self.factor ** epoch)
 
 
-SCHEDULES: dict[str, type[Schedule]] = {"constant": Schedule, "step": Step, "cosine": Cosine, "exponential": Exponential}
+SCHEDULES: dict[str, type[Schedule]] = {"constant": Schedule, "step": Step, "cosine": Cosine,
+                                        "exponential": Exponential}
 
 
 def build(name: str, arguments: Mapping[str, Any], span: Span | None = None) -> Schedule:
     """The schedule of a recipe's `name(arguments)`. Raises `CnncError` (E0640)."""
     if name not in SCHEDULES:
-        raise CnncError(Diagnostic("E0640", f"there is no schedule '{name}'", span, (f"there are {', '.join(SCHEDULES)}",),
+        raise CnncError(Diagnostic("E0640", f"there is no schedule '{name}'", span,
+                                   (f"there are {', '.join(SCHEDULES)}",),
                                    did_you_mean(name, SCHEDULES)))
     kind = SCHEDULES[name]
     known = [f.name for f in fields(kind)]
     for key, value in arguments.items():
         if key not in known:
-            raise CnncError(Diagnostic("E0640", f"{name} has no argument '{key}'", span, (f"it takes {', '.join(known)}",),
+            raise CnncError(Diagnostic("E0640", f"{name} has no argument '{key}'", span,
+                                       (f"it takes {', '.join(known)}",),
                                        did_you_mean(key, known)))
         for v in value if isinstance(value, tuple) else (value,):
-            if isinstance(v, bool) or not isinstance(v, int | float) or not (0 <= v < math.inf) or (v == 0 and key != "warmup"):
+            number = isinstance(v, int | float) and not isinstance(v, bool)
+            if not number or not 0 <= v < math.inf or (v == 0 and key != "warmup"):
                 raise CnncError(Diagnostic("E0640", f"{name}: {key} is {value!r}; it must be a number above 0", span))
     return kind(**arguments)

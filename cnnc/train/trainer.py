@@ -25,7 +25,7 @@ Array = NDArray[Any]
 Record = dict[str, Any]                   # epoch, loss, accuracy, val_loss, val_accuracy, seconds
 SEEDS = 1 << 63
 CHECK_FAILED = 4                          # exit code
-TEST_BATCH = 100
+TEST_BATCH = 64
 
 
 class Sums:
@@ -48,10 +48,10 @@ class Sums:
 class Trainer:
     """Trains a network: forward, backward and update are one compiled call.
 
-    seed: dropout, shuffling and augmentation follow from it; the same seed gives the same weights to the bit, with any number of threads.
-    learning_rate: of the next step; `fit` sets it from its schedule, and it may be changed at any time.
-    steps: how many have been made. `network.weights` always shows the state of the training.
-    Raises `CnncError` (E0641, E0806, E0808) where the network cannot be trained.
+    seed: dropout, shuffling and augmentation follow from it; the same seed gives the same weights to the bit, with any
+    number of threads. learning_rate: of the next step; `fit` sets it from its schedule, and it may be changed at any
+    time. steps: how many have been made. `network.weights` always shows the state of the training. Raises `CnncError`
+    (E0641, E0806, E0808) where the network cannot be trained.
     """
 
     def __init__(self, network: Network, optimizer: Optimizer | None = None, loss: str = "cross_entropy", seed: int = 0,
@@ -76,9 +76,11 @@ class Trainer:
         return self.executable.values
 
     def step(self, x: Any, labels: Any) -> float:
-        """One step on a batch: x [n, ...] (of several inputs, a mapping by name), labels [n] of whole numbers. Gives the loss.
+        """One step on a batch: x [n, ...] (of several inputs, a mapping by name), labels [n] of whole numbers. Gives
+        the loss.
 
-        Raises `CnncError` (E0629 for a label that is no class, E0630 for an empty batch, E07xx for arrays that do not fit).
+        Raises `CnncError` (E0629 for a label that is no class, E0630 for an empty batch, E07xx for arrays that do not
+        fit).
         """
         return self.measured_step(x, labels)[0]
 
@@ -99,11 +101,13 @@ class Trainer:
         given: Mapping[str, Any] = x if isinstance(x, Mapping) else {self._images[0]: x}
         missing = [n for n in self._images if n not in given]
         if missing:
-            raise error("E0703", f"input {', '.join(missing)} is missing", help=f"give x as a mapping: {', '.join(self._images)}", exit_code=3)
+            raise error("E0703", f"input {', '.join(missing)} is missing",
+                        help=f"give x as a mapping: {', '.join(self._images)}", exit_code=3)
         inputs = {name: convert(given[name], self._inputs[name]) for name in self._images}
         y = as_array(labels, "labels")
         if y.dtype.kind not in "iu":
-            raise error("E0629", f"labels are {y.dtype}; they must be whole numbers", help="convert them with .astype(np.int64)", exit_code=3)
+            raise error("E0629", f"labels are {y.dtype}; they must be whole numbers",
+                        help="convert them with .astype(np.int64)", exit_code=3)
         images = len(inputs[self._images[0]])
         if images == 0:
             raise error("E0630", "the batch is empty", exit_code=3)
@@ -115,22 +119,27 @@ class Trainer:
         inputs["labels"] = np.ascontiguousarray(y, np.int64)
         return inputs
 
-    def fit(self, dataset: Any, epochs: int = 1, batch: int = 32, schedule: Schedule | None = None, augment: Sequence[Augmentation] = (),
+    def fit(self, dataset: Any, epochs: int = 1, batch: int = 32, schedule: Schedule | None = None,
+            augment: Sequence[Augmentation] = (),
             quiet: bool = False) -> list[Record]:
         """Train for some epochs; a record of each: epoch, loss, accuracy, val_loss, val_accuracy, seconds.
 
-        dataset: a `Dataset`, a pair (x, labels), or the path of one. The test part, where there is one, is evaluated after each epoch.
+        dataset: a `Dataset`, a pair (x, labels), or the path of one. The test part, where there is one, is evaluated
+        after each epoch.
         """
         data = self.dataset(dataset)
         records = []
         with Progress(epochs, steps_of(data, batch), quiet=quiet) as progress:
             for epoch in range(epochs):
-                records.append(self.epoch(data, epoch, epochs, batch, schedule or Schedule(), augment, progress=progress))
+                records.append(self.epoch(data, epoch, epochs, batch, schedule or Schedule(), augment,
+                                          progress=progress))
                 progress.epoch(records[-1])
         return records
 
-    def epoch(self, data: Dataset, epoch: int, epochs: int, batch: int, schedule: Schedule, augment: Sequence[Augmentation] = (), skip: int = 0,
-              sums: Sums | None = None, progress: Progress | None = None, after: Callable[[int, Sums], None] | None = None) -> Record:
+    def epoch(self, data: Dataset, epoch: int, epochs: int, batch: int, schedule: Schedule,
+              augment: Sequence[Augmentation] = (), skip: int = 0,
+              sums: Sums | None = None, progress: Progress | None = None,
+              after: Callable[[int, Sums], None] | None = None) -> Record:
         """One epoch, counted from 0, from step `skip` on. `after(steps of the epoch, sums)` is called after each step.
 
         Raises `CnncError` (E0642, exit code 4) when the loss is no number any more.
@@ -151,36 +160,39 @@ class Trainer:
         finally:
             batches.close()
         mean, accuracy = sums.means
-        val_loss, val_accuracy = self.evaluate(data) if len(data.test) else (None, None)
-        return {"epoch": epoch + 1, "loss": mean, "accuracy": accuracy, "val_loss": val_loss, "val_accuracy": val_accuracy,
+        val_loss, val_accuracy = self.evaluate(data, batch) if len(data.test) else (None, None)
+        return {"epoch": epoch + 1, "loss": mean, "accuracy": accuracy, "val_loss": finite(val_loss),
+                "val_accuracy": val_accuracy,
                 "seconds": round(time.monotonic() - start, 3)}
 
     def _diverged(self, loss: float, epoch: int, step: int) -> Exception:
-        return error("E0642", f"the loss is {loss} at step {step + 1} of epoch {epoch + 1}", f"the learning rate is {self.learning_rate:g}",
-                     help=f"lower it: --set optimizer.lr={self.optimizer.lr / 10:g}; or look for values in the data that are no numbers",
+        return error("E0642", f"the loss is {loss} at step {step + 1} of epoch {epoch + 1}",
+                     f"the learning rate is {self.learning_rate:g}",
+                     help=f"lower it: --set optimizer.lr={self.optimizer.lr / 10:g}; or look for NaN in the data",
                      exit_code=CHECK_FAILED)
 
-    def evaluate(self, dataset: Any) -> tuple[float, float]:
-        """Mean cross-entropy and accuracy on the test part of a data set, in prediction mode: running statistics, no dropout."""
+    def evaluate(self, dataset: Any, batch: int = TEST_BATCH) -> tuple[float, float]:
+        """Mean cross-entropy and accuracy on the test part of a data set, in prediction mode: running statistics, no
+        dropout.
+        """
         data = self.dataset(dataset, test=True)
         executable = self._inference()
         sums = Sums()
-        for x, labels in data.test_batches(TEST_BATCH):
+        for x, labels in data.test_batches(batch):
             logits = next(iter(executable.run({self._images[0]: x}).values())).astype(np.float64)
-            top = logits.max(1, keepdims=True)
-            losses = np.log(np.exp(logits - top).sum(1)) + top[:, 0] - logits[np.arange(len(labels)), labels]
+            with np.errstate(all="ignore"):
+                top = logits.max(1, keepdims=True)
+                losses = np.log(np.exp(logits - top).sum(1)) + top[:, 0] - logits[np.arange(len(labels)), labels]
             sums.add(float(losses.mean()), float(np.mean(logits.argmax(1) == labels)), len(labels))
         return sums.means
 
     def _inference(self) -> Executable:
         """The network compiled for prediction, with the weights of now."""
         self._mirrored.adopt()
-        refresh = getattr(self._evaluation, "refresh", None)
-        if refresh is not None:
-            refresh(self.network.weights)
-        else:
+        if self._evaluation is None:
             self._evaluation = driver.compile(self.network, self.target, self.threads)
-        assert self._evaluation is not None
+        else:
+            self._evaluation.refresh(self.network.weights)
         return self._evaluation
 
     def dataset(self, given: Any, test: bool = False) -> Dataset:
@@ -194,14 +206,14 @@ class Trainer:
         else:
             data = Dataset.open(given, preprocess, shape)
         if data.shape != shape:
-            raise error("E0628", f"the data set's images are {list(data.shape)}, the network takes {list(shape)}", exit_code=3)
+            raise error("E0628", f"the data set's images are {list(data.shape)}, the network takes {list(shape)}",
+                        exit_code=3)
         data.check_labels(self._classes)
         return data
 
     def restore(self, values: Mapping[str, Array], steps: int) -> None:
         """Go on from a checkpoint's values. The caller has checked their names and shapes."""
-        for name, array in self.executable.values.items():
-            array[...] = values[name]
+        self.executable.refresh(values)
         self.steps = steps
         self._mirrored.release()
 
@@ -210,30 +222,38 @@ class Mirror:
     """Keeps `network.weights` and the storage that training updates the same, without a copy for each step."""
 
     def __init__(self, network: Network, executable: Executable) -> None:
-        self.weights, self.live = network.weights, executable.values
-        self.names = [n for n in network.weights if n in self.live]
-        self.shown: dict[str, Array] = {n: self.weights[n] for n in self.names}
-        self._sources = {n: self._source(n) for n in self.names}
+        self.weights, self.executable = network.weights, executable
+        self.updated = {name for name, _ in executable.graph.updates}
+        self.shown: dict[str, Array] = {n: self.weights[n] for n in network.weights if n in executable.values}
+        self._sources = {n: self._source(n) for n in self.shown}
 
     def _source(self, name: str) -> Callable[[], Array]:
         def fetch() -> Array:
-            self.shown[name] = self.live[name].copy()
+            self.shown[name] = np.array(self.executable.values[name], np.float32)
             self.shown[name].flags.writeable = False
             return self.shown[name]
         return fetch
 
     def adopt(self) -> None:
         """Take what has been assigned to the network's weights since the last step."""
-        for name in self.names:
-            if self.weights.changed(name):
-                value = self.weights[name]
-                if value is not self.shown.get(name):
-                    self.live[name][...] = value
-                    self.shown[name] = value
+        changed = {n: self.weights[n] for n in self._sources if self.weights.changed(n)
+                   and self.weights[n] is not self.shown.get(n)}
+        if changed.keys() <= self.updated:
+            for name, value in changed.items():
+                self.executable.values[name][...] = value
+        else:                                             # what no step updates may have been packed
+            self.executable.refresh({**self.executable.values, **changed})
+        self.shown |= changed
 
     def release(self) -> None:
         """After a step: weights are fetched when they are read."""
+        self.shown.clear()
         self.weights.defer(self._sources)
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None where JSON has no number for it."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def steps_of(data: Dataset, batch: int) -> int:
@@ -244,6 +264,7 @@ def single_input(network: Network) -> tuple[Any, tuple[int, ...]]:
     """The settings and the shape (without the batch) of a network's one input. Raises `CnncError` (E0641)."""
     inputs = network.graph.inputs
     if len(inputs) != 1:
-        raise error("E0641", f"the network has {len(inputs)} inputs: {', '.join(n.name for n in inputs)}", "a data set has one",
+        raise error("E0641", f"the network has {len(inputs)} inputs: {', '.join(n.name for n in inputs)}",
+                    "a data set has one",
                     help="train it in Python: cnnc.Trainer(net).step({name: array, ...}, labels)")
     return network.program.inputs[inputs[0].name], tuple(int(d) for d in inputs[0].type.shape[1:])

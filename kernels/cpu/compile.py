@@ -1,7 +1,7 @@
 """From a kernel's Python function to machine code of any target, and from machine code to an address.
 
-Numba's front end types and lowers the function; its own optimizer and JIT are left out, because they know only this machine. The LLVM IR goes through
-LLVM's -O3 pipeline and code generator of the requested target here. Loading needs llvmlite alone.
+Numba's front end types and lowers the function; its own optimizer and JIT are left out, because they know only this machine. The LLVM IR
+goes through LLVM's -O3 pipeline and code generator of the requested target here. Loading needs llvmlite alone.
 """
 
 from __future__ import annotations

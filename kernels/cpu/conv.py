@@ -1,21 +1,21 @@
 """Direct convolution with a register tile: forward, data gradients, and their packed weights.
 
-One kernel family covers every kernel size, stride, dilation and padding, because it knows a tap only as an offset into its input. Rows that need padding or
-de-interleaving are first copied into the worker's scratch. `conv_shapes.py` computes the arguments and says what they mean.
+One kernel family covers every kernel size, stride, dilation and padding, because it knows a tap only as an offset into its input. Rows that
+need padding or de-interleaving are first copied into the worker's scratch. `conv_shapes.py` computes the arguments and says what they mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 
 from . import Family
-from .conv_shapes import DIRECT_ARGUMENTS
-from .emit import F32, Emitter, i64, zero_at_zero
+from .conv_arguments import DIRECT_ARGUMENTS
+from .emit import F32, Emitter, i64
 from .target import Target
 from .vector import FLOATS, INTEGERS, Linked, emitted, external, indices
 from .vector import vectors as vector_operations
@@ -33,20 +33,28 @@ _GATHER = (INTEGERS, FLOATS, _N, _N)
 _TILE = (FLOATS, INTEGERS, _N, FLOATS, _N, INTEGERS, FLOATS, _N, _N, _N)
 
 
-def _tile(target: Target, pixels: int, size: int, panel: int, plain: bool, tree: Any, operands: tuple[str, ...]) -> Body:
+def _pixel(target: Target, form: str) -> tuple[int, int]:
+    """(floats of a pixel, input channels that one entry of the tap table stands for) of the input's form.
+
+    blocked: a block of channels, each of which meets every output channel. plain: one channel. depthwise: a block whose channels meet
+    themselves only.
+    """
+    return {"blocked": (target.lanes, target.lanes), "plain": (1, 1), "depthwise": (target.lanes, 1)}[form]
+
+
+def _tile(target: Target, pixels: int, size: int, panel: int, form: str, masked: bool, tree: Any,
+          operands: tuple[str, ...]) -> Body:  # fmt: skip
     """A body: pixels x (size * lanes) outputs, accumulated over `count` entries of the tap table.
 
     One `getelementptr` per loop level: where the index is computed as a whole in the innermost loop, LLVM 22 spills accumulators.
-    The first entries start from the bias, later ones from y. `place` is the tile's offset in y and in every operand of its shape. `scratch` begins
-    with the panel's channel vectors: the bias, then those of the operands. With `last` the expression is applied, and the first `valid` channels of
-    the panel keep a value.
+    The first entries start from the bias, later ones from y. `place` is the tile's offset in y and in every operand of its shape. `scratch`
+    begins with the panel's channel vectors: the bias, then those of the operands. With `last` the expression is applied; where `masked`,
+    only the first `valid` channels of the panel keep a value: zero weights make no zero of an infinite input.
     """
     lanes = target.lanes
-    step = 1 if plain else lanes
-    depth = 1 if plain else lanes
+    step, depth = _pixel(target, form)
     # Two steps in one body make LLVM hold both steps' weights: only where there are registers for them.
-    unroll = min(2 if pixels * size + 2 * size + 3 < target.registers else 1, depth)
-    masked = tree is not None and not zero_at_zero(tree)
+    unroll = min(2 if pixels * size + 4 * size + 8 < target.registers else 1, depth)
 
     def body(e: Emitter, x: Any, taps: Any, count: Any, w: Any, place: Any, arguments: Any, scratch: Any, first: Any, last: Any,
              valid: Any) -> None:  # fmt: skip
@@ -95,7 +103,7 @@ def _tile(target: Target, pixels: int, size: int, panel: int, plain: bool, tree:
             for k in range(unroll):
                 ws = [e.load(wt, lanes * (k * size + v)) for v in range(size)]
                 for p in range(pixels):
-                    xv = e.broadcast(xt, p * step + k)
+                    xv = e.load(xt, p * step) if form == "depthwise" else e.broadcast(xt, p * step + k)
                     for v in range(size):
                         acc[p * size + v] = e.fma(xv, ws[v], acc[p * size + v])
             return [e.at(xt, unroll), e.at(wt, unroll * size * lanes), *acc]
@@ -128,7 +136,7 @@ def _tile(target: Target, pixels: int, size: int, panel: int, plain: bool, tree:
                 for v, place in enumerate(line):
                     e.store(values[p * size + v], place)
 
-        if tree is None:
+        if tree is None and not masked:
             write(merged)
             return
         finish, keep, end = (b.append_basic_block(name) for name in ("epilogue", "keep", "end"))
@@ -144,7 +152,7 @@ def _tile(target: Target, pixels: int, size: int, panel: int, plain: bool, tree:
                 variables = {"y": merged[p * size + v]}
                 for i, full in enumerate(where):
                     variables[f"a{i}"] = e.load(full[p][v]) if full else e.load(scratch, lanes * (panel * (i + 1) + v))
-                value = e.expression(tree, variables)
+                value = variables["y"] if tree is None else e.expression(tree, variables)
                 e.store(e.select(masks[v], value, e.const(0)) if masked else value, place)
         b.branch(end)
         b.position_at_end(end)
@@ -153,7 +161,7 @@ def _tile(target: Target, pixels: int, size: int, panel: int, plain: bool, tree:
 
 
 def _tiles(
-    target: Target, pixels: int, panel: int, uneven: bool, tail: bool, plain: bool, tree: Any, operands: tuple[str, ...]
+    target: Target, pixels: int, panel: int, uneven: bool, tail: bool, form: str, masked: bool, tree: Any, operands: tuple[str, ...]
 ) -> Body:
     """A body that picks the tile: `tall` for all pixels, else one less; `wide` for a panel, else one block."""
 
@@ -172,7 +180,7 @@ def _tiles(
                     no()
 
         def tile(columns: int, size: int) -> None:
-            _tile(target, columns, size, panel, plain, tree, operands)(e, *rest)
+            _tile(target, columns, size, panel, form, masked, tree, operands)(e, *rest)
 
         def columns(count: int) -> None:
             choose(wide, tail, lambda: tile(count, panel), lambda: tile(count, 1))
@@ -182,8 +190,8 @@ def _tiles(
     return body
 
 
-def _copy_pixels(target: Target, plain: bool) -> tuple[Any, Any, Any]:
-    """Intrinsics over pixels of a row in scratch: clear(to, count), copy(from, to, count, floats between source pixels); and floats per pixel."""
+def _copy_pixels(target: Target, plain: bool) -> tuple[Any, Any]:
+    """Intrinsics over pixels of a row in scratch: clear(to, count), copy(from, to, count, floats between source pixels)."""
     step = 1 if plain else target.lanes
 
     def each(e: Emitter, count: Any, body: Any) -> None:
@@ -213,11 +221,14 @@ def _copy_pixels(target: Target, plain: bool) -> tuple[Any, Any, Any]:
         each(e, count, pixel)
 
     n = types.int64
-    return emitted(target, None, (FLOATS, n), clear), emitted(target, None, (FLOATS, FLOATS, n, n), copy), step
+    return emitted(target, None, (FLOATS, n), clear), emitted(target, None, (FLOATS, FLOATS, n, n), copy)
 
 
 def _gather(target: Target, panel: int, operands: tuple[str, ...]) -> Body:
-    """A body that copies the panel's part of the bias and of each per-channel operand into scratch: zeros past `count` channels, and for an absent bias."""
+    """A body that copies the panel's part of the bias and of each per-channel operand into scratch.
+
+    Zeros stand past `count` channels, and for an absent bias.
+    """
 
     def body(e: Emitter, arguments: Any, scratch: Any, channel: Any, count: Any) -> None:
         b = e.b
@@ -234,13 +245,14 @@ def _gather(target: Target, panel: int, operands: tuple[str, ...]) -> Body:
     return body
 
 
-@lru_cache(maxsize=None)
-def _outer(target: Target, plain: bool) -> Any:
+@cache
+def _outer(target: Target, form: str) -> Any:
     """The loops around the tile: the same function for every specialization."""
     V = vector_operations(target)
     lanes = target.lanes
-    square = lanes if plain else lanes * lanes
-    clear, copy, step = _copy_pixels(target, plain)
+    step, depth = _pixel(target, form)
+    square = depth * lanes
+    clear, copy = _copy_pixels(target, form == "plain")
     gather = external("gather", _GATHER)
     tile = external("tile", (*_TILE, _N, _N))
 
@@ -305,13 +317,13 @@ def _outer(target: Target, plain: bool) -> Any:
 
 
 def _make_direct(
-    target: Target, pixels: int, vectors: int, uneven: bool, tail: bool, plain: bool, expression: Any, operands: tuple[str, ...]
+    target: Target, pixels: int, vectors: int, uneven: bool, tail: bool, form: str, masked: bool, expression: Any, operands: tuple[str, ...]
 ) -> Linked:
     bodies = {
         "gather": (_GATHER, _gather(target, vectors, operands)),
-        "tile": ((*_TILE, _N, _N), _tiles(target, pixels, vectors, uneven, tail, plain, expression, operands)),
+        "tile": ((*_TILE, _N, _N), _tiles(target, pixels, vectors, uneven, tail, form, masked, expression, operands)),
     }
-    return Linked(_outer(target, plain), bodies)
+    return Linked(_outer(target, form), bodies)
 
 
 FAMILIES = (

@@ -1,8 +1,8 @@
 """The weight gradient of a convolution, and the packing of weights, which training repeats at every step.
 
-dW[o, i, t] = sum over images, rows r and columns c of dy[o, r, c] * x[i, stride * (r, c) + offset(t)]: a product with pixels as its depth. The register tile
-holds some input channels by some vectors of output channels; the sums of a chunk lie in its scratch and stay in the first level cache while images
-and rows go by, always in the same order.
+dW[o, i, t] = sum over images, rows r and columns c of dy[o, r, c] * x[i, stride * (r, c) + offset(t)]: a product with pixels as its depth.
+The register tile holds some input channels by some vectors of output channels; the sums of a chunk lie in its scratch and stay in the first
+level cache while images and rows go by, always in the same order.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from numba import types
 
 from . import Family
-from .conv_shapes import PACK_ARGUMENTS, PLAIN_WEIGHT_GRADIENT_ARGUMENTS, WEIGHT_GRADIENT_ARGUMENTS
+from .conv_arguments import PACK_ARGUMENTS, PLAIN_WEIGHT_GRADIENT_ARGUMENTS, WEIGHT_GRADIENT_ARGUMENTS
 from .emit import Emitter, i64
 from .target import Target
 from .vector import FLOATS, emitted, indices
@@ -123,8 +123,92 @@ def _make_weight_gradient(target: Target, vectors: int, channels: int) -> Any:
     return kernel
 
 
+def _depthwise_tile(target: Target) -> Any:
+    """An intrinsic: four vectors of sums += dy * x, channel by channel, over rows x columns pixels, both at least 1."""
+    lanes, ways = target.lanes, 4
+
+    def body(e: Emitter, x: Any, dy: Any, sums: Any, rows: Any, columns: Any, x_row: Any, x_pixel: Any, dy_row: Any) -> None:
+        b = e.b
+        start = [e.load(sums, lanes * i) for i in range(ways)]
+
+        def step(count: int) -> Any:
+            def pixels(_: Any, carried: list[Any]) -> list[Any]:
+                xp, yp, *acc = carried
+                for i in range(count):
+                    acc[i] = e.fma(e.load(xp), e.load(yp, lanes * i), acc[i])
+                    xp = b.gep(xp, [x_pixel])
+                return [xp, e.at(yp, lanes * count), *acc]
+
+            return pixels
+
+        def some(count: Any, carried: list[Any], pixels: Any) -> list[Any]:
+            before, run, done = b.block, b.append_basic_block("run"), b.append_basic_block("ran")
+            b.cbranch(b.icmp_signed(">", count, i64(0)), run, done)
+            b.position_at_end(run)
+            out = e.loop(count, carried, pixels)
+            after = b.block
+            b.branch(done)
+            b.position_at_end(done)
+            merged = []
+            for old, new in zip(carried, out, strict=True):
+                merged.append(b.phi(old.type))
+                merged[-1].add_incoming(old, before)
+                merged[-1].add_incoming(new, after)
+            return merged
+
+        def over_rows(_: Any, carried: list[Any]) -> list[Any]:
+            xr, yr, *acc = carried
+            state = some(b.sdiv(columns, i64(ways)), [xr, yr, *acc], step(ways))
+            _, _, *acc = some(b.srem(columns, i64(ways)), state, step(1))
+            return [b.gep(xr, [x_row]), b.gep(yr, [dy_row]), *acc]
+
+        _, _, *out = e.loop(rows, [x, dy, *start], over_rows)
+        for i, value in enumerate(out):
+            e.store(value, sums, lanes * i)
+
+    n = types.int64
+    return emitted(target, None, (FLOATS, FLOATS, FLOATS, n, n, n, n, n), body)
+
+
+def _make_depthwise_weight_gradient(target: Target) -> Any:
+    V = vector_operations(target)
+    lanes = target.lanes
+    tile = _depthwise_tile(target)
+
+    def kernel(arguments, chunk, scratch):
+        tap_count = arguments[A.tap_count]
+        first_tap = chunk % arguments[A.tap_chunks] * arguments[A.chunk_taps]
+        block = chunk // arguments[A.tap_chunks]
+        row_stride, column_stride = arguments[A.row_stride], arguments[A.column_stride]
+        height, width = arguments[A.height], arguments[A.width]
+        rows, columns = arguments[A.rows], arguments[A.columns]
+        table = V.integers(arguments[A.taps])
+        dw = V.offset(V.floats(arguments[A.dw]), block * lanes * tap_count)
+        for tap in range(first_tap, min(first_tap + arguments[A.chunk_taps], tap_count)):
+            row_offset, column_offset = table[2 * tap], table[2 * tap + 1]
+            top = max(0, (row_stride - 1 - row_offset) // row_stride)
+            bottom = min(rows, (height - 1 - row_offset) // row_stride + 1)
+            left = max(0, (column_stride - 1 - column_offset) // column_stride)
+            right = min(columns, (width - 1 - column_offset) // column_stride + 1)
+            for i in range(4):
+                V.store(V.zero(), scratch, i * lanes)
+            if top < bottom and left < right:
+                start = ((top * row_stride + row_offset) * width + left * column_stride + column_offset) * lanes
+                for image in range(arguments[A.images]):
+                    x = V.offset(V.floats(arguments[A.x]), image * arguments[A.x_image] + block * arguments[A.x_block] + start)
+                    dy = V.offset(V.floats(arguments[A.dy]), image * arguments[A.dy_image] + block * arguments[A.dy_block])
+                    tile(
+                        x, V.offset(dy, (top * columns + left) * lanes), scratch, bottom - top, right - left, row_stride * width * lanes,
+                        column_stride * lanes, columns * lanes,
+                    )  # fmt: skip
+            for c in range(min(arguments[A.out_channels] - block * lanes, lanes)):
+                dw[c * tap_count + tap] = (scratch[c] + scratch[lanes + c]) + (scratch[2 * lanes + c] + scratch[3 * lanes + c])
+
+    return kernel
+
+
 def _copy_line(target: Target) -> Any:
-    """An intrinsic that copies `count` floats, a vector at a time; up to a vector more is read and written past the end of scratch's line."""
+    """An intrinsic that copies `count` floats, a vector at a time; what it writes is a whole number of vectors."""
 
     def body(e: Emitter, source: Any, to: Any, count: Any) -> None:
         def lanes(i: Any, _: Any) -> list[Any]:
@@ -235,6 +319,7 @@ def _make_pack(target: Target, plain: bool) -> Any:
 
 FAMILIES = (
     Family("conv_weight_gradient", WEIGHT_GRADIENT_ARGUMENTS, _make_weight_gradient, "dW in oihw from blocked x and dy."),
-    Family("conv_weight_gradient_nchw", PLAIN_WEIGHT_GRADIENT_ARGUMENTS, _make_plain_weight_gradient, "dW in oihw from plain x and blocked dy."),
+    Family("conv_weight_gradient_nchw", PLAIN_WEIGHT_GRADIENT_ARGUMENTS, _make_plain_weight_gradient, "dW from plain x and blocked dy."),
+    Family("conv_depthwise_weight_gradient", WEIGHT_GRADIENT_ARGUMENTS, _make_depthwise_weight_gradient, "dW of a depthwise convolution."),
     Family("conv_pack_weights", PACK_ARGUMENTS, _make_pack, "oihw weights into the form that conv_direct reads."),
 )

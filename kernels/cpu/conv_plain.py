@@ -1,5 +1,5 @@
-"""Convolution of plain tensors in up to three spatial dimensions: for groups that are not whole blocks of channels, and for everything else that
-the register tiles do not cover. The inner loops run over contiguous rows."""
+"""Convolution of plain tensors in up to three spatial dimensions, for whatever the register tiles do not cover: three dimensions, and
+groups that are neither whole blocks of channels nor depthwise. The inner loops run over contiguous rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import types
 
 from . import Family
-from .conv_shapes import PLAIN_ARGUMENTS
+from .conv_arguments import PLAIN_ARGUMENTS
 from .emit import F32, Emitter, i64
 from .target import Target
 from .vector import FLOATS, INTEGERS, emitted, indices
@@ -189,10 +189,13 @@ def _make_data_gradient(target: Target, expression: Any = None, operands: tuple[
         taps = arguments[A.kernel_depth] * arguments[A.kernel_rows] * arguments[A.kernel_columns]
         w = V.offset(V.floats(arguments[A.w]), (group * filters * channels + c % channels) * taps)
         dx = V.floats(arguments[A.y])
+        start = types.float32(0.0)
+        if arguments[A.bias] != 0:
+            start = V.floats(arguments[A.bias])[c]
         for line in range(depth * height):
             place = (chunk * depth * height + line) * width
             row = V.offset(dx, place)
-            fill(row, types.float32(0.0), width)
+            fill(row, start, width)
             for tap in range(taps):
                 i = tap // arguments[A.kernel_columns]
                 z = line // height + arguments[A.front] - i // arguments[A.kernel_rows] * arguments[A.depth_dilation]

@@ -122,6 +122,30 @@ def make_unblock(target: Target) -> Any:
     return kernel
 
 
+def make_move_channels(target: Target) -> Any:
+    V, lanes = vectors(target), target.lanes
+
+    def kernel(arguments, chunk, scratch):
+        plane, channels, x_blocks, y_blocks = arguments[0], arguments[1], arguments[2], arguments[3]
+        x_first, y_first, last = arguments[4], arguments[5], arguments[6] != 0
+        first_block = y_first // lanes
+        touched = (y_first + channels - 1) // lanes - first_block + 1
+        n, block = chunk // touched, first_block + chunk % touched
+        low, high = max(y_first, block * lanes), min(y_first + channels, (block + 1) * lanes)
+        source, count, lane = low - y_first + x_first, high - low, low - block * lanes
+        x = V.offset(V.floats(arguments[7]), (n * x_blocks + source // lanes) * plane * lanes)
+        y = V.offset(V.floats(arguments[8]), (n * y_blocks + block) * plane * lanes + lane)
+        shift, width = source % lanes, lanes - lane if last and block == first_block + touched - 1 else count
+        for p in range(plane):
+            # Two neighbouring blocks side by side, then the channels that are wanted. What follows the last one is padding.
+            V.store(V.load(x, p * lanes), scratch, 0)
+            if shift + count > lanes:
+                V.store(V.load(x, (plane + p) * lanes), scratch, lanes)
+            V.store_first(V.load_first(scratch, shift, count), y, p * lanes, width)
+
+    return kernel
+
+
 # ---- dropout
 
 LOW = 0xFFFFFFFF
@@ -206,6 +230,12 @@ FAMILIES = (
         (*_CONVERSION, "y_image", "y_channel", "x", "y"),
         make_unblock,
         "Blocked x[N][CB][plane][L] to plain y[N][C][plane]. A chunk is a piece of the plane of an image's block.",
+    ),
+    Family(
+        "move_channels",
+        ("plane", "channels", "x_blocks", "y_blocks", "x_first", "y_first", "last", "x", "y"),
+        make_move_channels,
+        "Channels from x_first of a blocked x to y_first of a blocked y; with last, zeros in the lanes behind. A chunk is a block of y.",
     ),
     Family(
         "dropout",

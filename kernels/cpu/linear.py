@@ -62,11 +62,12 @@ def make_linear(target: Target, rows: int, outs: int, bias: bool, epilogue: Expr
                 def load(pointer: Value) -> Value:
                     return e.load(pointer, k) if mask is None else e.masked_load(e.at(pointer, k), mask)
 
-                weights, acc = [load(pointer) for pointer in ws], list(acc)
-                for r in range(height):
-                    value = load(xs[r])
-                    for o in range(width):
-                        acc[r * width + o] = e.fma(value, weights[o], acc[r * width + o])
+                # The sums, the rows' values and one weight are all that registers have to hold.
+                values, acc = [load(pointer) for pointer in xs], list(acc)
+                for o in range(width):
+                    weight = load(ws[o])
+                    for r in range(height):
+                        acc[r * width + o] = e.fma(values[r], weight, acc[r * width + o])
                 return acc
 
             acc = for_vectors(e, count, 2 if height == 1 else 1, [e.const(0)] * (height * width), step)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .conv_shapes import PackedWeights
+from .conv_arguments import PackedWeights
 
 
 def pack_weights(weights: Any, form: PackedWeights) -> Any:

@@ -29,8 +29,9 @@ def make(target: Target, kinds: tuple[str, ...], expressions: tuple[Expression, 
         operands = [
             RowOperand(e, kind, row_pointer(e, arguments, operand_slots(OPERANDS, k), at), start, keep) for k, kind in enumerate(kinds)
         ]
-        results = [RowOperand(e, "vector", row_pointer(e, arguments, operand_slots(RESULTS, j), at), start)
-                   for j in range(len(expressions))]
+        results = [
+            RowOperand(e, "vector", row_pointer(e, arguments, operand_slots(RESULTS, j), at), start) for j in range(len(expressions))
+        ]
 
         def step(i, mask, _):
             values = {f"a{k}": operand.load(i, mask) for k, operand in enumerate(operands)}

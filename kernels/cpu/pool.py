@@ -64,6 +64,7 @@ class Unit:
 
 def _taps(target: Target, dilated: bool) -> tuple[Any, Any]:
     """first(start, dilation) and last(start, dilation, kernel, size): the taps with 0 <= start + tap * dilation < size."""
+
     def first(e: Emitter, start: Value, dilation: Value) -> Value:
         b = e.b
         missing = b.neg(start)

@@ -16,7 +16,7 @@ from .expression import Expression
 from .rows import RowOperand, for_range, for_vectors, operand_slots, row_pointer
 from .shapes import CHANNELS_HEAD, MAX_OPERANDS, MAX_RESULTS, MOMENTS_HEAD, OUTER
 from .target import Target
-from .vector import FLOATS, INTEGERS, emitted
+from .vector import FLOATS, INTEGERS, emitted, vectors
 
 F64 = ir.DoubleType()
 SEGMENT = 256  # vectors: four accumulators of 64 additions, 16 KiB at 16 lanes
@@ -81,8 +81,9 @@ def make_reduce_channels(target: Target, kinds: tuple[str, ...], expressions: tu
         for j in range(count_of_sums):
             wide.store(wide.const(0.0), scratch, j)
 
-    def add(e: Emitter, arguments: Value, i0: Value, i1: Value, i2: Value, i3: Value, start: Value, count: Value, valid: Value,
-            scratch: Value) -> None:
+    def add(
+        e: Emitter, arguments: Value, i0: Value, i1: Value, i2: Value, i3: Value, start: Value, count: Value, valid: Value, scratch: Value
+    ) -> None:
         keep = e.first_lanes(valid) if "lanes" in kinds else None
         operands = [RowOperand(e, kind, row_pointer(e, arguments, operand_slots(C_OPERANDS, k), (i0, i1, i2, i3)), start, keep)
                     for k, kind in enumerate(kinds)]  # fmt: skip
@@ -112,7 +113,8 @@ def make_reduce_channels(target: Target, kinds: tuple[str, ...], expressions: tu
     clear_sums = emitted(target, None, (FLOATS,), clear)
     add_segment = emitted(target, None, (INTEGERS, *[types.int64] * 7, FLOATS), add)
     write_sum = emitted(target, None, (FLOATS, types.int64, types.float64, FLOATS, types.int64), write)
-    real, floats, offset = _basics(target)
+    V = vectors(target)
+    real, floats, offset = V.real, V.floats, V.offset
     unit = lanes if blocked else 1
     # Accumulators that take turns share a segment; with two sums of two turns each holds 64 additions as well.
     segment = (SEGMENT if count_of_sums <= 2 else SEGMENT // 2) * lanes
@@ -120,25 +122,20 @@ def make_reduce_channels(target: Target, kinds: tuple[str, ...], expressions: tu
     def kernel(arguments, chunk, scratch):
         rows, channels, channel_rows, length = arguments[0], arguments[1], arguments[2], arguments[3]
         size1, size2, size3 = arguments[4], arguments[5], arguments[6]
-        valid = arguments[7] if chunk == channels - 1 else lanes
+        part, channel, rows_per_part = chunk // channels, chunk % channels, arguments[8]
+        valid = arguments[7] if channel == channels - 1 else lanes
         clear_sums(scratch)
-        for r in range(rows):
-            row = (r // channel_rows * channels + chunk) * channel_rows + r % channel_rows
+        for r in range(part * rows_per_part, min(rows, (part + 1) * rows_per_part)):
+            row = (r // channel_rows * channels + channel) * channel_rows + r % channel_rows
             i3, rest = row % size3, row // size3
             i2, rest = rest % size2, rest // size2
             for start in range(0, length, segment):
                 add_segment(arguments, rest // size1, rest % size1, i2, i3, start, min(segment, length - start), valid, scratch)
+        at = part * arguments[9] + channel * unit
         for j in range(count_of_sums):
-            write_sum(scratch, j, real(arguments[8]), offset(floats(arguments[C_RESULTS + j]), chunk * unit), valid)
+            write_sum(scratch, j, real(arguments[10]), offset(floats(arguments[C_RESULTS + j]), at), valid)
 
     return kernel
-
-
-def _basics(target: Target) -> Any:
-    from .vector import vectors
-
-    module = vectors(target)
-    return module.real, module.floats, module.offset
 
 
 # ---- mean and variance
@@ -149,8 +146,9 @@ X = len(MOMENTS_HEAD)
 def make_moments(target: Target, blocked: bool) -> Any:
     lanes = target.lanes
 
-    def add(e: Emitter, arguments: Value, i0: Value, i1: Value, i2: Value, i3: Value, start: Value, count: Value, before: Value,
-            scratch: Value) -> None:
+    def add(
+        e: Emitter, arguments: Value, i0: Value, i1: Value, i2: Value, i3: Value, start: Value, count: Value, before: Value, scratch: Value
+    ) -> None:
         """Add a segment to (mean, M2) of the `before` numbers seen: Chan, Golub and LeVeque's update.
 
         Within the segment both sums are taken around a number near its mean: its own mean in the first segment, the running mean later. No
@@ -202,23 +200,62 @@ def make_moments(target: Target, blocked: bool) -> Any:
 
     add_segment = emitted(target, None, (INTEGERS, *[types.int64] * 7, FLOATS), add)
     write_moments = emitted(target, None, (FLOATS, types.int64, FLOATS, FLOATS, types.int64), write)
-    _, floats, offset = _basics(target)
+    V = vectors(target)
+    floats, offset = V.floats, V.offset
     unit, segment = lanes if blocked else 1, SEGMENT * lanes
 
     def kernel(arguments, chunk, scratch):
         rows, channels, channel_rows, length = arguments[0], arguments[1], arguments[2], arguments[3]
         size1, size2, size3 = arguments[4], arguments[5], arguments[6]
-        valid = arguments[7] if chunk == channels - 1 else lanes
+        part, channel, rows_per_part = chunk // channels, chunk % channels, arguments[8]
+        valid = arguments[7] if channel == channels - 1 else lanes
         seen = 0
-        for r in range(rows):
-            row = (r // channel_rows * channels + chunk) * channel_rows + r % channel_rows
+        for r in range(part * rows_per_part, min(rows, (part + 1) * rows_per_part)):
+            row = (r // channel_rows * channels + channel) * channel_rows + r % channel_rows
             i3, rest = row % size3, row // size3
             i2, rest = rest % size2, rest // size2
             for start in range(0, length, segment):
                 count = min(segment, length - start)
                 add_segment(arguments, rest // size1, rest % size1, i2, i3, start, count, seen, scratch)
                 seen += count // unit
-        write_moments(scratch, seen, offset(floats(arguments[8]), chunk * unit), offset(floats(arguments[9]), chunk * unit), valid)
+        at = part * arguments[9] + channel * unit
+        write_moments(scratch, seen, offset(floats(arguments[10]), at), offset(floats(arguments[11]), at), valid)
+
+    return kernel
+
+
+def make_combine_moments(target: Target) -> Any:
+    """Moments of equally large parts: the mean of the means, and the mean of the variances plus the variance of the means."""
+    lanes = target.lanes
+
+    def emit(e: Emitter, means: Value, variances: Value, channels: Value, parts: Value, count: Value, mean: Value, variance: Value) -> None:
+        b, wide, mask = e.b, Wide(e, True), e.first_lanes(count)
+        n = wide.number(parts)
+
+        def read(pointer: Value, part: Value) -> Value:
+            return wide.sum(e.masked_load(e.at(pointer, b.mul(part, channels)), mask))
+
+        zero = wide.const(0.0)
+        center = for_range(e, i64(0), parts, 1, [zero], lambda p, total: [b.fadd(total[0], read(means, p))])[0]
+        center = b.fdiv(center, n)
+
+        def step(p: Value, total: list[Value]) -> list[Value]:
+            apart = b.fsub(read(means, p), center)
+            return [b.fadd(total[0], b.fadd(read(variances, p), b.fmul(apart, apart)))]
+
+        squares = for_range(e, i64(0), parts, 1, [zero], step)[0]
+        wide.write(center, mean, count)
+        wide.write(b.fdiv(squares, n), variance, count)
+
+    block = emitted(target, None, (FLOATS, FLOATS, types.int64, types.int64, types.int64, FLOATS, FLOATS), emit)
+    V = vectors(target)
+    floats, offset = V.floats, V.offset
+
+    def kernel(arguments, chunk, scratch):
+        channels, parts, c = arguments[0], arguments[1], chunk * lanes
+        means, variances = offset(floats(arguments[2]), c), offset(floats(arguments[3]), c)
+        mean, variance = offset(floats(arguments[4]), c), offset(floats(arguments[5]), c)
+        block(means, variances, channels, parts, min(lanes, channels - c), mean, variance)
 
     return kernel
 
@@ -230,8 +267,9 @@ def make_reduce_axes(target: Target, inner: str) -> Any:
     """inner: whether the contiguous axis is "kept" or "reduced"."""
     lanes = target.lanes
 
-    def column(e: Emitter, x: Value, count0: Value, stride0: Value, count1: Value, stride1: Value, width: Value, scale: Value,
-               y: Value) -> None:
+    def column(
+        e: Emitter, x: Value, count0: Value, stride0: Value, count1: Value, stride1: Value, width: Value, scale: Value, y: Value
+    ) -> None:
         """The sums down two axes for `width` <= L neighbouring columns."""
         wide, mask = Wide(e, True), e.first_lanes(width)
 
@@ -257,7 +295,8 @@ def make_reduce_axes(target: Target, inner: str) -> Any:
 
     add_column = emitted(target, None, (FLOATS, *[types.int64] * 5, types.float64, FLOATS), column)
     add_row = emitted(target, types.float64, (FLOATS, types.int64), row_sum)
-    real, floats, offset = _basics(target)
+    V = vectors(target)
+    real, floats, offset = V.real, V.floats, V.offset
     segment, kept = SEGMENT * lanes, inner == "kept"
 
     def kernel(arguments, chunk, scratch):
@@ -294,13 +333,19 @@ FAMILIES = (
         "reduce_channels",
         (*CHANNELS_HEAD, *(f"y{j}" for j in range(MAX_RESULTS)), *_operands(MAX_OPERANDS)),
         make_reduce_channels,
-        "y_j[c] = scale * sum over n, h, w of expression_j(a0, a1, ...). A chunk is a channel, or a block of channels.",
+        "y_j[part, c] = scale * sum over n, h, w of expression_j(a0, a1, ...). A chunk is a part of a channel (block).",
     ),
     Family(
         "moments",
         (*MOMENTS_HEAD, *_operands(1)),
         make_moments,
-        "Mean and biased variance of each channel of a0 over n, h, w. A chunk is a channel, or a block of channels.",
+        "Mean and biased variance of each channel of a0 over n, h, w. A chunk is a part of a channel (block).",
+    ),
+    Family(
+        "combine_moments",
+        ("channels", "parts", "means", "variances", "mean", "variance"),
+        make_combine_moments,
+        "The moments of the whole from those of equal parts. A chunk is L channels.",
     ),
     Family(
         "reduce_axes",

@@ -98,6 +98,7 @@ def for_vectors(e: Emitter, count: Value, unroll: int, carried: Sequence[Value],
     whole = b.sub(count, rest)
     values = for_range(e, at, whole, lanes, values, several(1))
     if tail:
+
         def last(i: Value, values: list[Value]) -> Any:
             return body(whole, e.first_lanes(rest), values)
 

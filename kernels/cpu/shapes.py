@@ -149,8 +149,13 @@ def collapse(shape: Shape, blocked: bool, operands: Sequence[Operand], lanes: in
     merged = [(1, zeros)] * pad + merged
     first = "vector" if not blocked else "lanes"
     named = [kind or ("vector" if k == 0 else first) for k, kind in enumerate(kinds)]
-    return Loops([size for size, _ in merged], [[steps[k] for _, steps in merged] for k in range(len(operands))], length, named,
-                 channel + pad if channel >= 0 else -1)
+    return Loops(
+        [size for size, _ in merged],
+        [[steps[k] for _, steps in merged] for k in range(len(operands))],
+        length,
+        named,
+        channel + pad if channel >= 0 else -1,
+    )
 
 
 def operand_arguments(prefix: str, strides: Sequence[Sequence[int]], most: int | None = None) -> dict[str, int]:
@@ -176,8 +181,10 @@ def plan_map(target: Target, shape: Shape, blocked: bool, operands: Sequence[Ope
         raise ValueError(f"a map of {len(operands)} operands and {len(expressions)} results")
     lanes = target.lanes
     everything = [Operand(shape, blocked), *operands]
-    masked = blocked and shape[1] % lanes != 0 and (
-        any(operand != everything[0] for operand in operands) or not all(keeps_zero(e) for e in expressions)
+    masked = (
+        blocked
+        and shape[1] % lanes != 0
+        and (any(operand != everything[0] for operand in operands) or not all(keeps_zero(e) for e in expressions))
     )
     loops = collapse(shape, blocked, everything, lanes, keep_channels=masked)
     rows = math.prod(loops.sizes)
@@ -190,9 +197,15 @@ def plan_map(target: Target, shape: Shape, blocked: bool, operands: Sequence[Ope
     else:
         piece, pieces, rows_per_chunk = loops.length, 1, max(1, smallest // loops.length)
     arguments = {
-        "rows": rows, "rows_per_chunk": rows_per_chunk, "pieces": pieces, "piece": piece, "length": loops.length,
-        "size1": loops.sizes[1], "size2": loops.sizes[2], "size3": loops.sizes[3],
-        "channel_rows": math.prod(loops.sizes[loops.masked_by + 1:]) if masked else 1,
+        "rows": rows,
+        "rows_per_chunk": rows_per_chunk,
+        "pieces": pieces,
+        "piece": piece,
+        "length": loops.length,
+        "size1": loops.sizes[1],
+        "size2": loops.sizes[2],
+        "size3": loops.sizes[3],
+        "channel_rows": math.prod(loops.sizes[loops.masked_by + 1 :]) if masked else 1,
         "channel_count": loops.sizes[loops.masked_by] if masked else 1,
         "valid": shape[1] % lanes or lanes if masked else lanes,
         **operand_arguments("y", [loops.strides[0]] * len(expressions), MAX_RESULTS),
@@ -205,36 +218,60 @@ def plan_map(target: Target, shape: Shape, blocked: bool, operands: Sequence[Ope
 
 # ---- sums
 
-CHANNELS_HEAD = ("rows", "channels", "channel_rows", "length", "size1", "size2", "size3", "valid", "scale")
-MOMENTS_HEAD = ("rows", "channels", "channel_rows", "length", "size1", "size2", "size3", "valid", "mean", "variance")
+_CHANNEL_LOOPS = ("rows", "channels", "channel_rows", "length", "size1", "size2", "size3", "valid", "rows_per_part", "total")
+CHANNELS_HEAD = (*_CHANNEL_LOOPS, "scale")
+MOMENTS_HEAD = (*_CHANNEL_LOOPS, "mean", "variance")
 
 
-def _channel_loops(target: Target, shape: Shape, blocked: bool, operands: Sequence[Operand]) -> tuple[Loops, dict[str, int]]:
+def channel_parts(target: Target, shape: Shape, blocked: bool, chunks: int = 16) -> int:
+    """Into how many parts of equally many images the sums of a channel are best cut, so that there are about `chunks` chunks."""
+    units = blocks(shape[1], target) if blocked else shape[1]
+    wanted = min(chunks // max(1, units), math.prod(shape) // max(1, units) // 32768)
+    return max((part for part in range(1, shape[0] + 1) if shape[0] % part == 0 and part <= wanted), default=1)
+
+
+def _channel_loops(target: Target, shape: Shape, blocked: bool, operands: Sequence[Operand], parts: int) -> tuple[Loops, dict[str, int]]:
     loops = collapse(shape, blocked, operands, target.lanes, keep_channels=True)
-    count = loops.sizes[loops.masked_by]
+    count, rows = loops.sizes[loops.masked_by], math.prod(loops.sizes) // loops.sizes[loops.masked_by]
+    if shape[0] % parts or rows % parts:
+        raise ValueError(f"{shape[0]} images are not cut into {parts} equal parts")
     return loops, {
-        "rows": math.prod(loops.sizes) // count, "channels": count, "channel_rows": math.prod(loops.sizes[loops.masked_by + 1 :]),
+        "rows": rows, "channels": count, "channel_rows": math.prod(loops.sizes[loops.masked_by + 1 :]),
         "length": loops.length, "size1": loops.sizes[1], "size2": loops.sizes[2], "size3": loops.sizes[3],
-        "valid": (shape[1] - 1) % target.lanes + 1,
+        "valid": (shape[1] - 1) % target.lanes + 1, "rows_per_part": rows // parts, "total": shape[1],
     }  # fmt: skip
 
 
 def plan_reduce_channels(target: Target, shape: Shape, blocked: bool, operands: Sequence[Operand],
-                         expressions: Sequence[Expression], scale: float = 1.0) -> Launch:  # fmt: skip
-    """y0[C], y1[C] ...: scale times the sum over all axes but the channels' (1) of expressions of a0, a1, ..., which broadcast to `shape`."""
+                         expressions: Sequence[Expression], scale: float = 1.0, parts: int = 1) -> Launch:  # fmt: skip
+    """y0[C], y1[C] ...: scale times the sum over all axes but the channels' (1) of expressions of a0, a1, ..., which broadcast to `shape`.
+
+    With parts (see `channel_parts`) the results are [parts, C], each part the sums over its share of the images; `plan_reduce_axes` over
+    axis 0 adds them up.
+    """
     tensor = Operand(shape, blocked)
-    loops, arguments = _channel_loops(target, shape, blocked, [tensor, *operands])
+    loops, arguments = _channel_loops(target, shape, blocked, [tensor, *operands], parts)
     arguments |= {"scale": bits(scale)} | {f"y{j}": 0 for j in range(MAX_RESULTS)} | operand_arguments("a", loops.strides[1:])
     kernel = Kernel("reduce_channels", (("kinds", tuple(loops.kinds[1:])), ("expressions", tuple(expressions)), ("blocked", blocked)))
     buffers = tuple(f"y{j}" for j in range(len(expressions))) + tuple(f"a{k}" for k in range(len(operands)))
-    return Launch(kernel, arguments, buffers, arguments["channels"], 2 * target.lanes * len(expressions))
+    return Launch(kernel, arguments, buffers, parts * arguments["channels"], 2 * target.lanes * len(expressions))
 
 
-def plan_moments(target: Target, shape: Shape, blocked: bool) -> Launch:
-    """mean[C] and variance[C] (biased) of `a0` over all axes but the channels' (1)."""
-    loops, arguments = _channel_loops(target, shape, blocked, [Operand(shape, blocked)])
+def plan_moments(target: Target, shape: Shape, blocked: bool, parts: int = 1) -> Launch:
+    """mean[C] and variance[C] (biased) of `a0` over all axes but the channels' (1).
+
+    With parts (see `channel_parts`) the results are [parts, C], each part the moments of its share of the images: `plan_combine_moments`.
+    """
+    loops, arguments = _channel_loops(target, shape, blocked, [Operand(shape, blocked)], parts)
     arguments |= {"mean": 0, "variance": 0} | operand_arguments("a", loops.strides)
-    return Launch(Kernel("moments", (("blocked", blocked),)), arguments, ("mean", "variance", "a0"), arguments["channels"], 4 * target.lanes)
+    kernel = Kernel("moments", (("blocked", blocked),))
+    return Launch(kernel, arguments, ("mean", "variance", "a0"), parts * arguments["channels"], 4 * target.lanes)
+
+
+def plan_combine_moments(target: Target, channels: int, parts: int) -> Launch:
+    """`mean`[C] and `variance`[C] from the `means` and `variances` [parts, C] of equally large parts. They may not overlap."""
+    arguments = {"channels": channels, "parts": parts, "means": 0, "variances": 0, "mean": 0, "variance": 0}
+    return Launch(Kernel("combine_moments"), arguments, ("means", "variances", "mean", "variance"), ceil_div(channels, target.lanes))
 
 
 def plan_reduce_axes(target: Target, shape: Shape, axes: Sequence[int], mean: bool) -> Launch:

@@ -94,15 +94,14 @@ def plan_copy(target: Target, sizes: Sequence[int], source: Sequence[int], resul
 
 
 def plan_concat(target: Target, shapes: Sequence[Shape], axis: int, blocked: bool) -> list[Launch]:
-    """One launch per tensor, which copies it (`a0`) into its place in `y0`.
-
-    Blocked tensors are concatenated along their channels only where all but the last have a multiple of the lanes; ValueError otherwise.
-    """
+    """One launch per tensor, which copies it (its last buffer, `a0` or `x`) into its place in the result (its first, `y0` or `y`)."""
     axis %= len(shapes[0])
     stored = [list(shape) for shape in shapes]
     if blocked:
         if axis == 1 and any(shape[1] % target.lanes for shape in shapes[:-1]):
-            raise ValueError("blocked tensors are concatenated along whole blocks of channels only")
+            channels, starts = sum(shape[1] for shape in shapes), [sum(s[1] for s in shapes[:k]) for k in range(len(shapes))]
+            whole = (shapes[0][0], channels, *shapes[0][2:])
+            return [plan_move_channels(target, shape, 0, whole, at, shape[1]) for shape, at in zip(shapes, starts, strict=True)]
         stored = [[shape[0], blocks(shape[1], target), *shape[2:], target.lanes] for shape in shapes]
     total, start, launches = sum(shape[axis] for shape in stored), 0, []
     for shape in stored:
@@ -111,6 +110,21 @@ def plan_concat(target: Target, shapes: Sequence[Shape], axis: int, blocked: boo
         launches.append(plan_copy(target, (before, own), (own, 1), (total * inner, 1), 0, start))
         start += own
     return launches
+
+
+def plan_move_channels(target: Target, x: Shape, x_first: int, y: Shape, y_first: int, channels: int) -> Launch:
+    """Channels of a blocked `x`, from x_first, to those of a blocked `y`, from y_first; with y's last channel go its padded lanes.
+
+    The gradient of a concatenation takes the channels back: y_first is 0.
+    """
+    last = int(y_first + channels == y[1])
+    arguments = {
+        "plane": math.prod(y[2:]), "channels": channels, "x_blocks": blocks(x[1], target), "y_blocks": blocks(y[1], target),
+        "x_first": x_first, "y_first": y_first, "last": last, "x": 0, "y": 0,
+    }  # fmt: skip
+    touched = (y_first + channels - 1) // target.lanes - y_first // target.lanes + 1
+    chunks = y[0] * touched if math.prod(y) and channels else 0
+    return Launch(Kernel("move_channels"), arguments, ("y", "x"), chunks, 3 * target.lanes)
 
 
 def plan_slice(target: Target, shape: Shape, starts: Sequence[int], sizes: Sequence[int]) -> Launch:

@@ -66,11 +66,8 @@ def runnable() -> tuple[Target, ...]:
     features = llvm.get_host_cpu_features()
     if architecture == "aarch64":
         features.setdefault("neon", True)
-    return tuple(
-        target
-        for target in TARGETS.values()
-        if target.triple.split("-")[0].replace("arm64", "aarch64") == architecture and all(features.get(need, False) for need in _NEEDS[target.name])
-    )
+    native = [target for target in TARGETS.values() if target.triple.split("-")[0].replace("arm64", "aarch64") == architecture]
+    return tuple(target for target in native if all(features.get(need, False) for need in _NEEDS[target.name]))
 
 
 def host() -> Target:

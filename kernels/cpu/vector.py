@@ -6,9 +6,9 @@
         v = V.load(x, 16 * chunk)
         V.store(V.select(v > 0.0, v, 0.5 * v), x, 16 * chunk)
 
-`vectors(target)` is a module object, because Numba resolves a module's attributes while it compiles. Vectors and masks are values: they live in
-registers. Arithmetic and comparisons between vectors, or between a vector and a number, use Python's operators; a number is rounded to float32
-first. Pointers move with `V.offset(p, n)` only: LLVM 22 can miscompile integer arithmetic on addresses.
+`vectors(target)` is a module object, because Numba resolves a module's attributes while it compiles. Vectors and masks are values: they
+live in registers. Arithmetic and comparisons between vectors, or between a vector and a number, use Python's operators; a number is rounded
+to float32 first. Pointers move with `V.offset(p, n)` only: LLVM 22 can miscompile integer arithmetic on addresses.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -133,7 +133,9 @@ def emitted(target: Target, result: Any, arguments: tuple[Any, ...], body: Calla
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         lanes = target.lanes
         values = [
-            _as_vector(context, builder, value, kind, lanes) if isinstance(wanted, VectorType) else context.cast(builder, value, kind, wanted)
+            _as_vector(context, builder, value, kind, lanes)
+            if isinstance(wanted, VectorType)
+            else context.cast(builder, value, kind, wanted)
             for value, kind, wanted in zip(args, sig.args, arguments, strict=True)
         ]
         value = body(Emitter(builder, target), *values)
@@ -159,8 +161,8 @@ def emitted(target: Target, result: Any, arguments: tuple[Any, ...], body: Calla
 class Linked:
     """A kernel function that calls `external` functions, and what they do: name -> (argument types, body(emitter, *values)).
 
-    Numba takes most of a kernel's compile time. A family whose specializations differ in their register tile alone gives the same function object to
-    all of them; Numba then lowers it once in a process, and the tiles are linked into it.
+    Numba takes most of a kernel's compile time. A family whose specializations differ in their register tile alone gives the same function
+    object to all of them; Numba then lowers it once in a process, and the tiles are linked into it.
     """
 
     function: Any
@@ -188,7 +190,7 @@ def define(target: Target, bodies: dict[str, tuple[tuple[Any, ...], Callable[...
     return str(module)
 
 
-@lru_cache(maxsize=None)
+@cache
 def vectors(target: Target) -> Any:
     """The vector operations of a target, as a module that kernels close over. `n` and `i` are integers, `p` and `q` pointers.
 

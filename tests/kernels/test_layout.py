@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 
 from cnnc.kernels.cpu import target
-from cnnc.kernels.cpu.shapes_layout import plan_block, plan_concat, plan_copy, plan_dropout, plan_fill, plan_slice, plan_unblock
+from cnnc.kernels.cpu.shapes_layout import (
+    plan_block,
+    plan_concat,
+    plan_copy,
+    plan_dropout,
+    plan_fill,
+    plan_move_channels,
+    plan_slice,
+    plan_unblock,
+)
 
 from .launching import SIZES, TARGETS, block, check_guards, guarded, launch, place, unblock
 
@@ -71,9 +80,25 @@ def test_copies(name):
     check_guards(y)
 
 
-def test_unaligned_blocks_are_not_concatenated():
-    with pytest.raises(ValueError, match="whole blocks"):
-        plan_concat(target.named("avx2"), [(1, 3, 2, 2), (1, 8, 2, 2)], 1, True)
+@pytest.mark.parametrize("name", TARGETS)
+def test_blocks_that_are_not_whole(name):
+    this, rng = target.named(name), np.random.default_rng(2)
+    for counts in ((3, 8), (1, 1), (17, 16, 5), (7, 33, 1, 15), (5,), (24, 58)):
+        parts = [rng.standard_normal((2, c, 3, 5)).astype(np.float32) for c in counts]
+        want = np.concatenate(parts, 1)
+        y = guarded(block(want, this.lanes).shape)
+        for plan, part in zip(plan_concat(this, [p.shape for p in parts], 1, True), parts, strict=True):
+            launch(plan, name, {plan.buffers[0]: y, plan.buffers[1]: place(block(part, this.lanes))})
+        np.testing.assert_array_equal(unblock(y, want.shape[1]), want)
+        check_guards(y)
+        start = 0
+        for part in parts:
+            back = guarded(block(part, this.lanes).shape)
+            plan = plan_move_channels(this, want.shape, start, part.shape, 0, part.shape[1])
+            launch(plan, name, {"x": y, "y": back}, order=range(plan.chunks)[::-1])
+            np.testing.assert_array_equal(unblock(back, part.shape[1]), part)
+            check_guards(back)
+            start += part.shape[1]
 
 
 def test_philox_known_answer():

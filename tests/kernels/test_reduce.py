@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnnc.kernels.cpu import target
-from cnnc.kernels.cpu.shapes import Operand, plan_moments, plan_reduce_axes, plan_reduce_channels
+from cnnc.kernels.cpu.shapes import Operand, channel_parts, plan_combine_moments, plan_moments, plan_reduce_axes, plan_reduce_channels
 
 from .launching import SIZES, TARGETS, block, check_guards, guarded, launch, place
 
@@ -94,3 +94,38 @@ def test_any_axes(name):
         check_guards(y)
         launch(plan_reduce_axes(target.named(name), shape, axes, mean=True), name, {"x": place(x), "y": y})
         np.testing.assert_allclose(y, x.mean(axes), rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("blocked", [False, True])
+def test_parts(name, blocked):
+    this, rng = target.named(name), np.random.default_rng(4)
+    for channels in (1, 7, 16, 19):
+        shape = (6, channels, 9, 5)
+        for parts in (1, 2, 6):
+            x = rng.integers(-4, 5, shape)
+            stored = place(block(x, this.lanes) if blocked else x)
+            sums, y = guarded((parts, channels)), guarded(channels)
+            plan = plan_reduce_channels(this, shape, blocked, [Operand(shape, blocked)], [A0], parts=parts)
+            launch(plan, name, {"y0": sums, "a0": stored})
+            check_guards(sums)
+            launch(plan_reduce_axes(this, (parts, channels), (0,), mean=False), name, {"x": sums, "y": y})
+            np.testing.assert_array_equal(y, x.sum((0, 2, 3)))
+            x = (100 + rng.standard_normal(shape) + 3 * rng.standard_normal((6, 1, 1, 1))).astype(np.float32)
+            stored = place(block(x, this.lanes) if blocked else x)
+            means, variances, mean, variance = (guarded(s) for s in ((parts, channels),) * 2 + (channels,) * 2)
+            launch(plan_moments(this, shape, blocked, parts), name, {"mean": means, "variance": variances, "a0": stored})
+            buffers = {"means": means, "variances": variances, "mean": mean, "variance": variance}
+            launch(plan_combine_moments(this, channels, parts), name, buffers)
+            np.testing.assert_allclose(mean, x.astype(np.float64).mean((0, 2, 3)), rtol=1e-6)
+            np.testing.assert_allclose(variance, x.astype(np.float64).var((0, 2, 3)), rtol=5e-6)
+            for array in (mean, variance):
+                check_guards(array)
+
+
+def test_number_of_parts():
+    this = target.named("avx512")
+    assert channel_parts(this, (16, 16, 112, 112), True) == 16
+    assert channel_parts(this, (12, 24, 112, 112), True) == 6
+    assert channel_parts(this, (1, 64, 56, 56), True) == 1
+    assert channel_parts(this, (64, 512, 7, 7), True) == 1

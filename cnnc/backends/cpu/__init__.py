@@ -39,11 +39,11 @@ class CpuBackend:
 
     @property
     def name(self) -> str:
-        return self.target.name
+        return str(self.target.name)
 
     @property
     def lanes(self) -> int:
-        return self.target.lanes
+        return int(self.target.lanes)
 
     state_words, step_words = driver.STATE, driver.STEP
 

@@ -36,11 +36,10 @@ class Geometry:
         window = Window.of(tuple(kernel), node.attributes, len(kernel))
         self.space = len(kernel)
         self.images, self.channels, self.size = x[0], x[1], x[2:]
-        self.height, self.width = two(x[2:], 1) if self.space <= 2 else (0, 0)
         self.filters, self.groups = filters, int(node.attributes.get("groups", 1))
         self.window = window
         if self.space <= 2:
-            self.sizes = (self.images, self.channels, self.height, self.width, filters, two(window.kernel, 1), two(window.stride, 1),
+            self.sizes = (self.images, self.channels, *two(x[2:], 1), filters, two(window.kernel, 1), two(window.stride, 1),
                           two(window.padding, (0, 0)), two(window.dilation, 1), self.groups)
 
 
@@ -83,7 +82,8 @@ def direct(low: Lowering, node: Node, plan: Any, x: str, offset: int = 0, bias: 
 
 def conv(low: Lowering, node: Node) -> None:
     x, weight, *rest = node.operands
-    assert x is not None and weight is not None
+    assert x is not None
+    assert weight is not None
     shape = low.shape(weight)
     geometry = Geometry(low, node, low.shape(x), shape[2:], shape[0])
     expression, kinds, _ = epilogue(low, node)
@@ -96,7 +96,8 @@ def conv(low: Lowering, node: Node) -> None:
 
 def conv_data_gradient(low: Lowering, node: Node) -> None:
     dy, weight, *rest = node.operands
-    assert dy is not None and weight is not None
+    assert dy is not None
+    assert weight is not None
     shape, dx = low.shape(weight), low.shape(node.name)
     geometry = Geometry(low, node, dx, shape[2:], shape[0])
     expression, kinds, _ = epilogue(low, node)
@@ -147,7 +148,8 @@ def plain(low: Lowering, node: Node, geometry: Geometry) -> None:
 
 def linear(low: Lowering, node: Node) -> None:
     x, weight, *rest = node.operands
-    assert x is not None and weight is not None
+    assert x is not None
+    assert weight is not None
     (n, inputs), outputs = low.shape(x), low.shape(weight)[0]
     expression, kinds, extras = epilogue(low, node)
     bias = rest[0] if rest else None

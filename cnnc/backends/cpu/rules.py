@@ -60,19 +60,30 @@ def values_per_channel(low: Lowering, node: Node) -> float:
 # ------------------------------------------------------------------------------------------------ sums
 
 def moments(low: Lowering, node: Node) -> None:
-    x = node.inputs[0]
-    plan = shapes.plan_moments(target_of(low), low.shape(x), is_blocked(low.type(x)))
-    mean, variance = node.results
-    launch(low, node, plan, {"mean": low.ref(mean), "variance": low.ref(variance), "a0": low.ref(x)}, ["mean", "variance"])
+    """Few channels and many images are split by images too, so that there is work for all threads."""
+    x, target = node.inputs[0], target_of(low)
+    shape, blocked = low.shape(x), is_blocked(low.type(x))
+    parts = shapes.channel_parts(target, shape, blocked)
+    results = dict(zip(("mean", "variance"), map(low.ref, node.results), strict=True))
+    partial = results if parts == 1 else {k: low.buffer(f"{node.name}~{k}", "arena", 4 * parts * shape[1]) for k in results}
+    launch(low, node, shapes.plan_moments(target, shape, blocked, parts), {**partial, "a0": low.ref(x)}, list(results))
+    if parts > 1:
+        buffers = {"means": partial["mean"], "variances": partial["variance"], **results}
+        launch(low, node, shapes.plan_combine_moments(target, shape[1], parts), buffers, list(results))
 
 
 def reduce_channels(low: Lowering, node: Node) -> None:
-    full = max(node.inputs, key=lambda o: (low.type(o).rank, product(low.shape(o))))
-    shape = low.shape(full)
+    target, full = target_of(low), max(node.inputs, key=lambda o: (low.type(o).rank, product(low.shape(o))))
+    shape, blocked = low.shape(full), is_blocked(low.type(full))
+    parts = shapes.channel_parts(target, shape, blocked)
     es = [ex.parse(t) for t in node.attributes["expressions"]]
-    plan = shapes.plan_reduce_channels(target_of(low), shape, is_blocked(low.type(full)), [operand(low, o, len(shape)) for o in node.inputs], es)
-    buffers = {f"y{i}": low.ref(r) for i, r in enumerate(node.results)} | {f"a{i}": low.ref(o) for i, o in enumerate(node.inputs)}
-    launch(low, node, plan, buffers, [f"y{i}" for i in range(len(node.results))])
+    results = {f"y{i}": low.ref(r) for i, r in enumerate(node.results)}
+    partial = results if parts == 1 else {k: low.buffer(f"{node.name}~{k}", "arena", 4 * parts * shape[1]) for k in results}
+    plan = shapes.plan_reduce_channels(target, shape, blocked, [operand(low, o, len(shape)) for o in node.inputs], es, parts=parts)
+    launch(low, node, plan, {**partial, **{f"a{i}": low.ref(o) for i, o in enumerate(node.inputs)}}, list(results))
+    if parts > 1:
+        for k, result in results.items():
+            launch(low, node, shapes.plan_reduce_axes(target, (parts, shape[1]), (0,), False), {"x": partial[k], "y": result}, ["y"])
 
 
 def reduce_axes(low: Lowering, node: Node) -> None:
@@ -102,17 +113,19 @@ def concat(low: Lowering, node: Node) -> None:
     axis = node.attributes.get("axis", 1) % node.type.rank
     plans = shapes_layout.plan_concat(target_of(low), [low.shape(o) for o in node.inputs], axis, is_blocked(node.type))
     for o, plan in zip(node.inputs, plans, strict=True):
-        launch(low, node, plan, {"a0": low.ref(o), "y0": low.ref(node.name)}, ["y0"])
+        result, part = plan.buffers
+        launch(low, node, plan, {part: low.ref(o), result: low.ref(node.name)}, [result])
 
 
 def slice_(low: Lowering, node: Node) -> None:
     x, axis = node.inputs[0], node.attributes["axis"] % node.type.rank
     start, size, shape = node.attributes["start"], node.attributes["size"], list(low.shape(x))
+    if is_blocked(node.type) and axis == 1:
+        plan = shapes_layout.plan_move_channels(target_of(low), low.shape(x), start, low.shape(node.name), 0, size)
+        launch(low, node, plan, {"x": low.ref(x), "y": low.ref(node.name)}, ["y"])
+        return
     if is_blocked(node.type):
         lanes = node.type.block
-        if axis == 1:
-            assert start % lanes == 0, "a blocked slice starts at a block"
-            start, size = start // lanes, -(-size // lanes)
         shape = [shape[0], -(-shape[1] // lanes), *shape[2:], lanes]
     starts, sizes = [0] * len(shape), list(shape)
     starts[axis], sizes[axis] = start, size

@@ -1,0 +1,82 @@
+"""`cnnc gradcheck M.cnn`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cnnc.cli.common import define, json_option, load, model_options, print_json, say, weights_option
+
+
+@define(
+    "gradcheck",
+    "cnnc gradcheck examples/lenet5.cnn",
+    "cnnc gradcheck examples/resnet.cnn --parameter fc.weight --batch 4",
+)
+@model_options
+@weights_option
+@click.option("-b", "--batch", type=click.IntRange(min=1), default=2, show_default=True, help="Random images.")
+@click.option(
+    "--directions",
+    type=click.IntRange(min=1),
+    default=2,
+    show_default=True,
+    help="Random directions for each parameter.",
+)
+@click.option("--parameter", "names", multiple=True, metavar="NAME", help="Only this parameter; may be repeated.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--compiled/--reference-only", default=True, help="Whether to compare the compiled float32 gradient too.")
+@json_option
+def command(
+    path: str,
+    model: str | None,
+    parameters: dict[str, Any],
+    weights: str | None,
+    batch: int,
+    directions: int,
+    names: tuple[str, ...],
+    seed: int,
+    compiled: bool,
+    as_json: bool,
+) -> int:
+    """Compare every parameter's gradient with central differences in float64, and the compiled gradient with the
+    reference's."""
+    from cnnc.train.gradcheck import COMPILED_TOLERANCE, TOLERANCE, check
+
+    network = load(path, model, parameters, weights)
+    recipe = network.program.recipe
+    rows = []
+    width = max((len(n.name) for n in network.graph.parameters), default=0)
+    for row in check(
+        network, batch, directions, seed, recipe.loss.name if recipe else "cross_entropy", names, compiled
+    ):
+        rows.append(row)
+        if not as_json:
+            other = "" if row.compiled is None else f"  compiled {row.compiled:8.1e}"
+            click.echo(
+                f"{'ok  ' if row.ok else 'FAIL'}  {row.name.ljust(width)}  {row.size:>10,}  norm {row.norm:8.2e}  "
+                f"differences {row.error:8.1e}{other}"
+            )
+    wrong = [row.name for row in rows if not row.ok]
+    if as_json:
+        print_json(
+            {
+                "ok": not wrong,
+                "tolerance": TOLERANCE,
+                "compiled_tolerance": COMPILED_TOLERANCE,
+                "parameters": [
+                    {
+                        "name": r.name,
+                        "size": r.size,
+                        "norm": r.norm,
+                        "error": r.error,
+                        "compiled_error": r.compiled,
+                        "ok": r.ok,
+                    }
+                    for r in rows
+                ],
+            }
+        )
+    say(f"{len(wrong)} of {len(rows)} gradients differ" if wrong else f"all {len(rows)} gradients agree")
+    return 4 if wrong else 0

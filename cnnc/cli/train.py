@@ -1,0 +1,86 @@
+"""`cnnc train M.cnn --data D`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from cnnc.cli.common import define, exists, json_option, load, model_options, print_json, say, verbosity, weights_option
+
+
+@define(
+    "train",
+    "cnnc train examples/lenet5_relu.cnn --data examples/data/digits.npz --out runs/digits",
+    "cnnc train examples/resnet.cnn -p classes=10 --data photos/ --set optimizer.lr=0.01 --epochs 30",
+    "cnnc train examples/lenet5_relu.cnn --data examples/data/digits.npz --out runs/digits --resume",
+)
+@model_options
+@click.option(
+    "-d",
+    "--data",
+    required=True,
+    type=click.Path(),
+    metavar="D",
+    help="A .npz, a folder of class folders, MNIST or CIFAR files.",
+)
+@click.option("--out", type=click.Path(), metavar="DIR", help="The run folder; runs/<model> otherwise.")
+@click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data; the recipe's otherwise.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Replace a setting of the recipe; may be repeated."
+)
+@weights_option
+@click.option("--resume", is_flag=True, help="Go on from the run folder's checkpoint.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of initialization, order, augmentation and dropout.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="Threads; as many as there are cores otherwise.")
+@click.option("--target", default="cpu", show_default=True, metavar="cpu|cuda|reference", help="What to train on.")
+@json_option
+def command(
+    path: str,
+    model: str | None,
+    parameters: dict[str, Any],
+    data: str,
+    out: str | None,
+    epochs: int | None,
+    overrides: tuple[str, ...],
+    weights: str | None,
+    resume: bool,
+    seed: int,
+    threads: int | None,
+    target: str,
+    as_json: bool,
+) -> int:
+    """Train a model; write weights, metrics and the exact recipe to the run folder."""
+    network = load(path, model, parameters)
+    exists(data, "data", folder=True)
+    from cnnc.train import Interrupted, train
+
+    try:
+        result = train(
+            network,
+            data,
+            out,
+            epochs=epochs,
+            overrides=overrides,
+            weights=weights,
+            resume=resume,
+            seed=seed,
+            threads=threads,
+            target=target,
+            quiet=verbosity.level < 0,
+        )
+        code = 0
+    except Interrupted as e:
+        say(str(e))
+        result, code = e.result, 130
+    if as_json:
+        print_json({"folder": str(result.folder), "weights": str(result.weights), "epochs": list(result.history)})
+    elif code == 0:
+        click.echo(str(result.weights))
+    return code

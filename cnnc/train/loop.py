@@ -1,0 +1,241 @@
+"""A whole training run: recipe, epochs, metrics, checkpoints, and the folder that they are written to."""
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnc.data import augment as augmentations
+from cnnc.data.augment import RandomCrop
+from cnnc.data.dataset import Dataset
+from cnnc.diagnostics import CnncError, error
+from cnnc.frontend.recipes import Recipe
+from cnnc.network import Network
+from cnnc.train import checkpoint, optimizers, schedules
+from cnnc.train.checkpoint import Checkpoint
+from cnnc.train.overrides import override
+from cnnc.train.progress import Progress
+from cnnc.train.provenance import differences, provenance
+from cnnc.train.trainer import Record, Sums, Trainer, single_input, steps_of
+
+CHECKPOINT_SECONDS = 10.0                 # between checkpoints, at least: a killed run loses this and an epoch
+WEIGHTS, METRICS, RECIPE = "weights.safetensors", "metrics.jsonl", "recipe.json"
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C: the run stopped between two steps, and its checkpoint is written. `result` is what there is."""
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(f"interrupted; go on with --resume --out {result.folder}")
+        self.result = result
+
+
+@dataclass(frozen=True)
+class Result:
+    """history: a record an epoch, as in metrics.jsonl."""
+    folder: Path
+    history: tuple[Record, ...]
+    weights: Path
+
+    @property
+    def accuracy(self) -> float | None:
+        """Of the last epoch: on the test part where there is one."""
+        last = self.history[-1] if self.history else {}
+        return last.get("val_accuracy") if last.get("val_accuracy") is not None else last.get("accuracy")
+
+
+def train(network: Network, data: str | Path | Dataset, out: str | Path | None = None, *, epochs: int | None = None,
+          overrides: Sequence[str] = (), weights: str | Path | None = None, resume: bool = False, seed: int = 0,
+          threads: int | None = None, target: str = "cpu", quiet: bool = False,
+          checkpoint_seconds: float = CHECKPOINT_SECONDS) -> Result:
+    """Train a network by its recipe and write weights.safetensors, metrics.jsonl, recipe.json and
+    checkpoint.safetensors to a folder.
+
+    out: runs/<model> unless given (or runs/<model>-2, ... where there is a run already). overrides: settings of the
+    recipe, such as "optimizer.lr=0.01". weights: what to start from; those that do not fit (a replaced last layer) are
+    drawn anew. resume: go on from the folder's checkpoint, where there is one; the end is the same to the bit as
+    without a stop. seed: of initialization, order, augmentation and dropout. Raises `CnncError`: exit code 2 for
+    settings, 3 for data, weights and checkpoints, 4 when the loss diverges; `Interrupted` at Ctrl-C.
+    """
+    recipe = override(network.program.recipe or Recipe(), overrides, [n.name for n in network.graph.parameters])
+    recipe = recipe if epochs is None else override(recipe, [f"epochs={epochs}"])
+    folder = run_folder(out, network.name, resume)
+    preprocess, shape = single_input(network)
+    size = (shape[1], shape[2]) if len(shape) == 3 else None
+    if recipe.augment and size is None:
+        raise error("E0631", f"augmentation is for images; the network takes [N, {', '.join(map(str, shape))}]")
+    augment = tuple(augmentations.build(c.name, c.arguments, size, c.span) for c in recipe.augment if size is not None)
+    kept = canvas(augment, preprocess, shape)
+    dataset = data if isinstance(data, Dataset) else Dataset.open(data, preprocess, shape, kept)
+    network.initialize(seed)
+    if weights is not None:
+        report = network.load_weights(weights, strict=False)
+        diagnostic = report.diagnostic(Path(weights), len(network.weights))
+        if len(report.missing) + len(report.mismatched) == len(network.weights):
+            raise CnncError(diagnostic, exit_code=3)
+        if report and not quiet:
+            print("\n".join([diagnostic.message, *(f"  {n}" for n in diagnostic.notes), "  these are drawn anew"]),
+                  file=sys.stderr)
+    run = _Run(network, recipe, dataset, folder, seed, threads, target)
+    run.record = provenance(network, recipe, data, seed, weights, run.trainer.optimizer, target, dataset.classes)
+    make_folder(folder)
+    first = run.resume(quiet) if resume else Checkpoint({}, 0, 0, 0, (0.0, 0.0, 0), (), {})
+    return run.go(first, augment, quiet, checkpoint_seconds)
+
+
+def canvas(augment: Sequence[Any], preprocess: Any, shape: tuple[int, ...]) -> tuple[int, int] | None:
+    """The size that training images are kept at for an unpadded random crop: what `resize` makes, where that is more
+    than the input.
+    """
+    if not any(isinstance(a, RandomCrop) and not a.padding for a in augment) or preprocess.resize is None:
+        return None
+    r = preprocess.resize
+    size = (r, r) if isinstance(r, int) else (int(r[0]), int(r[1]))
+    return size if size[0] >= shape[1] and size[1] >= shape[2] and size != shape[1:] else None
+
+
+def run_folder(out: str | Path | None, name: str, resume: bool) -> Path:
+    """The folder of a run; it need not be there."""
+    if out is not None:
+        folder = Path(out)
+    else:
+        taken = [p for p in (Path("runs") / (name if i == 1 else f"{name}-{i}") for i in range(1, 10_000))
+                 if p.exists()]
+        new = Path("runs") / (name if not taken else f"{name}-{len(taken) + 1}")
+        folder = taken[-1] if resume and taken else new
+    return folder
+
+
+def make_folder(folder: Path) -> None:
+    """Raises `CnncError` (E0644) where it cannot be made or written to."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".{os.getpid()}.tmp"
+        probe.touch()
+        probe.unlink()
+    except (OSError, ValueError) as e:
+        reason = e.strerror if isinstance(e, OSError) else str(e)
+        raise error("E0644", f"cannot write to the run folder {folder}: {reason}", help="choose another with --out",
+                    exit_code=3) from e
+
+
+class _Run:
+    """One run: the trainer, the folder, and what was done so far."""
+    record: Mapping[str, Any]
+
+    def __init__(self, network: Network, recipe: Recipe, dataset: Dataset, folder: Path, seed: int, threads: int | None,
+                 target: str) -> None:
+        self.network, self.recipe, self.data, self.folder = network, recipe, dataset, folder
+        self.schedule = schedules.build(recipe.schedule.name, recipe.schedule.arguments, recipe.schedule.span)
+        optimizer = optimizers.from_recipe(recipe)
+        self.trainer = Trainer(network, optimizer, recipe.loss.name, seed, threads, target)
+        self.trainer.dataset(dataset)
+        self.history: list[Record] = []
+
+    def resume(self, quiet: bool) -> Checkpoint:
+        """The folder's checkpoint, its values in place. Raises `CnncError` (E0643) where it is of another run."""
+        path = self.folder / checkpoint.NAME
+        if not path.exists():
+            if not quiet:
+                print(f"{self.folder} has no checkpoint; training starts anew", file=sys.stderr)
+            return Checkpoint({}, 0, 0, 0, (0.0, 0.0, 0), (), {})
+        found = checkpoint.load(path)
+        changed = differences(found.recipe, self.record)
+        if changed:
+            raise error("E0643", f"{path} is of a run with other settings", *changed, exit_code=3,
+                        help="resume with the same settings, or start anew without --resume")
+        live = self.trainer.values
+        if {n: (v.shape, v.dtype) for n, v in live.items()} != {n: (v.shape, v.dtype) for n, v in found.values.items()}:
+            raise checkpoint.damaged(path, "its values are not those of this network")
+        if found.step > steps_of(self.data, self.recipe.batch) or len(found.history) != found.epoch:
+            raise checkpoint.damaged(path, "its counts do not fit the data")
+        self.trainer.restore(found.values, found.total)
+        return found
+
+    def go(self, first: Checkpoint, augment: Sequence[Any], quiet: bool, checkpoint_seconds: float) -> Result:
+        recipe, trainer = self.recipe, self.trainer
+        self.history = list(first.history)
+        _write_json(self.folder / RECIPE, self.record)
+        self._write_metrics()
+        saved, skip, sums = time.monotonic(), first.step, Sums(*first.sums)
+        with _interrupts() as interrupted, Progress(recipe.epochs, steps_of(self.data, recipe.batch), first.epoch,
+                                                    quiet) as progress:
+            for epoch in range(first.epoch, recipe.epochs):
+                def after(step: int, sums: Sums, epoch: int = epoch) -> None:
+                    if interrupted():
+                        self._save(epoch, step, sums)
+                        raise Interrupted(self.result())
+                record = trainer.epoch(self.data, epoch, recipe.epochs, recipe.batch, self.schedule, augment, skip,
+                                       sums, progress, after)
+                self.history.append(record)
+                self._write_metrics(record)
+                progress.epoch(record)
+                skip, sums = 0, Sums()
+                if time.monotonic() - saved >= checkpoint_seconds or epoch + 1 == recipe.epochs or epoch == first.epoch:
+                    self._save(epoch + 1, 0, sums)
+                    saved = time.monotonic()
+        self.network.save_weights(self.folder / WEIGHTS)
+        return self.result()
+
+    def result(self) -> Result:
+        return Result(self.folder, tuple(self.history), self.folder / WEIGHTS)
+
+    def _save(self, epoch: int, step: int, sums: Sums) -> None:
+        values = {n: np.asarray(v) for n, v in self.trainer.values.items()}
+        Checkpoint(values, epoch, step, self.trainer.steps, (sums.loss, sums.right, sums.images), tuple(self.history),
+                   self.record).save(
+            self.folder / checkpoint.NAME)
+        self.network.save_weights(self.folder / WEIGHTS)
+
+    def _write_metrics(self, new: Record | None = None) -> None:
+        """A line an epoch; without a new one, the file is written afresh."""
+        try:
+            with (self.folder / METRICS).open("a" if new else "w", encoding="utf-8") as stream:
+                stream.writelines(json.dumps(r) + "\n" for r in ([new] if new else self.history))
+        except OSError as e:
+            raise error("E0644", f"cannot write {self.folder / METRICS}: {e.strerror}", exit_code=3) from e
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as e:
+        raise error("E0644", f"cannot write {path}: {e.strerror}", exit_code=3) from e
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _interrupts() -> Iterator[Any]:
+    """Ctrl-C is noted, and a step is finished first; a second one stops at once. Gives a function that tells whether
+    there was one.
+    """
+    noted: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(noted)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+__all__ = ["Interrupted", "Result", "train"]

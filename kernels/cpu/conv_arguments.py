@@ -1,0 +1,153 @@
+"""The arguments of the convolution kernels, and what a plan of one is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from . import Kernel
+from .target import Target
+
+Pair = tuple[int, int]
+Padding = tuple[Pair, Pair]
+
+# Buffers: x, w (packed), bias (0: none), y, taps (table), then the operands after the last name.
+# chunk = ((image * row_blocks + row block) * groups + group) * panel_chunks + part of the group's panels
+DIRECT_ARGUMENTS = (
+    "x", "w", "bias", "y", "taps",
+    "pixels", "panel", "head",  # of the tile: pixels, output blocks; floats of channel vectors before the copied rows in scratch
+    "panel_chunks", "groups", "row_blocks", "chunk_panels", "block_rows",
+    "channels", "out_blocks",  # outputs that exist, in all; output blocks of a group
+    "in_blocks", "tap_count", "depth_blocks",  # of a group; input blocks (plain: channels) between two visits of y
+    "rows", "tiles", "tall",  # output rows; column tiles, of which the first `tall` have all pixels, the others one less
+    "x_image", "x_block", "x_row", "height", "in_width",  # strides in floats; size of the input
+    "row_first", "row_stride", "row_step", "pack_rows",  # copied input rows: row_first + row_stride * output row + row_step * j
+    "column_first", "copy_step", "copies", "pixel_step", "pack_width",  # copied columns: column_first + copy_step * copy + pixel_step * q
+    "out_row",  # floats from one output row to the next in what the tile reads
+    "y_image", "y_block", "y_row", "y_pixel",  # strides in floats
+)  # fmt: skip
+PACK_ARGUMENTS = (
+    "source", "packed", "source_taps",
+    "units", "panel", "out_blocks", "in_blocks", "tap_count", "out_channels", "in_channels",
+    "group_stride", "out_stride", "in_stride",
+)  # fmt: skip
+# Buffers: x, dy, dw (oihw), taps: pairs (row offset, column offset) in pixels.
+# chunk = ((group * units + unit of output blocks) * in_blocks + input block) * tap_chunks + part of the taps
+WEIGHT_GRADIENT_ARGUMENTS = (
+    "x", "dy", "dw", "taps",
+    "images", "in_blocks", "out_blocks", "in_channels", "out_channels", "tap_count", "tap_chunks", "chunk_taps",  # of a group
+    "height", "width", "rows", "columns", "block_rows", "row_stride", "column_stride",
+    "x_image", "x_block", "dy_image", "dy_block",
+)  # fmt: skip
+# Buffers: x (nchw), dy (blocked), dw. chunk = (unit of output blocks * channels + channel) * tap_chunks + part of the kernel's rows
+PLAIN_WEIGHT_GRADIENT_ARGUMENTS = (
+    "x", "dy", "dw",
+    "images", "channels", "out_blocks", "out_channels", "kernel_rows", "tap_chunks", "chunk_taps",
+    "height", "width", "top", "left", "rows", "columns", "block_rows", "pitch", "row_stride", "column_stride", "row_dilation",
+    "dy_image", "dy_block",
+)  # fmt: skip
+# Buffers: forward x, w, bias, y; data gradient dy as `x`, w, dx as `y`; weight gradient x, dw as `w`, dy as `y`; then operands. Sizes are
+# those of the convolution in all three. chunk = image * filters + filter; image * channels + channel; filter * channels of a group +
+# channel
+PLAIN_ARGUMENTS = (
+    "x", "w", "bias", "y",
+    "images", "channels", "filters", "groups", "depth", "height", "width", "out_depth", "out_rows", "out_columns",
+    "kernel_depth", "kernel_rows", "kernel_columns", "depth_stride", "row_stride", "column_stride", "front", "top", "left",
+    "depth_dilation", "row_dilation", "column_dilation",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class KernelPlan:
+    """One step: the kernel, its integer arguments by name, its tables of int64 by argument name, chunks, and floats of scratch."""
+
+    kernel: Kernel
+    arguments: dict[str, int]
+    tables: dict[str, Any] = field(default_factory=dict)
+    chunks: int = 1
+    scratch: int = 0
+
+
+@dataclass(frozen=True)
+class PackedWeights:
+    """How `conv_direct` wants its weights: [group][panel of output blocks][input block][tap][KI][panel * lanes].
+
+    Out and in are those of the kernel that reads them: in a data gradient the convolution's outputs are the inputs. `source_taps` are
+    indices into the kh * kw taps of the oihw source. Tail blocks that fill no panel follow, each a panel of its own.
+    """
+
+    groups: int
+    out_channels: int  # of one group
+    in_channels: int
+    source_taps: tuple[int, ...]
+    all_taps: int
+    panel: int
+    lanes: int
+    plain: bool
+    transposed: bool  # the roles of in and out are swapped
+
+    @property
+    def out_blocks(self) -> int:
+        return -(-self.out_channels // self.lanes)
+
+    @property
+    def in_blocks(self) -> int:
+        return self.in_channels if self.plain else -(-self.in_channels // self.lanes)
+
+    @property
+    def depth(self) -> int:
+        """KI: input channels per block."""
+        return 1 if self.plain else self.lanes
+
+    @property
+    def floats(self) -> int:
+        return self.groups * self.out_blocks * self.lanes * self.in_blocks * self.depth * len(self.source_taps)
+
+
+def pack_plan(weights: PackedWeights) -> KernelPlan:
+    """The step that packs oihw weights (`source`) into the buffer `packed`."""
+    size = weights.all_taps
+    out_stride, in_stride = weights.in_channels * size, size
+    if weights.transposed:
+        out_stride, in_stride = size, weights.out_channels * size
+    units = weights.out_blocks // weights.panel + weights.out_blocks % weights.panel
+    arguments = {
+        "units": units, "panel": weights.panel, "out_blocks": weights.out_blocks, "in_blocks": weights.in_blocks,
+        "tap_count": len(weights.source_taps), "out_channels": weights.out_channels, "in_channels": weights.in_channels,
+        "group_stride": weights.out_channels * weights.in_channels * size, "out_stride": out_stride, "in_stride": in_stride,
+    }  # fmt: skip
+    kernel = Kernel("conv_pack_weights", (("plain", weights.plain),))
+    return KernelPlan(kernel, arguments, {"source_taps": np.array(weights.source_taps, np.int64)}, weights.groups * units)
+
+
+def divide(count: int, parts: int) -> int:
+    return -(-count // parts)
+
+
+def round_up(count: int, unit: int) -> int:
+    return divide(count, unit) * unit
+
+
+def output_size(size: int, kernel: int, stride: int, padding: tuple[int, int], dilation: int) -> int:
+    """The number of outputs along an axis."""
+    return (size + sum(padding) - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def form_of(target: Target, channels: int, filters: int, groups: int, plain: bool = False) -> str:
+    """How a convolution with blocked output meets its input: "plain" (nchw input), "blocked", or "depthwise" (a group a channel, one filter
+    each).
+
+    ValueError where channels do not divide into the groups, or groups are neither whole blocks of the target's lanes nor depthwise: those
+    are for the kernels on plain tensors.
+    """
+    if channels % groups or filters % groups:
+        raise ValueError(f"{channels} and {filters} channels do not divide into {groups} groups")
+    if plain and groups == 1:
+        return "plain"
+    if not plain and groups == channels == filters and groups > 1:
+        return "depthwise"
+    if groups > 1 and (plain or channels // groups % target.lanes or filters // groups % target.lanes):
+        raise ValueError(f"groups of {channels // groups} and {filters // groups} channels are not whole blocks of {target.lanes}")
+    return "blocked"

@@ -1,0 +1,109 @@
+"""Plans of the weight gradient and of the kernels on plain tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import Kernel
+from .conv_arguments import PLAIN_ARGUMENTS, KernelPlan, Padding, Pair, divide, form_of, output_size, round_up
+from .target import Target
+
+# Bytes of x and dy that a pass over one tap may touch: what fits the first level cache beside the sums.
+_ROWS_NEAR = 24 * 1024
+_FEW_CHUNKS = 8
+
+
+def weight_gradient_plan(
+    target: Target, images: int, channels: int, height: int, width: int, filters: int, kernel: Pair, stride: Pair = (1, 1),
+    padding: Padding = ((0, 0), (0, 0)), dilation: Pair = (1, 1), groups: int = 1, plain: bool = False,
+) -> KernelPlan:  # fmt: skip
+    """The gradient of the weights: x [N, C, H, W] (plain with `plain`, else blocked), dy [N, K, OH, OW] blocked -> dw [K, C / groups, kh,
+    kw].
+
+    ValueError for groups that `form_of` does not know.
+    """
+    form = form_of(target, channels, filters, groups, plain)
+    lanes = target.lanes
+    rows = output_size(height, kernel[0], stride[0], padding[0], dilation[0])
+    columns = output_size(width, kernel[1], stride[1], padding[1], dilation[1])
+    in_channels, out_channels = channels // groups, filters // groups
+    out_blocks = divide(out_channels, lanes)
+    vectors = min(2, out_blocks)
+    if plain and kernel[1] * vectors > target.registers - vectors - 2:
+        vectors = 1
+    units = out_blocks // vectors + out_blocks % vectors
+    dy_block = rows * columns * lanes
+    dy_image = groups * out_blocks * dy_block
+    line = columns * (vectors * lanes + (stride[1] if plain else stride[0] * stride[1] * lanes)) * 4
+    block_rows = max(1, min(rows, _ROWS_NEAR // line))
+    if rows * line <= 2 * _ROWS_NEAR:
+        block_rows = rows
+    if plain:
+        parts = min(kernel[0], divide(_FEW_CHUNKS, units * channels))
+        chunk_taps = divide(kernel[0], parts)
+        pitch = round_up((columns - 1) * stride[1] + (kernel[1] - 1) * dilation[1] + 1, lanes)
+        lines = (block_rows - 1) * stride[0] + (chunk_taps - 1) * dilation[0] + 1
+        arguments = {
+            "images": images, "channels": channels, "out_blocks": out_blocks, "out_channels": filters, "kernel_rows": kernel[0],
+            "tap_chunks": divide(kernel[0], chunk_taps), "chunk_taps": chunk_taps, "height": height, "width": width,
+            "top": padding[0][0], "left": padding[1][0], "rows": rows, "columns": columns, "block_rows": block_rows, "pitch": pitch,
+            "row_stride": stride[0], "column_stride": stride[1], "row_dilation": dilation[0], "dy_image": dy_image, "dy_block": dy_block,
+        }  # fmt: skip
+        parameters = (("vectors", vectors), ("taps", kernel[1]), ("dilation", dilation[1]))
+        scratch = chunk_taps * kernel[1] * vectors * lanes + lines * pitch + lanes
+        step = Kernel("conv_weight_gradient_nchw", parameters)
+        return KernelPlan(step, arguments, {}, units * channels * arguments["tap_chunks"], scratch)
+    taps = kernel[0] * kernel[1]
+    in_blocks = divide(in_channels, lanes)
+    parts = min(taps, divide(_FEW_CHUNKS, groups * units * in_blocks))
+    chunk_taps = divide(taps, parts)
+    offsets = [(i * dilation[0] - padding[0][0], j * dilation[1] - padding[1][0]) for i in range(kernel[0]) for j in range(kernel[1])]
+    x_block = height * width * lanes
+    if form == "depthwise":
+        in_blocks = out_blocks = divide(channels, lanes)
+        out_channels, groups = channels, 1
+        chunk_taps = divide(taps, min(taps, divide(_FEW_CHUNKS, out_blocks)))
+        dy_image = out_blocks * dy_block
+    arguments = {
+        "images": images, "in_blocks": in_blocks, "out_blocks": out_blocks, "in_channels": in_channels, "out_channels": out_channels,
+        "tap_count": taps, "tap_chunks": divide(taps, chunk_taps), "chunk_taps": chunk_taps, "height": height, "width": width,
+        "rows": rows, "columns": columns, "block_rows": block_rows, "row_stride": stride[0], "column_stride": stride[1],
+        "x_image": groups * in_blocks * x_block, "x_block": x_block, "dy_image": dy_image, "dy_block": dy_block,
+    }  # fmt: skip
+    tables = {"taps": np.array(offsets, np.int64).reshape(-1)}
+    if form == "depthwise":
+        chunks = out_blocks * arguments["tap_chunks"]
+        return KernelPlan(Kernel("conv_depthwise_weight_gradient"), arguments, tables, chunks, 4 * lanes)
+    parameters = (("vectors", vectors), ("channels", 8 if target.registers == 32 and lanes >= 8 else 4))
+    chunks = groups * units * in_blocks * arguments["tap_chunks"]
+    return KernelPlan(
+        Kernel("conv_weight_gradient", parameters), arguments, tables, chunks, chunk_taps * lanes * vectors * lanes
+    )
+
+
+def plain_plan(
+    target: Target, what: str, images: int, channels: int, size: Sequence[int], filters: int, kernel: Sequence[int],
+    stride: Sequence[int], padding: Sequence[Pair], dilation: Sequence[int], groups: int = 1, expression: Any = None,
+    operands: tuple[str, ...] = (),
+) -> KernelPlan:  # fmt: skip
+    """A step on plain tensors of one to three spatial dimensions; `what` is "forward", "data_gradient" or "weight_gradient".
+
+    The expression applies to the forward result or to the data gradient, with operands as in `direct_plan`.
+    """
+    missing = 3 - len(size)
+    size, kernel, stride, dilation = ((1,) * missing + tuple(values) for values in (size, kernel, stride, dilation))
+    padding = ((0, 0),) * missing + tuple(padding)
+    out = [output_size(*geometry) for geometry in zip(size, kernel, stride, padding, dilation, strict=True)]
+    if min(out) < 1:
+        raise ValueError(f"kernel {kernel} exceeds the padded input {size}")
+    values = (images, channels, filters, groups, *size, *out, *kernel, *stride, *(before for before, _ in padding), *dilation)
+    arguments = dict(zip(PLAIN_ARGUMENTS[4:], values, strict=True))
+    if what == "weight_gradient":
+        return KernelPlan(Kernel("conv_plain_weight_gradient"), arguments, {}, filters * (channels // groups), target.lanes)
+    parameters = (("expression", expression), ("operands", tuple(operands)))
+    if what == "data_gradient":
+        return KernelPlan(Kernel("conv_plain_data_gradient", parameters), arguments, {}, images * channels)
+    return KernelPlan(Kernel("conv_plain", parameters), arguments, {}, images * filters)

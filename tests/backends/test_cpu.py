@@ -1,0 +1,262 @@
+"""Every op through passes, lowering and kernels, on every instruction set that this machine executes, against the float64 reference.
+
+Integers from -4 to 4 keep sums exact: where an op has no division, results agree to the bit.
+"""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from cnnc import driver
+from cnnc.backends import backend
+from cnnc.ir.graph import Builder
+from cnnc.ir.interpret import random_values
+from cnnc.ir.types import TensorType, activation
+from cnnc.kernels.cpu import target as targets
+
+TARGETS = [f"cpu-{t.name}" for t in targets.runnable()]
+ODD = (1, 3, 5, 7, 15, 16, 17, 31, 33)
+
+
+def graph_of(build, *shapes, weights=()):
+    """A graph of one op (or a few) over inputs x0, x1, ... and params w0, w1, ..."""
+    b = Builder("case")
+    values = [b.input(f"x{i}", activation(("N", *s)) if not isinstance(s, TensorType) else s) for i, s in enumerate(shapes)]
+    values += [b.param(f"w{i}", t) for i, t in enumerate(weights)]
+    result = build(b, *values)
+    results = result if isinstance(result, tuple) else (result,)
+    return b.finish([(f"y{i}", r) for i, r in enumerate(results)])
+
+
+def weights4(*shape):
+    return TensorType("f32", shape, "oihw")
+
+
+def vector(n):
+    return TensorType("f32", (n,))
+
+
+def compare(graph, target, batch=2, exact=True, tolerance=3e-6, seed=0, threads=2):
+    inputs, values = random_values(graph, batch, seed, integers=exact)
+    inputs = {k: np.asarray(v, np.int64 if graph.type(k).dtype == "i64" else np.float32) for k, v in inputs.items()}
+    values = {k: np.asarray(v, np.float32) for k, v in values.items()}
+    expected = backend("reference").prepare(graph, values).run(inputs)
+    got = driver.build(graph, values, target, threads).run(inputs)
+    for label, want in expected.items():
+        assert got[label].shape == want.shape
+        if exact:
+            np.testing.assert_array_equal(got[label], want, err_msg=f"{label} of\n{graph}")
+        else:
+            scale = np.abs(want[np.isfinite(want)]).max(initial=1e-30)
+            np.testing.assert_allclose(got[label], want, rtol=tolerance, atol=tolerance * scale, err_msg=f"{label} of\n{graph}")
+
+
+def conv(channels, filters, kernel, size=(9, 8), groups=1, bias=True, **attributes):
+    spec = [weights4(filters, channels // groups, *kernel), *([vector(filters)] if bias else [])]
+    if groups > 1:
+        attributes["groups"] = groups
+    return graph_of(lambda b, x, *w: b.add("conv", [x, *w], attributes), (channels, *size), weights=spec)
+
+
+CONVOLUTIONS = {
+    **{f"channels {c}": conv(c, 17, (3, 3), padding=(1, 1)) for c in ODD},
+    **{f"filters {k}": conv(5, k, (3, 3), padding=(1, 1)) for k in ODD},
+    "1x1": conv(33, 35, (1, 1)), "1x1 stride 2": conv(33, 35, (1, 1), stride=(2, 2)), "1x1 of one pixel": conv(33, 35, (1, 1), (1, 1)),
+    "7x7 stride 2": conv(3, 33, (7, 7), (21, 19), stride=(2, 2), padding=(3, 3)), "11x11 stride 4": conv(3, 18, (11, 11), (35, 27), stride=(4, 4), padding=(2, 2)),
+    "asymmetric": conv(19, 5, (2, 4), padding=((1, 0), (0, 3))), "dilated": conv(19, 5, (3, 2), (11, 13), dilation=(2, 3), padding=(1, 2)),
+    "stride 3": conv(17, 16, (3, 3), (13, 11), stride=(3, 3)), "stride beyond kernel": conv(17, 16, (1, 2), (13, 11), stride=(3, 4)),
+    "whole image": conv(17, 16, (9, 8)), "one row": conv(17, 16, (1, 3), (1, 37), padding=(0, 1)), "one column": conv(17, 16, (3, 1), (37, 1)),
+    "prime": conv(7, 31, (3, 3), (23, 29), padding=(1, 1), bias=False),
+    "groups of whole blocks": conv(64, 32, (3, 3), groups=2, padding=(1, 1)),
+    **{f"groups of {c}": conv(4 * c, 8, (3, 3), groups=4, padding=(1, 1)) for c in (1, 3, 5, 7)},
+    "depthwise": conv(19, 19, (3, 3), groups=19, padding=(1, 1), stride=(2, 2)), "depthwise multiplier": conv(5, 15, (3, 3), groups=5),
+    "one dimension": graph_of(lambda b, x, w, c: b.add("conv", [x, w, c], {"padding": (2,), "stride": (2,)}), (17, 31),
+                              weights=[TensorType("f32", (9, 17, 5), "oiw"), vector(9)]),
+    "three dimensions": graph_of(lambda b, x, w, c: b.add("conv", [x, w, c], {"padding": (1, 0, 1), "stride": (1, 2, 1)}), (5, 4, 7, 6),
+                                 weights=[TensorType("f32", (6, 5, 3, 3, 2), "oidhw"), vector(6)]),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolution(name, target):
+    compare(CONVOLUTIONS[name], target)
+
+
+GRADIENTS = ["channels 3", "channels 17", "filters 33", "1x1 stride 2", "7x7 stride 2", "11x11 stride 4", "asymmetric", "dilated", "stride 3",
+             "stride beyond kernel", "whole image", "groups of whole blocks", "groups of 3", "depthwise", "one dimension", "three dimensions"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", GRADIENTS)
+def test_convolution_gradients(name, target):
+    (node,) = CONVOLUTIONS[name].of("conv")
+    forward = CONVOLUTIONS[name]
+    x, w = forward.type("x0"), forward.type("w0")
+    shared = {k: v for k, v in node.attributes.items() if k != "layout"}
+    b = Builder("gradients")
+    x0, dy, w0 = b.input("x0", x), b.input("dy", node.type), b.param("w0", w)
+    # a second convolution in front makes x blocked, so that both ways of reading it are met
+    data = b.add("conv_data_gradient", [dy, w0], {**shared, "size": x.shape[2:]})
+    weight = b.add("conv_weight_gradient", [x0, dy], {**shared, "kernel": w.shape[2:]})
+    compare(b.finish([("dx", data), ("dw", weight)]), target, batch=3)
+
+
+def epilogue(op):
+    def build(b, x, other, w, bias, scale):
+        y = b.add(op, [x, w, bias])
+        y = b.add("mul", [b.add("sub", [y, other]), scale])
+        return b.add("relu", [y])
+    return build
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_epilogues(target):
+    compare(graph_of(epilogue("conv"), (5, 6, 7), (19, 4, 5), weights=[weights4(19, 5, 3, 3), vector(19), vector(19)]), target)
+    compare(graph_of(epilogue("linear"), (23,), (19,), weights=[TensorType("f32", (19, 23)), vector(19), vector(19)]), target)
+    # f(0) is not 0: padded lanes must not become 1/2, or the next convolution would see them
+    def chain(b, x, w, v):
+        return b.add("conv", [b.add("sigmoid", [b.add("conv", [x, w])]), v])
+    compare(graph_of(chain, (5, 6, 7), weights=[weights4(19, 5, 3, 3), weights4(3, 19, 1, 1)]), target, exact=False)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (17, 33), (2450, 10), (100, 129)])
+@pytest.mark.parametrize("batch", [1, 2, 9])
+def test_linear(shape, batch, target):
+    inputs, outputs = shape
+    b = Builder("linear")
+    x, dy = b.input("x", activation(("N", inputs))), b.input("dy", activation(("N", outputs)))
+    w, c = b.param("w", TensorType("f32", (outputs, inputs))), b.param("c", vector(outputs))
+    results = [b.add("linear", [x, w, c]), b.add("linear_data_gradient", [dy, w]), b.add("linear_weight_gradient", [x, dy])]
+    compare(b.finish([(f"y{i}", r) for i, r in enumerate(results)]), target, batch)
+
+
+POOLS = [
+    ("maxpool", {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1)}), ("maxpool", {"kernel": (2, 2), "stride": (2, 2), "ceil_mode": True}),
+    ("maxpool", {"kernel": (2, 3), "dilation": (2, 1), "stride": (1, 2)}), ("maxpool", {"kernel": (1, 1), "stride": (3, 2)}),
+    ("avgpool", {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1)}), ("avgpool", {"kernel": (2, 2), "stride": (2, 2), "ceil_mode": True}),
+    ("avgpool", {"kernel": (3, 2), "padding": (1, 1), "count_include_pad": False, "stride": (1, 2)}),
+]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("blocked", [False, True])
+@pytest.mark.parametrize(("op", "attributes"), POOLS, ids=str)
+def test_pooling(op, attributes, blocked, target):
+    layout = f"nchw{backend(target).lanes}c"
+
+    def build(b, x, dy=None):
+        x, dy = (v if v is None or not blocked else b.add("to_layout", [v], {"layout": layout}) for v in (x, dy))
+        y = b.add(op, [x], attributes)
+        if dy is None:
+            return y
+        return y, b.add(f"{op}_gradient", [x, dy] if op == "maxpool" else [dy], {**attributes, "size": (9, 7)})
+    shape = graph_of(build, (19, 9, 7)).type
+    out = shape(graph_of(build, (19, 9, 7)).outputs[0][1]).shape[1:]
+    compare(graph_of(build, (19, 9, 7), out), target, exact=op == "maxpool")
+
+
+ELEMENTWISE = ["relu", "relu6", "sigmoid", "tanh", "leaky_relu", "elu", "selu", "silu", "exp", "abs", "neg"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("op", ELEMENTWISE)
+def test_elementwise(op, target):
+    exact = op in ("relu", "relu6", "abs", "neg")
+    compare(graph_of(lambda b, x: b.add(op, [x]), (19, 5, 3)), target, exact=exact)
+    compare(graph_of(lambda b, x: b.add(op, [x]), (33,)), target, exact=exact)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_broadcasting(target):
+    def build(b, x, gate, one, v, w):
+        h = b.add("conv", [x, w])                              # blocked from here on
+        g = b.add("conv", [gate, w])
+        return (b.add("mul", [h, g]), b.add("add", [h, v]), b.add("sub", [b.add("constant", [], {"value": 2.0}), h]), b.add("mul", [h, one]))
+    compare(graph_of(build, (19, 5, 3), (19, 1, 1), (1, 5, 3), weights=[vector(21), weights4(21, 19, 1, 1)]), target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("sizes", [(16, 32, 16), (5, 18, 1), (3,)])
+def test_concat_and_slice(sizes, target):
+    def build(b, *values):
+        xs, ws = values[:len(sizes)], values[len(sizes):]
+        y = b.add("concat", [b.add("conv", [x, w]) for x, w in zip(xs, ws, strict=True)])
+        cut = b.add("slice", [y], {"axis": 1, "start": sizes[0] // 2, "size": sum(sizes) - sizes[0] // 2})
+        rows = b.add("slice", [y], {"axis": 2, "start": 1, "size": 3})
+        return y, cut, rows
+    compare(graph_of(build, *((4, 5, 3) for _ in sizes), weights=[weights4(s, 4, 1, 1) for s in sizes]), target)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_reductions(target):
+    def build(b, x):
+        mean, variance = b.insert("moments", [x]).results
+        return (b.add("mean", [x], {"axis": (2, 3)}), b.add("sum", [x], {"axis": (0,)}), b.add("mean", [x], {"axis": (1,), "keepdim": True}),
+                b.add("sum", [x], {"axis": (0, 1, 2, 3)}), mean, variance, b.add("count", [x]), b.add("batch_size", [x]),
+                b.add("reduce_channels", [x], {"expressions": ("a0 * a0",)}), b.add("global_avgpool", [x]))
+    compare(graph_of(build, (19, 5, 3)), target, batch=3, exact=False)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_softmax_and_losses(target):
+    def build(b, x, other, labels):
+        g = b.add("softmax_gradient", [b.add("softmax", [x]), other])
+        one = b.add("constant", [], {"value": 1.5})
+        return (b.add("softmax", [x]), g, b.add("cross_entropy", [x, labels]), b.add("cross_entropy_gradient", [x, labels, one]),
+                b.add("accuracy", [x, labels]))
+    compare(graph_of(build, (13,), (13,), TensorType("i64", ("N",))), target, batch=7, exact=False)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("blocked", [False, True])
+def test_local_response_norm_and_dropout(blocked, target):
+    layout = f"nchw{backend(target).lanes}c"
+
+    def build(b, x, dy, seed):
+        if blocked:
+            x, dy = (b.add("to_layout", [v], {"layout": layout}) for v in (x, dy))
+        a = {"size": 5, "alpha": 0.5, "beta": 0.75, "k": 2.0}
+        return b.add("lrn", [x], a), b.add("lrn_gradient", [x, dy], a), b.add("dropout", [x, seed], {"p": 0.4, "salt": 3})
+    compare(graph_of(build, (19, 5, 3), (19, 5, 3), TensorType("i64", (2,))), target, exact=False)
+
+
+def test_logits_far_out():
+    """Softmax and cross-entropy at +-1e4 and with -inf; a label that is no class."""
+    b = Builder("far")
+    x, labels = b.input("x", activation(("N", 3))), b.input("labels", TensorType("i64", ("N",)))
+    graph = b.finish([("p", b.add("softmax", [x])), ("loss", b.add("cross_entropy", [x, labels]))])
+    exe = driver.build(graph, {}, "cpu")
+    far = np.array([[1e4, -1e4, 0], [-np.inf, 0, 0]], np.float32)
+    good = exe(far, np.array([0, 1]))
+    np.testing.assert_allclose(good["p"], [[1, 0, 0], [0, 0.5, 0.5]])
+    np.testing.assert_allclose(good["loss"], np.log(2) / 2, rtol=1e-6)
+    assert np.isnan(exe(far, np.array([0, 3]))["loss"])
+    assert np.isnan(exe(far, np.array([-1, 0]))["loss"])
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_nan_and_infinity_pass(target):
+    """NaN through ReLU and through max pooling, in the vector body and in the tail; all-negative input does not meet the padding's zero."""
+    x = -np.ones((1, 19, 9, 7), np.float32)
+    x[0, 2, 4, 4], x[0, 18, 0, 0], x[0, 5] = np.nan, np.nan, -np.inf
+    graph = graph_of(lambda b, x: (b.add("relu", [x]), b.add("maxpool", [x], {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1)})), (19, 9, 7))
+    got = driver.build(graph, {}, target).run({"x0": x})
+    assert np.isnan(got["y0"]).sum() == 2
+    assert np.nanmax(got["y1"]) == -1
+    assert np.isnan(got["y1"][0, 2]).any()
+    assert np.isnan(got["y1"][0, 18, 0, 0])
+    assert (got["y1"][0, 5] == -np.inf).all()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_batch_norm_of_far_mean_and_no_variance(target):
+    """Means of 1e4 at deviation 1 keep the variance; zero variance does not divide by zero."""
+    rng = np.random.default_rng(0)
+    x = (1e4 + rng.standard_normal((4, 5, 6, 7))).astype(np.float32)
+    x[:, 3] = 7
+    graph = graph_of(lambda b, x: b.insert("moments", [x]).results, (5, 6, 7))
+    got = driver.build(graph, {}, target).run({"x0": x})
+    np.testing.assert_allclose(got["y0"], x.astype(np.float64).mean((0, 2, 3)), rtol=1e-7)
+    np.testing.assert_allclose(got["y1"], x.astype(np.float64).var((0, 2, 3)), rtol=2e-4, atol=0)
+    assert got["y1"][3] == 0

@@ -1,0 +1,262 @@
+"""`summary`, `compile`, `run`, `gradcheck`, `train`, `doctor`, `cache` and `explain`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cnnc import driver
+from cnnc.codes import CODES
+from tests.cli.conftest import Cnnc
+
+
+@pytest.fixture
+def weights(lenet: Path) -> Path:
+    path = lenet.with_suffix(".safetensors")
+    driver.load(lenet).save_weights(path)
+    return path
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for name in ("a.png", "b.bmp", "c.png"):
+        Image.fromarray(generator.integers(0, 256, (12, 12), np.uint8)).save(folder / name)
+    return folder
+
+
+def test_summary_json(cnnc: Cnnc, lenet: Path) -> None:
+    record = json.loads(cnnc("summary", lenet, "--json").stdout)
+    assert set(record) == {"layers", "totals", "memory"}
+    assert list(record["layers"][0]) == ["name", "op", "output", "params", "macs", "output_kib", "receptive_field"]
+    first = record["layers"][0]
+    assert (first["name"], first["op"], first["output"]) == ("c1", "conv", [1, 4, 12, 12])
+    assert (first["params"], first["macs"], first["output_kib"], first["receptive_field"]) == (
+        40,
+        9 * 4 * 144,
+        4 * 144 / 256,
+        3,
+    )
+    assert set(record["totals"]) == {"params", "macs", "output_kib"}
+    assert record["memory"]["training_bytes"] > record["memory"]["inference_bytes"] > 0
+    batch = json.loads(cnnc("summary", lenet, "--json", "--batch", 8).stdout)
+    assert batch["layers"][0]["output"] == [8, 4, 12, 12]
+    assert batch["totals"]["macs"] == 8 * record["totals"]["macs"]
+    assert batch["totals"]["params"] == record["totals"]["params"]
+
+
+def test_summary_text(cnnc: Cnnc, lenet: Path) -> None:
+    text = cnnc("summary", lenet).stdout
+    assert re.search(r"c1 +conv +1x4x12x12 +40 +5,184", text)
+    assert "multiply-adds at batch 1" in text
+    assert "\x1b" not in text
+
+
+def test_run_an_image(cnnc: Cnnc, lenet: Path, weights: Path, images: Path) -> None:
+    result = cnnc("run", lenet, "--weights", weights, "--input", images / "a.png", "--json", "--top", 3)
+    record = json.loads(result.stdout)
+    top = record["outputs"]["output"]["top"]
+    assert len(top) == 3
+    assert set(top[0]) == {"index", "label", "probability"}
+    assert top[0]["probability"] >= top[1]["probability"] >= top[2]["probability"] > 0
+    x = np.asarray(Image.open(images / "a.png"), np.float32)[None, None] / 255
+    network = driver.load(lenet)
+    logits = np.asarray(driver.compile(network, target="reference")(x), np.float64)[0]
+    p = np.exp(logits - logits.max())
+    np.testing.assert_allclose(top[0]["probability"], (p / p.sum()).max(), rtol=1e-4)
+    assert top[0]["index"] == int(np.argmax(logits))
+
+
+def test_run_a_folder(cnnc: Cnnc, lenet: Path, weights: Path, images: Path, tmp_path: Path) -> None:
+    records = json.loads(
+        cnnc("run", lenet, "-w", weights, "-i", images, "--json", "-o", tmp_path / "y.npz", "-b", 2).stdout
+    )
+    assert [r["input"] for r in records] == ["a.png", "b.bmp", "c.png"]
+    with np.load(tmp_path / "y.npz") as y:
+        assert y["output"].shape == (3, 10)
+        assert [r["outputs"]["output"]["top"][0]["index"] for r in records] == y["output"].argmax(1).tolist()
+    text = cnnc("run", lenet, "-w", weights, "-i", images, "-k", 1).stdout
+    assert text.splitlines()[0] == "a.png:"
+
+
+def test_run_arrays(cnnc: Cnnc, lenet: Path, weights: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(1).standard_normal((5, 1, 12, 12)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", x=x)
+    a, b = (cnnc("run", lenet, "-w", weights, "-i", tmp_path / f"x.{kind}", "--json").stdout for kind in ("npy", "npz"))
+    assert len(json.loads(a)) == 5
+    assert a.replace("x.npy", "x.npz") == b
+
+
+def test_run_uses_label_names(cnnc: Cnnc, lenet: Path, images: Path) -> None:
+    lenet.write_text(lenet.read_text().replace("f32[N, 1, 12, 12]", 'f32[N, 1, 12, 12] { labels = "names.txt" }'))
+    lenet.with_name("names.txt").write_text("\n".join(f"digit {i}" for i in range(10)))
+    result = cnnc("run", lenet, "-i", images / "a.png", "--json")
+    assert all(t["label"] == f"digit {t['index']}" for t in json.loads(result.stdout)["outputs"]["output"]["top"])
+    assert "means nothing" in result.stderr
+
+
+def test_softmax_is_not_applied_twice(cnnc: Cnnc, lenet: Path, weights: Path, images: Path) -> None:
+    plain = cnnc("run", lenet, "-w", weights, "-i", images, "--json").stdout
+    lenet.write_text(lenet.read_text().replace("as fc", "as fc -> softmax"))
+    once = cnnc("run", lenet, "-w", weights, "-i", images, "--json").stdout
+    for a, b in zip(json.loads(plain), json.loads(once), strict=True):
+        for s, t in zip(a["outputs"]["output"]["top"], b["outputs"]["output"]["top"], strict=True):
+            assert s["index"] == t["index"]
+            assert s["probability"] == pytest.approx(t["probability"], rel=1e-5)
+
+
+def test_several_inputs_and_outputs(cnnc: Cnnc, tmp_path: Path) -> None:
+    path = tmp_path / "two.cnn"
+    path.write_text(
+        "model two() {\n    input left: f32[N, 4]\n    input right: f32[N, 4]\n"
+        "    return {sum: left + right, mean: (left - right) -> mean(axis=1)}\n}\n"
+    )
+    np.save(tmp_path / "l.npy", np.array([[1, 2, 3, 4]], np.float32))
+    np.save(tmp_path / "r.npy", np.array([[0, 1, 0, 1]], np.float32))
+    for given in (
+        ["-i", f"right={tmp_path / 'r.npy'}", "-i", f"left={tmp_path / 'l.npy'}"],
+        ["-i", tmp_path / "l.npy", "-i", tmp_path / "r.npy"],
+    ):
+        outputs = json.loads(cnnc("run", path, *given, "--json").stdout)["outputs"]
+        assert outputs["mean"] == {"shape": [], "values": 2.0}
+        assert outputs["sum"]["top"][0]["index"] == 3
+    assert "right" in cnnc("run", path, "-i", tmp_path / "l.npy", code=3).stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "said"),
+    [("missing.png", 3, "E0601"), ("lenet.cnn", 3, "not an image"), ("empty", 3, "no images")],
+)
+def test_run_refuses(cnnc: Cnnc, lenet: Path, given: str, code: int, said: str) -> None:
+    (lenet.parent / "empty").mkdir()
+    assert said in cnnc("run", lenet, "-i", lenet.with_name(given), code=code).stderr
+
+
+def test_run_refuses_weights(cnnc: Cnnc, lenet: Path, images: Path) -> None:
+    assert "E0601" in cnnc("run", lenet, "-w", "no.safetensors", "-i", images, code=3).stderr
+    lenet.with_name("w.pth").write_bytes(b"PK\x03\x04")
+    refused = cnnc("run", lenet, "-w", lenet.with_name("w.pth"), "-i", images, code=3)
+    assert "torch.load('w.pth'" in refused.stderr
+    driver.load(lenet, classes=7).save_weights(lenet.with_name("seven.safetensors"))
+    other = cnnc("run", lenet, "-w", lenet.with_name("seven.safetensors"), "-i", images, code=3)
+    assert "fc.weight is [10, 128] in the network and [7, 128] in the file" in other.stderr
+
+
+def test_compile_and_run_the_artifact(cnnc: Cnnc, lenet: Path, weights: Path, images: Path, tmp_path: Path) -> None:
+    out = tmp_path / "lenet.cnnx"
+    told = cnnc("compile", lenet, "-w", weights, "-o", out).stdout
+    assert "batchnorm gone" in told
+    assert "epilogues fused" in told
+    assert (
+        cnnc("run", out, "-i", images, "--json").stdout
+        == cnnc("run", lenet, "-w", weights, "-i", images, "--json").stdout
+    )
+    assert "do not go with it" in cnnc("run", out, "-i", images, "-w", weights, code=2).stderr
+    out.write_bytes(out.read_bytes()[:-5])
+    assert "E0610" in cnnc("run", out, "-i", images, code=3).stderr
+
+
+def test_compile_refuses(cnnc: Cnnc, lenet: Path, tmp_path: Path) -> None:
+    assert "mkdir" in cnnc("compile", lenet, "-o", tmp_path / "no" / "m.cnnx", code=3).stderr
+    assert "did you mean 'cpu'?" in cnnc("compile", lenet, "-o", tmp_path / "m.cnnx", "--target", "cpuu", code=2).stderr
+    assert not (tmp_path / "m.cnnx").exists()
+
+
+def test_gradcheck(cnnc: Cnnc, lenet: Path) -> None:
+    record = json.loads(cnnc("gradcheck", lenet, "--json").stdout)
+    assert record["ok"]
+    assert [p["name"] for p in record["parameters"]] == [n.name for n in driver.load(lenet).graph.parameters]
+    assert all(p["compiled_error"] is not None for p in record["parameters"])
+    assert "fc.bias" in cnnc("gradcheck", lenet, "--parameter", "fc.bias", "--reference-only").stdout
+    assert "did you mean 'fc.bias'?" in cnnc("gradcheck", lenet, "--parameter", "fc.bia", code=1).stderr
+
+
+def test_gradcheck_finds_a_wrong_gradient(cnnc: Cnnc, lenet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cnnc.ir.op import OPS
+    from cnnc.train import gradcheck
+
+    wrong = lambda *a: tuple(1.01 * g for g in OPS["linear_weight_gradient"].reference(*a))  # noqa: E731
+    broken = {**OPS, "linear_weight_gradient": gradcheck.replace(OPS["linear_weight_gradient"], reference=wrong)}
+    monkeypatch.setattr("cnnc.ir.interpret.OPS", broken)
+    result = cnnc("gradcheck", lenet, "--reference-only", code=4)
+    assert re.search(r"^FAIL +fc.weight", result.stdout, re.MULTILINE)
+    assert "1 of" in result.stderr
+
+
+def test_train(cnnc: Cnnc, lenet: Path, tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    x, y = generator.integers(0, 256, (40, 12, 12), np.uint8), np.arange(40) % 10
+    np.savez(tmp_path / "data.npz", x_train=x, y_train=y, x_test=x[:10], y_test=y[:10])
+    result = cnnc(
+        "train",
+        lenet,
+        "--data",
+        tmp_path / "data.npz",
+        "--out",
+        tmp_path / "run",
+        "--epochs",
+        2,
+        "--set",
+        "optimizer.lr=0.05",
+    )
+    assert result.stdout.strip() == str(tmp_path / "run" / "weights.safetensors")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    cnnc("run", lenet, "-w", tmp_path / "run" / "weights.safetensors", "-i", tmp_path / "data.npz", "--json")
+    assert "E0640" in cnnc("train", lenet, "--data", tmp_path / "data.npz", "--set", "optimiser.lr=1", code=2).stderr
+    assert "E0601" in cnnc("train", lenet, "--data", tmp_path / "dta.npz", code=3).stderr
+
+
+def test_doctor(cnnc: Cnnc) -> None:
+    result = cnnc("doctor", "--json", code=None)
+    assert result.exit_code in (0, 4)
+    found = {f["what"]: f for f in json.loads(result.stdout)["findings"]}
+    assert {
+        "cnnc",
+        "python",
+        "numba",
+        "processor",
+        "features",
+        "cores",
+        "threads",
+        "cache",
+        "target cpu",
+        "target reference",
+    } <= set(found)
+    assert "numba" in cnnc("doctor", code=None).stdout
+
+
+def test_doctor_says_what_to_do(cnnc: Cnnc, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    assert "unset NUMBA_DISABLE_JIT" in cnnc("doctor", code=4).stdout
+
+
+def test_cache(cnnc: Cnnc, lenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CNNC_CACHE_DIR", str(tmp_path / "kernels"))
+    path = tmp_path / "small.cnn"
+    path.write_text("model m() {\n    input x: f32[N, 4, 5, 7]\n    return x -> sigmoid -> sigmoid\n}\n")
+    assert json.loads(cnnc("cache", "list", "--json").stdout) == {"folder": str(tmp_path / "kernels"), "kernels": []}
+    cnnc("cache", "warm", path)
+    kernels = json.loads(cnnc("cache", "list", "--json").stdout)["kernels"]
+    assert kernels
+    assert set(kernels[0]) == {"kernel", "target", "bytes", "file"}
+    assert len(cnnc("cache", "list").stdout.splitlines()) == len(kernels)
+    assert f"removed {len(kernels)} kernels" in cnnc("cache", "clear").stderr
+    assert cnnc("cache", "list").stdout == ""
+
+
+def test_explain(cnnc: Cnnc) -> None:
+    for code, entry in CODES.items():
+        text = cnnc("explain", code).stdout
+        assert text.startswith(f"{code}: {entry.title}")
+    assert cnnc("explain", "e0204").stdout.startswith("E0204")
+    assert len(cnnc("explain").stdout.splitlines()) == len(CODES)
+    assert json.loads(cnnc("explain", "E0204", "--json").stdout)["code"] == "E0204"

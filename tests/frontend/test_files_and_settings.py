@@ -1,0 +1,200 @@
+"""Includes, settings of inputs, recipes, and the speed of it all."""
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cnnc.diagnostics import CnncError
+from cnnc.frontend import load, parse
+from cnnc.frontend.inputs import Preprocess
+from cnnc.frontend.recipes import Recipe, RecipeCall
+
+ROOT = Path(__file__).parents[2]
+BLOCK = "block b(x) { return x -> conv(W, 1) }\nconst W = 4\n"
+MODEL = "model m() { input x: f32[N, 3, 8, 8] return x -> b }\n"
+
+
+def write(folder: Path, **files: str) -> Path:
+    for name, text in files.items():
+        path = folder / f"{name.replace('__', '/')}.cnn"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+def codes(path: Path) -> list[str]:
+    with pytest.raises(CnncError) as caught:
+        load(path)
+    return [d.code for d in caught.value.diagnostics]
+
+
+# --- includes
+
+def test_items_of_another_file(tmp_path: Path) -> None:
+    write(tmp_path, m='include "parts/b.cnn"\n' + MODEL, parts__b='include "c.cnn"\nblock b(x) { return x -> c }\n',
+          parts__c=BLOCK.replace("b(x)", "c(x)"))
+    assert list(load(tmp_path / "m.cnn").parameters) == ["b1.c1.conv1.weight", "b1.c1.conv1.bias"]
+
+
+def test_a_file_included_twice_counts_once(tmp_path: Path) -> None:
+    write(tmp_path, m='include "a.cnn"\ninclude "b.cnn"\n' + MODEL, a='include "b.cnn"\n', b=BLOCK)
+    assert load(tmp_path / "m.cnn").model == "m"
+
+
+def test_a_model_of_another_file(tmp_path: Path) -> None:
+    write(tmp_path, m='include "n.cnn"\ntrain { epochs = 3 }\n', n=BLOCK + MODEL + "train { epochs = 5 }\n")
+    program = load(tmp_path / "m.cnn")
+    assert program.recipe is not None
+    assert (program.model, program.recipe.epochs) == ("m", 3)
+
+
+def test_includes_stay_in_the_folder(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.cnn"
+    outside.write_text(BLOCK)
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "link.cnn").symlink_to(outside)
+    for name in ("../outside.cnn", str(outside), "link.cnn", "parts/../../outside.cnn", "nothing.cnn", "", ".",
+                 "a\\b.cnn", "/dev/zero", "C:/a.cnn"):
+        write(inside, m=f'include "{name}"\n' + MODEL)
+        assert codes(inside / "m.cnn")[0] == "E0313", name
+    with pytest.raises(CnncError) as caught:
+        parse('include "b.cnn"\n' + MODEL)
+    assert caught.value.diagnostics[0].code == "E0313"
+
+
+def test_files_that_include_each_other(tmp_path: Path) -> None:
+    write(tmp_path, m='include "a.cnn"\n' + MODEL + BLOCK, a='include "m.cnn"\n')
+    assert codes(tmp_path / "m.cnn") == ["E0313"]
+    write(tmp_path, m='include "m.cnn"\n' + MODEL + BLOCK)
+    assert codes(tmp_path / "m.cnn") == ["E0313"]
+    write(tmp_path, **{f"f{i}": f'include "f{i + 1}.cnn"\n' for i in range(80)}, f80="const A = 1")
+    write(tmp_path, m='include "f0.cnn"\n' + MODEL + BLOCK)
+    assert codes(tmp_path / "m.cnn") == ["E0313"]
+
+
+def test_names_of_two_files(tmp_path: Path) -> None:
+    write(tmp_path, m='include "a.cnn"\ninclude "b.cnn"\n' + MODEL, a=BLOCK, b=BLOCK)
+    assert codes(tmp_path / "m.cnn")[0] == "E0303"
+
+
+def test_errors_are_told_in_the_file_they_are_in(tmp_path: Path) -> None:
+    write(tmp_path, m='include "parts/a.cnn"\n' + MODEL, parts__a="block b(x) { return x -> rleu }\n")
+    with pytest.raises(CnncError) as caught:
+        load(tmp_path / "m.cnn")
+    assert str(caught.value.diagnostics[0].span) == "parts/a.cnn:1:26"
+
+
+def test_bytes(tmp_path: Path) -> None:
+    for content in (b"\xef\xbb\xbf" + MODEL.encode() + BLOCK.encode(), (MODEL + BLOCK).replace("\n", "\r\n").encode()):
+        (tmp_path / "m.cnn").write_bytes(content)
+        assert load(tmp_path / "m.cnn").model == "m"
+
+
+# --- settings of inputs
+
+def settings(text: str, shape: str = "3, 32, 32") -> Preprocess:
+    return parse(f"model m() {{ input x: f32[N, {shape}] {{ {text} }} return x -> relu }}").inputs["x"]
+
+
+def test_settings_of_an_input() -> None:
+    found = settings('resize = 40  crop = 32  mean = [0.1, 0.2, 0.3]  std = 0.5  scale = 1 / 128  channels = "bgr"  labels = "names.txt"')
+    assert found == Preprocess(40, (32, 32), 1 / 128, (0.1, 0.2, 0.3), (0.5,), "bgr", "names.txt")
+    assert settings("") == Preprocess(channels="rgb")
+    assert settings("", "1, 8, 8") == Preprocess(channels="grey")
+    assert settings("resize = [40, 50]").resize == (40, 50)
+    assert settings("", "5") == Preprocess()
+    assert settings('channels = "gray"', "1, 8, 8").channels == "grey"
+
+
+@pytest.mark.parametrize(("text", "code"), [
+    ("resize = 0", "E0321"), ("resize = 0.5", "E0321"), ("resize = [1, 2, 3]", "E0321"), ("resize = true", "E0321"), ("crop = 16", "E0321"),
+    ("resize = 16  crop = 32", "E0321"), ("mean = [1, 2]", "E0321"), ("mean = \"a\"", "E0321"), ("std = 0", "E0321"),
+    ("std = [1, -1, 1]", "E0321"),
+    ("scale = 0", "E0321"), ("channels = \"grey\"", "E0321"), ("channels = 3", "E0321"), ("channels = \"hsv\"", "E0321"),
+    ("labels = 3", "E0321"),
+    ("labels = \"../names.txt\"", "E0321"), ("labels = \"/etc/passwd\"", "E0321"), ("labels = \"\"", "E0321"), ("reszie = 3", "E0307"),
+    ("mean = 1  mean = 2", "E0303"), ("mean = undefined", "E0301"), ("resize = 10 ** 9", "E0321")])
+def test_settings_that_are_wrong(text: str, code: str) -> None:
+    with pytest.raises(CnncError) as caught:
+        settings(text)
+    assert [d.code for d in caught.value.diagnostics] == [code]
+
+
+def test_settings_of_images_on_features() -> None:
+    with pytest.raises(CnncError) as caught:
+        settings("resize = 3", "10")
+    assert caught.value.diagnostics[0].code == "E0321"
+
+
+# --- recipes
+
+def recipe(text: str) -> Recipe:
+    found = parse("model m() { input x: f32[N, 3, 8, 8] return x -> conv(4, 3) as features.0 -> flatten -> linear(2) as fc }\n"
+                  f"const RATE = 0.25\ntrain {{ {text} }}").recipe
+    assert found is not None
+    return found
+
+
+def test_recipes_are_plain_data() -> None:
+    assert parse("model m() { input x: f32[N, 3] return x -> relu }").recipe is None
+    assert recipe("") == Recipe()
+    found = recipe('loss = cross_entropy  optimizer = sgd(RATE, nesterov=true, momentum=0.9)  schedule = step(every=[3, 5]) '
+                   'epochs = 2  batch = 8  augment = [random_shift(2), random_flip]  freeze = "features.*" '
+                   'groups = {"fc.*": {lr = 0.01}, "*.bias": {weight_decay = 0}}')
+    assert found.optimizer == RecipeCall("sgd", {"lr": 0.25, "momentum": 0.9, "weight_decay": 0.0, "nesterov": True})
+    assert found.schedule == RecipeCall("step", {"every": (3, 5), "factor": 0.1, "warmup": 0})
+    assert (found.epochs, found.batch) == (2, 8)
+    assert found.augment == (RecipeCall("random_shift", {"pixels": 2}), RecipeCall("random_flip", {"p": 0.5}))
+    assert found.freeze == ("features.*",)
+    assert found.groups == {"fc.*": {"lr": 0.01}, "*.bias": {"weight_decay": 0.0}}
+    assert str(found.schedule) == "step(every=[3, 5], factor=0.1, warmup=0)"
+
+
+@pytest.mark.parametrize(("text", "code"), [
+    ("optimiser = sgd(lr=0.1)", "E0307"), ("optimizer = sdg(lr=0.1)", "E0322"), ("optimizer = sgd()", "E0207"),
+    ("optimizer = sgd(rate=0.1)", "E0206"),
+    ("optimizer = sgd(0.1, 0, 0, false, 1)", "E0208"), ("optimizer = sgd(0.1, lr=0.1)", "E0208"), ("optimizer = sgd(lr=0)", "E0322"),
+    ("optimizer = sgd(lr=-1)", "E0322"), ("optimizer = sgd(lr=\"a\")", "E0322"), ("optimizer = sgd(lr=0.1, nesterov=1)", "E0322"),
+    ("optimizer = sgd(lr=true)", "E0322"), ("optimizer = adam(betas=0.9)", "E0322"), ("optimizer = adam(betas=[0.9, 1])", "E0322"),
+    ("optimizer = 3", "E0322"),
+    ("loss = mse()", "E0322"), ("schedule = cosine(warm=1)", "E0206"), ("epochs = 0", "E0322"), ("epochs = 1.5", "E0322"),
+    ("batch = true", "E0322"),
+    ("batch = 10 ** 9", "E0322"), ("augment = [random_shift()]", "E0207"), ("augment = [1]", "E0322"),
+    ("augment = random_flip(p=2)", "E0322"),
+    ("freeze = 3", "E0322"), ("groups = 3", "E0322"), ("groups = {\"fc.*\": 3}", "E0322"), ("groups = {\"fc.*\": {rate = 1}}", "E0307"),
+    ("groups = {\"fc.*\": {lr = -1}}", "E0322"), ("groups = {3: {lr = 1}}", "E0322"), ("epochs = 1  epochs = 2", "E0303"),
+    ("epochs = undefined", "E0301")])
+def test_recipes_that_are_wrong(text: str, code: str) -> None:
+    with pytest.raises(CnncError) as caught:
+        recipe(text)
+    assert [d.code for d in caught.value.diagnostics] == [code]
+
+
+# --- speed
+
+def test_import_is_light() -> None:
+    script = "import sys, cnnc.frontend; print(*(m for m in ('lark', 'numpy', 'numba', 'networkx') if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == ""
+
+
+def test_resnet_50_elaborates_quickly() -> None:
+    load(ROOT / "examples" / "resnet.cnn", depth=50)
+    start = time.process_time()
+    load(ROOT / "examples" / "resnet.cnn", depth=50)
+    assert time.process_time() - start < 0.3
+
+
+def test_time_is_linear_in_layers() -> None:
+    def seconds(layers: int) -> float:
+        text = "model m() { input x: f32[N, 3, 8, 8]\n" + "x = x -> conv(3, 3, padding=1) -> relu\n" * layers + "return x }"
+        start = time.process_time()
+        parse(text)
+        return time.process_time() - start
+    seconds(10)
+    assert min(seconds(2000) for _ in range(2)) < 8 * min(seconds(500) for _ in range(2))

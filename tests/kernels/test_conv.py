@@ -1,0 +1,150 @@
+"""Direct convolution against float64, its epilogue, and the assembly of its register tiles."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from cnnc.kernels.cpu import Kernel, compile, conv_shapes, target
+from tests.kernels.convolving import NONE, SAME, direct, forward, integers, reals
+from tests.kernels.launching import TARGETS
+
+RELU = ("where", ("gt", ("const", 0.0), ("var", "y")), ("const", 0.0), ("var", "y"))
+
+# (N, C, H, W), filters, kernel, stride, padding, dilation, groups
+GEOMETRIES = {
+    "3x3": ((1, 16, 9, 11), 16, (3, 3), (1, 1), SAME, (1, 1), 1),
+    "3x3, two images, odd channels": ((2, 17, 8, 15), 33, (3, 3), (1, 1), SAME, (1, 1), 1),
+    "3x3, stride 2": ((1, 31, 9, 30), 16, (3, 3), (2, 2), SAME, (1, 1), 1),
+    "3x3, no padding, read in place": ((1, 33, 9, 18), 15, (3, 3), (1, 1), NONE, (1, 1), 1),
+    "1x1": ((2, 64, 5, 5), 48, (1, 1), (1, 1), NONE, (1, 1), 1),
+    "1x1, stride 2": ((1, 33, 9, 8), 5, (1, 1), (2, 2), NONE, (1, 1), 1),
+    "1x1, stride 3 and padding": ((1, 16, 9, 8), 16, (1, 1), (3, 3), SAME, (1, 1), 1),
+    "5x3, dilated, asymmetric": ((1, 7, 17, 19), 33, (5, 3), (3, 2), ((2, 0), (1, 3)), (1, 2), 1),
+    "negative padding": ((1, 15, 9, 9), 31, (3, 3), (1, 1), ((-1, 2), (2, -1)), (1, 1), 1),
+    "even dilation, stride 2": ((1, 5, 13, 12), 7, (2, 4), (2, 2), ((1, 1), (3, 2)), (2, 2), 1),
+    "stride above the kernel": ((1, 3, 11, 11), 1, (2, 2), (3, 3), NONE, (1, 1), 1),
+    "kernel of the whole image": ((2, 32, 6, 6), 64, (6, 6), (1, 1), NONE, (1, 1), 1),
+    "11x11": ((1, 3, 23, 25), 17, (11, 11), (1, 1), ((5, 5), (5, 5)), (1, 1), 1),
+    "window wholly in padding": ((1, 16, 2, 2), 16, (2, 2), (1, 1), ((3, 0), (0, 4)), (1, 1), 1),
+    "one row": ((1, 16, 1, 61), 32, (1, 3), (1, 1), ((0, 0), (1, 1)), (1, 1), 1),
+    "depthwise": ((2, 17, 8, 31), 17, (3, 3), (1, 1), SAME, (1, 1), 17),
+    "depthwise, stride 2": ((1, 33, 9, 10), 33, (3, 3), (2, 2), SAME, (1, 1), 33),
+    "depthwise, 5x5, dilated, asymmetric": ((1, 7, 6, 5), 7, (5, 3), (1, 2), ((4, 3), (2, 1)), (2, 1), 7),
+    "depthwise, in place": ((1, 16, 6, 5), 16, (2, 2), (1, 1), NONE, (1, 1), 16),
+    "groups": ((1, 64, 6, 7), 32, (3, 3), (1, 1), SAME, (1, 1), 2),
+}
+PLAIN = {
+    "first layer of 7x7, stride 2": ((1, 3, 21, 30), 33, (7, 7), (2, 2), ((3, 3), (3, 3)), (1, 1), 1),
+    "first layer of 11x11, stride 4": ((2, 3, 35, 31), 16, (11, 11), (4, 4), ((2, 2), (2, 2)), (1, 1), 1),
+    "one channel, 5x5, in place": ((2, 1, 12, 12), 20, (5, 5), (1, 1), NONE, (1, 1), 1),
+    "five channels, 3x3": ((1, 5, 7, 7), 16, (3, 3), (1, 1), SAME, (1, 1), 1),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("case", GEOMETRIES)
+def test_integers_are_exact(name, case):
+    shape, filters, kernel, *rest = GEOMETRIES[case]
+    x, w, bias = integers(shape, 1), integers((filters, shape[1] // rest[-1], *kernel), 2), integers(filters, 3)
+    want = forward(x, w, *rest) + bias[:, None, None]
+    np.testing.assert_array_equal(direct(name, x, w, bias, *rest, packed_by_kernel=True), want)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("case", PLAIN)
+def test_integers_are_exact_from_plain_input(name, case):
+    shape, filters, kernel, *rest = PLAIN[case]
+    x, w = integers(shape, 1), integers((filters, shape[1], *kernel), 2)
+    np.testing.assert_array_equal(direct(name, x, w, None, *rest, plain=True, packed_by_kernel=True), forward(x, w, *rest))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("channels", [1, 3, 5, 7, 15, 16, 17, 31, 33, 64])
+def test_random_numbers_stay_within_the_bound(name, channels):
+    x, w = reals((1, channels, 6, 9), 1), reals((channels, channels, 3, 3), 2)
+    got, want = direct(name, x, w, None, (1, 1), SAME), forward(x, w, (1, 1), SAME, (1, 1), 1)
+    bound = 2 * 9 * channels * 2.0**-24 * forward(abs(x), abs(w), (1, 1), SAME, (1, 1), 1)
+    assert (abs(got - want) <= bound).all()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_sums_that_go_through_memory_between_blocks_of_input(name, monkeypatch):
+    monkeypatch.setattr(conv_shapes, "_NEAR", 1)
+    x, w, bias = integers((1, 64, 5, 6), 1), integers((48, 64, 3, 3), 2), integers(48, 3)
+    want = np.maximum(forward(x, w, (1, 1), SAME, (1, 1), 1) + bias[:, None, None], 0)
+    np.testing.assert_array_equal(direct(name, x, w, bias, (1, 1), SAME, expression=RELU), want)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("width", range(1, 33))
+def test_every_width_is_cut_into_tiles(name, width):
+    x, w = integers((1, 2, 2, width), 1), integers((3, 2, 1, 1), 2)
+    np.testing.assert_array_equal(direct(name, x, w), forward(x, w, (1, 1), NONE, (1, 1), 1))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_epilogue_with_full_and_channel_operands(name):
+    x, w, bias = integers((2, 17, 6, 7), 1), integers((37, 17, 3, 3), 2), integers(37, 3)
+    full, scale = integers((2, 37, 6, 7), 4), integers(37, 5)
+    tree = ("add", ("mul", ("var", "y"), ("var", "a1")), ("var", "a0"))
+    want = (forward(x, w, (1, 1), SAME, (1, 1), 1) + bias[:, None, None]) * scale[:, None, None] + full
+    got = direct(name, x, w, bias, (1, 1), SAME, expression=tree, extra=(full, scale))
+    np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize(
+    "tree", [("add", ("var", "y"), ("const", 1.0)), ("div", ("const", 8.0), ("var", "a0"))], ids=["constant", "division"]
+)
+def test_padded_lanes_stay_zero_whatever_the_expression(name, tree):
+    # `unblock` asserts the zeros.
+    x, w, scale = integers((1, 3, 4, 5), 1), integers((5, 3, 1, 1), 2), np.array([1, 2, 4, 8, -1], np.float32)
+    y = forward(x, w, (1, 1), NONE, (1, 1), 1)
+    want = y + 1 if tree[0] == "add" else np.broadcast_to(8 / scale[:, None, None], y.shape)
+    np.testing.assert_array_equal(direct(name, x, w, expression=tree, extra=() if tree[0] == "add" else (scale,)), want)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_relu_passes_nan(name):
+    x, w = np.array([[[[np.nan, -1, 2]]]], np.float32), np.ones((1, 1, 1, 1), np.float32)
+    np.testing.assert_array_equal(direct(name, x, w, expression=RELU)[0, 0, 0], [np.nan, 0, 2])
+
+
+def test_kernel_larger_than_the_image_is_an_error():
+    with pytest.raises(ValueError, match="exceeds the padded input"):
+        conv_shapes.direct_plan(target.host(), 1, 1, 4, 4, 1, (5, 5))
+
+
+def test_groups_of_parts_of_blocks_are_an_error():
+    with pytest.raises(ValueError, match="not whole blocks"):
+        conv_shapes.direct_plan(target.named("avx512"), 1, 12, 4, 4, 12, (3, 3), groups=3)
+
+
+def test_no_image_makes_no_chunk():
+    assert conv_shapes.direct_plan(target.named("avx512"), 0, 16, 4, 4, 16, (3, 3), padding=SAME).step.chunks == 0
+
+
+def spills(assembly: str, sums: int) -> list[str]:
+    """The vector instructions that touch the stack in the blocks that hold at least `sums` multiply-adds."""
+    found = []
+    for part in re.split(r"\n(?=[.\w$]+:)", assembly):
+        if len(re.findall(r"\t(?:vfmadd\w+ps|mulps|fmla)\t", part)) >= sums:
+            found += re.findall(r".*(?:mm\d+.*\(%rsp\)|\(%rsp\).*mm\d+|\tstr\tq\d+, \[sp.*|\tldr\tq\d+, \[sp.*)", part)
+    return found
+
+
+@pytest.mark.parametrize("form", ["blocked", "plain", "depthwise"])
+@pytest.mark.parametrize("name", target.TARGETS)
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_no_register_tile_spills(name, blocks, form):
+    """Every target is compiled for, whether this machine can run it or not."""
+    goal = target.named(name)
+    pixels, vectors = conv_shapes.register_tile(goal, 14 * 28 * 12, 1 if form == "depthwise" else blocks)
+    kernel = Kernel("conv_direct", (
+        ("pixels", pixels), ("vectors", vectors), ("uneven", True), ("tail", vectors > 1), ("form", form),
+        ("masked", True), ("expression", RELU), ("operands", ("full",)),
+    ))  # fmt: skip
+    assert spills(compile.assembly(kernel, goal), pixels - 1) == []

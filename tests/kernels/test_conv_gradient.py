@@ -1,0 +1,74 @@
+"""The gradients of a convolution against float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from cnnc.kernels.cpu import compile, conv_shapes, target
+from tests.kernels.convolving import NONE, SAME, data_gradient, gradients, integers, reals, weight_gradient
+from tests.kernels.launching import TARGETS
+from tests.kernels.test_conv import GEOMETRIES, PLAIN, spills
+
+
+def outputs(shape, filters, kernel, stride, padding, dilation):
+    geometry = zip(shape[2:], kernel, stride, padding, dilation, strict=True)
+    return (shape[0], filters, *(conv_shapes.output_size(*g) for g in geometry))
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("case", GEOMETRIES)
+def test_integers_are_exact(name, case):
+    shape, filters, kernel, *rest = GEOMETRIES[case]
+    x, w = integers(shape, 1), integers((filters, shape[1] // rest[-1], *kernel), 2)
+    dy = integers(outputs(shape, filters, kernel, *rest[:3]), 3)
+    dx, dw = gradients(x, w, dy, *rest)
+    np.testing.assert_array_equal(data_gradient(name, shape, w, dy, *rest), dx)
+    np.testing.assert_array_equal(weight_gradient(name, x, dy, w.shape, *rest), dw)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("case", PLAIN)
+def test_weight_gradient_from_plain_input(name, case):
+    shape, filters, kernel, *rest = PLAIN[case]
+    x, w = integers(shape, 1), integers((filters, shape[1], *kernel), 2)
+    dy = integers(outputs(shape, filters, kernel, *rest[:3]), 3)
+    np.testing.assert_array_equal(weight_gradient(name, x, dy, w.shape, *rest, plain=True), gradients(x, w, dy, *rest)[1])
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_random_numbers_stay_within_the_bound(name):
+    x, w, dy = reals((3, 17, 7, 9), 1), reals((33, 17, 3, 3), 2), reals((3, 33, 4, 5), 3)
+    rest = ((2, 2), SAME, (1, 1), 1)
+    dx, dw = gradients(x, w, dy, *rest)
+    dx_sizes, dw_sizes = gradients(abs(x), abs(w), abs(dy), *rest)
+    assert (abs(data_gradient(name, x.shape, w, dy, *rest) - dx) <= 2 * 9 * 33 * 2.0**-24 * dx_sizes).all()
+    assert (abs(weight_gradient(name, x, dy, w.shape, *rest) - dw) <= 2 * 3 * 20 * 2.0**-24 * dw_sizes).all()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_epilogue_of_a_strided_data_gradient_sees_every_parity(name):
+    """The mask of a ReLU before the convolution; a stride above the kernel leaves inputs without any tap."""
+    shape, w = (2, 5, 7, 8), integers((3, 5, 2, 1), 2)
+    dy, before = integers((2, 3, 2, 3), 3), integers(shape, 4)
+    rest = ((3, 3), NONE, (1, 1), 1)
+    tree = ("where", ("gt", ("var", "a0"), ("const", 0.0)), ("add", ("var", "y"), ("const", 1.0)), ("const", 0.0))
+    want = np.where(before > 0, gradients(before, w, dy, *rest)[0] + 1, 0)
+    np.testing.assert_array_equal(data_gradient(name, shape, w, dy, *rest, expression=tree, extra=(before,)), want)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_weights_without_any_valid_pixel_have_no_gradient(name):
+    x, dy = integers((1, 4, 1, 1), 1), integers((1, 6, 1, 1), 2)
+    dw = weight_gradient(name, x, dy, (6, 4, 3, 3), (1, 1), SAME)
+    np.testing.assert_array_equal(dw[:, :, 1, 1], dy[0, :, 0, 0, None] * x[0, :, 0, 0])
+    assert np.count_nonzero(dw[:, :, [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]]) == 0
+
+
+@pytest.mark.parametrize("name", target.TARGETS)
+@pytest.mark.parametrize("plain", [False, True])
+def test_no_register_tile_spills(name, plain):
+    goal = target.named(name)
+    channels = 3 if plain else 32
+    plan = conv_shapes.weight_gradient_plan(goal, 2, channels, 32, 32, 64, (7, 7), (2, 2), ((3, 3), (3, 3)), plain=plain)
+    assert spills(compile.assembly(plan.kernel, goal), 4) == []

@@ -1,0 +1,163 @@
+"""Targets, the compiler, and the vector mathematics."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from cnnc.kernels.cpu import FAMILIES, Kernel, compile, target
+from cnnc.kernels.cpu.emit import zero_at_zero
+from cnnc.kernels.cpu.vector import expression, vectors
+from tests.kernels.launching import TARGETS
+
+
+def unary(name, tree):
+    """A function of float32 arrays from an expression of x."""
+    goal = target.named(name)
+    V = vectors(goal)
+    lanes = goal.lanes
+    f = expression(goal, tree, ("x",))
+
+    def kernel(arguments, chunk, scratch):
+        x, y, count = V.floats(arguments[0]), V.floats(arguments[1]), arguments[2]
+        for i in range(0, count, lanes):
+            V.store_first(f(V.load_first(x, i, count - i)), y, i, count - i)
+
+    code = bytes(compile.machine_of(goal).emit_object(compile.optimized(kernel, goal)))
+    run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)(compile.load(code))
+
+    def apply(x):
+        x = np.ascontiguousarray(x, np.float32)
+        y = np.full(x.size + 1, 7, np.float32)
+        arguments = np.array([x.ctypes.data, y.ctypes.data, x.size], np.int64)
+        run(arguments.ctypes.data, 0, None)
+        assert y[-1] == 7
+        return y[:-1]
+
+    return apply
+
+
+def samples():
+    sweep = np.linspace(-110, 95, 200_001)
+    powers = np.geomspace(2.0**-126, 3e38, 100_003)
+    near_one = np.linspace(0.5, 2, 100_001)
+    return np.concatenate([sweep, powers, -powers, near_one]).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize(("operation", "definition", "ulps"), [("exp", np.exp, 2), ("log", np.log, 2), ("tanh", np.tanh, 3)])
+def test_error_in_units_of_the_last_place(name, operation, definition, ulps):
+    x = samples()
+    with np.errstate(all="ignore"):
+        want = definition(x.astype(np.float64))
+        rounded = want.astype(np.float32)
+    got = unary(name, (operation, ("var", "x")))(x)
+    finite = np.isfinite(rounded)
+    np.testing.assert_array_equal(got[~finite], rounded[~finite])
+    spacing = np.maximum(np.spacing(abs(rounded[finite])), np.float32(2.0**-149))
+    assert (abs(got[finite].astype(np.float64) - want[finite]) <= ulps * spacing.astype(np.float64)).all()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_special_values(name):
+    inf, nan = np.inf, np.nan
+    x = [inf, -inf, nan, 0.0, 1e30, -1e30]
+    np.testing.assert_array_equal(unary(name, ("exp", ("var", "x")))(x), [inf, 0, nan, 1, inf, 0])
+    np.testing.assert_array_equal(unary(name, ("tanh", ("var", "x")))(x), [1, -1, nan, 0, 1, -1])
+    got = unary(name, ("log", ("var", "x")))([inf, -inf, nan, 0.0, -0.0, -1.0, 1.0, 1e-40])
+    np.testing.assert_array_equal(got, [inf, nan, nan, -inf, -inf, nan, 0, -inf])
+    np.testing.assert_array_equal(unary(name, ("sqrt", ("var", "x")))([4, -1, inf, nan, 0]), [2, nan, inf, nan, 0])
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_maximum_and_minimum_hand_nan_on(name):
+    for operation, want in (("max", [np.nan, 1, 3]), ("min", [np.nan, -2, 1])):
+        for operands in ((("var", "x"), ("const", 1.0)), (("const", 1.0), ("var", "x"))):
+            np.testing.assert_array_equal(unary(name, (operation, *operands))([np.nan, -2, 3]), want)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 5, 15, 16, 17, 33])
+def test_partial_vectors_leave_the_rest_alone(name, count):
+    x = np.arange(count, dtype=np.float32)
+    np.testing.assert_array_equal(unary(name, ("mul", ("var", "x"), ("const", 2.0)))(x), 2 * x)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_operators_of_vectors_and_numbers(name):
+    goal = target.named(name)
+    V = vectors(goal)
+
+    def kernel(arguments, chunk, scratch):
+        x, y = V.floats(arguments[0]), V.floats(arguments[1])
+        v = V.load(x, 0)
+        v = 1.0 - v / 4 + v * v
+        v += 0.5
+        keep = (v > 2.0) & ~(v >= 100.0) | (v == 1.5)
+        V.store(V.select(keep, -v, V.zero()), y, 0)
+        y[V.lanes] = V.total(V.splat(0.25))
+        y[V.lanes + 1] = V.largest(v)
+        y[V.lanes + 2] = V.real(arguments[2])
+
+    code = bytes(compile.machine_of(goal).emit_object(compile.optimized(kernel, goal)))
+    run = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)(compile.load(code))
+    x, y = np.arange(goal.lanes, dtype=np.float32), np.zeros(goal.lanes + 3, np.float32)
+    arguments = np.array([x.ctypes.data, y.ctypes.data, np.float64(0.125).view(np.int64)], np.int64)
+    run(arguments.ctypes.data, 0, None)
+    v = 1.5 - x / 4 + x * x
+    np.testing.assert_array_equal(y[: goal.lanes], np.where((v > 2) & ~(v >= 100) | (v == 1.5), -v, 0))
+    np.testing.assert_array_equal(y[goal.lanes :], [goal.lanes / 4, v.max(), 0.125])
+
+
+def test_zero_at_zero():
+    x = ("var", "x")
+    assert zero_at_zero(("tanh", ("mul", x, ("const", 3.0))))
+    assert not zero_at_zero(("exp", x))
+    assert not zero_at_zero(("log", x))
+    assert not zero_at_zero(("div", ("const", 1.0), x))
+
+
+SOME = Kernel("conv_pack_weights", (("plain", False),))
+
+
+@pytest.mark.parametrize("name", target.TARGETS)
+def test_every_target_is_compiled_for_on_every_machine(name):
+    code = compile.build(SOME, target.named(name))
+    assert len(code) > 100
+    assert "kernel" in compile.assembly(SOME, target.named(name))
+
+
+def test_the_same_kernel_gives_the_same_code():
+    assert compile.build(SOME, target.host()) == compile.build(SOME, target.host())
+
+
+def test_code_loads_without_numba(tmp_path):
+    path = tmp_path / "kernel.o"
+    path.write_bytes(compile.build(SOME, target.host()))
+    program = (
+        "import sys, pathlib, cnnc\n"
+        "from cnnc.kernels.cpu import compile, conv_shapes, target\n"
+        f"assert compile.load(pathlib.Path({str(path)!r}).read_bytes())\n"
+        "assert 'numba' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_kernels_print_as_family_and_parameters():
+    assert str(Kernel("conv_direct", (("pixels", 14), ("vectors", 2)))) == "conv_direct{pixels=14,vectors=2}"
+    assert FAMILIES["conv_direct"].arguments[:4] == ("x", "w", "bias", "y")
+
+
+def test_source_digest_is_stable():
+    assert compile.source_digest() == compile.source_digest()
+    assert len(compile.source_digest()) == 64
+
+
+def test_targets():
+    assert target.host() in target.runnable()
+    with pytest.raises(KeyError):
+        target.named("mmx")

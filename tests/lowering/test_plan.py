@@ -1,0 +1,80 @@
+"""Plans print and parse back, and their live buffers never overlap."""
+from __future__ import annotations
+
+import cnnc
+import pytest
+from cnnc import driver
+from cnnc.backends import backend
+from cnnc.diagnostics import CnncError
+from cnnc.lowering import memory
+from cnnc.lowering.memory import Life
+from cnnc.lowering.plan import parse_plan
+from cnnc.lowering.select import lives_of
+from cnnc.passes.optimizer import SGD
+from cnnc.passes.training import training_graph
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.networks import ALL_EXAMPLES, EXAMPLES, MIXED
+
+CPU = backend("cpu")
+
+
+def graphs(net):
+    yield net.graph
+    yield training_graph(net.graph, optimizer=SGD(momentum=0.9))
+
+
+def check(plan):
+    assert parse_plan(str(plan)) == plan
+    offsets = {b.name: b.offset for b in plan.buffers if b.place == "arena"}
+    memory.check(lives_of(plan), offsets, plan.arena)
+    written = {b.name for b in plan.buffers if b.place in ("input", "value", "table")}
+    for step in (*plan.setup, *plan.steps):
+        assert set(step.reads()) <= written, step
+        written |= set(step.writes)
+    assert {b for _, b in plan.outputs} <= written
+
+
+@pytest.mark.parametrize(("file", "parameters"), ALL_EXAMPLES, ids=str)
+def test_examples(file, parameters):
+    for graph in graphs(cnnc.load(EXAMPLES / file, **parameters)):
+        check(CPU.plan(driver.optimize(graph, CPU.lanes)[0], 2))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_network_of_everything(batch):
+    for graph in graphs(cnnc.parse(MIXED)):
+        check(CPU.plan(driver.optimize(graph, CPU.lanes)[0], batch))
+
+
+def test_setup_reads_only_what_never_changes():
+    net = cnnc.parse(MIXED)
+    inference = CPU.plan(driver.optimize(net.graph, CPU.lanes)[0], 1)
+    assert inference.setup
+    assert not any("pack" in s.kernel.family for s in inference.steps)
+    training = CPU.plan(driver.optimize(training_graph(net.graph, optimizer=SGD()), CPU.lanes)[0], 1)
+    assert not any("pack" in s.kernel.family for s in training.setup)
+
+
+@given(st.lists(st.tuples(st.integers(1, 5000), st.integers(0, 30), st.integers(0, 10)), min_size=1, max_size=60))
+def test_placement_of_any_lifetimes(given_lives):
+    lives = [Life(f"b{i}", size, first, first + length) for i, (size, first, length) in enumerate(given_lives)]
+    offsets, size = memory.place(lives)
+    memory.check(lives, offsets, size)
+    assert size <= sum(memory.aligned(b.bytes) for b in lives)
+    assert all(offset % memory.ALIGNMENT == 0 for offset in offsets.values())
+
+
+def test_the_walk_finds_an_overlap():
+    lives = [Life("a", 64, 0, 2), Life("b", 64, 2, 3)]
+    with pytest.raises(AssertionError, match="overlap"):
+        memory.check(lives, {"a": 0, "b": 32}, 128)
+
+
+@pytest.mark.parametrize("text", ["", "plan", "plan @x target=avx512 batch=1 arena=0 scratch=0 {\n  step %a: k{}(x=%",
+                                  "plan @x target=avx512 batch=z arena=0 scratch=0 {", "plan @x target=a batch=1 arena=0 scratch=0 {\n  buffer %a 1 nowhere"])
+def test_bad_text_is_a_diagnostic(text):
+    with pytest.raises(CnncError) as e:
+        parse_plan(text)
+    assert e.value.diagnostics[0].code == "E0505"

@@ -1,0 +1,83 @@
+"""`.cnnx` files: what was saved is what runs; what is damaged is refused."""
+from __future__ import annotations
+
+import cnnc
+import numpy as np
+import pytest
+from cnnc import artifact
+from cnnc.diagnostics import CnncError
+from cnnc.interop import safetensors
+
+from tests.networks import MIXED
+
+
+@pytest.fixture(scope="module")
+def net():
+    return cnnc.parse(MIXED)
+
+
+def images(batch):
+    return np.random.default_rng(0).standard_normal((batch, 3, 19, 17)).astype(np.float32)
+
+
+def test_runs_like_what_was_saved(net, tmp_path):
+    exe = cnnc.compile(net)
+    path = tmp_path / "mixed.cnnx"
+    cnnc.save(exe, path, batch=2, inputs=net.program.inputs)
+    again = artifact.read(path)
+    assert again.inputs == net.program.inputs
+    assert again.batch == 2
+    assert "conv_direct" in again.plan
+    for batch in (1, 2, 5):
+        assert np.array_equal(again.executable(images(batch)), exe(images(batch)))
+    assert str(again.executable.graph) == exe.ir()
+
+
+def rewritten(path, change):
+    """The file with its tensors and metadata changed."""
+    file = safetensors.open_file(path)
+    tensors, metadata = {n: np.array(file.read(n)) for n in file.entries}, dict(file.metadata)
+    change(tensors, metadata)
+    safetensors.write_file(path, tensors, metadata)
+
+
+def first(tensors, kind):
+    return next(n for n in tensors if n.startswith(kind))
+
+
+CHANGES = {
+    "another format": lambda t, m: m.update(format="cnnx 99"),
+    "another machine": lambda t, m: m.update(target="neon"),
+    "graph that is none": lambda t, m: m.update(ir="graph @x() {"),
+    "graph with a wrong type": lambda t, m: m.update(ir=m["ir"].replace("f32[N,5]", "f32[N,6]")),
+    "graph of other weights": lambda t, m: m.update(ir=m["ir"].replace("%out.bias", "%other.bias")),
+    "batch that is none": lambda t, m: m.update(batch="-1"),
+    "batch that is no number": lambda t, m: m.update(batch="x"),
+    "inputs that are none": lambda t, m: m.update(inputs='{"image": {"crop": "x"}}'),
+    "no metadata": lambda t, m: m.clear(),
+    "weights of another size": lambda t, m: t.update({first(t, "packed"): np.zeros(3, np.float32)}),
+    "value of another size": lambda t, m: t.update({first(t, "value"): np.zeros(3, np.float32)}),
+    "no value": lambda t, m: t.pop(first(t, "value")),
+    "no packed weights": lambda t, m: t.pop(first(t, "packed")),
+    "a tensor too many": lambda t, m: t.update(extra=np.zeros(3, np.float32)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_damage_is_a_diagnostic(net, tmp_path, name):
+    path = tmp_path / "mixed.cnnx"
+    cnnc.save(cnnc.compile(net), path)
+    rewritten(path, CHANGES[name])
+    with pytest.raises(CnncError) as e:
+        artifact.open_artifact(path)(images(1))
+    assert e.value.exit_code == 3
+
+
+@pytest.mark.parametrize("keep", [0, 5, 100, 5000, -1])
+def test_truncated_files(net, tmp_path, keep):
+    path = tmp_path / "mixed.cnnx"
+    cnnc.save(cnnc.compile(net), path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CnncError) as e:
+        artifact.read(path)
+    assert e.value.exit_code == 3
