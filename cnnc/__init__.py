@@ -1,17 +1,18 @@
 """cnnc: a compiler for convolutional networks.
 
-    net = cnnc.load("resnet.cnn", depth=50)
-    net.load_weights("resnet50.safetensors")
-    exe = cnnc.compile(net)
-    y = exe(x)
+net = cnnc.load("resnet.cnn", depth=50)
+net.load_weights("resnet50.safetensors")
+exe = cnnc.compile(net)
+y = exe(x)
 """
+
 from __future__ import annotations
 
 from importlib import import_module as _import_module
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING, Any
 
-if not (_Path(__file__).parent / "kernels").is_dir():       # an uninstalled checkout keeps these two beside the package
+if not (_Path(__file__).parent / "kernels").is_dir():  # an uninstalled checkout keeps these two beside the package
     __path__.append(str(_Path(__file__).parent.parent))
 
 if TYPE_CHECKING:
@@ -28,11 +29,39 @@ __version__ = "0.1.0"
 
 # Names are imported when they are first asked for: `import cnnc` is quick, and pulls neither NumPy nor Numba.
 _HOMES = {
-    "CnncError": "diagnostics", "Diagnostic": "diagnostics", "Network": "network", "Executable": "runtime.executable",
-    "compile": "driver", "load": "driver", "parse": "driver", "value_and_grad": "driver", "save": "artifact", "open": "artifact:open_artifact",
-    "Trainer": "train", "sgd": "train", "adam": "train", "adadelta": "train", "Dataset": "data",
+    "CnncError": "diagnostics",
+    "Diagnostic": "diagnostics",
+    "Network": "network",
+    "Executable": "runtime.executable",
+    "compile": "driver",
+    "load": "driver",
+    "parse": "driver",
+    "value_and_grad": "driver",
+    "save": "artifact",
+    "open": "artifact:open_artifact",
+    "Trainer": "train",
+    "sgd": "train",
+    "adam": "train",
+    "adadelta": "train",
+    "Dataset": "data",
 }
-__all__ = ["CnncError", "Dataset", "Diagnostic", "Executable", "Network", "Trainer", "adadelta", "adam", "compile", "load", "open", "parse", "save", "sgd", "value_and_grad"]
+__all__ = [
+    "CnncError",
+    "Dataset",
+    "Diagnostic",
+    "Executable",
+    "Network",
+    "Trainer",
+    "adadelta",
+    "adam",
+    "compile",
+    "load",
+    "open",
+    "parse",
+    "save",
+    "sgd",
+    "value_and_grad",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,9 +1,11 @@
 """`.cnnx`: a compiled network in one safetensors file.
 
-The tensors are weights in the order that the kernels read (`packed/<digest> <name>`), and those that they read as they are (`value/<name>`).
-The metadata hold the graph after all passes, the Plan, and how images become inputs. The file is data: opening it reads the graph's text, verifies it and
-lowers it anew; the Plan's text is there to be read by people, never to be run.
+The tensors are weights in the order that the kernels read (`packed/<digest> <name>`), and those that they read as they
+are (`value/<name>`). The metadata hold the graph after all passes, the Plan, and how images become inputs. The file is
+data: opening it reads the graph's text, verifies it and lowers it anew; the Plan's text is there to be read by people,
+never to be run.
 """
+
 from __future__ import annotations
 
 import json
@@ -32,6 +34,7 @@ FORMAT = "cnnx 1"
 @dataclass(frozen=True)
 class Artifact:
     """An opened artifact: the executable, the Plan's text, and what running on images needs."""
+
     executable: Executable
     inputs: Mapping[str, Preprocess]
     labels: tuple[str, ...] | None
@@ -39,8 +42,13 @@ class Artifact:
     plan: str
 
 
-def save(executable: Executable, path: str | Path, batch: int = 1, inputs: Mapping[str, Preprocess] | None = None,
-         labels: tuple[str, ...] | None = None) -> None:
+def save(
+    executable: Executable,
+    path: str | Path,
+    batch: int = 1,
+    inputs: Mapping[str, Preprocess] | None = None,
+    labels: tuple[str, ...] | None = None,
+) -> None:
     """Write an artifact whole or not at all. Raises `CnncError` (E0601)."""
     compiled = executable.runner
     if not isinstance(compiled, Compiled):
@@ -55,8 +63,14 @@ def save(executable: Executable, path: str | Path, batch: int = 1, inputs: Mappi
         elif b.place == "value" and b.name in program.fixed and any(b.name in s.buffers() for s in plan.steps):
             tensors[f"value/{b.name}"] = program.fixed[b.name]
     metadata = {
-        "format": FORMAT, "cnnc": __version__, "target": plan.target, "batch": str(batch), "ir": str(compiled.graph), "plan": str(plan),
-        "inputs": json.dumps({k: asdict(v) for k, v in (inputs or {}).items()}), "labels": json.dumps(labels),
+        "format": FORMAT,
+        "cnnc": __version__,
+        "target": plan.target,
+        "batch": str(batch),
+        "ir": str(compiled.graph),
+        "plan": str(plan),
+        "inputs": json.dumps({k: asdict(v) for k, v in (inputs or {}).items()}),
+        "labels": json.dumps(labels),
     }
     safetensors.write_file(path, tensors, metadata)
 
@@ -71,19 +85,28 @@ def read(path: str | Path, threads: int | None = None) -> Artifact:
     file = safetensors.open_file(path)
     meta = file.metadata
     if meta.get("format") != FORMAT:
-        raise error("E0610", f"{path} is no artifact of this version of cnnc", f"its format is '{meta.get('format', 'unknown')[:40]}', '{FORMAT}' is read",
-                    help="make it with `cnnc compile`", exit_code=3)
+        raise error(
+            "E0610",
+            f"{path} is no artifact of this version of cnnc",
+            f"its format is '{meta.get('format', 'unknown')[:40]}', '{FORMAT}' is read",
+            help="make it with `cnnc compile`",
+            exit_code=3,
+        )
     machine: Any = backend("cpu")
     if meta.get("target") != machine.name:
-        raise error("E0608", f"{path} was compiled for {meta.get('target', 'nothing')[:40]}, this machine is {machine.name}",
-                    help="compile the model here", exit_code=3)
+        raise error(
+            "E0608",
+            f"{path} was compiled for {meta.get('target', 'nothing')[:40]}, this machine is {machine.name}",
+            help="compile the model here",
+            exit_code=3,
+        )
     try:
         graph = parse_graph(meta["ir"], f"{path}:ir")
         batch = int(meta["batch"])
         inputs = {str(k): preprocess(v) for k, v in json.loads(meta["inputs"]).items()}
         names = json.loads(meta["labels"])
         labels = None if names is None else tuple(str(n) for n in names)
-        if not 0 < batch < 2 ** 31 or graph.updates:
+        if not 0 < batch < 2**31 or graph.updates:
             raise ValueError("its batch or its graph is none")
     except CnncError as e:
         raise CnncError(e.diagnostics, 3) from None
@@ -94,7 +117,12 @@ def read(path: str | Path, threads: int | None = None) -> Artifact:
     sizes = {b.name: b.bytes for b in plan.buffers}
     for buffer, digest in contents(plan).items():
         if digest in packed and packed[digest].nbytes != sizes[buffer]:
-            raise error("E0610", f"{path} is damaged", f"'{buffer}' has {packed[digest].nbytes} bytes, {sizes[buffer]} are due", exit_code=3)
+            raise error(
+                "E0610",
+                f"{path} is damaged",
+                f"'{buffer}' has {packed[digest].nbytes} bytes, {sizes[buffer]} are due",
+                exit_code=3,
+            )
     compiled = Compiled(graph, values, machine, threads, packed)
     return Artifact(Executable(compiled, Stages(graph)), inputs, labels, batch, meta.get("plan", ""))
 
@@ -110,14 +138,27 @@ def _tensors(file: safetensors.File, types: Mapping[str, TensorType]) -> tuple[d
         elif kind == "value" and rest in types and entry.dtype == "F32" and entry.shape == types[rest].concrete(1):
             values[rest] = np.asarray(file.read(name), DTYPES["f32"])
         else:
-            raise error("E0610", f"{file.path} is damaged", f"'{name[:80]}' is {entry}, which does not belong there", exit_code=3)
+            raise error(
+                "E0610",
+                f"{file.path} is damaged",
+                f"'{name[:80]}' is {entry}, which does not belong there",
+                exit_code=3,
+            )
     return values, packed
 
 
 def preprocess(fields: Mapping[str, Any]) -> Preprocess:
     """From JSON: lists become tuples, and every field has the kind that it must have."""
     values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    kinds: dict[str, tuple[type, ...]] = {"resize": (int, tuple), "crop": (tuple,), "scale": (float, int), "mean": (tuple,), "std": (tuple,), "channels": (str,), "labels": (str,)}
+    kinds: dict[str, tuple[type, ...]] = {
+        "resize": (int, tuple),
+        "crop": (tuple,),
+        "scale": (float, int),
+        "mean": (tuple,),
+        "std": (tuple,),
+        "channels": (str,),
+        "labels": (str,),
+    }
     for key, value in values.items():
         if key not in kinds or (value is not None and not isinstance(value, kinds[key])):
             raise ValueError(f"input setting '{key}' is {value!r}")

@@ -1,9 +1,10 @@
 """Where something is in a source text, what is wrong there, and how that is shown.
 
-A `Diagnostic` carries a stable code (`cnnc explain CODE`), the span of the argument at fault, the values involved, the chain of
-block calls that led there, and a way out. `CnncError` carries the diagnostics of one run; it is the only exception that a user's
-mistake produces.
+A `Diagnostic` carries a stable code (`cnnc explain CODE`), the span of the argument at fault, the values involved, the
+chain of block calls that led there, and a way out. `CnncError` carries the diagnostics of one run; it is the only
+exception that a user's mistake produces.
 """
+
 from __future__ import annotations
 
 from bisect import bisect_right
@@ -11,12 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-LIMIT = 20                      # errors reported in one run
+LIMIT = 20  # errors reported in one run
 
 
 @dataclass(frozen=True)
 class Source:
     """A text and the name that it goes by in messages."""
+
     name: str
     text: str = field(repr=False)
 
@@ -39,6 +41,7 @@ class Source:
 @dataclass(frozen=True)
 class Span:
     """Characters [start, end) of a source."""
+
     source: Source = field(repr=False)
     start: int
     end: int
@@ -54,6 +57,7 @@ class Span:
 @dataclass(frozen=True)
 class Origin:
     """The span that a node came from and the block calls that led there, innermost first."""
+
     span: Span
     calls: tuple[tuple[str, Span], ...] = ()
 
@@ -77,13 +81,15 @@ class CnncError(Exception):
 
     def __init__(self, diagnostics: Diagnostic | Iterable[Diagnostic], exit_code: int = 1) -> None:
         self.diagnostics: tuple[Diagnostic, ...] = (
-            (diagnostics,) if isinstance(diagnostics, Diagnostic) else tuple(diagnostics))
+            (diagnostics,) if isinstance(diagnostics, Diagnostic) else tuple(diagnostics)
+        )
         self.exit_code = exit_code
         super().__init__("\n\n".join(render(d) for d in self.diagnostics))
 
 
-def error(code: str, message: str, *notes: str, help: str | None = None, span: Span | None = None,
-          exit_code: int = 1) -> CnncError:
+def error(
+    code: str, message: str, *notes: str, help: str | None = None, span: Span | None = None, exit_code: int = 1
+) -> CnncError:
     """A `CnncError` of one diagnostic."""
     return CnncError(Diagnostic(code, message, span, notes, help), exit_code)
 
@@ -91,6 +97,7 @@ def error(code: str, message: str, *notes: str, help: str | None = None, span: S
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """`did you mean 'relu'?`, or nothing where no known name is near."""
     from difflib import get_close_matches
+
     near = get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean '{near[0]}'?" if near else None
 
@@ -105,6 +112,7 @@ def _visible(text: str) -> str:
 
 def render(diagnostic: Diagnostic, color: bool = False) -> str:
     """The diagnostic as text: message, place, source line, caret, notes, block calls, help."""
+
     def paint(style: str, text: str) -> str:
         return f"{_STYLES[style]}{text}{_STYLES['off']}" if color else text
 
@@ -117,14 +125,18 @@ def render(diagnostic: Diagnostic, color: bool = False) -> str:
         margin = " " * len(str(number))
         indent = margin + " "
         width = max(1, min(d.span.end - d.span.start, len(text) - column + 1))
-        begin = max(0, column - 100) if len(text) > 160 else 0       # a very long line is cut around its caret
-        shown = text[begin:begin + 160]
-        lines += [f"{margin}{paint('frame', '-->')} {d.span}", f"{margin} {paint('frame', '|')}",
-                  f"{paint('frame', f'{number} |')} {shown}",
-                  f"{margin} {paint('frame', '|')} {' ' * (column - 1 - begin)}"
-                  f"{paint(d.severity, '^' * min(width, 160))}"]
+        begin = max(0, column - 100) if len(text) > 160 else 0  # a very long line is cut around its caret
+        shown = text[begin : begin + 160]
+        lines += [
+            f"{margin}{paint('frame', '-->')} {d.span}",
+            f"{margin} {paint('frame', '|')}",
+            f"{paint('frame', f'{number} |')} {shown}",
+            f"{margin} {paint('frame', '|')} {' ' * (column - 1 - begin)}{paint(d.severity, '^' * min(width, 160))}",
+        ]
+
     def attach(text: str) -> str:
         return f"{indent}{paint('frame', '=')} {text}"
+
     lines += [attach(note) for note in d.notes]
     shown_calls: Sequence[tuple[str, Span]] = d.calls if len(d.calls) <= 6 else (*d.calls[:3], *d.calls[-3:])
     for i, (block, span) in enumerate(shown_calls):

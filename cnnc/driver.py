@@ -3,8 +3,10 @@
     source text --frontend--> Program --Network--> weights
     Program.graph --passes--> graph of the target's layouts --backend: lowering, kernels--> Executable
 
-Training is the same road with a longer graph: `training_graph` adds the loss, the gradients and the optimizer's updates as ordinary ops.
+Training is the same road with a longer graph: `training_graph` adds the loss, the gradients and the optimizer's updates
+as ordinary ops.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -38,8 +40,9 @@ def parse(text: str, model: str | None = None, **parameters: Any) -> Network:
 
 
 def optimize(graph: Graph, lanes: int, observer: Observer | None = None) -> tuple[Graph, Stages]:
-    """All passes, for a target with blocks of `lanes` channels; the graph, and every stage on the way. A graph with updates or gradients
-    is one for training."""
+    """All passes, for a target with blocks of `lanes` channels; the graph, and every stage on the way. A graph with
+    updates or gradients is one for training.
+    """
     stages = Stages(graph)
     pipeline = training_pipeline(lanes) if is_training(graph) else inference_pipeline(lanes)
     return PassManager(pipeline, observer=observers(stages, observer)).run(graph), stages
@@ -49,20 +52,33 @@ def is_training(graph: Graph) -> bool:
     return bool(graph.updates) or any(n.name == "labels" for n in graph.inputs)
 
 
-def build(graph: Graph, values: Mapping[str, Array], target: str = "cpu", threads: int | None = None, observer: Observer | None = None) -> Executable:
+def build(
+    graph: Graph,
+    values: Mapping[str, Array],
+    target: str = "cpu",
+    threads: int | None = None,
+    observer: Observer | None = None,
+) -> Executable:
     """An Executable of any graph. values: params and states by name."""
     machine = backend(target)
     optimized, stages = optimize(graph, machine.lanes, observer)
     return Executable(machine.prepare(optimized, values, threads), stages)
 
 
-def compile(network: Network, target: str = "cpu", threads: int | None = None, exact: bool = False, batch: int | None = None,
-            observer: Observer | None = None) -> Executable:
+def compile(
+    network: Network,
+    target: str = "cpu",
+    threads: int | None = None,
+    exact: bool = False,
+    batch: int | None = None,
+    observer: Observer | None = None,
+) -> Executable:
     """Compile a network for inference, with the weights that it has now.
 
-    target: "cpu", or "reference" for the float64 interpreter. threads: all cores unless given; the result does not depend on it.
-    exact: only algorithms that round like the direct one. batch: prepare kernels and weights for this batch size at once; any other works
-    too, and is prepared when it is first met.
+    target: "cpu", or "reference" for the float64 interpreter. threads: all cores unless given; the result does not
+    depend on it.
+    exact: only algorithms that round like the direct one. batch: prepare kernels and weights for this batch size at
+    once; any other works too, and is prepared when it is first met.
     """
     executable = build(network.graph, network.weights, target, threads, observer)
     if batch is not None and hasattr(executable.runner, "program"):
@@ -70,9 +86,12 @@ def compile(network: Network, target: str = "cpu", threads: int | None = None, e
     return executable
 
 
-def value_and_grad(network: Network, loss: str = "cross_entropy", threads: int | None = None, target: str = "cpu"
-                   ) -> Callable[..., tuple[float, dict[str, Array]]]:
-    """A function (inputs..., labels) -> (loss, gradients by parameter name), with the network's weights of now, in training mode."""
+def value_and_grad(
+    network: Network, loss: str = "cross_entropy", threads: int | None = None, target: str = "cpu"
+) -> Callable[..., tuple[float, dict[str, Array]]]:
+    """A function (inputs..., labels) -> (loss, gradients by parameter name), with the network's weights of now, in
+    training mode.
+    """
     graph = training_graph(network.graph, loss, gradients=True)
     executable = build(graph, network.weights, target, threads)
     needs_seed = any(n.name == "seed" for n in graph.inputs)
@@ -84,12 +103,21 @@ def value_and_grad(network: Network, loss: str = "cross_entropy", threads: int |
         outputs = executable(**dict(zip(names, inputs, strict=False)), **named)
         assert isinstance(outputs, dict)
         return float(outputs["loss"]), {k.removeprefix("grad:"): v for k, v in outputs.items() if k.startswith("grad:")}
+
     return call
 
 
-def compile_training(network: Network, loss: str = "cross_entropy", optimizer: Optimizer | None = None, threads: int | None = None,
-                     wanted: set[str] | None = None, target: str = "cpu") -> Executable:
-    """One call of the result is a training step: forward, backward and update of `executable.values`, which start as the network's weights."""
+def compile_training(
+    network: Network,
+    loss: str = "cross_entropy",
+    optimizer: Optimizer | None = None,
+    threads: int | None = None,
+    wanted: set[str] | None = None,
+    target: str = "cpu",
+) -> Executable:
+    """One call of the result is a training step: forward, backward and update of `executable.values`, which start as
+    the network's weights.
+    """
     graph = training_graph(network.graph, loss, optimizer, wanted=wanted)
     values: dict[str, Array] = dict(network.weights)
     for node in graph.states:
@@ -99,7 +127,9 @@ def compile_training(network: Network, loss: str = "cross_entropy", optimizer: O
 
 
 def measure(network: Network, batch: int) -> tuple[int, int]:
-    """The planned memory of inference and of a training step (SGD with momentum) at a batch size, in bytes, without allocating it."""
+    """The planned memory of inference and of a training step (SGD with momentum) at a batch size, in bytes, without
+    allocating it.
+    """
     found = []
     machine: Any = backend("cpu")
     for training in (False, True):
@@ -107,5 +137,5 @@ def measure(network: Network, batch: int) -> tuple[int, int]:
             graph = training_graph(network.graph, optimizer=SGD(momentum=0.9)) if training else network.graph
             found.append(machine.memory(optimize(graph, machine.lanes)[0], batch).total)
         except CnncError:
-            found.append(0)                                # a network without logits has no training step
+            found.append(0)  # a network without logits has no training step
     return found[0], found[1]

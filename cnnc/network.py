@@ -77,6 +77,12 @@ def as_float32(value: Any, name: str) -> Floats:
     return result
 
 
+def frozen(array: Floats) -> Floats:
+    """The array, no longer writable: an executable may hold it, and an edit in place would go unnoticed there."""
+    array.flags.writeable = False
+    return array
+
+
 class Weights(MutableMapping[str, Floats]):
     """Parameters and running statistics by name, in the order of the source. A value that nobody has set is drawn
     when it is read.
@@ -95,7 +101,8 @@ class Weights(MutableMapping[str, Floats]):
             raise KeyError(f"{name}: no such parameter; {did_you_mean(name, self._specs) or 'see list(net.weights)'}")
         if name not in self._values:
             source = self._sources.get(name)
-            self._values[name] = initial(self._specs[name], name, self._seed) if source is None else source()
+            value = initial(self._specs[name], name, self._seed) if source is None else source()
+            self._values[name] = frozen(value)
         return self._values[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
@@ -113,7 +120,7 @@ class Weights(MutableMapping[str, Floats]):
                 f"'{name}' is {list(shape)}, the value given is {list(array.shape)}",
                 exit_code=safetensors.DATA,
             )
-        self._values[name] = array
+        self._values[name] = frozen(array)
 
     def defer(self, sources: Mapping[str, Callable[[], Floats]]) -> None:
         """Forget the values of these parameters; each is fetched from its source when it is read, unless another is
@@ -129,7 +136,7 @@ class Weights(MutableMapping[str, Floats]):
     def restart(self, seed: int) -> None:
         """Start over with what `seed` gives."""
         deferred, self._sources, self._seed = self._sources, {}, seed
-        self._values = {name: initial(self._specs[name], name, seed) for name in deferred}
+        self._values = {name: frozen(initial(self._specs[name], name, seed)) for name in deferred}
 
     def __delitem__(self, name: str) -> None:
         raise TypeError("a network keeps all its parameters; assign another value instead")
@@ -208,8 +215,12 @@ class Network:
             return
         missing = [name for name in self._weights if name not in values]
         if missing:
-            raise error("E0611", f"no value for '{missing[0]}'", f"{len(missing)} of {len(self._weights)} are missing",
-                        exit_code=safetensors.DATA)
+            raise error(
+                "E0611",
+                f"no value for '{missing[0]}'",
+                f"{len(missing)} of {len(self._weights)} are missing",
+                exit_code=safetensors.DATA,
+            )
         for name, value in values.items():
             self._weights[name] = value
 
@@ -247,7 +258,7 @@ class Network:
         if strict and report:
             raise CnncError(report.diagnostic(file.path, len(shapes)), safetensors.DATA)
         taken = [n for n, s in shapes.items() if n in present and present[n].shape == s]
-        self.weights._values |= {n: as_float32(file.read(n), n) for n in taken}
+        self.weights._values |= {n: frozen(as_float32(file.read(n), n)) for n in taken}
         return report
 
     def save_weights(self, path: str | Path) -> None:

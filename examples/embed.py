@@ -1,18 +1,22 @@
 """cnnc as a library: a network from a text, its gradients, its training, and the compiled function."""
+
 from pathlib import Path
 
 import numpy as np
 
 import cnnc
 
-net = cnnc.parse("""
+net = cnnc.parse(
+    """
     model small(classes = 10, width = 16) {
         input digit: f32[N, 1, 8, 8]
         x = digit -> conv(width, 3, padding=1) -> batchnorm -> relu
                   -> conv(2 * width, 3, padding=1) -> batchnorm -> relu -> maxpool(2)
         return x -> flatten -> dropout(0.2) -> linear(classes) as head
     }
-""", width=24)
+""",
+    width=24,
+)
 print(net.summary())
 
 digits = np.load(Path(__file__).parent / "data" / "digits.npz")

@@ -1,11 +1,13 @@
 """Small networks that several tests share."""
+
 from __future__ import annotations
 
 from pathlib import Path
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
-# Everything that lowering has to deal with, small: a plain first convolution, odd channels, residual, branches, groups, pooling, two outputs.
+# Everything that lowering has to deal with, small: a plain first convolution, odd channels, residual, branches, groups,
+# pooling, two outputs.
 MIXED = """
 block unit(x, width, stride = 1) {
     main = x -> conv(width, 3, stride=stride, padding=1, bias=false) as conv1 -> batchnorm as bn1 -> relu
@@ -32,5 +34,12 @@ model mixed(classes = 5) {
 LENET = EXAMPLES / "lenet5_relu.cnn"
 
 # every example with the smallest parameters that show all of it
-ALL_EXAMPLES = [("lenet5.cnn", {}), ("lenet5_relu.cnn", {}), ("alexnet.cnn", {}), ("alexnet.cnn", {"original": True}), ("alexnet.cnn", {"size": 227}),
-                *(("vgg.cnn", {"depth": d}) for d in (11, 13, 16, 19)), *(("resnet.cnn", {"depth": d}) for d in (18, 34, 50, 101, 152))]
+ALL_EXAMPLES = [
+    ("lenet5.cnn", {}),
+    ("lenet5_relu.cnn", {}),
+    ("alexnet.cnn", {}),
+    ("alexnet.cnn", {"original": True}),
+    ("alexnet.cnn", {"size": 227}),
+    *(("vgg.cnn", {"depth": d}) for d in (11, 13, 16, 19)),
+    *(("resnet.cnn", {"depth": d}) for d in (18, 34, 50, 101, 152)),
+]

@@ -1,4 +1,5 @@
 """Every example is run."""
+
 from __future__ import annotations
 
 import json
@@ -21,15 +22,19 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 DIGITS = EXAMPLES / "data" / "digits.npz"
 FORMS: dict[str, list[dict[str, Any]]] = {
-    "lenet5": [{}], "lenet5_relu": [{}], "alexnet": [{}, {"original": True}, {"size": 227}],
+    "lenet5": [{}],
+    "lenet5_relu": [{}],
+    "alexnet": [{}, {"original": True}, {"size": 227}],
     "vgg": [{"depth": d} for d in (11, 13, 16, 19)],
-    "resnet": [{"depth": d} for d in (18, 34, 50, 101, 152)]}
+    "resnet": [{"depth": d} for d in (18, 34, 50, 101, 152)],
+}
 
 
 def command(*arguments: str, folder: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    done = subprocess.run([sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True,
-                          timeout=300)
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return done
 
@@ -48,9 +53,17 @@ def test_models_are_elaborated(name: str, parameters: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "parameters"), [
-    ("lenet5", {}), ("lenet5_relu", {}), ("alexnet", {}), ("alexnet", {"original": True}), ("vgg", {"depth": 11}),
-    ("resnet", {"depth": 18})])
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("lenet5", {}),
+        ("lenet5_relu", {}),
+        ("alexnet", {}),
+        ("alexnet", {"original": True}),
+        ("vgg", {"depth": 11}),
+        ("resnet", {"depth": 18}),
+    ],
+)
 def test_models_run(name: str, parameters: dict[str, Any]) -> None:
     network = driver.load(EXAMPLES / f"{name}.cnn", **parameters)
     shape = [2 if d == "N" else int(d) for d in network.graph.inputs[0].type.shape]
@@ -81,15 +94,32 @@ def test_lenet_learns_the_digits_in_a_minute(tmp_path: Path) -> None:
     """From an empty kernel cache to 98 % on the test part, and ten pictures classified."""
     start = time.monotonic()
     run = tmp_path / "run"
-    command("-m", "cnnc", "train", str(EXAMPLES / "lenet5_relu.cnn"), "--data", str(DIGITS), "--out", str(run),
-            CNNC_CACHE_DIR=str(tmp_path / "cache"))
+    command(
+        "-m",
+        "cnnc",
+        "train",
+        str(EXAMPLES / "lenet5_relu.cnn"),
+        "--data",
+        str(DIGITS),
+        "--out",
+        str(run),
+        CNNC_CACHE_DIR=str(tmp_path / "cache"),
+    )
     seconds = time.monotonic() - start
     history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert history[-1]["val_accuracy"] >= 0.98
     assert seconds < 60
     for digit in range(10):
-        done = command("-m", "cnnc", "run", str(EXAMPLES / "lenet5_relu.cnn"), "--weights",
-                       str(run / "weights.safetensors"),
-                       "--input", str(EXAMPLES / "data" / f"{digit}.png"), "--json")
+        done = command(
+            "-m",
+            "cnnc",
+            "run",
+            str(EXAMPLES / "lenet5_relu.cnn"),
+            "--weights",
+            str(run / "weights.safetensors"),
+            "--input",
+            str(EXAMPLES / "data" / f"{digit}.png"),
+            "--json",
+        )
         output = next(iter(json.loads(done.stdout)["outputs"].values()))
         assert output["top"][0]["index"] == digit

@@ -1,4 +1,5 @@
 """What runs a graph: the reference in NumPy, and the targets. A backend's module is imported only when it is asked for."""
+
 from __future__ import annotations
 
 from importlib import import_module
@@ -12,11 +13,18 @@ NAMES = ("cpu", "cpu-avx512", "cpu-avx2", "cpu-sse2", "cpu-neon", "cuda", "refer
 def backend(name: str) -> Backend:
     """The backend of a target. Raises `CnncError` (E0809) for a name that is none, or one that this machine cannot run."""
     if name not in NAMES:
-        raise error("E0809", f"unknown target '{name}'", help=did_you_mean(name, NAMES) or f"one of {', '.join(NAMES)}", exit_code=2)
+        raise error(
+            "E0809",
+            f"unknown target '{name}'",
+            help=did_you_mean(name, NAMES) or f"one of {', '.join(NAMES)}",
+            exit_code=2,
+        )
     try:
         module = import_module(f"cnnc.backends.{name.partition('-')[0]}")
     except ModuleNotFoundError as e:
-        raise error("E0809", f"the target '{name}' is not available", f"no module named {e.name}", exit_code=2) from None
+        raise error(
+            "E0809", f"the target '{name}' is not available", f"no module named {e.name}", exit_code=2
+        ) from None
     found: Backend = module.CpuBackend(name.removeprefix("cpu-")) if name.startswith("cpu-") else module.BACKEND
     reason = found.unavailable()
     if reason is not None:

@@ -1,4 +1,5 @@
 """The protocol of a backend."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from cnnc.runtime.executable import Runnable
 
 class Backend(Protocol):
     """A target. Each module `cnnc/backends/<name>.py` has one as `BACKEND`."""
+
     name: str
 
     @property

@@ -1,4 +1,5 @@
 """The reference backend: any graph, in float64, one op after another in NumPy. Slow, and right by definition."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ class Interpreter:
         return result
 
     def refresh(self, values: Mapping[str, Any]) -> None:
-        self.__init__(self.graph, values)          # type: ignore[misc]
+        self.__init__(self.graph, values)  # type: ignore[misc]
 
 
 class ReferenceBackend:

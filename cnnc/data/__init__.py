@@ -1,4 +1,5 @@
 """Images, arrays and data sets: reading, preprocessing, augmentation, batches."""
+
 from __future__ import annotations
 
 from cnnc.data.dataset import Dataset

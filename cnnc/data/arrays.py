@@ -1,6 +1,7 @@
 """`.npy` and `.npz` files, read without trust: no pickles, and no allocation that the file's own size does not bear
 out.
 """
+
 from __future__ import annotations
 
 import os
@@ -15,9 +16,9 @@ from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnncError, error
 
-INPUT_NAMES = ("x", "images", "x_test", "input", "data", "arr_0")         # in a .npz, what to run
-MEMBER_LIMIT = 10_000                                                     # arrays in one file
-_HEADER = 1 << 14                                                         # bytes of an array's header
+INPUT_NAMES = ("x", "images", "x_test", "input", "data", "arr_0")  # in a .npz, what to run
+MEMBER_LIMIT = 10_000  # arrays in one file
+_HEADER = 1 << 14  # bytes of an array's header
 _PIECE = 1 << 24
 
 
@@ -84,15 +85,19 @@ def _read(stream: IO[bytes], size: int, name: str, limit: int) -> NDArray[Any]:
     """One array of a stream that is said to hold `size` bytes."""
     try:
         version = np.lib.format.read_magic(stream)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0,
-                       (2, 0): np.lib.format.read_array_header_2_0}[version]
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
+            version
+        ]
         shape, fortran, dtype = read_header(stream, max_header_size=_HEADER)
-    except Exception as e:                  # a header is a Python literal, and its parser may raise anything
+    except Exception as e:  # a header is a Python literal, and its parser may raise anything
         raise error("E0625", f"{name} is not an array that can be read ({str(e)[:200]})", exit_code=3) from e
     if dtype.hasobject:
-        raise error("E0625", f"{name} holds Python objects (a pickle), which can run code when they are read",
-                    exit_code=3,
-                    help="save plain numbers: np.savez(path, x=np.asarray(x, np.float32), y=np.asarray(y, np.int64))")
+        raise error(
+            "E0625",
+            f"{name} holds Python objects (a pickle), which can run code when they are read",
+            exit_code=3,
+            help="save plain numbers: np.savez(path, x=np.asarray(x, np.float32), y=np.asarray(y, np.int64))",
+        )
     if dtype.kind not in "biuf":
         raise error("E0625", f"{name} holds {dtype}, not numbers", exit_code=3)
     count = 1
@@ -100,8 +105,9 @@ def _read(stream: IO[bytes], size: int, name: str, limit: int) -> NDArray[Any]:
         count *= d
     needed = count * dtype.itemsize
     if any(d < 0 for d in shape) or needed > size:
-        raise error("E0626", f"{name} says that it is {dtype}{list(shape)}, {needed} bytes; the file has {size}",
-                    exit_code=3)
+        raise error(
+            "E0626", f"{name} says that it is {dtype}{list(shape)}, {needed} bytes; the file has {size}", exit_code=3
+        )
     if needed > limit:
         raise error("E0626", f"{name} takes {needed} bytes, {limit} are the limit on this machine", exit_code=5)
     data = bytearray()

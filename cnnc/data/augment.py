@@ -3,6 +3,7 @@
 What happens to an image follows from (seed, epoch, its index in the data set), so it depends neither on the batch it is
 in nor on the order. Every change works on bytes and on floats alike; what comes in from outside of the image is 0.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -16,12 +17,13 @@ from cnnc.data.random import AUGMENT, uniform
 from cnnc.diagnostics import CnncError, Diagnostic, Span, did_you_mean
 
 Images = NDArray[Any]
-Draws = NDArray[np.float64]               # [n, draws] in [0, 1)
+Draws = NDArray[np.float64]  # [n, draws] in [0, 1)
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """`apply(images [n, C, H, W], draws [n, self.draws], size) -> images`; `size` is what the network takes, (H, W)."""
+
     draws: ClassVar[int] = 1
 
     def check(self, size: tuple[int, int]) -> None:
@@ -50,6 +52,7 @@ def _below(draws: NDArray[np.float64], count: int) -> NDArray[np.int64]:
 @dataclass(frozen=True)
 class RandomShift(Augmentation):
     """Moved by up to `pixels` in each direction."""
+
     pixels: int
     draws: ClassVar[int] = 2
 
@@ -64,6 +67,7 @@ class RandomShift(Augmentation):
 @dataclass(frozen=True)
 class RandomFlip(Augmentation):
     """Mirrored, left to right, with probability `p`."""
+
     p: float = 0.5
 
     def check(self, size: tuple[int, int]) -> None:
@@ -76,13 +80,19 @@ class RandomFlip(Augmentation):
 @dataclass(frozen=True)
 class RandomCrop(Augmentation):
     """A random window of `size` (the network's input, unless told), after `padding` zeros on each side."""
+
     size: int | tuple[int, int] | None = None
     padding: int = 0
     draws: ClassVar[int] = 2
 
     def window(self, size: tuple[int, int]) -> tuple[int, int]:
-        return size if self.size is None else (self.size, self.size) if isinstance(self.size, int) else (self.size[0],
-                                                                                                         self.size[1])
+        return (
+            size
+            if self.size is None
+            else (self.size, self.size)
+            if isinstance(self.size, int)
+            else (self.size[0], self.size[1])
+        )
 
     def check(self, size: tuple[int, int]) -> None:
         for d in self.window(size):
@@ -94,8 +104,12 @@ class RandomCrop(Augmentation):
     def apply(self, x: Images, draws: Draws, size: tuple[int, int]) -> Images:
         x = _padded(x, self.padding) if self.padding else x
         height, width = self.window(size)
-        return _windows(x, _below(draws[:, 0], x.shape[2] - height + 1), _below(draws[:, 1], x.shape[3] - width + 1),
-                        (height, width))
+        return _windows(
+            x,
+            _below(draws[:, 0], x.shape[2] - height + 1),
+            _below(draws[:, 1], x.shape[3] - width + 1),
+            (height, width),
+        )
 
 
 @dataclass(frozen=True)
@@ -105,6 +119,7 @@ class ColorJitter(Augmentation):
 
     Contrast moves away from the image's mean grey, saturation from each pixel's grey (ITU-R 601 luma).
     """
+
     brightness: float = 0.0
     contrast: float = 0.0
     saturation: float = 0.0
@@ -142,23 +157,33 @@ def _show(size: tuple[int, int]) -> str:
 
 
 AUGMENTATIONS: dict[str, type[Augmentation]] = {
-    "random_shift": RandomShift, "random_flip": RandomFlip, "horizontal_flip": RandomFlip, "random_crop": RandomCrop,
-    "color_jitter": ColorJitter}
+    "random_shift": RandomShift,
+    "random_flip": RandomFlip,
+    "horizontal_flip": RandomFlip,
+    "random_crop": RandomCrop,
+    "color_jitter": ColorJitter,
+}
 
 
 def build(name: str, arguments: Mapping[str, Any], size: tuple[int, int], span: Span | None = None) -> Augmentation:
     """The augmentation of a recipe's `name(arguments)` for images of a size. Raises `CnncError` (E0631)."""
+
     def wrong(message: str, *notes: str, help: str | None = None) -> CnncError:
         return CnncError(Diagnostic("E0631", message, span, notes, help))
+
     kind = AUGMENTATIONS.get(name)
     if kind is None:
-        raise wrong(f"there is no augmentation '{name}'", f"there are {', '.join(AUGMENTATIONS)}",
-                    help=did_you_mean(name, AUGMENTATIONS))
+        raise wrong(
+            f"there is no augmentation '{name}'",
+            f"there are {', '.join(AUGMENTATIONS)}",
+            help=did_you_mean(name, AUGMENTATIONS),
+        )
     known = [f.name for f in fields(kind)]
     for key in arguments:
         if key not in known:
-            raise wrong(f"{name} has no argument '{key}'", f"it takes {', '.join(known)}",
-                        help=did_you_mean(key, known))
+            raise wrong(
+                f"{name} has no argument '{key}'", f"it takes {', '.join(known)}", help=did_you_mean(key, known)
+            )
     try:
         made = kind(**arguments)
         made.check(size)
@@ -169,14 +194,20 @@ def build(name: str, arguments: Mapping[str, Any], size: tuple[int, int], span: 
     return made
 
 
-def augment(x: Images, augmentations: Sequence[Augmentation], seed: int, epoch: int, samples: NDArray[Any],
-            size: tuple[int, int]) -> Images:
+def augment(
+    x: Images,
+    augmentations: Sequence[Augmentation],
+    seed: int,
+    epoch: int,
+    samples: NDArray[Any],
+    size: tuple[int, int],
+) -> Images:
     """The images of `samples` (their indices in the data set), changed for one epoch."""
     total = sum(a.draws for a in augmentations)
     if not total or not len(x):
         return x
     draws, first = uniform(seed, AUGMENT, epoch, samples, total), 0
     for a in augmentations:
-        x = a.apply(x, draws[:, first:first + a.draws], size)
+        x = a.apply(x, draws[:, first : first + a.draws], size)
         first += a.draws
     return x

@@ -1,4 +1,5 @@
 """The binary files of MNIST (IDX, plain or gzipped) and of CIFAR-10, as their authors hand them out."""
+
 from __future__ import annotations
 
 import gzip
@@ -15,7 +16,7 @@ from cnnc.diagnostics import error
 _IDX = {"x_train": "train-images", "y_train": "train-labels", "x_test": "t10k-images", "y_test": "t10k-labels"}
 _IDX_DTYPES = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _CIFAR_ROW = 1 + 3 * 32 * 32
-_LIMIT = 1 << 31                          # bytes of one file, unpacked
+_LIMIT = 1 << 31  # bytes of one file, unpacked
 
 
 def read_folder(path: Path) -> dict[str, NDArray[Any]] | None:
@@ -35,8 +36,14 @@ def read_folder(path: Path) -> dict[str, NDArray[Any]] | None:
 
 def _named(path: Path, stem: str) -> Path | None:
     """`train-images-idx3-ubyte.gz`, or with a dot, or unpacked."""
-    return next((f for f in sorted(path.glob(f"{stem}[-.]idx*-ubyte*"))
-                 if f.suffix in (".gz", "", ".idx3-ubyte", ".idx1-ubyte")), None)
+    return next(
+        (
+            f
+            for f in sorted(path.glob(f"{stem}[-.]idx*-ubyte*"))
+            if f.suffix in (".gz", "", ".idx3-ubyte", ".idx1-ubyte")
+        ),
+        None,
+    )
 
 
 def _bytes(path: Path) -> bytes:
@@ -82,7 +89,8 @@ def read_cifar(path: str | Path) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """
     data = _bytes(Path(path))
     if not data or len(data) % _CIFAR_ROW:
-        raise error("E0625", f"{path} is no batch of CIFAR-10: {len(data)} bytes are no multiple of {_CIFAR_ROW}",
-                    exit_code=3)
+        raise error(
+            "E0625", f"{path} is no batch of CIFAR-10: {len(data)} bytes are no multiple of {_CIFAR_ROW}", exit_code=3
+        )
     rows = np.frombuffer(data, np.uint8).reshape(-1, _CIFAR_ROW)
     return rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].astype(np.int64)

@@ -1,6 +1,7 @@
 """Data sets: images with their labels, split into a part to train on and a part to test on, and the batches of an
 epoch.
 """
+
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
@@ -22,13 +23,19 @@ if TYPE_CHECKING:
     from cnnc.frontend.inputs import Preprocess
 
 Labels = NDArray[np.int64]
-HELD_OUT = 0.1                            # share that is kept for validation where a data set has no test part
-KEEP_LIMIT = 1 << 30                      # bytes of decoded pictures that are kept in memory
+HELD_OUT = 0.1  # share that is kept for validation where a data set has no test part
+KEEP_LIMIT = 1 << 30  # bytes of decoded pictures that are kept in memory
 CLASS_LIMIT = 100_000
 # names in a .npz, in the order they are looked for
-TRAIN_NAMES = (("x_train", "y_train"), ("train_images", "train_labels"), ("images", "labels"), ("x", "y"),
-               ("data", "target"),
-               ("images", "y"), ("x", "labels"))
+TRAIN_NAMES = (
+    ("x_train", "y_train"),
+    ("train_images", "train_labels"),
+    ("images", "labels"),
+    ("x", "y"),
+    ("data", "target"),
+    ("images", "y"),
+    ("x", "labels"),
+)
 TEST_NAMES = (("x_test", "y_test"), ("test_images", "test_labels"), ("x_val", "y_val"), ("val_images", "val_labels"))
 
 
@@ -82,6 +89,7 @@ class Split:
     """Samples and their class indices. `numbers` are the samples' indices in `samples`: what the random numbers are
     keyed by.
     """
+
     samples: Samples = field(repr=False)
     labels: Labels = field(repr=False)
     numbers: NDArray[np.int64] = field(repr=False)
@@ -98,6 +106,7 @@ class Dataset:
     """`train` and `test` parts; `shape` is what the network takes for one sample, `classes` their names where the data
     has them.
     """
+
     train: Split
     test: Split
     shape: tuple[int, ...]
@@ -105,8 +114,9 @@ class Dataset:
     classes: tuple[str, ...] | None = None
 
     @classmethod
-    def open(cls, path: str | Path, preprocess: Preprocess, shape: Sequence[int],
-             canvas: tuple[int, int] | None = None) -> Dataset:
+    def open(
+        cls, path: str | Path, preprocess: Preprocess, shape: Sequence[int], canvas: tuple[int, int] | None = None
+    ) -> Dataset:
         """A data set from disk.
 
         A `.npz` with x_train, y_train and x_test, y_test (or images and labels, or x and y); a folder with a folder of
@@ -117,33 +127,48 @@ class Dataset:
         path, shape = Path(path), tuple(shape)
         if path.is_dir():
             from cnnc.data.binary import read_folder
+
             arrays = read_folder(path)
             if arrays is None:
                 return _from_folder(path, preprocess, shape, canvas)
             return _from_arrays(arrays, str(path), preprocess, shape, canvas)
         if path.suffix.lower() != ".npz":
-            raise error("E0627", f"{path} is not a data set",
-                        "a .npz file or a folder with a folder of images for each class is one", exit_code=3,
-                        help="np.savez('data.npz', x_train=..., y_train=..., x_test=..., y_test=...)" if path.exists()
-                        else "there is no such file")
+            raise error(
+                "E0627",
+                f"{path} is not a data set",
+                "a .npz file or a folder with a folder of images for each class is one",
+                exit_code=3,
+                help="np.savez('data.npz', x_train=..., y_train=..., x_test=..., y_test=...)"
+                if path.exists()
+                else "there is no such file",
+            )
         return _from_arrays(read_arrays(path), str(path), preprocess, shape, canvas)
 
     @classmethod
-    def from_arrays(cls, x: Any, labels: Any, x_test: Any = None, y_test: Any = None, *,
-                    preprocess: Preprocess | None = None,
-                    shape: Sequence[int] | None = None,
-                    hold_out: bool = True) -> Dataset:
+    def from_arrays(
+        cls,
+        x: Any,
+        labels: Any,
+        x_test: Any = None,
+        y_test: Any = None,
+        *,
+        preprocess: Preprocess | None = None,
+        shape: Sequence[int] | None = None,
+        hold_out: bool = True,
+    ) -> Dataset:
         """A data set from arrays: x [n, C, H, W] (floats are taken as they are, bytes are pixels), labels [n].
 
         Without a test part, a tenth is held out unless `hold_out` is false: then there is none. Raises `CnncError`
         (E0628 to E0630).
         """
         from cnnc.frontend.inputs import Preprocess
+
         arrays = {"x_train": np.asarray(x), "y_train": np.asarray(labels)}
         if x_test is not None:
             arrays |= {"x_test": np.asarray(x_test), "y_test": np.asarray(y_test)}
-        return _from_arrays(arrays, "the data", preprocess or Preprocess(), tuple(shape or arrays["x_train"].shape[1:]),
-                            None, hold_out)
+        return _from_arrays(
+            arrays, "the data", preprocess or Preprocess(), tuple(shape or arrays["x_train"].shape[1:]), None, hold_out
+        )
 
     def check_labels(self, classes: int) -> None:
         """Raises `CnncError` (E0629) where a label is no class of a network with so many."""
@@ -151,9 +176,12 @@ class Dataset:
             used = split.labels[split.numbers]
             if len(used) and not 0 <= used.min() <= used.max() < classes:
                 wrong = int(used.max() if used.max() >= classes else used.min())
-                raise error("E0629", f"the data has the label {wrong}, the network tells {classes} classes apart, "
-                            f"0 to {classes - 1}",
-                            exit_code=3, help=f"give the model {int(used.max()) + 1} classes" if wrong > 0 else None)
+                raise error(
+                    "E0629",
+                    f"the data has the label {wrong}, the network tells {classes} classes apart, 0 to {classes - 1}",
+                    exit_code=3,
+                    help=f"give the model {int(used.max()) + 1} classes" if wrong > 0 else None,
+                )
 
     def inputs(self, pixels: NDArray[Any]) -> Floats:
         """Samples as the network takes them: float32, contiguous."""
@@ -161,8 +189,9 @@ class Dataset:
             return normalize(pixels, self.preprocess) if len(self.shape) == 3 else pixels.astype(np.float32)
         return np.ascontiguousarray(pixels, np.float32)
 
-    def batches(self, size: int, seed: int, epoch: int, augmentations: Sequence[Augmentation] = (),
-                skip: int = 0) -> Generator[tuple[Floats, Labels]]:
+    def batches(
+        self, size: int, seed: int, epoch: int, augmentations: Sequence[Augmentation] = (), skip: int = 0
+    ) -> Generator[tuple[Floats, Labels]]:
         """The shuffled, augmented batches of an epoch of training: float32 [b, ...] and int64 [b]; the last may be
         smaller.
 
@@ -174,13 +203,16 @@ class Dataset:
         def make(numbers: NDArray[np.int64]) -> tuple[Floats, Labels]:
             pixels = augment(self.train.samples.take(numbers), augmentations, seed, epoch, numbers, hw)
             return self.inputs(pixels), self.train.labels[numbers]
-        return _ahead([order[i:i + size] for i in range(skip * size, len(order), size)], make)
+
+        return _ahead([order[i : i + size] for i in range(skip * size, len(order), size)], make)
 
     def test_batches(self, size: int) -> Generator[tuple[Floats, Labels]]:
         """The test part in order."""
+
         def make(numbers: NDArray[np.int64]) -> tuple[Floats, Labels]:
             return self.inputs(self.test.samples.take(numbers)), self.test.labels[numbers]
-        return _ahead([self.test.numbers[i:i + size] for i in range(0, len(self.test), size)], make)
+
+        return _ahead([self.test.numbers[i : i + size] for i in range(0, len(self.test), size)], make)
 
 
 def _ahead(parts: list[NDArray[np.int64]], make: Any) -> Generator[tuple[Floats, Labels]]:
@@ -195,12 +227,22 @@ def _ahead(parts: list[NDArray[np.int64]], make: Any) -> Generator[tuple[Floats,
             yield coming.result()
 
 
-def _from_arrays(arrays: dict[str, NDArray[Any]], name: str, preprocess: Preprocess, shape: tuple[int, ...],
-                 canvas: tuple[int, int] | None, hold_out: bool = True) -> Dataset:
+def _from_arrays(
+    arrays: dict[str, NDArray[Any]],
+    name: str,
+    preprocess: Preprocess,
+    shape: tuple[int, ...],
+    canvas: tuple[int, int] | None,
+    hold_out: bool = True,
+) -> Dataset:
     pair = next((p for p in TRAIN_NAMES if p[0] in arrays and p[1] in arrays), None)
     if pair is None:
-        raise error("E0627", f"{name} has the arrays {', '.join(sorted(arrays)[:8])}", exit_code=3,
-                    help="call the images x_train and x_test, and their labels y_train and y_test; or x and y")
+        raise error(
+            "E0627",
+            f"{name} has the arrays {', '.join(sorted(arrays)[:8])}",
+            exit_code=3,
+            help="call the images x_train and x_test, and their labels y_train and y_test; or x and y",
+        )
     train = _split(arrays, pair, name, *_kept(preprocess, shape, canvas))
     test_pair = next((p for p in TEST_NAMES if p[0] in arrays and p[1] in arrays), None)
     if test_pair is not None:
@@ -211,14 +253,16 @@ def _from_arrays(arrays: dict[str, NDArray[Any]], name: str, preprocess: Preproc
     return Dataset(*_hold_out(train, held), shape, preprocess)
 
 
-def _kept(preprocess: Preprocess, shape: tuple[int, ...], canvas: tuple[int, int] | None) -> tuple[Preprocess,
-                                                                                                   tuple[int, ...]]:
+def _kept(
+    preprocess: Preprocess, shape: tuple[int, ...], canvas: tuple[int, int] | None
+) -> tuple[Preprocess, tuple[int, ...]]:
     """How training images are kept: as the network takes them, or not cropped yet."""
     return (preprocess, shape) if canvas is None else (replace(preprocess, crop=None), (shape[0], *canvas))
 
 
-def _split(arrays: dict[str, NDArray[Any]], pair: tuple[str, str], name: str, preprocess: Preprocess,
-           shape: tuple[int, ...]) -> Split:
+def _split(
+    arrays: dict[str, NDArray[Any]], pair: tuple[str, str], name: str, preprocess: Preprocess, shape: tuple[int, ...]
+) -> Split:
     x, y = arrays[pair[0]], arrays[pair[1]]
     if not x.ndim or not len(x):
         raise error("E0630", f"{name}: {pair[0]} is empty", exit_code=3)
@@ -226,13 +270,17 @@ def _split(arrays: dict[str, NDArray[Any]], pair: tuple[str, str], name: str, pr
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]
     if y.ndim == 2 and y.shape[1] > 1 and len(y) == len(samples):
-        raise error("E0628", f"{name}: {pair[1]} is {list(y.shape)}; labels are class indices [n]", exit_code=3,
-                    help="for one-hot labels save y.argmax(1)")
+        raise error(
+            "E0628",
+            f"{name}: {pair[1]} is {list(y.shape)}; labels are class indices [n]",
+            exit_code=3,
+            help="for one-hot labels save y.argmax(1)",
+        )
     if y.shape != (len(samples),):
         raise error("E0628", f"{name}: {pair[1]} is {list(y.shape)} for {len(samples)} samples", exit_code=3)
     if y.dtype.kind == "f" and not (np.all(np.isfinite(y)) and np.array_equal(y, np.rint(y))):
         raise error("E0629", f"{name}: {pair[1]} has labels that are not whole numbers", exit_code=3)
-    if y.dtype.kind == "u" and len(y) and int(y.max()) > 2 ** 31:
+    if y.dtype.kind == "u" and len(y) and int(y.max()) > 2**31:
         raise error("E0629", f"{name}: {pair[1]} has the label {int(y.max())}", exit_code=3)
     return Split(ArraySamples(samples), y.astype(np.int64), np.arange(len(samples)))
 
@@ -253,9 +301,13 @@ def _from_folder(path: Path, preprocess: Preprocess, shape: tuple[int, ...], can
         classes, files, labels = _classes(parts["train"])
         other, test_files, test_labels = _classes(test, classes)
         del other
-        return Dataset(Split(FileSamples(files, settings, kept), labels, np.arange(len(files))),
-                       Split(FileSamples(test_files, preprocess, full), test_labels, np.arange(len(test_files))), full,
-                       preprocess, classes)
+        return Dataset(
+            Split(FileSamples(files, settings, kept), labels, np.arange(len(files))),
+            Split(FileSamples(test_files, preprocess, full), test_labels, np.arange(len(test_files))),
+            full,
+            preprocess,
+            classes,
+        )
     classes, files, labels = _classes(parts["train"] if set(parts) == {"train"} else path)
     train = Split(FileSamples(files, settings, kept), labels, np.arange(len(files)))
     held = train if canvas is None else replace(train, samples=FileSamples(files, preprocess, full))
@@ -286,6 +338,10 @@ def _classes(path: Path, known: tuple[str, ...] | None = None) -> tuple[tuple[st
         files += found
         labels += [names.index(folder.name)] * len(found)
     if not files:
-        raise error("E0630", f"{path} has no folders with images", "a data set has a folder of images for each class",
-                    exit_code=3)
+        raise error(
+            "E0630",
+            f"{path} has no folders with images",
+            "a data set has a folder of images for each class",
+            exit_code=3,
+        )
     return names, files, np.asarray(labels, np.int64)

@@ -3,6 +3,7 @@
 An image becomes an input in two steps, so that training can augment in between: `decode` and `fit` give bytes [C, H,
 W], `normalize` makes them float32. `load_image` is both.
 """
+
 from __future__ import annotations
 
 import warnings
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-Shape = tuple[int, ...]                   # of one image: (C, H, W)
+Shape = tuple[int, ...]  # of one image: (C, H, W)
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
-PIXEL_LIMIT = 1 << 26                     # 8192 x 8192
-NAMES_LIMIT = 1 << 20                     # bytes of a file of label names
+PIXEL_LIMIT = 1 << 26  # 8192 x 8192
+NAMES_LIMIT = 1 << 20  # bytes of a file of label names
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -38,18 +39,24 @@ def decode(path: Path, channels: int) -> Image:
     Transparent parts are laid on white unless the input has a fourth channel. Raises `CnncError` (E0620 to E0623).
     """
     if channels not in _MODES:
-        raise error("E0623", f"{path}: the input has {channels} channels, an image has 1, 3 or 4", exit_code=3,
-                    help="give the input as a .npy or .npz file")
+        raise error(
+            "E0623",
+            f"{path}: the input has {channels} channels, an image has 1, 3 or 4",
+            exit_code=3,
+            help="give the input as a .npy or .npz file",
+        )
     from PIL import Image, ImageOps, UnidentifiedImageError
+
     regular_file(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")             # of large pictures: the limit below is ours
+            warnings.simplefilter("ignore")  # of large pictures: the limit below is ours
             with Image.open(path, formats=FORMATS) as image:
                 width, height = image.size
                 if width * height > PIXEL_LIMIT:
-                    raise error("E0622", f"{path}: {width} x {height} pixels, the limit is {PIXEL_LIMIT} in all",
-                                exit_code=3)
+                    raise error(
+                        "E0622", f"{path}: {width} x {height} pixels, the limit is {PIXEL_LIMIT} in all", exit_code=3
+                    )
                 image.load()
                 return _convert(ImageOps.exif_transpose(image), channels)
     except CnncError:
@@ -57,15 +64,17 @@ def decode(path: Path, channels: int) -> Image:
     except Image.DecompressionBombError as e:
         raise error("E0622", f"{path}: too many pixels, the limit is {PIXEL_LIMIT}", exit_code=3) from e
     except UnidentifiedImageError as e:
-        raise error("E0621", f"{path} is not an image that can be read", "PNG, JPEG, BMP and WebP are",
-                    exit_code=3) from e
-    except Exception as e:                  # a damaged file raises whatever the decoder stumbles over
+        raise error(
+            "E0621", f"{path} is not an image that can be read", "PNG, JPEG, BMP and WebP are", exit_code=3
+        ) from e
+    except Exception as e:  # a damaged file raises whatever the decoder stumbles over
         raise error("E0621", f"{path}: the image is damaged ({type(e).__name__}: {e})", exit_code=3) from e
 
 
 def _convert(image: Image, channels: int) -> Image:
     from PIL import Image
-    if image.mode.startswith("I") or image.mode == "F":         # 16 bits a sample: Pillow's own conversion would clip
+
+    if image.mode.startswith("I") or image.mode == "F":  # 16 bits a sample: Pillow's own conversion would clip
         wide = np.asarray(image).astype(np.float64)
         image = Image.fromarray(np.clip(np.round(wide / 257), 0, 255).astype(np.uint8))
     if image.mode in ("PA", "LA", "RGBa", "La") or "transparency" in image.info:
@@ -85,6 +94,7 @@ def fit(image: Image, preprocess: Preprocess, size: tuple[int, int]) -> Pixels:
     than the input.
     """
     from PIL import Image
+
     width, height = image.size
     resize, crop = preprocess.resize, _pair(preprocess.crop)
     if isinstance(resize, int):
@@ -95,8 +105,9 @@ def fit(image: Image, preprocess: Preprocess, size: tuple[int, int]) -> Pixels:
         least = crop or size
         target = (height, width) if crop and height >= crop[0] and width >= crop[1] else _cover(height, width, least)
     if max(target) > 1 << 16 or target[0] * target[1] > PIXEL_LIMIT:
-        raise error("E0622", f"an image of {width} x {height} pixels becomes {target[1]} x {target[0]}, too many",
-                    exit_code=3)
+        raise error(
+            "E0622", f"an image of {width} x {height} pixels becomes {target[1]} x {target[0]}, too many", exit_code=3
+        )
     if target != (height, width):
         image = image.resize((target[1], target[0]), Image.Resampling.BILINEAR)
     pixels = np.asarray(image)
@@ -105,9 +116,12 @@ def fit(image: Image, preprocess: Preprocess, size: tuple[int, int]) -> Pixels:
         if cut is not None:
             pixels = _center(pixels, cut)
     if pixels.shape[:2] != size:
-        raise error("E0623", f"preprocessing gives {pixels.shape[1]} x {pixels.shape[0]} pixels, the input takes "
-                    f"{size[1]} x {size[0]}",
-                    exit_code=3, help=f"set resize = {max(size)} in the input's settings, and crop no smaller")
+        raise error(
+            "E0623",
+            f"preprocessing gives {pixels.shape[1]} x {pixels.shape[0]} pixels, the input takes {size[1]} x {size[0]}",
+            exit_code=3,
+            help=f"set resize = {max(size)} in the input's settings, and crop no smaller",
+        )
     return np.ascontiguousarray(_order(pixels, preprocess).transpose(2, 0, 1))
 
 
@@ -138,7 +152,7 @@ def _cover(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
 
 def _center(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     top, left = (max(0, round((have - want) / 2)) for have, want in zip(pixels.shape, size, strict=False))
-    return pixels[top:top + size[0], left:left + size[1]]
+    return pixels[top : top + size[0], left : left + size[1]]
 
 
 def normalize(pixels: NDArray[Any], preprocess: Preprocess) -> Floats:
@@ -164,8 +178,12 @@ def image_shape(shape: Sequence[int | str], path: Path) -> tuple[int, int, int]:
     """(C, H, W) of an input that takes images. Raises `CnncError` (E0623)."""
     sizes = [d for d in shape if isinstance(d, int)]
     if len(sizes) != 3:
-        raise error("E0623", f"{path} is an image, the input is [{', '.join(map(str, shape))}]", exit_code=3,
-                    help="give the input as a .npy or .npz file")
+        raise error(
+            "E0623",
+            f"{path} is an image, the input is [{', '.join(map(str, shape))}]",
+            exit_code=3,
+            help="give the input as a .npy or .npz file",
+        )
     return sizes[0], sizes[1], sizes[2]
 
 
@@ -179,9 +197,14 @@ def load_image(path: str | Path, preprocess: Preprocess, shape: Sequence[int]) -
 def image_files(folder: Path) -> list[Path]:
     """The images right in a folder, by name; hidden files are passed over."""
     try:
-        return sorted((p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
-                       and p.is_file()),
-                      key=lambda p: p.name)
+        return sorted(
+            (
+                p
+                for p in folder.iterdir()
+                if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
+            ),
+            key=lambda p: p.name,
+        )
     except OSError as e:
         raise unreadable(folder, e) from e
 
@@ -210,8 +233,12 @@ def load_input(path: str | Path, preprocess: Preprocess, shape: Sequence[int]) -
     arrays = read_arrays(path)
     name = next((n for n in INPUT_NAMES if n in arrays), None) or (next(iter(arrays)) if len(arrays) == 1 else None)
     if name is None:
-        raise error("E0627", f"{path} holds the arrays {', '.join(sorted(arrays)[:8])}", exit_code=3,
-                    help=f"name the one to run {INPUT_NAMES[0]}")
+        raise error(
+            "E0627",
+            f"{path} holds the arrays {', '.join(sorted(arrays)[:8])}",
+            exit_code=3,
+            help=f"name the one to run {INPUT_NAMES[0]}",
+        )
     x = as_inputs(arrays[name], preprocess, tuple(shape), f"{path}: {name}")
     return [f"{path.name}[{i}]" for i in range(len(x))], x
 
@@ -222,8 +249,12 @@ def as_pixels(array: NDArray[Any], preprocess: Preprocess, shape: Shape, name: s
     """
     if array.dtype.kind in "iu" and array.dtype != np.uint8 and len(shape) == 3:
         if array.size and not 0 <= int(array.min()) <= int(array.max()) <= 255:
-            raise error("E0628", f"{name} has whole numbers from {array.min()} to {array.max()}; pixels are 0 to 255",
-                        exit_code=3, help="store other values as floats, which are taken as they are")
+            raise error(
+                "E0628",
+                f"{name} has whole numbers from {array.min()} to {array.max()}; pixels are 0 to 255",
+                exit_code=3,
+                help="store other values as floats, which are taken as they are",
+            )
         array = array.astype(np.uint8)
     if array.dtype == np.uint8 and len(shape) == 3:
         return _fit_all(_channels_first(array, shape, name), preprocess, shape)
@@ -232,8 +263,9 @@ def as_pixels(array: NDArray[Any], preprocess: Preprocess, shape: Shape, name: s
     if array.shape[1:] != shape and shape[0] == 1 and array.shape[1:] == shape[1:]:
         array = array[:, None]
     if array.shape[1:] != shape:
-        raise error("E0628", f"{name} is {list(array.shape)}, the input takes [N, {', '.join(map(str, shape))}]",
-                    exit_code=3)
+        raise error(
+            "E0628", f"{name} is {list(array.shape)}, the input takes [N, {', '.join(map(str, shape))}]", exit_code=3
+        )
     return array if array.dtype == np.uint8 else array.astype(np.float32)
 
 
@@ -259,8 +291,12 @@ def _channels_first(array: Pixels, shape: Shape, name: str) -> Pixels:
         return array.transpose(0, 3, 1, 2)
     if array.ndim == 4 and array.shape[1] == channels:
         return array
-    raise error("E0628", f"{name} is {list(array.shape)}, the input takes [N, {', '.join(map(str, shape))}]",
-                "pixels are [n, height, width] or [n, height, width, channels]", exit_code=3)
+    raise error(
+        "E0628",
+        f"{name} is {list(array.shape)}, the input takes [N, {', '.join(map(str, shape))}]",
+        "pixels are [n, height, width] or [n, height, width, channels]",
+        exit_code=3,
+    )
 
 
 def _fit_all(pixels: Pixels, preprocess: Preprocess, shape: Shape) -> Pixels:
@@ -270,12 +306,18 @@ def _fit_all(pixels: Pixels, preprocess: Preprocess, shape: Shape) -> Pixels:
     if pixels.shape[2:] == size and plain:
         return pixels[:, ::-1] if preprocess.channels == "bgr" and channels == 3 else pixels
     from PIL import Image
+
     if channels in _MODES:
-        fitted = [fit(Image.fromarray(np.ascontiguousarray(p[0] if channels == 1 else p.transpose(1, 2, 0))),
-                      preprocess, size) for p in pixels]
+        fitted = [
+            fit(
+                Image.fromarray(np.ascontiguousarray(p[0] if channels == 1 else p.transpose(1, 2, 0))), preprocess, size
+            )
+            for p in pixels
+        ]
     else:
-        fitted = [np.concatenate([fit(Image.fromarray(c), preprocess, size) for c in p])
-                  for p in np.ascontiguousarray(pixels)]
+        fitted = [
+            np.concatenate([fit(Image.fromarray(c), preprocess, size) for c in p]) for p in np.ascontiguousarray(pixels)
+        ]
     return np.stack(fitted) if fitted else np.zeros((0, *shape), np.uint8)
 
 

@@ -1,6 +1,7 @@
 """Counter-based random numbers: what is drawn follows from (seed, epoch, sample) alone, in whatever order it is asked
 for.
 """
+
 from __future__ import annotations
 
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SHUFFLE, SPLIT, AUGMENT = 1, 2, 3         # streams: uses that must not share numbers
+SHUFFLE, SPLIT, AUGMENT = 1, 2, 3  # streams: uses that must not share numbers
 
 
 def philox(key: tuple[int, int], counter: tuple[NDArray[np.uint64], ...]) -> list[NDArray[np.uint64]]:
@@ -38,7 +39,7 @@ def words(seed: int, stream: int, epoch: int, samples: NDArray[Any], draws: int 
 
 def uniform(seed: int, stream: int, epoch: int, samples: NDArray[Any], draws: int = 1) -> NDArray[np.float64]:
     """float64 [len(samples), draws] in [0, 1)."""
-    return words(seed, stream, epoch, samples, draws).astype(np.float64) * 2.0 ** -32
+    return words(seed, stream, epoch, samples, draws).astype(np.float64) * 2.0**-32
 
 
 def permutation(seed: int, stream: int, epoch: int, count: int) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 `load(path)` and `parse(text)` give a `Program`: the graph, its parameters, how images become its inputs, and the recipe
 it is trained by. Both raise `CnncError` with up to 20 diagnostics.
 """
+
 from __future__ import annotations
 
 import os
@@ -27,10 +28,12 @@ def load_with(path: str | os.PathLike[str], model: str | None, parameters: Mappi
     """`load`, with the parameters as a mapping."""
     from cnnc.frontend.elaborate import elaborate
     from cnnc.frontend.scan import read
+
     return elaborate(read(path), Path(path), model, parameters)
 
 
 def parse(text: str, /, model: str | None = None, name: str = "<text>", **parameters: Any) -> Program:
     """The program of a text. It cannot include files."""
     from cnnc.frontend.elaborate import elaborate
+
     return elaborate(Source(name, text.removeprefix("\ufeff")), None, model, parameters)

@@ -1,4 +1,5 @@
 """Application: layers and blocks on tensors, names of layers, shared parameters, tensor arithmetic."""
+
 from __future__ import annotations
 
 import re
@@ -33,7 +34,7 @@ from cnnc.ir.types import TensorType
 
 OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "neg": "neg"}
 _LABEL = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
-DIMENSION = 2 ** 31
+DIMENSION = 2**31
 
 
 class Applier(Evaluator):
@@ -92,7 +93,7 @@ class Applier(Evaluator):
                 positional.insert(0, Given(value, start))
                 value = self.apply(callee, positional, keywords, step.span, step.callee.span, frame, step.label)
             except Failure:
-                self._check_steps(node.steps[i + 1:], frame)
+                self._check_steps(node.steps[i + 1 :], frame)
                 raise
             start = start.to(step.span)
         return value
@@ -148,8 +149,16 @@ class Applier(Evaluator):
 
     # --- application
 
-    def apply(self, callee: LayerValue | BlockValue | Function, positional: Sequence[Given],
-              keywords: Mapping[str, Given], span: Span, at: Span, frame: Frame, label: s.Label | None) -> Value:
+    def apply(
+        self,
+        callee: LayerValue | BlockValue | Function,
+        positional: Sequence[Given],
+        keywords: Mapping[str, Given],
+        span: Span,
+        at: Span,
+        frame: Frame,
+        label: s.Label | None,
+    ) -> Value:
         """Apply to the tensors among the arguments; without any, the layer or block with its arguments is the value."""
         given = [*positional, *keywords.values()]
         if not any(tensors_in(g.value) for g in given):
@@ -161,28 +170,48 @@ class Applier(Evaluator):
         assert isinstance(callee, LayerValue)
         return self.apply_layer(callee, positional, keywords, span, at, frame, label)
 
-    def _partial(self, callee: Any, positional: Sequence[Given], keywords: Mapping[str, Given], span: Span,
-                 frame: Frame, label: s.Label | None) -> Value:
+    def _partial(
+        self,
+        callee: Any,
+        positional: Sequence[Given],
+        keywords: Mapping[str, Given],
+        span: Span,
+        frame: Frame,
+        label: s.Label | None,
+    ) -> Value:
         scope, home = frame.scope, None
         if label is not None:
             home = (scope, self.claim(label, frame))
         if isinstance(callee, BlockValue):
             self._no_block_argument(callee, keywords, frame)
-            return BlockValue(callee.block, callee.module, (*callee.positional, *positional),
-                              {**callee.keywords, **keywords}, span, scope, home)
+            return BlockValue(
+                callee.block,
+                callee.module,
+                (*callee.positional, *positional),
+                {**callee.keywords, **keywords},
+                span,
+                scope,
+                home,
+            )
         if not callee.bare:
             self.fail("E0208", f"this {callee.layer.name} has its arguments already", span, frame)
         return LayerValue(callee.layer, self._bind(callee.layer, positional, keywords, span, frame), span, scope, home)
 
-    def _bind(self, layer: Layer, positional: Sequence[Given], keywords: Mapping[str, Given], span: Span,
-              frame: Frame) -> dict[str, Given]:
+    def _bind(
+        self, layer: Layer, positional: Sequence[Given], keywords: Mapping[str, Given], span: Span, frame: Frame
+    ) -> dict[str, Given]:
         """The arguments by name; all of `positional` are arguments, none is an operand."""
         names = [a.name for a in layer.arguments]
         if len(positional) > len(names):
             takes = f"takes {len(names)} argument{'s' * (len(names) != 1)}" if names else "takes no arguments"
             count = "one is given" if len(positional) == 1 else f"{len(positional)} are given"
-            self.fail("E0208", f"{layer.name} {takes}, {count}", positional[len(names)].span, frame,
-                      *([f"they are {', '.join(names)}"] if names else []))
+            self.fail(
+                "E0208",
+                f"{layer.name} {takes}, {count}",
+                positional[len(names)].span,
+                frame,
+                *([f"they are {', '.join(names)}"] if names else []),
+            )
         bound = dict(zip(names, positional, strict=False))
         for name, given in keywords.items():
             if name not in names:
@@ -192,15 +221,28 @@ class Applier(Evaluator):
             bound[name] = given
         for argument in layer.arguments:
             if argument.default is REQUIRED and argument.name not in bound:
-                self.fail("E0207", f"{layer.name} needs {argument.name}", span, frame,
-                          *([f"its arguments are {', '.join(names)}"] if len(names) > 1 else []))
+                self.fail(
+                    "E0207",
+                    f"{layer.name} needs {argument.name}",
+                    span,
+                    frame,
+                    *([f"its arguments are {', '.join(names)}"] if len(names) > 1 else []),
+                )
         for name, given in bound.items():
             if isinstance(given.value, LayerValue | BlockValue | Function | dict) or not is_plain(given.value):
                 self.fail("E0203", f"{name} of {layer.name} cannot be {kind(given.value)}", given.span, frame)
         return bound
 
-    def apply_layer(self, callee: LayerValue, positional: Sequence[Given], keywords: Mapping[str, Given], span: Span,
-                    at: Span, frame: Frame, label: s.Label | None) -> Tensor:
+    def apply_layer(
+        self,
+        callee: LayerValue,
+        positional: Sequence[Given],
+        keywords: Mapping[str, Given],
+        span: Span,
+        at: Span,
+        frame: Frame,
+        label: s.Label | None,
+    ) -> Tensor:
         layer = callee.layer
         operands: list[Given] = []
         rest = list(positional)
@@ -212,8 +254,13 @@ class Applier(Evaluator):
             if not all(isinstance(v, Tensor) for v in given.value):
                 self.fail("E0203", f"{layer.name} applies to tensors; this list holds others too", given.span, frame)
             if layer.operands is not None:
-                self.fail("E0203", f"{layer.name} applies to a tensor, not to a list of them", given.span, frame,
-                          help="to join them first: concat([...])")
+                self.fail(
+                    "E0203",
+                    f"{layer.name} applies to a tensor, not to a list of them",
+                    given.span,
+                    frame,
+                    help="to join them first: concat([...])",
+                )
             operands += [Given(v, given.span) for v in given.value]
         if rest and tensors_in(rest[0].value):
             count = "one tensor" if layer.operands == 1 else f"{layer.operands} tensors"
@@ -229,8 +276,16 @@ class Applier(Evaluator):
             arguments = dict(callee.arguments)
         return self._layer(callee, operands, arguments, span, at, frame, label)
 
-    def _layer(self, callee: LayerValue, operands: list[Given], bound: Mapping[str, Given], span: Span, at: Span,
-               frame: Frame, label: s.Label | None) -> Tensor:
+    def _layer(
+        self,
+        callee: LayerValue,
+        operands: list[Given],
+        bound: Mapping[str, Given],
+        span: Span,
+        at: Span,
+        frame: Frame,
+        label: s.Label | None,
+    ) -> Tensor:
         layer = callee.layer
         self._count(span, frame)
         arguments = {a.name: bound[a.name].value if a.name in bound else a.default for a in layer.arguments}
@@ -252,8 +307,14 @@ class Applier(Evaluator):
                 callee.home = home
         values = self._make(home, specs, span, frame) if specs else {}
         try:
-            value = layer.build(self.builder, [o.value.value for o in operands], values, arguments,
-                                node_scope.full(stem), Origin(span, frame.calls))
+            value = layer.build(
+                self.builder,
+                [o.value.value for o in operands],
+                values,
+                arguments,
+                node_scope.full(stem),
+                Origin(span, frame.calls),
+            )
         except InferenceError as e:
             self._inference(e, operands, bound, span, at, frame)
         self._check_size(self.builder.type(value), span, frame)
@@ -263,11 +324,23 @@ class Applier(Evaluator):
     def _count(self, span: Span, frame: Frame) -> None:
         self.layers += 1
         if self.layers > LAYERS_LIMIT:
-            self.stop("E0405", f"this model has more than {LAYERS_LIMIT:,} layers", span, frame,
-                      help="a loop or a block that calls another unfolds too far")
+            self.stop(
+                "E0405",
+                f"this model has more than {LAYERS_LIMIT:,} layers",
+                span,
+                frame,
+                help="a loop or a block that calls another unfolds too far",
+            )
 
-    def _inference(self, e: InferenceError, operands: Sequence[Given], bound: Mapping[str, Given], span: Span, at: Span,
-                   frame: Frame) -> NoReturn:
+    def _inference(
+        self,
+        e: InferenceError,
+        operands: Sequence[Given],
+        bound: Mapping[str, Given],
+        span: Span,
+        at: Span,
+        frame: Frame,
+    ) -> NoReturn:
         """Point at the argument at fault, and say what the input is."""
         fault = bound.get(e.argument) if e.argument is not None else None
         where = fault.span if fault is not None else at
@@ -283,8 +356,9 @@ class Applier(Evaluator):
             help = "for a whole number divide with '//', or write int(...)"
         self.fail(e.code, e.message, where, frame, *notes, help=help)
 
-    def _make(self, home: tuple[Scope, str], specs: Mapping[str, ParameterSpec], span: Span,
-              frame: Frame) -> dict[str, str]:
+    def _make(
+        self, home: tuple[Scope, str], specs: Mapping[str, ParameterSpec], span: Span, frame: Frame
+    ) -> dict[str, str]:
         """The parameters of a layer: made at its first use, found again at the next."""
         scope, label = home
         made = scope.memory.get(label)
@@ -293,10 +367,15 @@ class Applier(Evaluator):
             for short, spec in specs.items():
                 before = made.specs.get(short)
                 if before is None or before.shape != spec.shape:
-                    self.fail("E0315", f"the shared {full} cannot serve here: its {short} would have another shape",
-                              span, frame, f"at {made.span} {short} is {list(before.shape) if before else 'absent'}",
-                              f"here it would be {list(spec.shape)}",
-                              help="apply it to inputs of the same channels, or make a second layer")
+                    self.fail(
+                        "E0315",
+                        f"the shared {full} cannot serve here: its {short} would have another shape",
+                        span,
+                        frame,
+                        f"at {made.span} {short} is {list(before.shape) if before else 'absent'}",
+                        f"here it would be {list(spec.shape)}",
+                        help="apply it to inputs of the same channels, or make a second layer",
+                    )
             return made.values
         values: dict[str, str] = {}
         for short, spec in specs.items():
@@ -304,16 +383,22 @@ class Applier(Evaluator):
             if name in self.builder:
                 self.fail("E0314", f"the name {name} is taken", span, frame, help="give one of the two another name")
             if any(d >= DIMENSION for d in spec.shape):
-                self.fail("E0402", f"{name} would have the shape {list(spec.shape)}; every size is below 2^31", span,
-                          frame)
+                self.fail(
+                    "E0402", f"{name} would have the shape {list(spec.shape)}; every size is below 2^31", span, frame
+                )
             count = 4
             for d in spec.shape:
                 count *= d
             self.bytes += count
             if self.bytes > self.memory:
-                self.stop("E0406", f"the parameters up to {name} take {self.bytes / 1e9:,.1f} GB, "
-                          f"more than the {self.memory / 1e9:,.1f} GB of memory here", span, frame,
-                          f"{name} has the shape {list(spec.shape)}")
+                self.stop(
+                    "E0406",
+                    f"the parameters up to {name} take {self.bytes / 1e9:,.1f} GB, "
+                    f"more than the {self.memory / 1e9:,.1f} GB of memory here",
+                    span,
+                    frame,
+                    f"{name} has the shape {list(spec.shape)}",
+                )
             origin = Origin(span, frame.calls)
             add = self.builder.param if spec.trained else self.builder.state
             values[short] = add(name, spec.type, origin)
@@ -325,8 +410,15 @@ class Applier(Evaluator):
         if any(isinstance(d, int) and d >= DIMENSION for d in type.shape):
             self.fail("E0402", f"the result would be {shown_type(type)}; every size is below 2^31", span, frame)
 
-    def _tiling(self, layer: Layer, arguments: Mapping[str, Any], type: TensorType | None, bound: Mapping[str, Given],
-                span: Span, frame: Frame) -> None:
+    def _tiling(
+        self,
+        layer: Layer,
+        arguments: Mapping[str, Any],
+        type: TensorType | None,
+        bound: Mapping[str, Given],
+        span: Span,
+        frame: Frame,
+    ) -> None:
         found = leftover(arguments, type)
         if found is not None:
             message, notes, help = found
@@ -341,39 +433,63 @@ class Applier(Evaluator):
         for part in label.parts:
             value = part if isinstance(part, str) else self.evaluate(part, frame)
             if isinstance(value, bool) or not isinstance(value, int | str):
-                self.fail("E0314", f"{kind(value)} cannot be part of a name", label.span, frame,
-                          help="a name is made of texts and whole numbers")
+                self.fail(
+                    "E0314",
+                    f"{kind(value)} cannot be part of a name",
+                    label.span,
+                    frame,
+                    help="a name is made of texts and whole numbers",
+                )
             parts.append(str(value))
         text = "".join(parts)
         if not _LABEL.fullmatch(text) or len(text) > 200:
-            self.fail("E0314", f"'{text[:80]}' is no name for a layer", label.span, frame,
-                      help="a name is letters, digits and '_' in parts joined by dots: layer1.0.conv1")
+            self.fail(
+                "E0314",
+                f"'{text[:80]}' is no name for a layer",
+                label.span,
+                frame,
+                help="a name is letters, digits and '_' in parts joined by dots: layer1.0.conv1",
+            )
         scope = frame.scope
         if text in scope.taken:
             place = scope.taken[text]
-            self.fail("E0314", f"the name {scope.full(text)} is taken", label.span, frame,
-                      f"it is used at {place} already",
-                      help="in a loop, put its variable into the name: {i}" if place == label.span else None)
+            self.fail(
+                "E0314",
+                f"the name {scope.full(text)} is taken",
+                label.span,
+                frame,
+                f"it is used at {place} already",
+                help="in a loop, put its variable into the name: {i}" if place == label.span else None,
+            )
         scope.taken[text] = label.span
         return text
 
     # --- blocks
 
-    def apply_block(self, callee: BlockValue, positional: Sequence[Given], keywords: Mapping[str, Given], span: Span,
-                    frame: Frame, label: s.Label | None) -> Value:
+    def apply_block(
+        self,
+        callee: BlockValue,
+        positional: Sequence[Given],
+        keywords: Mapping[str, Given],
+        span: Span,
+        frame: Frame,
+        label: s.Label | None,
+    ) -> Value:
         raise NotImplementedError
 
     def _no_block_argument(self, callee: BlockValue, keywords: Mapping[str, Given], frame: Frame) -> None:
         names = [p.name.name for p in callee.block.parameters]
         for name, given in keywords.items():
             if name not in names:
-                self.unknown("E0206", f"block {callee.block.name.name} has no argument", name, names, given.span, frame,
-                             "it has")
+                self.unknown(
+                    "E0206", f"block {callee.block.name.name} has no argument", name, names, given.span, frame, "it has"
+                )
 
     # --- arithmetic on tensors
 
-    def arithmetic(self, operator: str, left: Value, right: Value, span: Span, frame: Frame,
-                   label: s.Label | None = None) -> Value:
+    def arithmetic(
+        self, operator: str, left: Value, right: Value, span: Span, frame: Frame, label: s.Label | None = None
+    ) -> Value:
         operands = []
         for value in (left, right) if operator != "neg" else (left,):
             if isinstance(value, Tensor):
@@ -382,8 +498,9 @@ class Applier(Evaluator):
             self.number(value, operator, span, frame)
             if operator in OPERATORS:
                 name = frame.scope.full(frame.scope.running("constant", span))
-                operands.append(self.builder.add("constant", [], {"value": float(value)}, name,
-                                                 Origin(span, frame.calls)))
+                operands.append(
+                    self.builder.add("constant", [], {"value": float(value)}, name, Origin(span, frame.calls))
+                )
         if operator not in OPERATORS:
             help = {"**": "write x * x", "//": "'/' divides", "%": None}.get(operator)
             self.fail("E0308", f"'{operator}' does not work on tensors", span, frame, help=help)
@@ -395,7 +512,10 @@ class Applier(Evaluator):
         try:
             value = self.builder.add(op, operands, None, name, Origin(span, frame.calls))
         except InferenceError as e:
-            notes = [f"{side} is {shown_type(v.type)}" for side, v in (("left", left), ("right", right))
-                     if isinstance(v, Tensor)]
+            notes = [
+                f"{side} is {shown_type(v.type)}"
+                for side, v in (("left", left), ("right", right))
+                if isinstance(v, Tensor)
+            ]
             self.fail(e.code, e.message, span, frame, *notes, help=e.help)
         return Tensor(value, self.builder.type(value))

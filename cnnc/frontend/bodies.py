@@ -3,6 +3,7 @@
 A statement that fails poisons the names it would have set, so that what reads them fails silently and the errors that
 are reported are errors of their own.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +30,7 @@ from cnnc.frontend.values import (
 from cnnc.ir.types import BATCH, DTYPES, Dim, TensorType, activation
 
 AXES_LIMIT = 8
-MISSING = object()              # a body that has not returned
+MISSING = object()  # a body that has not returned
 
 
 class Interpreter(Applier):
@@ -42,12 +43,24 @@ class Interpreter(Applier):
 
     # --- blocks
 
-    def apply_block(self, callee: BlockValue, positional: Sequence[Given], keywords: Mapping[str, Given], span: Span,
-                    frame: Frame, label: s.Label | None) -> Value:
+    def apply_block(
+        self,
+        callee: BlockValue,
+        positional: Sequence[Given],
+        keywords: Mapping[str, Given],
+        span: Span,
+        frame: Frame,
+        label: s.Label | None,
+    ) -> Value:
         block, name = callee.block, callee.block.name.name
         if len(frame.calls) >= CALLS_LIMIT:
-            self.stop("E0408", f"blocks call each other more than {CALLS_LIMIT} deep", span, frame,
-                      help="a block that calls itself needs a condition that ends it; a loop is simpler")
+            self.stop(
+                "E0408",
+                f"blocks call each other more than {CALLS_LIMIT} deep",
+                span,
+                frame,
+                help="a block that calls itself needs a condition that ends it; a loop is simpler",
+            )
         given = self._bind_block(callee, positional, keywords, span, frame)
         self._count(span, frame)
         scope = self._block_scope(callee, span, frame, label)
@@ -55,14 +68,14 @@ class Interpreter(Applier):
         self._defaults(block.parameters, given, inner, span, f"block {name}")
         value = self.body(block.body, inner)
         if value is MISSING:
-            self.fail("E0312", f"block {name} returns nothing", block.name.span, inner,
-                      help="end it with: return x")
+            self.fail("E0312", f"block {name} returns nothing", block.name.span, inner, help="end it with: return x")
         if value is POISON:
             raise Failure
         return value
 
-    def _bind_block(self, callee: BlockValue, positional: Sequence[Given], keywords: Mapping[str, Given], span: Span,
-                    frame: Frame) -> dict[str, Given]:
+    def _bind_block(
+        self, callee: BlockValue, positional: Sequence[Given], keywords: Mapping[str, Given], span: Span, frame: Frame
+    ) -> dict[str, Given]:
         """Arguments by name. A tensor that a block value is applied to comes before the arguments it has."""
         block = callee.block
         names = [p.name.name for p in block.parameters]
@@ -70,8 +83,13 @@ class Interpreter(Applier):
         keywords = {**callee.keywords, **keywords}
         if len(everything) > len(names):
             count = f"{len(names)} argument{'s' * (len(names) != 1)}"
-            self.fail("E0208", f"block {block.name.name} takes {count}, {len(everything)} are given",
-                      everything[len(names)].span, frame, *([f"they are {', '.join(names)}"] if names else []))
+            self.fail(
+                "E0208",
+                f"block {block.name.name} takes {count}, {len(everything)} are given",
+                everything[len(names)].span,
+                frame,
+                *([f"they are {', '.join(names)}"] if names else []),
+            )
         given = dict(zip(names, everything, strict=False))
         self._no_block_argument(callee, keywords, frame)
         for name, value in keywords.items():
@@ -80,8 +98,13 @@ class Interpreter(Applier):
             given[name] = value
         for parameter in block.parameters:
             if parameter.default is None and parameter.name.name not in given:
-                self.fail("E0207", f"block {block.name.name} needs {parameter.name.name}", span, frame,
-                          f"its arguments are {', '.join(names)}")
+                self.fail(
+                    "E0207",
+                    f"block {block.name.name} needs {parameter.name.name}",
+                    span,
+                    frame,
+                    f"its arguments are {', '.join(names)}",
+                )
         return given
 
     def _block_scope(self, callee: BlockValue, span: Span, frame: Frame, label: s.Label | None) -> Scope:
@@ -101,8 +124,9 @@ class Interpreter(Applier):
             self._labels[key] = labels_in(callee.block.body)
         return Scope(where.full(name), memory, self._labels[key])
 
-    def _defaults(self, parameters: Sequence[s.Parameter], given: Mapping[str, Given], frame: Frame, span: Span,
-                  what: str) -> None:
+    def _defaults(
+        self, parameters: Sequence[s.Parameter], given: Mapping[str, Given], frame: Frame, span: Span, what: str
+    ) -> None:
         """Set the parameters; a default may use those before it."""
         for parameter in parameters:
             name = parameter.name.name
@@ -126,8 +150,13 @@ class Interpreter(Applier):
                 value = POISON if returns(statement) else MISSING
             if value is not MISSING:
                 if isinstance(statement, s.Return) and i + 1 < len(statements):
-                    self.report("W0103", "nothing after this return is reached", statements[i + 1].span, frame,
-                                severity="warning")
+                    self.report(
+                        "W0103",
+                        "nothing after this return is reached",
+                        statements[i + 1].span,
+                        frame,
+                        severity="warning",
+                    )
                 return value
         return MISSING
 
@@ -162,8 +191,13 @@ class Interpreter(Applier):
         if not isinstance(value, tuple):
             self.fail("E0308", f"{kind(value)} cannot be unpacked into {len(targets)} names", span, frame)
         if len(value) != len(targets):
-            self.fail("E0317", f"{len(value)} values cannot be unpacked into {len(targets)} names", span, frame,
-                      f"the values are {show(value)}")
+            self.fail(
+                "E0317",
+                f"{len(value)} values cannot be unpacked into {len(targets)} names",
+                span,
+                frame,
+                f"the values are {show(value)}",
+            )
         for target, item in zip(targets, value, strict=True):
             frame.names[target.name] = item
 
@@ -188,8 +222,13 @@ class Interpreter(Applier):
             value = self.evaluate(over, frame)
             if not isinstance(value, tuple | dict):
                 number = isinstance(value, int) and not isinstance(value, bool)
-                self.fail("E0308", f"a loop runs over a range or a list, not {kind(value)}", over.span, frame,
-                          help=f"write 0..{show(value)}" if number else None)
+                self.fail(
+                    "E0308",
+                    f"a loop runs over a range or a list, not {kind(value)}",
+                    over.span,
+                    frame,
+                    help=f"write 0..{show(value)}" if number else None,
+                )
             yield from value
             return
         bounds = []
@@ -198,12 +237,17 @@ class Interpreter(Applier):
             if isinstance(value, Batch):
                 self.number(value, "..", end.span, frame)
             if isinstance(value, bool) or not isinstance(value, int):
-                self.fail("E0308", f"a range runs between whole numbers, not {kind(value)} {show(value)}", end.span,
-                          frame)
+                self.fail(
+                    "E0308", f"a range runs between whole numbers, not {kind(value)} {show(value)}", end.span, frame
+                )
             bounds.append(value)
         if bounds[1] - bounds[0] > ROUNDS_LIMIT:
-            self.stop("E0407", f"this loop would run {bounds[1] - bounds[0]:,} times, more than {ROUNDS_LIMIT:,}",
-                      over.span, frame)
+            self.stop(
+                "E0407",
+                f"this loop would run {bounds[1] - bounds[0]:,} times, more than {ROUNDS_LIMIT:,}",
+                over.span,
+                frame,
+            )
         yield from range(*bounds)
 
     def _return(self, node: s.Return, frame: Frame) -> Value:
@@ -227,10 +271,24 @@ class Interpreter(Applier):
             axes = [i for i, (a, b) in enumerate(zip(wanted.shape, found.shape, strict=True)) if a != b]
             what = ", ".join(f"{found.shape[i]} on axis {i}, not {wanted.shape[i]}" for i in axes)
             if len(axes) == 1:
-                self.fail("E0209", f"{node.name.name} has {what}", node.type.dims[axes[0]].span, frame,
-                          f"expected {shown_type(wanted)}", f"found    {shown_type(found)}", help=help)
-        self.fail("E0209", f"{node.name.name} has {what or found.dtype}", node.type.span, frame,
-                  f"expected {shown_type(wanted)}", f"found    {shown_type(found)}", help=help)
+                self.fail(
+                    "E0209",
+                    f"{node.name.name} has {what}",
+                    node.type.dims[axes[0]].span,
+                    frame,
+                    f"expected {shown_type(wanted)}",
+                    f"found    {shown_type(found)}",
+                    help=help,
+                )
+        self.fail(
+            "E0209",
+            f"{node.name.name} has {what or found.dtype}",
+            node.type.span,
+            frame,
+            f"expected {shown_type(wanted)}",
+            f"found    {shown_type(found)}",
+            help=help,
+        )
 
     def type(self, node: s.Type, frame: Frame) -> TensorType:
         """A type; its dimensions are positive whole numbers, N, or an expression that is the batch."""
@@ -238,8 +296,12 @@ class Interpreter(Applier):
         if dtype not in DTYPES:
             self.unknown("E0319", "unknown element type", dtype, DTYPES, node.dtype.span, frame, "there are")
         if len(node.dims) > AXES_LIMIT:
-            self.fail("E0320", f"this type has {len(node.dims)} axes; a tensor has at most {AXES_LIMIT}",
-                      node.dims[AXES_LIMIT].span, frame)
+            self.fail(
+                "E0320",
+                f"this type has {len(node.dims)} axes; a tensor has at most {AXES_LIMIT}",
+                node.dims[AXES_LIMIT].span,
+                frame,
+            )
         shape: list[Dim] = []
         for dim in node.dims:
             value = BATCH if isinstance(dim, s.Name) and dim.name == BATCH else self.evaluate(dim, frame)
@@ -256,19 +318,34 @@ class Interpreter(Applier):
     def _input(self, node: s.Input, frame: Frame) -> None:
         name = node.name.name
         if not frame.in_model:
-            self.fail("E0320", "an input belongs into a model, not into a block", node.name.span, frame,
-                      help="give the block a parameter instead")
+            self.fail(
+                "E0320",
+                "an input belongs into a model, not into a block",
+                node.name.span,
+                frame,
+                help="give the block a parameter instead",
+            )
         if name in self.inputs:
             self.fail("E0303", f"there are two inputs {name}", node.name.span, frame)
         type = self.type(node.type, frame)
         if type.shape[0] != BATCH or BATCH in type.shape[1:]:
-            self.fail("E0320", "the first size of an input, and no other, is the batch N", node.type.dims[0].span,
-                      frame, help=f"write {node.type.dtype.name}[N, ...]")
+            self.fail(
+                "E0320",
+                "the first size of an input, and no other, is the batch N",
+                node.type.dims[0].span,
+                frame,
+                help=f"write {node.type.dtype.name}[N, ...]",
+            )
         if type.dtype != "f32":
             self.fail("E0320", f"an input holds f32, not {type.dtype}", node.type.dtype.span, frame)
         if len(type.shape) < 2:
-            self.fail("E0320", "an input has features besides the batch", node.type.span, frame,
-                      help="write f32[N, features] or f32[N, channels, height, width]")
+            self.fail(
+                "E0320",
+                "an input has features besides the batch",
+                node.type.span,
+                frame,
+                help="write f32[N, features] or f32[N, channels, height, width]",
+            )
         frame.names[name] = Tensor(self.builder.input(name, type, Origin(node.span)), type)
         self.inputs[name] = preprocess(self, node, type, frame)
 

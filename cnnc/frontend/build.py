@@ -1,4 +1,5 @@
 """Lark's tree -> the syntax tree."""
+
 from __future__ import annotations
 
 import math
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from lark import Token, Tree
 
 _LABEL_PART = re.compile(r"\{([^{}\n]*)\}|[^{}]+")
-LARGEST = 2 ** 63
+LARGEST = 2**63
 
 
 class TreeBuilder:
@@ -62,24 +63,31 @@ class TreeBuilder:
 
     def _block(self, tree: Tree[Token]) -> syntax.Block:
         _, name, parameters, body = tree.children
-        return syntax.Block(self.span(tree), self.name(_token(name)), self.parameters(parameters), self.body(body),
-                            self.doc(tree))
+        return syntax.Block(
+            self.span(tree), self.name(_token(name)), self.parameters(parameters), self.body(body), self.doc(tree)
+        )
 
     def _model(self, tree: Tree[Token]) -> syntax.Model:
         _, name, parameters, body = tree.children
-        return syntax.Model(self.span(tree), self.name(_token(name)), self.parameters(parameters), self.body(body),
-                            self.doc(tree))
+        return syntax.Model(
+            self.span(tree), self.name(_token(name)), self.parameters(parameters), self.body(body), self.doc(tree)
+        )
 
     def _train(self, tree: Tree[Token]) -> syntax.Train:
         return syntax.Train(self.token(_token(tree.children[0])), self.settings(tree.children[1]), self.doc(tree))
 
     def parameters(self, tree: Any) -> tuple[syntax.Parameter, ...]:
-        return tuple(syntax.Parameter(self.span(p), self.name(p.children[0]), self.maybe(p.children[1]))
-                     for p in (tree.children if tree is not None else ()) if p is not None)
+        return tuple(
+            syntax.Parameter(self.span(p), self.name(p.children[0]), self.maybe(p.children[1]))
+            for p in (tree.children if tree is not None else ())
+            if p is not None
+        )
 
     def settings(self, tree: Any) -> tuple[syntax.Setting, ...]:
-        return tuple(syntax.Setting(self.span(s), self.name(s.children[0]), self.expression(s.children[1]))
-                     for s in (tree.children[:-1] if tree is not None else ()))
+        return tuple(
+            syntax.Setting(self.span(s), self.name(s.children[0]), self.expression(s.children[1]))
+            for s in (tree.children[:-1] if tree is not None else ())
+        )
 
     # --- statements
 
@@ -104,8 +112,12 @@ class TreeBuilder:
     def _for(self, tree: Tree[Token]) -> syntax.For:
         _, targets, _, over, body = tree.children
         over_range = getattr(over, "data", "") == "range"
-        return syntax.For(self.span(tree), self.targets(targets),
-                          self._range(over) if over_range else self.expression(over), self.body(body))
+        return syntax.For(
+            self.span(tree),
+            self.targets(targets),
+            self._range(over) if over_range else self.expression(over),
+            self.body(body),
+        )
 
     def _range(self, tree: Any) -> syntax.Range:
         return syntax.Range(self.span(tree), self.expression(tree.children[0]), self.expression(tree.children[2]))
@@ -130,8 +142,12 @@ class TreeBuilder:
     def expression(self, tree: Any) -> syntax.Expression:
         self.depth += 1
         if self.depth > NESTING:
-            raise self.fail("E0403", f"expressions nest deeper than {NESTING}", self.span(tree),
-                            "name the inner parts, or make them blocks")
+            raise self.fail(
+                "E0403",
+                f"expressions nest deeper than {NESTING}",
+                self.span(tree),
+                "name the inner parts, or make them blocks",
+            )
         result: syntax.Expression = getattr(self, f"_{tree.data}")(tree)
         self.depth -= 1
         return result
@@ -140,8 +156,12 @@ class TreeBuilder:
         text = str(tree.children[0])
         value = float(text) if any(c in ".eE" for c in text) else int(text)
         if value >= LARGEST if isinstance(value, int) else not math.isfinite(value):
-            raise self.fail("E0404", f"the number {text[:40]} is too large", self.span(tree),
-                            "whole numbers are below 2**63, others below 1.8e308")
+            raise self.fail(
+                "E0404",
+                f"the number {text[:40]} is too large",
+                self.span(tree),
+                "whole numbers are below 2**63, others below 1.8e308",
+            )
         return syntax.Number(self.span(tree), value)
 
     def _string(self, tree: Tree[Token]) -> syntax.Text:
@@ -176,8 +196,15 @@ class TreeBuilder:
 
     def arguments(self, call: Any) -> tuple[syntax.Argument, ...]:
         given = call.children[1].children if call.children[1] is not None else ()
-        return tuple(syntax.Argument(self.span(a), self.name(a.children[0]) if a.children[0] is not None else None,
-                                     self.expression(a.children[1])) for a in given if a is not None)
+        return tuple(
+            syntax.Argument(
+                self.span(a),
+                self.name(a.children[0]) if a.children[0] is not None else None,
+                self.expression(a.children[1]),
+            )
+            for a in given
+            if a is not None
+        )
 
     def _unary(self, tree: Tree[Token]) -> syntax.Unary:
         return syntax.Unary(self.span(tree), str(tree.children[0]), self.expression(tree.children[1]))
@@ -185,8 +212,11 @@ class TreeBuilder:
     def _chain(self, tree: Tree[Token]) -> syntax.Chain | syntax.Unary:
         first, *rest = tree.children
         pairs = zip(rest[0::2], rest[1::2], strict=True)
-        return syntax.Chain(self.span(tree), self.expression(first),
-                            tuple((str(o), self.token(_token(o)), self.expression(t)) for o, t in pairs))
+        return syntax.Chain(
+            self.span(tree),
+            self.expression(first),
+            tuple((str(o), self.token(_token(o)), self.expression(t)) for o, t in pairs),
+        )
 
     _or = _and = _comparison = _sum = _product = _power = _chain
 
@@ -196,13 +226,18 @@ class TreeBuilder:
 
     def _pipe(self, tree: Tree[Token]) -> syntax.Pipe:
         start, *steps = tree.children
-        return syntax.Pipe(self.span(tree), self.expression(start),
-                           tuple(self.step(t) for t in steps if not isinstance(t, str)))
+        return syntax.Pipe(
+            self.span(tree), self.expression(start), tuple(self.step(t) for t in steps if not isinstance(t, str))
+        )
 
     def step(self, tree: Any) -> syntax.Step:
         callee, call, _, label = tree.children
-        return syntax.Step(self.span(tree), self.expression(callee), None if call is None else self.arguments(call),
-                           None if label is None else self.label(label))
+        return syntax.Step(
+            self.span(tree),
+            self.expression(callee),
+            None if call is None else self.arguments(call),
+            None if label is None else self.label(label),
+        )
 
     def _label(self, tree: Tree[Token]) -> syntax.Labelled:
         value, _, label = tree.children
@@ -220,11 +255,14 @@ class TreeBuilder:
         from dataclasses import replace
 
         from cnnc.frontend.parser import expression_tree
+
         try:
             tree = expression_tree(Source(self.source.name, text))
         except CnncError as e:
-            moved = [replace(d, span=Span(self.source, d.span.start + offset, d.span.end + offset)) if d.span else d
-                     for d in e.diagnostics]
+            moved = [
+                replace(d, span=Span(self.source, d.span.start + offset, d.span.end + offset)) if d.span else d
+                for d in e.diagnostics
+            ]
             raise CnncError(moved) from None
         builder = TreeBuilder(self.source, offset)
         builder.depth = self.depth

@@ -1,4 +1,5 @@
 """Syntax tree -> graph: picks the model, sets its parameters, runs its body, reads the recipe."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -28,6 +29,7 @@ class Program:
     inputs: how an image becomes each input.
     arguments: the model's parameters and what they were set to.
     """
+
     graph: Graph
     parameters: Mapping[str, ParameterSpec]
     inputs: Mapping[str, Preprocess]
@@ -40,13 +42,15 @@ class Program:
     warnings: tuple[Diagnostic, ...] = ()
 
 
-def elaborate(source: Source, path: Path | None = None, model: str | None = None,
-              parameters: Mapping[str, Any] | None = None) -> Program:
+def elaborate(
+    source: Source, path: Path | None = None, model: str | None = None, parameters: Mapping[str, Any] | None = None
+) -> Program:
     """The program of one model. Raises `CnncError` with up to 20 diagnostics.
 
     parameters: the model's, by name; a text is read as an expression of the language unless the default is a text.
     """
     import cnnc.ops  # noqa: F401  registers the layers
+
     module, diagnostics = root_module(source, path)
     run = _Run(module, source)
     run.diagnostics += diagnostics[:LIMIT]
@@ -57,8 +61,14 @@ def elaborate(source: Source, path: Path | None = None, model: str | None = None
     except (Failure, Stop):
         pass
     except RecursionError:
-        run.diagnostics.append(Diagnostic("E0408", "blocks within expressions within blocks nest too deeply",
-                                          Span(source, 0, 1), help="give inner parts names, and use loops"))
+        run.diagnostics.append(
+            Diagnostic(
+                "E0408",
+                "blocks within expressions within blocks nest too deeply",
+                Span(source, 0, 1),
+                help="give inner parts names, and use loops",
+            )
+        )
     if run.diagnostics or program is None:
         memory = any(d.code == "E0406" for d in run.diagnostics)
         raise CnncError(_in_order(run.diagnostics, source)[:LIMIT], exit_code=5 if memory else 1)
@@ -67,8 +77,10 @@ def elaborate(source: Source, path: Path | None = None, model: str | None = None
 
 def _in_order(diagnostics: list[Diagnostic], root: Source) -> list[Diagnostic]:
     """By place: the root file's first."""
-    return sorted(diagnostics, key=lambda d: (d.span.source is not root, d.span.source.name, d.span.start) if d.span
-                  else (False, "", 0))
+    return sorted(
+        diagnostics,
+        key=lambda d: (d.span.source is not root, d.span.source.name, d.span.start) if d.span else (False, "", 0),
+    )
 
 
 class _Run(Interpreter):
@@ -106,8 +118,18 @@ class _Run(Interpreter):
             raise Failure
         graph = self.builder.finish(outputs)
         self.unused(graph)
-        return Program(graph, dict(self.parameters), dict(self.inputs), made, node.name.name, self.source, path,
-                       self.arguments, node.doc, tuple(self.warnings))
+        return Program(
+            graph,
+            dict(self.parameters),
+            dict(self.inputs),
+            made,
+            node.name.name,
+            self.source,
+            path,
+            self.arguments,
+            node.doc,
+            tuple(self.warnings),
+        )
 
     # --- the model
 
@@ -123,10 +145,20 @@ class _Run(Interpreter):
         if len(own) == 1:
             return models[own[0]]
         if not own:
-            self.fail("E0304", "there is no model in this file", start,
-                      help="write: model name() { input x: f32[N, 3, 224, 224]  return ... }")
-        self.fail("E0304", f"this file has {len(own)} models", models[own[1]][0].name.span, None,
-                  f"they are {', '.join(own)}", help=f"pick one: -m {own[0]}")
+            self.fail(
+                "E0304",
+                "there is no model in this file",
+                start,
+                help="write: model name() { input x: f32[N, 3, 224, 224]  return ... }",
+            )
+        self.fail(
+            "E0304",
+            f"this file has {len(own)} models",
+            models[own[1]][0].name.span,
+            None,
+            f"they are {', '.join(own)}",
+            help=f"pick one: -m {own[0]}",
+        )
 
     def consts(self, frame: Frame) -> None:
         """All constants, so that a mistake in one that is not used is found as well."""
@@ -144,8 +176,9 @@ class _Run(Interpreter):
                 try:
                     if not names:
                         self.fail("E0305", f"model {node.name.name} has no parameters; '{name}' is set", node.name.span)
-                    self.unknown("E0305", f"model {node.name.name} has no parameter", name, names, node.name.span, None,
-                                 "it has")
+                    self.unknown(
+                        "E0305", f"model {node.name.name} has no parameter", name, names, node.name.span, None, "it has"
+                    )
                 except Failure:
                     continue
         for parameter in node.parameters:
@@ -159,8 +192,12 @@ class _Run(Interpreter):
                 if name in given:
                     frame.names[name] = self.argument(parameter, default, given[name], frame)
                 elif parameter.default is None:
-                    self.fail("E0305", f"the parameter {name} of model {node.name.name} is not set", parameter.span,
-                              help=f"set it: -p {name}=...")
+                    self.fail(
+                        "E0305",
+                        f"the parameter {name} of model {node.name.name} is not set",
+                        parameter.span,
+                        help=f"set it: -p {name}=...",
+                    )
                 else:
                     frame.names[name] = default
                 self.arguments[name] = frame.names[name]
@@ -176,8 +213,14 @@ class _Run(Interpreter):
         if parameter.default is None or default is None or _same_kind(default, value):
             return self.bounded(value, parameter.span, frame) if _is_value(value) else self.wrong(parameter, value)
         found = kind(value) if _is_value(value) else type(value).__name__
-        self.fail("E0305", f"{name} is {kind(default)}, not {found}", parameter.span, None,
-                  f"its default is {show(default)}", f"it is set to {_shown(value)}")
+        self.fail(
+            "E0305",
+            f"{name} is {kind(default)}, not {found}",
+            parameter.span,
+            None,
+            f"its default is {show(default)}",
+            f"it is set to {_shown(value)}",
+        )
 
     def wrong(self, parameter: s.Parameter, value: Any) -> Value:
         self.fail("E0305", f"{parameter.name.name} cannot be a {type(value).__name__}", parameter.span)
@@ -222,8 +265,12 @@ class _Run(Interpreter):
             if not isinstance(v, Tensor):
                 self.fail("E0323", f"the output {label} is {kind(v)}, not a tensor", span)
             if not label or not all(c.isalnum() or c in "_." for c in label) or not label.isascii() or len(label) > 200:
-                self.fail("E0323", f"{show(label)} is no name for an output", span,
-                          help="a name is letters, digits, '_' and '.'")
+                self.fail(
+                    "E0323",
+                    f"{show(label)} is no name for an output",
+                    span,
+                    help="a name is letters, digits, '_' and '.'",
+                )
         return tuple((label, v.value) for label, v in pairs)
 
     def unused(self, graph: Graph) -> None:
@@ -241,8 +288,9 @@ class _Run(Interpreter):
             elif not any(r in used for r in n.results) and n.op not in LEAVES:
                 what = n.op if n.op in LAYERS else "operation"
                 frame = Frame(self.module, Scope(""), calls=n.origin.calls)
-                self.report("W0102", f"no output needs the result of this {what}", n.origin.span, frame,
-                            severity="warning")
+                self.report(
+                    "W0102", f"no output needs the result of this {what}", n.origin.span, frame, severity="warning"
+                )
 
 
 def _returned_names(body: tuple[s.Statement, ...], count: int) -> list[str]:
@@ -265,6 +313,7 @@ def _plain(value: Any) -> Any:
 
 def _is_value(value: Any) -> bool:
     from cnnc.frontend.values import BlockValue, Function, LayerValue
+
     if isinstance(value, float) and value - value != 0:
         return False
     if isinstance(value, tuple):
@@ -284,6 +333,7 @@ def _same_kind(default: Value, value: Value) -> bool:
     if isinstance(default, int | float):
         return isinstance(value, int | float)
     from cnnc.frontend.values import BlockValue, LayerValue
+
     if isinstance(default, LayerValue | BlockValue):
         return isinstance(value, LayerValue | BlockValue)
     return type(default) is type(value)

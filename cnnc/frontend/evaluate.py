@@ -3,6 +3,7 @@
 All arithmetic is bounded: whole numbers below 2**63, lists and texts of at most `ITEMS` items, a budget of steps for a
 whole model.
 """
+
 from __future__ import annotations
 
 import math
@@ -29,7 +30,7 @@ from cnnc.frontend.values import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-LARGEST = 2 ** 63
+LARGEST = 2**63
 ITEMS = 20_000
 STEPS = 1_000_000
 FUNCTIONS = ("len", "min", "max", "int", "round")
@@ -52,15 +53,34 @@ class Evaluator:
         self.steps = 0
         self._seen: set[tuple[str, str, int, int]] = set()
         self._handlers: dict[type, Any] = {
-            s.Number: self._literal, s.Text: self._literal, s.Word: self._literal, s.Name: self._name,
-            s.List: self._list, s.Dict: self._dict, s.Attribute: self._attribute, s.Index: self._index,
-            s.Unary: self._unary, s.Chain: self._chain, s.Choose: self._choose, s.Call: self.call, s.Pipe: self.pipe,
-            s.Labelled: self.labelled}
+            s.Number: self._literal,
+            s.Text: self._literal,
+            s.Word: self._literal,
+            s.Name: self._name,
+            s.List: self._list,
+            s.Dict: self._dict,
+            s.Attribute: self._attribute,
+            s.Index: self._index,
+            s.Unary: self._unary,
+            s.Chain: self._chain,
+            s.Choose: self._choose,
+            s.Call: self.call,
+            s.Pipe: self.pipe,
+            s.Labelled: self.labelled,
+        }
 
     # --- diagnostics
 
-    def report(self, code: str, message: str, span: Span, frame: Frame | None = None, *notes: str,
-               help: str | None = None, severity: str = "error") -> None:
+    def report(
+        self,
+        code: str,
+        message: str,
+        span: Span,
+        frame: Frame | None = None,
+        *notes: str,
+        help: str | None = None,
+        severity: str = "error",
+    ) -> None:
         """Record a diagnostic, once for each code and place."""
         key = (code, span.source.name, span.start, span.end)
         if key in self._seen:
@@ -75,18 +95,28 @@ class Evaluator:
         if len(self.diagnostics) >= LIMIT:
             raise Stop
 
-    def fail(self, code: str, message: str, span: Span, frame: Frame | None = None, *notes: str,
-             help: str | None = None) -> NoReturn:
+    def fail(
+        self, code: str, message: str, span: Span, frame: Frame | None = None, *notes: str, help: str | None = None
+    ) -> NoReturn:
         self.report(code, message, span, frame, *notes, help=help)
         raise Failure
 
-    def stop(self, code: str, message: str, span: Span, frame: Frame | None = None, *notes: str,
-             help: str | None = None) -> NoReturn:
+    def stop(
+        self, code: str, message: str, span: Span, frame: Frame | None = None, *notes: str, help: str | None = None
+    ) -> NoReturn:
         self.report(code, message, span, frame, *notes, help=help)
         raise Stop
 
-    def unknown(self, code: str, what: str, name: str, known: Iterable[str], span: Span, frame: Frame | None = None,
-                listed: str | None = None) -> NoReturn:
+    def unknown(
+        self,
+        code: str,
+        what: str,
+        name: str,
+        known: Iterable[str],
+        span: Span,
+        frame: Frame | None = None,
+        listed: str | None = None,
+    ) -> NoReturn:
         """Fail with a did-you-mean, or else with what there is."""
         names = [n for n in dict.fromkeys(known) if n]
         help = did_you_mean(name, names)
@@ -97,8 +127,13 @@ class Evaluator:
     def spend(self, amount: int, span: Span, frame: Frame) -> None:
         self.steps += amount
         if self.steps > STEPS:
-            self.stop("E0407", f"this model takes more than {STEPS:,} steps to unfold", span, frame,
-                      help="a loop runs too often")
+            self.stop(
+                "E0407",
+                f"this model takes more than {STEPS:,} steps to unfold",
+                span,
+                frame,
+                help="a loop runs too often",
+            )
 
     # --- expressions
 
@@ -121,8 +156,9 @@ class Evaluator:
     def labelled(self, node: s.Labelled, frame: Frame) -> Value:
         raise NotImplementedError
 
-    def arithmetic(self, operator: str, left: Value, right: Value, span: Span, frame: Frame,
-                   label: s.Label | None = None) -> Value:
+    def arithmetic(
+        self, operator: str, left: Value, right: Value, span: Span, frame: Frame, label: s.Label | None = None
+    ) -> Value:
         """`left operator right` where one of them is a tensor."""
         raise NotImplementedError
 
@@ -149,6 +185,7 @@ class Evaluator:
 
     def bounded(self, value: Value, span: Span, frame: Frame) -> Value:
         """The value, when it is not too large to keep: nested lists are counted in full."""
+
         def weigh(v: Value, depth: int) -> int:
             if isinstance(v, str):
                 return len(v)
@@ -157,11 +194,12 @@ class Evaluator:
             if depth > 16:
                 self.stop("E0409", "lists nest deeper than 16", span, frame)
             total = 1
-            for item in (v if isinstance(v, tuple) else v.values()):
+            for item in v if isinstance(v, tuple) else v.values():
                 total += weigh(item, depth + 1)
                 if total > ITEMS:
                     self.stop("E0409", f"this value has more than {ITEMS:,} items", span, frame)
             return total
+
         self.spend(weigh(value, 1), span, frame)
         return value
 
@@ -179,17 +217,25 @@ class Evaluator:
     def known(self, frame: Frame) -> list[str]:
         """All names there are in a frame."""
         from cnnc.ir.op import LAYERS
+
         m = frame.module
         return [*frame.names, *m.consts, *m.blocks, *LAYERS, *FUNCTIONS]
 
     def defined(self, name: str, frame: Frame) -> bool:
         from cnnc.ir.op import LAYERS
-        return (name in frame.names or name in frame.module.consts or name in frame.module.blocks or name in LAYERS
-                or name in FUNCTIONS)
+
+        return (
+            name in frame.names
+            or name in frame.module.consts
+            or name in frame.module.blocks
+            or name in LAYERS
+            or name in FUNCTIONS
+        )
 
     def lookup(self, name: str, frame: Frame) -> Value:
         """A variable, then a constant or block of the file, then a layer, then a function; None where there is none."""
         from cnnc.ir.op import LAYERS
+
         if name in frame.names:
             return frame.names[name]
         module = frame.module
@@ -219,8 +265,13 @@ class Evaluator:
         value = self.evaluate(node.value, frame)
         name = node.name.name
         if not isinstance(value, Tensor):
-            self.fail("E0306", f"{kind(value)} has no attributes", node.name.span, frame,
-                      help="tensors have .channels, .height, .width, .shape, .rank and .batch")
+            self.fail(
+                "E0306",
+                f"{kind(value)} has no attributes",
+                node.name.span,
+                frame,
+                help="tensors have .channels, .height, .width, .shape, .rank and .batch",
+            )
         shape = value.type.shape
         axes = {"batch": 0, "channels": 1}
         axes |= dict(zip(("width", "height", "depth"), range(-1, 1 - len(shape), -1), strict=False))
@@ -233,9 +284,15 @@ class Evaluator:
             return size if isinstance(size, int) else BATCH_SIZE
         if name in ("batch", "channels", "height", "width", "depth"):
             self.fail("E0306", f"{shown_type(value.type)} has no {name}", node.name.span, frame)
-        self.unknown("E0306", "a tensor has no attribute", name,
-                     ("channels", "height", "width", "shape", "rank", "batch", "depth"), node.name.span, frame,
-                     "it has")
+        self.unknown(
+            "E0306",
+            "a tensor has no attribute",
+            name,
+            ("channels", "height", "width", "shape", "rank", "batch", "depth"),
+            node.name.span,
+            frame,
+            "it has",
+        )
 
     def _index(self, node: s.Index, frame: Frame) -> Value:
         value = self.evaluate(node.value, frame)
@@ -243,8 +300,14 @@ class Evaluator:
         if isinstance(value, dict):
             if isinstance(index, tuple | dict) or index not in value:
                 near = did_you_mean(index, [k for k in value if isinstance(k, str)]) if isinstance(index, str) else None
-                self.fail("E0309", f"there is no key {show(index)}", node.index.span, frame,
-                          f"the keys are {', '.join(map(show, list(value)[:24]))}", help=near)
+                self.fail(
+                    "E0309",
+                    f"there is no key {show(index)}",
+                    node.index.span,
+                    frame,
+                    f"the keys are {', '.join(map(show, list(value)[:24]))}",
+                    help=near,
+                )
             return value[index]
         if not isinstance(value, tuple | str):
             help = "x.shape[i] is the size of an axis" if isinstance(value, Tensor) else None
@@ -252,8 +315,13 @@ class Evaluator:
         if isinstance(index, bool) or not isinstance(index, int):
             self.fail("E0308", f"an index is a whole number, not {kind(index)} {show(index)}", node.index.span, frame)
         if not -len(value) <= index < len(value):
-            self.fail("E0309", f"index {index} is outside a list of {len(value)}", node.index.span, frame,
-                      help=f"indices run from 0 to {len(value) - 1}" if value else None)
+            self.fail(
+                "E0309",
+                f"index {index} is outside a list of {len(value)}",
+                node.index.span,
+                frame,
+                help=f"indices run from 0 to {len(value) - 1}" if value else None,
+            )
         return value[index]
 
     def _unary(self, node: s.Unary, frame: Frame) -> Value:
@@ -280,8 +348,13 @@ class Evaluator:
 
     def number(self, value: Value, operator: str, span: Span, frame: Frame) -> None:
         if isinstance(value, Batch):
-            self.fail("E0318", "the batch is not known at compile time: nothing can be calculated with it", span, frame,
-                      help="the batch stays N to the end; it may stand in a type, as f32[x.batch, 10]")
+            self.fail(
+                "E0318",
+                "the batch is not known at compile time: nothing can be calculated with it",
+                span,
+                frame,
+                help="the batch stays N to the end; it may stand in a type, as f32[x.batch, 10]",
+            )
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.fail("E0308", f"'{operator}' takes numbers, not {kind(value)}", span, frame)
 
@@ -317,12 +390,18 @@ class Evaluator:
 
     def compare(self, operator: str, left: Value, right: Value, span: Span, frame: Frame) -> bool:
         if isinstance(left, Tensor) or isinstance(right, Tensor):
-            self.fail("E0308", "what a tensor holds is not known at compile time: it cannot be compared", span, frame,
-                      help="sizes can: x.channels, x.shape[i]")
+            self.fail(
+                "E0308",
+                "what a tensor holds is not known at compile time: it cannot be compared",
+                span,
+                frame,
+                help="sizes can: x.channels, x.shape[i]",
+            )
         equality = operator in ("==", "!=")
         if isinstance(left, Batch) != isinstance(right, Batch) or (isinstance(left, Batch) and not equality):
-            self.fail("E0318", "the batch is not known at compile time: it cannot be compared with a number", span,
-                      frame)
+            self.fail(
+                "E0318", "the batch is not known at compile time: it cannot be compared with a number", span, frame
+            )
         if equality:
             same = same_value(left, right)
             return same if operator == "==" else not same
@@ -331,8 +410,9 @@ class Evaluator:
             self.fail("E0308", f"'{operator}' compares numbers, not {kind(left)} and {kind(right)}", span, frame)
         return bool({"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right}[operator])
 
-    def binary(self, operator: str, left: Value, right: Value, left_span: Span, right_span: Span,
-               frame: Frame) -> Value:
+    def binary(
+        self, operator: str, left: Value, right: Value, left_span: Span, right_span: Span, frame: Frame
+    ) -> Value:
         """One operation on two values; tensors make nodes."""
         span = left_span.to(right_span)
         if isinstance(left, Tensor) or isinstance(right, Tensor):
@@ -358,8 +438,13 @@ class Evaluator:
         if isinstance(value, complex) or value != value:
             self.fail("E0311", f"{show(left)} {operator} {show(right)} is not a number", span, frame)
         if abs(value) >= LARGEST if isinstance(value, int) else math.isinf(value):
-            self.fail("E0404", f"the result of {show(left)} {operator} {show(right)} is too large", span, frame,
-                      help="whole numbers are below 2**63, others below 1.8e308")
+            self.fail(
+                "E0404",
+                f"the result of {show(left)} {operator} {show(right)} is too large",
+                span,
+                frame,
+                help="whole numbers are below 2**63, others below 1.8e308",
+            )
         return value
 
     @staticmethod
@@ -367,9 +452,15 @@ class Evaluator:
         if operator == "**":
             if isinstance(a, int) and isinstance(b, int) and b > 64 and abs(a) > 1:
                 raise OverflowError
-            return a ** b
-        return {"+": lambda: a + b, "-": lambda: a - b, "*": lambda: a * b, "/": lambda: a / b,
-                "//": lambda: a // b, "%": lambda: a % b}[operator]()
+            return a**b
+        return {
+            "+": lambda: a + b,
+            "-": lambda: a - b,
+            "*": lambda: a * b,
+            "/": lambda: a / b,
+            "//": lambda: a // b,
+            "%": lambda: a % b,
+        }[operator]()
 
 
 def same_value(left: Value, right: Value) -> bool:

@@ -1,4 +1,5 @@
 """The wording of syntax errors: what was expected, in words, and on which line it is missing."""
+
 from __future__ import annotations
 
 from collections.abc import Collection
@@ -9,13 +10,53 @@ from cnnc.diagnostics import Diagnostic, Source, Span
 if TYPE_CHECKING:
     from lark import Token
 
-KEYWORDS = frozenset(("include", "const", "block", "model", "train", "input", "for", "in", "if", "else", "expect",
-                      "return", "as", "and", "or", "not", "true", "false", "none"))
-PUNCTUATION = {"COMMA": "','", "RPAR": "')'", "RSQB": "']'", "RBRACE": "'}'", "LBRACE": "'{'", "COLON": "':'",
-               "EQUAL": "'='", "IN": "'in'", "DOTS": "'..'", "LPAR": "'('", "LSQB": "'['"}
-AFTER = {"block": "the block's name", "model": "the model's name", "const": "the constant's name",
-         "input": "the input's name", "expect": "the name of a tensor", "for": "the loop's variable", "->": "a layer",
-         ".": "an attribute", ":": "a type such as f32[N, 3, 224, 224]"}
+KEYWORDS = frozenset(
+    (
+        "include",
+        "const",
+        "block",
+        "model",
+        "train",
+        "input",
+        "for",
+        "in",
+        "if",
+        "else",
+        "expect",
+        "return",
+        "as",
+        "and",
+        "or",
+        "not",
+        "true",
+        "false",
+        "none",
+    )
+)
+PUNCTUATION = {
+    "COMMA": "','",
+    "RPAR": "')'",
+    "RSQB": "']'",
+    "RBRACE": "'}'",
+    "LBRACE": "'{'",
+    "COLON": "':'",
+    "EQUAL": "'='",
+    "IN": "'in'",
+    "DOTS": "'..'",
+    "LPAR": "'('",
+    "LSQB": "'['",
+}
+AFTER = {
+    "block": "the block's name",
+    "model": "the model's name",
+    "const": "the constant's name",
+    "input": "the input's name",
+    "expect": "the name of a tensor",
+    "for": "the loop's variable",
+    "->": "a layer",
+    ".": "an attribute",
+    ":": "a type such as f32[N, 3, 224, 224]",
+}
 
 
 def describe(source: Source, last: Token | None, found: str, offset: int, accepts: Collection[str]) -> Diagnostic:
@@ -30,13 +71,21 @@ def describe(source: Source, last: Token | None, found: str, offset: int, accept
     later_line = end is not None and (not found or "\n" in source.text[end:offset])
     if end is not None and later_line and (not finished or not found):
         where = "the file ends" if not found else "the line ends"
-        return Diagnostic("E0101", f"expected {expected}{previous}, but {where}", Span(source, end, end + 1),
-                          help=hint(last, found, accepts))
+        return Diagnostic(
+            "E0101",
+            f"expected {expected}{previous}, but {where}",
+            Span(source, end, end + 1),
+            help=hint(last, found, accepts),
+        )
     shown = f"found '{found[:40]}'" if found else "the file ends"
     reserved = found in KEYWORDS and "NAME" in accepts and "RETURN" not in accepts
     word = ", which is a word of the language" if reserved else ""
-    return Diagnostic("E0101", f"expected {expected}{previous}, {shown}{word}",
-                      Span(source, offset, offset + max(1, len(found))), help=hint(last, found, accepts))
+    return Diagnostic(
+        "E0101",
+        f"expected {expected}{previous}, {shown}{word}",
+        Span(source, offset, offset + max(1, len(found))),
+        help=hint(last, found, accepts),
+    )
 
 
 def expectation(last: Token | None, accepts: Collection[str]) -> str:
@@ -56,8 +105,11 @@ def expectation(last: Token | None, accepts: Collection[str]) -> str:
         return either([AFTER.get(str(last), "a name"), *closers])
     if "STRING" in accepts:
         return "a text in quotes"
-    words = [PUNCTUATION[t] for t in PUNCTUATION if t in accepts
-             and not (t in ("LPAR", "LSQB", "EQUAL") and "ARROW" in accepts)]
+    words = [
+        PUNCTUATION[t]
+        for t in PUNCTUATION
+        if t in accepts and not (t in ("LPAR", "LSQB", "EQUAL") and "ARROW" in accepts)
+    ]
     if "RETURN" in accepts:
         words = [w for w in words if w != "'}'" and w != "','"]
         return either([*words, "the next statement", *(["'}'"] if "RBRACE" in accepts else [])])

@@ -1,4 +1,5 @@
 """The functions on compile-time values: `len`, `min`, `max`, `int`, `round`."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -8,8 +9,9 @@ from cnnc.frontend.evaluate import Evaluator
 from cnnc.frontend.values import Frame, Given, Value, kind
 
 
-def call_function(evaluator: Evaluator, name: str, values: Sequence[Given], keywords: Mapping[str, Given], span: Span,
-                  frame: Frame) -> Value:
+def call_function(
+    evaluator: Evaluator, name: str, values: Sequence[Given], keywords: Mapping[str, Given], span: Span, frame: Frame
+) -> Value:
     """The result of a function. Fails with E0206, E0207 or E0308."""
     if keywords:
         evaluator.fail("E0206", f"{name} has no argument '{next(iter(keywords))}'", span, frame)
@@ -29,6 +31,6 @@ def call_function(evaluator: Evaluator, name: str, values: Sequence[Given], keyw
     if name in ("min", "max"):
         return min(items) if name == "min" else max(items)
     value = int(items[0]) if name == "int" else round(items[0])
-    if abs(value) >= 2 ** 63:
+    if abs(value) >= 2**63:
         evaluator.fail("E0404", f"the result of {name} is too large", span, frame, help="whole numbers are below 2**63")
     return value

@@ -1,4 +1,5 @@
 """The settings of an input: how an image file becomes it."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
@@ -27,6 +28,7 @@ class Preprocess:
     channels: "rgb", "bgr", "rgba" or "grey"; None where the input is no image.
     labels: a text file beside the model, one class name a line.
     """
+
     resize: int | tuple[int, int] | None = None
     crop: tuple[int, int] | None = None
     scale: float | None = None
@@ -54,8 +56,13 @@ def preprocess(evaluator: Evaluator, node: s.Input, type: TensorType, frame: Fra
                 evaluator.fail("E0303", f"{name} is set twice", setting.name.span, frame)
             seen.add(name)
             if not image and name != "labels":
-                evaluator.fail("E0321", f"{name} is for images, the input is {shown_type(type)}", setting.name.span,
-                               frame, help="an image is f32[N, channels, height, width]")
+                evaluator.fail(
+                    "E0321",
+                    f"{name} is for images, the input is {shown_type(type)}",
+                    setting.name.span,
+                    frame,
+                    help="an image is f32[N, channels, height, width]",
+                )
             value = evaluator.evaluate(setting.value, frame)
             values[name] = _Check(evaluator, setting.value.span, frame, type)(name, value)
         except Failure:
@@ -73,8 +80,9 @@ def _fits(evaluator: Evaluator, node: s.Input, result: Preprocess, frame: Frame)
     if any(c > r for c, r in zip(result.crop, sides, strict=True)):
         span = next(x.value.span for x in node.settings if x.name.name == "crop")
         try:
-            evaluator.fail("E0321", f"crop {show(result.crop)} is larger than resize {show(result.resize)}", span,
-                           frame)
+            evaluator.fail(
+                "E0321", f"crop {show(result.crop)} is larger than resize {show(result.resize)}", span, frame
+            )
         except Failure:
             pass
 
@@ -143,8 +151,10 @@ class _Check:
         if value not in fitting:
             known = [c for group in CHANNELS.values() for c in group]
             if value in known:
-                self.fail(f"channels are {show(value)}, the input has {count}",
-                          help=f"write channels = {show(fitting[0])}" if fitting else None)
+                self.fail(
+                    f"channels are {show(value)}, the input has {count}",
+                    help=f"write channels = {show(fitting[0])}" if fitting else None,
+                )
             self.fail(f"channels are one of {', '.join(map(show, known))}, not {show(value)}")
         return str(value)
 

@@ -1,12 +1,13 @@
 """Bounds of elaboration, each with its own error code."""
+
 from __future__ import annotations
 
 import os
 
-LAYERS_LIMIT = 20_000           # E0405, counted while blocks and loops unfold
-ROUNDS_LIMIT = 100_000          # E0407, rounds of one loop
-CALLS_LIMIT = 64                # E0408, blocks within blocks
-FILES_LIMIT = 64                # E0313, files that a model includes
+LAYERS_LIMIT = 20_000  # E0405, counted while blocks and loops unfold
+ROUNDS_LIMIT = 100_000  # E0407, rounds of one loop
+CALLS_LIMIT = 64  # E0408, blocks within blocks
+FILES_LIMIT = 64  # E0313, files that a model includes
 
 
 def available_memory() -> int:

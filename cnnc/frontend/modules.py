@@ -1,4 +1,5 @@
 """Files: reading, including, and which names each of them sees."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ class Loader:
     """Reads a root file and what it includes. `diagnostics` gathers the errors of names and includes."""
 
     def __init__(self, root: Path | None) -> None:
-        self.root = root                # the folder that includes may not leave; None: there are no includes
+        self.root = root  # the folder that includes may not leave; None: there are no includes
         self.diagnostics: list[Diagnostic] = []
         self.loaded: dict[Path, Module] = {}
         self.pending: list[Path] = []
@@ -34,8 +35,12 @@ class Loader:
         for item in tree.items:
             if isinstance(item, s.Train):
                 if result.trains:
-                    self.report("E0303", "there is a train block already", item.span,
-                                f"the first is at {result.trains[0][0].span}")
+                    self.report(
+                        "E0303",
+                        "there is a train block already",
+                        item.span,
+                        f"the first is at {result.trains[0][0].span}",
+                    )
                 result.trains.append((item, result))
             elif not isinstance(item, s.Include):
                 table: dict[str, tuple[Any, Module]] = self._table(result, item)
@@ -62,12 +67,19 @@ class Loader:
 
     def _merge(self, module: Module, included: Module, item: s.Include, where: dict[str, Span]) -> None:
         tables: list[tuple[Mapping[str, Any], dict[str, Any]]] = [
-            (included.consts, module.consts), (included.blocks, module.blocks), (included.models, module.models)]
+            (included.consts, module.consts),
+            (included.blocks, module.blocks),
+            (included.models, module.models),
+        ]
         for source, target in tables:
             for name, entry in source.items():
                 if name in where and target.get(name) is not entry and self._other(module, name, entry):
-                    self.report("E0303", f"{name} of \"{item.path}\" is defined already", item.span,
-                                f"the other is at {where[name]}")
+                    self.report(
+                        "E0303",
+                        f'{name} of "{item.path}" is defined already',
+                        item.span,
+                        f"the other is at {where[name]}",
+                    )
                     continue
                 where.setdefault(name, entry[0].name.span)
                 target.setdefault(name, entry)
@@ -85,21 +97,29 @@ class Loader:
             return None
         name = item.path
         if not name or "\\" in name or Path(name).is_absolute() or ":" in name:
-            self.report("E0313", f"\"{name}\" is no file beside this one", item.span,
-                        help="a path is relative to the including file, with '/' between folders")
+            self.report(
+                "E0313",
+                f'"{name}" is no file beside this one',
+                item.span,
+                help="a path is relative to the including file, with '/' between folders",
+            )
             return None
         try:
             target = (path.parent / name).resolve()
             outside = not target.is_relative_to(self.root)
         except (OSError, ValueError, RuntimeError):
-            self.report("E0313", f"\"{name}\" cannot be found", item.span)
+            self.report("E0313", f'"{name}" cannot be found', item.span)
             return None
         if outside:
-            self.report("E0313", f"\"{name}\" is outside the folder of the model file", item.span,
-                        help="included files lie in that folder or below it")
+            self.report(
+                "E0313",
+                f'"{name}" is outside the folder of the model file',
+                item.span,
+                help="included files lie in that folder or below it",
+            )
             return None
         if target in self.pending:
-            chain = [*(p.name for p in self.pending[self.pending.index(target):]), target.name]
+            chain = [*(p.name for p in self.pending[self.pending.index(target) :]), target.name]
             self.report("E0313", f"files include each other: {' -> '.join(chain)}", item.span)
             return None
         if target in self.loaded:

@@ -3,6 +3,7 @@
 After an error the parser's stack is taken back to the list of statements (or items, or settings) that the error is in,
 and parsing goes on at the next thing that can only begin one.
 """
+
 from __future__ import annotations
 
 from collections.abc import Collection
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 def grammar() -> Lark:
     """The parser of `grammars/cnn.lark`, built on first use (65 ms)."""
     from lark import Lark
+
     return Lark.open_from_package("cnnc.grammars", "cnn.lark", parser="lalr", start=["start", "expression"])
 
 
@@ -65,6 +67,7 @@ class _Parsing:
 
     def run(self) -> tuple[Tree[Token] | None, list[Diagnostic]]:
         from lark import UnexpectedCharacters, UnexpectedToken
+
         state = self.parser.parser_state
         thread = self.parser.lexer_thread
         last: Token | None = None
@@ -96,8 +99,11 @@ class _Parsing:
     def _begins_line(self, before: Token, name: Token) -> bool:
         """Whether a name that was taken for a value after an operator in fact begins the next line's assignment."""
         operators = ("ARROW", "PLUS", "MINUS", "TIMES", "POWER", "COMPARE", "EQUAL", "AND", "OR", "NOT", "AS")
-        return (name.type in ("NAME", "LABEL") and before.type in operators
-                and "\n" in self.checked.text[before.end_pos:name.start_pos])
+        return (
+            name.type in ("NAME", "LABEL")
+            and before.type in operators
+            and "\n" in self.checked.text[before.end_pos : name.start_pos]
+        )
 
     def _shifts(self, state: int, *terminals: str) -> bool:
         actions = self.table[state]
@@ -129,7 +135,7 @@ class _Parsing:
         points = [p for p in points if p[1] > offset or (p[1] == offset and not refused_here)]
         if not points:
             return False
-        del stack[level + 1:]
+        del stack[level + 1 :]
         del values[level:]
         at = points[0][1]
         counter = self.parser.lexer_thread.state.line_ctr

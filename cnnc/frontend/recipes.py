@@ -1,4 +1,5 @@
 """The `train` block: the default recipe, as plain data."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,14 +17,21 @@ from cnnc.ir.op import REQUIRED
 LOSSES: dict[str, dict[str, Any]] = {"cross_entropy": {}}
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"lr": REQUIRED, "momentum": 0.0, "weight_decay": 0.0, "nesterov": False},
-    "adam": {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0}}
+    "adam": {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0},
+}
 SCHEDULES: dict[str, dict[str, Any]] = {
-    "constant": {"warmup": 0}, "step": {"every": 30, "factor": 0.1, "warmup": 0}, "cosine": {"warmup": 0},
-    "exponential": {"factor": 0.95, "warmup": 0}}
+    "constant": {"warmup": 0},
+    "step": {"every": 30, "factor": 0.1, "warmup": 0},
+    "cosine": {"warmup": 0},
+    "exponential": {"factor": 0.95, "warmup": 0},
+}
 AUGMENTATIONS: dict[str, dict[str, Any]] = {
-    "random_shift": {"pixels": REQUIRED}, "random_flip": {"p": 0.5}, "horizontal_flip": {"p": 0.5},
+    "random_shift": {"pixels": REQUIRED},
+    "random_flip": {"p": 0.5},
+    "horizontal_flip": {"p": 0.5},
     "random_crop": {"size": None, "padding": 0},
-    "color_jitter": {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0}}
+    "color_jitter": {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0},
+}
 GROUP_SETTINGS = ("lr", "weight_decay")
 SETTINGS = ("loss", "optimizer", "schedule", "epochs", "batch", "augment", "freeze", "groups")
 POSITIVE = ("lr", "eps", "every", "factor")
@@ -33,6 +41,7 @@ SHARES = ("momentum", "p", "brightness", "contrast", "saturation")
 @dataclass(frozen=True, slots=True)
 class RecipeCall:
     """`sgd(lr=0.1)`: a name and its arguments, by name, defaults filled in."""
+
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     span: Span | None = field(default=None, compare=False, repr=False)
@@ -44,6 +53,7 @@ class RecipeCall:
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How a model is trained unless the command line or Python says otherwise."""
+
     loss: RecipeCall = field(default_factory=lambda: RecipeCall("cross_entropy"))
     optimizer: RecipeCall = field(default_factory=lambda: RecipeCall("sgd", {**OPTIMIZERS["sgd"], "lr": 0.01}))
     schedule: RecipeCall = field(default_factory=lambda: RecipeCall("constant", {"warmup": 0}))
@@ -62,8 +72,9 @@ def recipe(evaluator: Evaluator, node: s.Train, frame: Frame, parameters: Iterab
         name = setting.name.name
         try:
             if name not in SETTINGS:
-                evaluator.unknown("E0307", "a recipe has no setting", name, SETTINGS, setting.name.span, frame,
-                                  "it has")
+                evaluator.unknown(
+                    "E0307", "a recipe has no setting", name, SETTINGS, setting.name.span, frame, "it has"
+                )
             if name in values:
                 evaluator.fail("E0303", f"{name} is set twice", setting.name.span, frame)
             values[name] = None
@@ -113,18 +124,24 @@ class Reader:
     def pattern(self, value: Any, span: Span) -> str:
         """A pattern of parameter names; one that matches nothing is a warning."""
         if not isinstance(value, str):
-            self.fail(f"a pattern of parameter names is a text such as \"features.*\", not {kind(value)}", span)
+            self.fail(f'a pattern of parameter names is a text such as "features.*", not {kind(value)}', span)
         pattern = str(value)
         if self.parameters and not any(fnmatchcase(p, pattern) for p in self.parameters):
             near = self.parameters[0]
-            self.evaluator.report("W0104", f"no parameter is named {show(pattern)}", span, self.frame,
-                                  help=f"names are like {near}; '*' stands for any text", severity="warning")
+            self.evaluator.report(
+                "W0104",
+                f"no parameter is named {show(pattern)}",
+                span,
+                self.frame,
+                help=f"names are like {near}; '*' stands for any text",
+                severity="warning",
+            )
         return pattern
 
     def groups(self, node: s.Expression) -> dict[str, dict[str, float]]:
         value = self.evaluator.evaluate(node, self.frame)
         if not isinstance(value, dict):
-            self.fail(f"groups is a dict such as {{\"fc.*\": {{lr = 0.01}}}}, not {kind(value)}", node.span)
+            self.fail(f'groups is a dict such as {{"fc.*": {{lr = 0.01}}}}, not {kind(value)}', node.span)
         result: dict[str, dict[str, float]] = {}
         for key, settings in value.items():
             pattern = self.pattern(key, node.span)
@@ -132,8 +149,9 @@ class Reader:
                 self.fail(f"the group {show(pattern)} is a dict such as {{lr = 0.01}}, not {kind(settings)}", node.span)
             for name, number in settings.items():
                 if name not in GROUP_SETTINGS:
-                    self.evaluator.unknown("E0307", "a group has no setting", str(name), GROUP_SETTINGS, node.span,
-                                           self.frame, "it has")
+                    self.evaluator.unknown(
+                        "E0307", "a group has no setting", str(name), GROUP_SETTINGS, node.span, self.frame, "it has"
+                    )
                 if isinstance(number, bool) or not isinstance(number, int | float) or number < 0:
                     self.fail(f"{name} is {show(number)}; it is a number of at least 0", node.span)
             result[pattern] = {name: float(number) for name, number in settings.items()}
@@ -154,8 +172,9 @@ class Reader:
                 self.evaluator.fail("E0208", f"{callee.name} takes {len(schema)} arguments", argument.span, self.frame)
             name = list(schema)[i] if argument.name is None else argument.name.name
             if name not in schema:
-                self.evaluator.unknown("E0206", f"{callee.name} has no argument", name, schema, argument.span,
-                                       self.frame, "it has")
+                self.evaluator.unknown(
+                    "E0206", f"{callee.name} has no argument", name, schema, argument.span, self.frame, "it has"
+                )
             if name in given:
                 self.evaluator.fail("E0208", f"the argument {name} is given twice", argument.span, self.frame)
             value = self.evaluator.evaluate(argument.value, self.frame)

@@ -1,4 +1,5 @@
 """Names that nothing defines, in code that elaboration may not reach: blocks that are not applied, branches not taken."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence

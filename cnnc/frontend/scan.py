@@ -3,6 +3,7 @@
 The parser after this never meets a character that it has no token for, and brackets are known to match, so that a
 syntax error can be kept to the statement it is in.
 """
+
 from __future__ import annotations
 
 import os
@@ -13,11 +14,12 @@ from pathlib import Path
 from cnnc.diagnostics import LIMIT, CnncError, Diagnostic, Source, Span, error
 
 MAX_BYTES = 1 << 20
-MAX_LABEL = 400                 # characters of a name with its expressions
-MAX_LEXEMES = 50_000            # parsed within a second
+MAX_LABEL = 400  # characters of a name with its expressions
+MAX_LEXEMES = 50_000  # parsed within a second
 NESTING = 64
 
-LEXEME = re.compile(r"""
+LEXEME = re.compile(
+    r"""
     (?P<blank>[ \t\r\n]+)
   | (?P<comment>\#[^\n]*)
   | (?P<label>as[ \t\r\n]+(?:[A-Za-z0-9_.]|\{[^{}\n]*\})+)
@@ -29,7 +31,9 @@ LEXEME = re.compile(r"""
   | (?P<close>[\])}])
   | (?P<punctuation>->|\.\.|[=!<>]=|//|\*\*|[-+*/%<>=?:.,])
   | (?P<unknown>.)
-""", re.VERBOSE | re.DOTALL)
+""",
+    re.VERBOSE | re.DOTALL,
+)
 
 # Control characters, lone surrogates, and marks that make text read otherwise than it is written (CVE-2021-42574).
 FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
@@ -37,17 +41,29 @@ NUMBER = re.compile(r"[0-9]+(\.(?!\.)[0-9]*)?([eE][+-]?[0-9]+)?")
 ITEMS = frozenset(("include", "const", "block", "model", "train"))
 _BEGINS_ITEM = re.compile(r"(?:const|block|model)[ \t]+[A-Za-z_]|include[ \t]+\"|train[ \t]*\{")
 CLOSER = {"(": ")", "[": "]", "{": "}"}
-HINTS = {"'": "texts have double quotes: \"same\"", ";": "a statement needs no ';' at its end",
-         "&": "write 'and'", "|": "write 'or'", "!": "write 'not'", "^": "a power is written '**'",
-         "\u00a0": "this is a non-breaking space; write an ordinary one", "\\": "a line needs nothing to continue",
-         "\u201c": "write straight quotes", "\u201d": "write straight quotes", "\u2192": "write '->'",
-         "\u00d7": "write '*'", "\u2212": "this is a minus sign of typography; write '-'",
-         "@": "a name begins with a letter", "$": "a name begins with a letter"}
+HINTS = {
+    "'": 'texts have double quotes: "same"',
+    ";": "a statement needs no ';' at its end",
+    "&": "write 'and'",
+    "|": "write 'or'",
+    "!": "write 'not'",
+    "^": "a power is written '**'",
+    "\u00a0": "this is a non-breaking space; write an ordinary one",
+    "\\": "a line needs nothing to continue",
+    "\u201c": "write straight quotes",
+    "\u201d": "write straight quotes",
+    "\u2192": "write '->'",
+    "\u00d7": "write '*'",
+    "\u2212": "this is a minus sign of typography; write '-'",
+    "@": "a name begins with a letter",
+    "$": "a name begins with a letter",
+}
 
 
 @dataclass
 class Scan:
     """Diagnostics, the text with bad characters blanked out, and the brackets: opening offset -> closing offset."""
+
     source: Source
     text: str
     diagnostics: list[Diagnostic] = field(default_factory=list)
@@ -74,24 +90,35 @@ def read(path: str | os.PathLike[str], shown: str | None = None) -> Source:
             data = f.read(MAX_BYTES + 1)
     except FileNotFoundError:
         near = _near(p)
-        raise error("E0106", f"there is no file {name}", help=f"did you mean '{near}'?" if near else None,
-                    exit_code=2) from None
+        raise error(
+            "E0106", f"there is no file {name}", help=f"did you mean '{near}'?" if near else None, exit_code=2
+        ) from None
     except (OSError, ValueError) as e:
         raise error("E0106", f"{name} cannot be read: {getattr(e, 'strerror', None) or e}", exit_code=2) from None
     if len(data) > MAX_BYTES:
-        raise error("E0401", f"{name} is larger than {MAX_BYTES:,} bytes",
-                    help="a model file is text that a person writes; weights are kept in a .safetensors file")
+        raise error(
+            "E0401",
+            f"{name} is larger than {MAX_BYTES:,} bytes",
+            help="a model file is text that a person writes; weights are kept in a .safetensors file",
+        )
     try:
         return Source(name, data.decode("utf-8-sig"))
     except UnicodeDecodeError as e:
         text = data.decode("utf-8-sig", errors="replace")
-        start = len(data[:e.start].decode("utf-8-sig", errors="replace"))
-        raise CnncError(Diagnostic("E0105", f"this is not UTF-8: byte {data[e.start]:#04x} at offset {e.start}",
-                                   Span(Source(name, text), start, start + 1), help="save the file as UTF-8")) from None
+        start = len(data[: e.start].decode("utf-8-sig", errors="replace"))
+        raise CnncError(
+            Diagnostic(
+                "E0105",
+                f"this is not UTF-8: byte {data[e.start]:#04x} at offset {e.start}",
+                Span(Source(name, text), start, start + 1),
+                help="save the file as UTF-8",
+            )
+        ) from None
 
 
 def _near(path: Path) -> str | None:
     from cnnc.diagnostics import did_you_mean
+
     try:
         names = [p.name for p in path.parent.iterdir() if p.suffix == ".cnn"]
     except OSError:
@@ -107,7 +134,7 @@ def scan(source: Source) -> Scan:
         raise error("E0401", f"{source.name} is larger than {MAX_BYTES:,} bytes")
     result = Scan(source, text)
     blanks: list[tuple[int, int]] = []
-    values: list[int] = []                  # where a 0 stands in for a value that cannot be read
+    values: list[int] = []  # where a 0 stands in for a value that cannot be read
     for match in FORBIDDEN.finditer(text):
         result.report("E0104", f"the character U+{ord(match[0]):04X} may not be in a model file", *match.span())
         blanks.append(match.span())
@@ -125,16 +152,26 @@ def scan(source: Source) -> Scan:
         if lexemes > MAX_LEXEMES or len(result.diagnostics) >= LIMIT:
             if lexemes > MAX_LEXEMES:
                 result.diagnostics = []
-                result.report("E0401", f"this file has more than {MAX_LEXEMES:,} words and signs", start, end,
-                              "loops and blocks say it shorter")
+                result.report(
+                    "E0401",
+                    f"this file has more than {MAX_LEXEMES:,} words and signs",
+                    start,
+                    end,
+                    "loops and blocks say it shorter",
+                )
             result.balanced = False
             return result
         if kind == "open":
             opened.append(start)
             if len(opened) > NESTING:
                 result.balanced = False
-                result.report("E0403", f"brackets nest deeper than {NESTING}", start, end,
-                              "name the inner parts, or make them blocks")
+                result.report(
+                    "E0403",
+                    f"brackets nest deeper than {NESTING}",
+                    start,
+                    end,
+                    "name the inner parts, or make them blocks",
+                )
                 return result
         elif kind == "close":
             if opened and CLOSER[text[opened[-1]]] == match[0]:
@@ -146,7 +183,9 @@ def scan(source: Source) -> Scan:
             if opened and match[0] in ITEMS and _BEGINS_ITEM.match(text, start) and _first_on_line(text, start):
                 _never_closed(result, opened, start)
         elif kind == "label" and end - start > MAX_LABEL:
-            result.report("E0314", f"a name of {end - start} characters", start, end, "names have at most 200 characters")
+            result.report(
+                "E0314", f"a name of {end - start} characters", start, end, "names have at most 200 characters"
+            )
             blanks.append((start + 2, end))
         elif kind == "unclosed":
             result.report("E0103", "this text is not closed", start, end, 'end it with " on the same line')
@@ -161,7 +200,7 @@ def scan(source: Source) -> Scan:
             blanks.append((start, end))
     if opened:
         _never_closed(result, opened)
-    if any(d.code == "E0103" for d in result.diagnostics):          # what it swallowed may be a closing bracket
+    if any(d.code == "E0103" for d in result.diagnostics):  # what it swallowed may be a closing bracket
         result.diagnostics = [d for d in result.diagnostics if d.code != "E0102"]
     if blanks:
         pieces = list(text)
@@ -183,8 +222,13 @@ def _check_number(scan: Scan, start: int, end: int) -> bool:
     """`3x` and `0x10` are mistakes; `0..n` and `1e5` are not."""
     match = NUMBER.match(scan.text, start)
     if match is None or match.end() != end:
-        scan.report("E0107", f"'{scan.text[start:min(end, start + 40)]}' is neither a number nor a name", start, end,
-                    "a name begins with a letter; a number is written 12, 0.5 or 1e-3")
+        scan.report(
+            "E0107",
+            f"'{scan.text[start : min(end, start + 40)]}' is neither a number nor a name",
+            start,
+            end,
+            "a name begins with a letter; a number is written 12, 0.5 or 1e-3",
+        )
         return False
     if end - start > 400:
         scan.report("E0404", f"this number has {end - start} digits", start, end, "whole numbers are below 2**63")
@@ -206,8 +250,13 @@ def _mismatch(scan: Scan, opened: list[int], start: int) -> None:
     if matching + 1 < len(opened):
         inner, line = opened[-1], scan.source.position(start)[0]
         scan.balanced = False
-        scan.report("E0102", f"this '{text[inner]}' is never closed", inner, inner + 1,
-                    f"a '{CLOSER[text[inner]]}' is missing before the '{text[start]}' of line {line}")
+        scan.report(
+            "E0102",
+            f"this '{text[inner]}' is never closed",
+            inner,
+            inner + 1,
+            f"a '{CLOSER[text[inner]]}' is missing before the '{text[start]}' of line {line}",
+        )
     scan.brackets[opened[matching]] = start
     del opened[matching:]
 
@@ -250,8 +299,9 @@ def sync_points(scan: Scan, start: int, end: int, depth: int) -> list[tuple[str,
         elif kind == "word":
             if level == 0 and match[0] in ITEMS:
                 points.append(("item", at))
-            elif level == depth and (match[0] in ("input", "for", "if", "expect", "return")
-                                     or (new_line and _ASSIGN.match(text, at))):
+            elif level == depth and (
+                match[0] in ("input", "for", "if", "expect", "return") or (new_line and _ASSIGN.match(text, at))
+            ):
                 points.append(("statement", at))
         new_line = kind == "blank" and "\n" in match[0]
     return points

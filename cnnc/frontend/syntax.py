@@ -3,6 +3,7 @@
 Chains are flat (`a + b - c` is one `Sums`), so that the depth of a tree is the nesting that a person sees, at most
 `parser.NESTING`.
 """
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class Text:
 @dataclass(frozen=True, slots=True)
 class Word:
     """`true`, `false` or `none`."""
+
     span: Span
     value: bool | None
 
@@ -40,6 +42,7 @@ class Name:
 @dataclass(frozen=True, slots=True)
 class List:
     """`[a, b]` or `(a, b)`."""
+
     span: Span
     items: tuple[Expression, ...]
 
@@ -47,6 +50,7 @@ class List:
 @dataclass(frozen=True, slots=True)
 class Dict:
     """`{key: value}`; `{name = value}` has the name as a text for its key."""
+
     span: Span
     pairs: tuple[tuple[Expression, Expression], ...]
 
@@ -68,6 +72,7 @@ class Index:
 @dataclass(frozen=True, slots=True)
 class Argument:
     """An argument of a call; `name` is None where it is given by position."""
+
     span: Span
     name: Name | None
     value: Expression
@@ -83,6 +88,7 @@ class Call:
 @dataclass(frozen=True, slots=True)
 class Unary:
     """`-x`, `+x` or `not x`."""
+
     span: Span
     operator: str
     value: Expression
@@ -91,6 +97,7 @@ class Unary:
 @dataclass(frozen=True, slots=True)
 class Chain:
     """`first op a op b ...`, from left to right: sums, products, comparisons, `and`, `or`, and single powers."""
+
     span: Span
     first: Expression
     rest: tuple[tuple[str, Span, Expression], ...]
@@ -99,6 +106,7 @@ class Chain:
 @dataclass(frozen=True, slots=True)
 class Choose:
     """`condition ? then : otherwise`"""
+
     span: Span
     condition: Expression
     then: Expression
@@ -108,6 +116,7 @@ class Choose:
 @dataclass(frozen=True, slots=True)
 class Label:
     """What follows `as`: literal pieces and expressions, joined."""
+
     span: Span
     parts: tuple[str | Expression, ...]
 
@@ -115,6 +124,7 @@ class Label:
 @dataclass(frozen=True, slots=True)
 class Labelled:
     """`value as label`"""
+
     span: Span
     value: Expression
     label: Label
@@ -123,6 +133,7 @@ class Labelled:
 @dataclass(frozen=True, slots=True)
 class Step:
     """`-> callee(arguments) as label`; `arguments` is None where there are no parentheses."""
+
     span: Span
     callee: Expression
     arguments: tuple[Argument, ...] | None
@@ -136,8 +147,9 @@ class Pipe:
     steps: tuple[Step, ...]
 
 
-Expression = (Number | Text | Word | Name | List | Dict | Attribute | Index | Call | Unary | Chain | Choose | Labelled
-              | Pipe)
+Expression = (
+    Number | Text | Word | Name | List | Dict | Attribute | Index | Call | Unary | Chain | Choose | Labelled | Pipe
+)
 
 # --- statements
 
@@ -145,6 +157,7 @@ Expression = (Number | Text | Word | Name | List | Dict | Attribute | Index | Ca
 @dataclass(frozen=True, slots=True)
 class Type:
     """`f32[N, C, H, W]`; a dimension named N is the batch."""
+
     span: Span
     dtype: Name
     dims: tuple[Expression, ...]
@@ -175,6 +188,7 @@ class Assign:
 @dataclass(frozen=True, slots=True)
 class Range:
     """`start..stop`, without its end."""
+
     span: Span
     start: Expression
     stop: Expression
@@ -191,6 +205,7 @@ class For:
 @dataclass(frozen=True, slots=True)
 class If:
     """Clauses are tried in order; an `else` has None for its condition."""
+
     span: Span
     clauses: tuple[tuple[Expression | None, tuple[Statement, ...]], ...]
 
@@ -230,6 +245,7 @@ class Const:
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """`name` or `name = default`"""
+
     span: Span
     name: Name
     default: Expression | None
@@ -266,5 +282,6 @@ Item = Include | Const | Block | Model | Train
 @dataclass(frozen=True, slots=True)
 class File:
     """The items of one file, in order."""
+
     span: Span
     items: tuple[Item, ...]

@@ -1,4 +1,5 @@
 """The warning about windows that do not tile their input."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ def leftover(arguments: Mapping[str, Any], type: TensorType | None) -> tuple[str
     if type is None or type.rank < 3 or "kernel_size" not in arguments:
         return None
     from cnnc.ops.window import Window, spatial
+
     size = spatial(type)
     kernel = arguments["kernel_size"]
     try:
@@ -33,10 +35,15 @@ def leftover(arguments: Mapping[str, Any], type: TensorType | None) -> tuple[str
         count += lost
         padded = sum(window.padding[axis])
         room = f"{size[axis]} + {padded} of padding" if padded else f"{size[axis]}"
-        notes.append(f"({room} - {window.reach(axis)}) / {window.stride[axis]} + 1 = "
-                     f"{(size[axis] + padded - window.reach(axis)) / window.stride[axis] + 1:.2f} is rounded down")
+        notes.append(
+            f"({room} - {window.reach(axis)}) / {window.stride[axis]} + 1 = "
+            f"{(size[axis] + padded - window.reach(axis)) / window.stride[axis] + 1:.2f} is rounded down"
+        )
     if not parts:
         return None
     verb = "is" if count == 1 else "are"
-    return (f"windows do not tile the input: {' and '.join(parts)} {verb} left over", sorted(set(notes)),
-            "change stride or padding" + (", or set ceil_mode=true" if "ceil_mode" in arguments else ""))
+    return (
+        f"windows do not tile the input: {' and '.join(parts)} {verb} left over",
+        sorted(set(notes)),
+        "change stride or padding" + (", or set ceil_mode=true" if "ceil_mode" in arguments else ""),
+    )

@@ -2,6 +2,7 @@
 
 Numbers, texts, `true`, `false` and `none` are Python's; lists are tuples, dicts are dicts. Everything else is here.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ Value = Any
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """A value of the graph."""
+
     value: str
     type: TensorType
 
@@ -40,6 +42,7 @@ POISON = Poison()
 @dataclass(frozen=True, slots=True)
 class Given:
     """An argument's value and where it was written."""
+
     value: Value
     span: Span
 
@@ -52,6 +55,7 @@ class Scope:
     memory: what has been made under each label; a shared block keeps it, so that its next use finds its parameters.
     reserved: labels written out in the body; running numbers step around them.
     """
+
     path: str
     memory: dict[str, Any] = field(default_factory=dict)
     reserved: frozenset[str] = frozenset()
@@ -74,6 +78,7 @@ class Scope:
 @dataclass(eq=False, slots=True)
 class Frame:
     """Where a body runs: its variables, the file it is written in, its scope of names, and the calls that led to it."""
+
     module: Module
     scope: Scope
     names: dict[str, Value] = field(default_factory=dict)
@@ -88,6 +93,7 @@ class LayerValue:
 
     home: the scope and label its parameters are named by, once it has any.
     """
+
     layer: Layer
     arguments: Mapping[str, Given] = field(default_factory=dict)
     span: Span | None = None
@@ -102,6 +108,7 @@ class LayerValue:
 @dataclass(eq=False, slots=True)
 class BlockValue:
     """A block, with the arguments it has been given so far. With arguments and no tensor it is shared, like a layer."""
+
     block: syntax.Block
     module: Module
     positional: tuple[Given, ...] = ()
@@ -118,12 +125,14 @@ class BlockValue:
 @dataclass(frozen=True, slots=True)
 class Function:
     """A function on compile-time values: `len`, `min`, `max`, `int`, `round`."""
+
     name: str
 
 
 @dataclass(eq=False, slots=True)
 class Module:
     """The items that one file can name: its own and those it includes."""
+
     consts: dict[str, tuple[syntax.Const, Module]] = field(default_factory=dict)
     blocks: dict[str, tuple[syntax.Block, Module]] = field(default_factory=dict)
     models: dict[str, tuple[syntax.Model, Module]] = field(default_factory=dict)
@@ -137,6 +146,7 @@ class Module:
 @dataclass(eq=False, slots=True)
 class Made:
     """The parameters of a layer: specifications and value names by short name."""
+
     specs: dict[str, ParameterSpec]
     values: dict[str, str]
     span: Span
@@ -149,8 +159,11 @@ def tensors_in(value: Value) -> bool:
 
 def is_plain(value: Value) -> bool:
     """Whether a value is a number, a text, a truth, none, or a list of such."""
-    return value is None or isinstance(value, bool | int | float | str) or (
-        isinstance(value, tuple) and all(is_plain(v) for v in value))
+    return (
+        value is None
+        or isinstance(value, bool | int | float | str)
+        or (isinstance(value, tuple) and all(is_plain(v) for v in value))
+    )
 
 
 def kind(value: Value) -> str:

@@ -1,9 +1,10 @@
 """Pointwise math, written once.
 
-An expression is a nested tuple: `("var", "a0")`, `("const", 0.5)` or `(function, argument, ...)`. From the one expression come the
-NumPy reference (`evaluate`), the derivative (`differentiate`), and the CPU and CUDA code, which the kernels emit from the tuples. Its
-text is infix and is read by Python's own parser: `where(a0 < 0, 0, a0)`.
+An expression is a nested tuple: `("var", "a0")`, `("const", 0.5)` or `(function, argument, ...)`. From the one
+expression come the NumPy reference (`evaluate`), the derivative (`differentiate`), and the CPU and CUDA code, which the
+kernels emit from the tuples. Its text is infix and is read by Python's own parser: `where(a0 < 0, 0, a0)`.
 """
+
 from __future__ import annotations
 
 import ast
@@ -16,10 +17,19 @@ import numpy as np
 
 Expression = tuple[Any, ...]
 FUNCTIONS: dict[str, Callable[..., Any]] = {
-    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative,
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": np.divide,
+    "neg": np.negative,
     # NaN wins, as in IEEE 754-2019 maximum and minimum
-    "max": np.maximum, "min": np.minimum,
-    "exp": np.exp, "log": np.log, "tanh": np.tanh, "sqrt": np.sqrt, "abs": np.abs,
+    "max": np.maximum,
+    "min": np.minimum,
+    "exp": np.exp,
+    "log": np.log,
+    "tanh": np.tanh,
+    "sqrt": np.sqrt,
+    "abs": np.abs,
     "gt": lambda a, b: np.greater(a, b).astype(np.float64),
     "where": lambda c, a, b: np.where(c != 0, a, b),
 }
@@ -92,10 +102,12 @@ def text(e: Expression, outer: int = 0) -> str:
         return str(e[1])
     if head == "const":
         value = e[1]
-        shown = str(int(value)) if abs(value) < 1e15 and value == int(value) and not _is_minus_zero(value) else repr(value)
+        shown = (
+            str(int(value)) if abs(value) < 1e15 and value == int(value) and not _is_minus_zero(value) else repr(value)
+        )
         return f"({shown})" if shown[0] == "-" and outer > 1 else shown
     if head == "neg" and e[1][0] == "const":
-        return f"neg({text(e[1])})"              # -1 is read as a number
+        return f"neg({text(e[1])})"  # -1 is read as a number
     if head == "neg":
         return f"(-{text(e[1], 4)})" if outer > 1 else f"-{text(e[1], 4)}"
     if head in _INFIX:
@@ -115,6 +127,7 @@ def variables(e: Expression) -> tuple[str, ...]:
         elif e[0] != "const":
             for a in e[1:]:
                 walk(a)
+
     walk(e)
     return tuple(found)
 
@@ -149,7 +162,9 @@ def _evaluate(e: Expression, values: Mapping[str, Any]) -> Any:
 
 
 def simplify(e: Expression) -> Expression:
-    """Constants folded; `x + 0`, `x * 1`, `x * 0`, `--x` and equal branches reduced. (`x * 0` is 0 also where x is not finite.)"""
+    """Constants folded; `x + 0`, `x * 1`, `x * 0`, `--x` and equal branches reduced. (`x * 0` is 0 also where x is not
+    finite.)
+    """
     if e[0] in ("var", "const"):
         return e
     head, *rest = e
@@ -188,7 +203,9 @@ def simplify(e: Expression) -> Expression:
 
 
 def differentiate(e: Expression, name: str) -> Expression:
-    """The derivative with respect to one variable, simplified. At a kink the value of the right-hand branch of `where` counts."""
+    """The derivative with respect to one variable, simplified. At a kink the value of the right-hand branch of `where`
+    counts.
+    """
     return simplify(_derivative(e, name))
 
 
@@ -220,7 +237,11 @@ def _derivative(e: Expression, name: str) -> Expression:
         case ("sqrt", _):
             return ("div", d[0], ("mul", const(2), e))
         case ("abs", a):
-            return ("mul", d[0], ("where", ("gt", a, const(0)), const(1), ("where", ("gt", const(0), a), const(-1), const(0))))
+            return (
+                "mul",
+                d[0],
+                ("where", ("gt", a, const(0)), const(1), ("where", ("gt", const(0), a), const(-1), const(0))),
+            )
         case ("gt", _, _):
             return const(0)
         case ("where", c, _, _):

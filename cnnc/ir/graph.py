@@ -1,8 +1,9 @@
 """The graph: nodes in topological order, values by name in static single assignment.
 
-A graph is frozen; passes build new ones with `dataclasses.replace` or a `Builder`. A value is referred to by its name, so two
-graphs are equal when they print alike.
+A graph is frozen; passes build new ones with `dataclasses.replace` or a `Builder`. A value is referred to by its name,
+so two graphs are equal when they print alike.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ LEAVES = ("input", "param", "state")
 
 class Attributes(Mapping[str, Any]):
     """A frozen, hashable mapping. Lists become tuples."""
+
     __slots__ = ("_hash", "_items")
 
     def __init__(self, items: Mapping[str, Any] | None = None) -> None:
@@ -59,6 +61,7 @@ def freeze(value: Any) -> Any:
 @dataclass(frozen=True, slots=True)
 class Node:
     """`results = op(operands) {attributes} : types`. An absent optional operand is None."""
+
     op: str
     operands: tuple[str | None, ...]
     attributes: Attributes
@@ -83,6 +86,7 @@ class Node:
 @dataclass(frozen=True)
 class Graph:
     """`outputs` are (label, value); `updates` are (param or state, the value that replaces it after a training step)."""
+
     name: str
     nodes: tuple[Node, ...]
     outputs: tuple[tuple[str, str], ...]
@@ -141,6 +145,7 @@ class Graph:
     def digraph(self) -> networkx.DiGraph[str]:
         """Nodes by name, edges from producer to user: for networkx's algorithms."""
         import networkx
+
         graph: networkx.DiGraph[str] = networkx.DiGraph()
         graph.add_nodes_from(n.name for n in self.nodes)
         graph.add_edges_from((self.node(o).name, n.name) for n in self.nodes for o in n.inputs)
@@ -148,6 +153,7 @@ class Graph:
 
     def __str__(self) -> str:
         from cnnc.ir.text import print_graph
+
         return print_graph(self)
 
 
@@ -186,15 +192,25 @@ class Builder:
         self.nodes.append(node)
         return node
 
-    def insert(self, op: str, operands: Sequence[str | None], attributes: Mapping[str, Any] | None = None,
-               name: str | Sequence[str] | None = None, origin: Origin | None = None,
-               types: Sequence[TensorType] | None = None) -> Node:
+    def insert(
+        self,
+        op: str,
+        operands: Sequence[str | None],
+        attributes: Mapping[str, Any] | None = None,
+        name: str | Sequence[str] | None = None,
+        origin: Origin | None = None,
+        types: Sequence[TensorType] | None = None,
+    ) -> Node:
         """Add a node of any op, with its types inferred from its operands'. Raises `InferenceError`."""
         from cnnc.ir.op import OPS
+
         record = OPS[op]
         complete = record.complete(attributes or {})
-        inferred = tuple(types) if types is not None else record.infer(
-            [None if o is None else self._types[o] for o in operands], complete)
+        inferred = (
+            tuple(types)
+            if types is not None
+            else record.infer([None if o is None else self._types[o] for o in operands], complete)
+        )
         if name is None or isinstance(name, str):
             stem = name or op
             names = [self.fresh(stem)]
@@ -203,8 +219,14 @@ class Builder:
             names = list(name)
         return self.append(Node(op, tuple(operands), complete, tuple(names), inferred, origin))
 
-    def add(self, op: str, operands: Sequence[str | None], attributes: Mapping[str, Any] | None = None,
-            name: str | Sequence[str] | None = None, origin: Origin | None = None) -> str:
+    def add(
+        self,
+        op: str,
+        operands: Sequence[str | None],
+        attributes: Mapping[str, Any] | None = None,
+        name: str | Sequence[str] | None = None,
+        origin: Origin | None = None,
+    ) -> str:
         """`insert`, giving the name of the first result."""
         return self.insert(op, operands, attributes, name, origin).name
 
@@ -222,4 +244,6 @@ class Builder:
 
     def finish(self, outputs: Sequence[tuple[str, str]], updates: Sequence[tuple[str, str]] = ()) -> Graph:
         """The graph, its inputs first."""
-        return Graph(self.name, tuple(sorted(self.nodes, key=lambda n: n.op != "input")), tuple(outputs), tuple(updates))
+        return Graph(
+            self.name, tuple(sorted(self.nodes, key=lambda n: n.op != "input")), tuple(outputs), tuple(updates)
+        )

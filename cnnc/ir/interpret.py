@@ -1,4 +1,5 @@
 """The living definition of a graph: its ops' float64 references, one after another."""
+
 from __future__ import annotations
 
 from collections import Counter
@@ -18,7 +19,9 @@ Array = np.ndarray[Any, Any]
 
 
 class Run(dict[str, Array]):
-    """The outputs by label. `updates` holds the new value of every param and state that the graph replaces, `kept` the values asked for."""
+    """The outputs by label. `updates` holds the new value of every param and state that the graph replaces, `kept` the
+    values asked for.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,20 +34,28 @@ def bind(type: TensorType, batch: int) -> TensorType:
 
 
 def batch_of(graph: Graph, inputs: Mapping[str, Any]) -> int:
-    """The batch N that the inputs have; 1 where none has one. Raises `CnncError` (E0702, E0703) where one is missing or does not fit."""
+    """The batch N that the inputs have; 1 where none has one. Raises `CnncError` (E0702, E0703) where one is missing or
+    does not fit.
+    """
     found: dict[int, str] = {}
     for node in graph.inputs:
         if node.name not in inputs:
             names = ", ".join(n.name for n in graph.inputs)
             raise error("E0703", f"input '{node.name}' is missing", f"the inputs are {names}", exit_code=3)
         shape = np.shape(inputs[node.name])
-        if len(shape) != node.type.rank or any(d not in (BATCH, s) for d, s in zip(node.type.shape, shape, strict=True)):
+        if len(shape) != node.type.rank or any(
+            d not in (BATCH, s) for d, s in zip(node.type.shape, shape, strict=True)
+        ):
             raise error("E0702", f"input '{node.name}' is {node.type}, not {list(shape)}", exit_code=3)
         for d, s in zip(node.type.shape, shape, strict=True):
             if d == BATCH:
                 found.setdefault(s, node.name)
     if len(found) > 1:
-        raise error("E0702", f"inputs have different batches: {', '.join(f'{name} {size}' for size, name in found.items())}", exit_code=3)
+        raise error(
+            "E0702",
+            f"inputs have different batches: {', '.join(f'{name} {size}' for size, name in found.items())}",
+            exit_code=3,
+        )
     return next(iter(found), 1)
 
 
@@ -56,8 +67,9 @@ def _exact(array: Any) -> Array:
 def run(graph: Graph, inputs: Mapping[str, Any], values: Mapping[str, Any], keep: Iterable[str] | None = None) -> Run:
     """Evaluate a graph in float64.
 
-    inputs: arrays by input name; values: arrays by param or state name; all of the logical shapes. A value is dropped after its last
-    use, unless its name is in `keep`. Raises `CnncError` (E0702, E0703) for inputs, `KeyError` for a param without a value.
+    inputs: arrays by input name; values: arrays by param or state name; all of the logical shapes. A value is dropped
+    after its last use, unless its name is in `keep`. Raises `CnncError` (E0702, E0703) for inputs, `KeyError` for a
+    param without a value.
     """
     batch = batch_of(graph, inputs)
     pending = Counter(o for n in graph.nodes for o in n.inputs)
@@ -80,7 +92,9 @@ def run(graph: Graph, inputs: Mapping[str, Any], values: Mapping[str, Any], keep
     return result
 
 
-def _evaluate(node: Node, live: Mapping[str, Array], inputs: Mapping[str, Any], values: Mapping[str, Any], batch: int) -> tuple[Any, ...]:
+def _evaluate(
+    node: Node, live: Mapping[str, Array], inputs: Mapping[str, Any], values: Mapping[str, Any], batch: int
+) -> tuple[Any, ...]:
     if node.op == "input":
         return (_exact(inputs[node.name]),)
     if node.op in ("param", "state"):
@@ -89,13 +103,16 @@ def _evaluate(node: Node, live: Mapping[str, Array], inputs: Mapping[str, Any], 
         return (array,)
     types = tuple(bind(t, batch) for t in node.types)
     with np.errstate(all="ignore"):
-        results = OPS[node.op].reference([None if o is None else live[o] for o in node.operands], node.attributes, types)
+        results = OPS[node.op].reference(
+            [None if o is None else live[o] for o in node.operands], node.attributes, types
+        )
     for array, type in zip(results, types, strict=True):
         assert np.shape(array) == type.shape, f"{node.op} %{node.name} gives {np.shape(array)}, not {type}"
     return results
 
 
 # ------------------------------------------------------------------------------------------------ random tensors
+
 
 def _classes(graph: Graph, name: str) -> int:
     """How many classes the labels of an input may have: the width of the logits that it is compared with."""
@@ -107,15 +124,20 @@ def _classes(graph: Graph, name: str) -> int:
 def _positive(graph: Graph) -> frozenset[str]:
     """Leaves that must not be negative: variances and what optimizers accumulate."""
     variances = {n.operands[4] for n in graph.of("batchnorm")}
-    return frozenset(n.name for n in (*graph.parameters, *graph.states)
-                     if n.name in variances or n.name.endswith("running_var") or n.name.startswith("optimizer."))
+    return frozenset(
+        n.name
+        for n in (*graph.parameters, *graph.states)
+        if n.name in variances or n.name.endswith("running_var") or n.name.startswith("optimizer.")
+    )
 
 
-def random_values(graph: Graph, batch: int = 2, seed: int = 0, integers: bool = False) -> tuple[dict[str, Array], dict[str, Array]]:
+def random_values(
+    graph: Graph, batch: int = 2, seed: int = 0, integers: bool = False
+) -> tuple[dict[str, Array], dict[str, Array]]:
     """Inputs and values (params, states) to run a graph on, float64; the same for the same seed.
 
-    Weights are scaled by 1 / sqrt(fan in), variances positive, labels in range. With `integers`, everything is a whole number in -4..4
-    (variances 1..4), so that float32 arithmetic is exact while sums stay below 2^24.
+    Weights are scaled by 1 / sqrt(fan in), variances positive, labels in range. With `integers`, everything is a whole
+    number in -4..4 (variances 1..4), so that float32 arithmetic is exact while sums stay below 2^24.
     """
     positive = _positive(graph)
     inputs: dict[str, Array] = {}
@@ -131,10 +153,12 @@ def random_values(graph: Graph, batch: int = 2, seed: int = 0, integers: bool = 
     for node in (*graph.parameters, *graph.states):
         rng, shape = _generator(node, seed), node.type.concrete(batch)
         if node.name in positive:
-            values[node.name] = rng.integers(1, 5, shape).astype(np.float64) if integers else rng.uniform(0.25, 2.0, shape)
+            values[node.name] = (
+                rng.integers(1, 5, shape).astype(np.float64) if integers else rng.uniform(0.25, 2.0, shape)
+            )
         else:
             fan_in = max(int(np.prod(shape[1:])), 1)
-            values[node.name] = _random(rng, shape, integers, fan_in ** -0.5)
+            values[node.name] = _random(rng, shape, integers, fan_in**-0.5)
     return inputs, values
 
 

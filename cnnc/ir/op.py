@@ -1,8 +1,10 @@
 """The record of an op, the record of a layer of the language, and their registries.
 
-Everything about an op is in its `Op`: operands, attributes, shape inference, the float64 NumPy reference that defines it, its
-gradient as graph-building code, and its cost. A `Layer` says how a layer of the language becomes parameters and nodes.
+Everything about an op is in its `Op`: operands, attributes, shape inference, the float64 NumPy reference that defines
+it, its gradient as graph-building code, and its cost. A `Layer` says how a layer of the language becomes parameters and
+nodes.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,8 +27,14 @@ REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "REQUIRED"})()
 class InferenceError(Exception):
     """An op does not accept its operands or attributes. `argument` is the language's name of what is at fault."""
 
-    def __init__(self, message: str, argument: str | None = None, code: str = "E0204", notes: Sequence[str] = (),
-                 help: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        argument: str | None = None,
+        code: str = "E0204",
+        notes: Sequence[str] = (),
+        help: str | None = None,
+    ) -> None:
         super().__init__(message)
         self.message, self.argument, self.code, self.notes, self.help = message, argument, code, tuple(notes), help
 
@@ -34,6 +42,7 @@ class InferenceError(Exception):
 @dataclass(frozen=True)
 class Cost:
     """Work of one node at a batch size: multiply-adds, and bytes that must move at least once."""
+
     macs: int = 0
     bytes: int = 0
 
@@ -57,8 +66,10 @@ class Op:
         types are the result types with the batch bound.
     gradient(context, node, gradients) -> one value (or None) for each operand; `context` is the pass's builder.
     macs(node, operand types, batch) -> multiply-adds.
-    layout: how the op treats layouts, see `passes/select_layout.py`: "any" (the same on both sides), "plain", or "window".
+    layout: how the op treats layouts, see `passes/select_layout.py`: "any" (the same on both sides), "plain", or
+    "window".
     """
+
     name: str
     operands: tuple[str, ...]
     infer: Callable[[Types, Attributes], tuple[TensorType, ...]]
@@ -80,8 +91,14 @@ class Op:
             if default is REQUIRED and given.get(name) is None:
                 raise InferenceError(f"{self.name} needs the attribute '{name}'", name, "E0502")
         from cnnc.ir.graph import freeze
-        return Attributes({k: v for k, v in given.items()
-                           if v is not None and (self.attributes[k] is REQUIRED or freeze(v) != self.attributes[k])})
+
+        return Attributes(
+            {
+                k: v
+                for k, v in given.items()
+                if v is not None and (self.attributes[k] is REQUIRED or freeze(v) != self.attributes[k])
+            }
+        )
 
     def get(self, attributes: Mapping[str, Any], name: str) -> Any:
         return attributes.get(name, self.attributes[name])
@@ -106,6 +123,7 @@ def register(op: Op) -> Op:
 @dataclass(frozen=True)
 class Argument:
     """An argument of a layer in the language."""
+
     name: str
     default: Any = REQUIRED
     doc: str = ""
@@ -117,6 +135,7 @@ class ParameterSpec:
 
     initialization: "uniform_fan_in" (PyTorch's default: U(-1/sqrt(fan_in), 1/sqrt(fan_in))), "zeros" or "ones".
     """
+
     shape: tuple[int, ...]
     layout: str | None = None
     initialization: str = "uniform_fan_in"
@@ -140,6 +159,7 @@ class Layer:
     parameters(types, arguments) -> specifications by short name ("weight"); raises `InferenceError`.
     build(builder, operands, parameters, arguments, name, origin) -> the value it gives; raises `InferenceError`.
     """
+
     name: str
     arguments: tuple[Argument, ...]
     build: Callable[[Builder, Sequence[str], Mapping[str, str], Mapping[str, Any], str, Origin | None], str]

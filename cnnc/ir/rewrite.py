@@ -1,8 +1,9 @@
 """Rewriting: a new list of nodes in place of the old, and a mapping of the values that go.
 
-Graphs refer to values by name, so a rewrite needs no surgery: nodes are copied one by one with their operands renamed, left out, or
-replaced. Every pass that is written so is linear in the nodes.
+Graphs refer to values by name, so a rewrite needs no surgery: nodes are copied one by one with their operands renamed,
+left out, or replaced. Every pass that is written so is linear in the nodes.
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -25,8 +26,12 @@ def renamed(node: Node, names: Mapping[str, str]) -> Node:
 def rename_values(graph: Graph, names: Mapping[str, str]) -> Graph:
     """The graph with values called otherwise, where they are defined and everywhere else. The new names must be free."""
     nodes = tuple(replace(renamed(n, names), results=tuple(names.get(r, r) for r in n.results)) for n in graph.nodes)
-    return replace(graph, nodes=nodes, outputs=rename_pairs(graph.outputs, names),
-                   updates=tuple((names.get(p, p), v) for p, v in rename_pairs(graph.updates, names)))
+    return replace(
+        graph,
+        nodes=nodes,
+        outputs=rename_pairs(graph.outputs, names),
+        updates=tuple((names.get(p, p), v) for p, v in rename_pairs(graph.updates, names)),
+    )
 
 
 def rename_pairs(pairs: Iterable[tuple[str, str]], names: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -34,7 +39,9 @@ def rename_pairs(pairs: Iterable[tuple[str, str]], names: Mapping[str, str]) -> 
 
 
 class Rewriter:
-    """Copies a graph node by node. `graph` is the old one, `builder` holds the new nodes, `names` maps old values to new."""
+    """Copies a graph node by node. `graph` is the old one, `builder` holds the new nodes, `names` maps old values to
+    new.
+    """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -55,12 +62,19 @@ class Rewriter:
         self.producers.update((r, node) for r in node.results)
         return node
 
-    def add(self, op: str, operands: Sequence[str | None], attributes: Mapping[str, Any] | None = None, stem: str | None = None,
-            origin: Origin | None = None, results: Sequence[str] | None = None) -> str:
+    def add(
+        self,
+        op: str,
+        operands: Sequence[str | None],
+        attributes: Mapping[str, Any] | None = None,
+        stem: str | None = None,
+        origin: Origin | None = None,
+        results: Sequence[str] | None = None,
+    ) -> str:
         """A new node over new values, its types inferred; the first of its results.
 
-        results: names as they are to be, such as those of the node that it replaces. Otherwise names are made from `stem`, so that neither
-        graph has them.
+        results: names as they are to be, such as those of the node that it replaces. Otherwise names are made from
+        `stem`, so that neither graph has them.
         """
         node = self.builder.insert(op, operands, attributes, results or (self.unused(stem or op),), origin)
         self.producers.update((r, node) for r in node.results)
@@ -97,12 +111,15 @@ class Rewriter:
         """The new graph; the old object when nothing changed."""
         if not self.changed:
             return self.graph
-        return self.builder.finish(rename_pairs(self.graph.outputs, self.names), rename_pairs(self.graph.updates, self.names))
+        return self.builder.finish(
+            rename_pairs(self.graph.outputs, self.names), rename_pairs(self.graph.updates, self.names)
+        )
 
 
 def rewrite(graph: Graph, rule: Rule) -> Graph:
-    """One walk over the nodes. The rule sees each with its operands renamed already; it gives the value or values that stand for
-    the node's results (having added what it needs), or None where it does not apply."""
+    """One walk over the nodes. The rule sees each with its operands renamed already; it gives the value or values that
+    stand for the node's results (having added what it needs), or None where it does not apply.
+    """
     rewriter = Rewriter(graph)
     for node in graph.nodes:
         node = renamed(node, rewriter.names)

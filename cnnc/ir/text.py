@@ -1,4 +1,5 @@
 """The graph as text, and the text as graph: `parse_graph(print_graph(g)) == g`."""
+
 from __future__ import annotations
 
 from functools import lru_cache
@@ -12,10 +13,11 @@ from cnnc.ir.graph import LEAVES, Attributes, Graph, Node
 from cnnc.ir.op import OPS
 from cnnc.ir.types import BATCH, DTYPES, TensorType
 
-LIMIT = 16 << 20                     # characters of IR text that are read
+LIMIT = 16 << 20  # characters of IR text that are read
 
 
 # ------------------------------------------------------------------------------------------------ printing
+
 
 def print_value(value: Any) -> str:
     """An attribute: true, 3, 0.5, "text" or a list."""
@@ -34,8 +36,12 @@ def print_node(node: Node) -> str:
     operands = ", ".join("_" if o is None else f"%{o}" for o in node.operands)
     attributes = ", ".join(f"{k}={print_value(v)}" for k, v in node.attributes.items())
     head = f"{', '.join(f'%{r}' for r in node.results)} = {node.op}"
-    return (head + (f"({operands})" if node.operands or node.op not in LEAVES else "") + (f" {{{attributes}}}" if attributes else "")
-            + f" : {', '.join(map(str, node.types))}")
+    return (
+        head
+        + (f"({operands})" if node.operands or node.op not in LEAVES else "")
+        + (f" {{{attributes}}}" if attributes else "")
+        + f" : {', '.join(map(str, node.types))}"
+    )
 
 
 def print_graph(graph: Graph, positions: bool = False) -> str:
@@ -53,12 +59,15 @@ def print_graph(graph: Graph, positions: bool = False) -> str:
 
 # ------------------------------------------------------------------------------------------------ parsing
 
+
 @lru_cache(maxsize=1)
 def _parser() -> Lark:
-    return Lark.open_from_package("cnnc.grammars", "ir.lark", parser="lalr", lexer="contextual", propagate_positions=True)
+    return Lark.open_from_package(
+        "cnnc.grammars", "ir.lark", parser="lalr", lexer="contextual", propagate_positions=True
+    )
 
 
-Items = list[Any]                    # in the class below, `list` is a rule of the grammar
+Items = list[Any]  # in the class below, `list` is a rule of the grammar
 
 
 class _Reader(Transformer[Token, Any]):
@@ -69,7 +78,9 @@ class _Reader(Transformer[Token, Any]):
 
     def fail(self, code: str, message: str, token: Any, **more: Any) -> CnncError:
         start = getattr(token, "start_pos", 0) or 0
-        return CnncError(Diagnostic(code, message, Span(self.source, start, getattr(token, "end_pos", None) or start + 1), **more))
+        return CnncError(
+            Diagnostic(code, message, Span(self.source, start, getattr(token, "end_pos", None) or start + 1), **more)
+        )
 
     def number(self, items: Items) -> int | float:
         text = str(items[0])
@@ -107,8 +118,10 @@ class _Reader(Transformer[Token, Any]):
             raise self.fail("E0501", f"unknown element type '{dtype}'", dtype, help=f"one of {', '.join(DTYPES)}")
         shape = tuple(d for d in dims if d is not None)
         for d in shape:
-            if d != BATCH and not (isinstance(d, int) and 0 <= d < 2 ** 31):
-                raise self.fail("E0501", f"'{d}' is no dimension", dtype, help="a whole number below 2^31, or N for the batch")
+            if d != BATCH and not (isinstance(d, int) and 0 <= d < 2**31):
+                raise self.fail(
+                    "E0501", f"'{d}' is no dimension", dtype, help="a whole number below 2^31, or N for the batch"
+                )
         return TensorType(str(dtype), shape, None if layout is None else str(layout))
 
     def dim(self, items: Items) -> Any:
@@ -121,11 +134,18 @@ class _Reader(Transformer[Token, Any]):
         names = [i for i in items if isinstance(i, Token) and i.type == "VALUE"]
         op = next(i for i in items if isinstance(i, Token) and i.type == "OP")
         types = tuple(i for i in items if isinstance(i, TensorType))
-        rest = items[len(names) + 1:len(items) - len(types)]
+        rest = items[len(names) + 1 : len(items) - len(types)]
         return self.define(op, tuple(names), rest[0] or (), rest[1] or [], types, op)
 
-    def define(self, op: str, names: tuple[Token, ...], operands: tuple[Token | None, ...], attributes: Any,
-               types: tuple[TensorType, ...], at: Token) -> Node:
+    def define(
+        self,
+        op: str,
+        names: tuple[Token, ...],
+        operands: tuple[Token | None, ...],
+        attributes: Any,
+        types: tuple[TensorType, ...],
+        at: Token,
+    ) -> Node:
         if op not in OPS and op not in LEAVES:
             raise self.fail("E0502", f"unknown op '{op}'", at, help=did_you_mean(op, (*OPS, *LEAVES)))
         if len(types) != len(names):
@@ -143,8 +163,14 @@ class _Reader(Transformer[Token, Any]):
                 raise self.fail("E0502", f"{name} is defined twice", name)
             self.types[str(name)[1:]] = type
         span = Span(self.source, at.start_pos or 0, at.end_pos or 0)
-        return Node(str(op), tuple(None if o is None else str(o)[1:] for o in operands), Attributes(given),
-                    tuple(str(n)[1:] for n in names), types, Origin(span))
+        return Node(
+            str(op),
+            tuple(None if o is None else str(o)[1:] for o in operands),
+            Attributes(given),
+            tuple(str(n)[1:] for n in names),
+            types,
+            Origin(span),
+        )
 
     def known(self, token: Token) -> str:
         if str(token)[1:] not in self.types:
@@ -179,18 +205,25 @@ def parse_graph(text: str, name: str = "<ir>", verify: bool = True) -> Graph:
         graph: Graph = reader.transform(_parser().parse(text))
     except UnexpectedInput as e:
         at = len(text.rstrip()) if getattr(getattr(e, "token", None), "type", "") == "$END" else e.pos_in_stream or 0
-        shown = text[at:at + 1].strip() or "the end"
+        shown = text[at : at + 1].strip() or "the end"
         found = "the end" if shown == "the end" else repr(str(getattr(e, "token", None) or shown))
         names = getattr(e, "accepts", None) or getattr(e, "allowed", None) or getattr(e, "expected", None) or ()
         expected = sorted(_WORDS.get(t, t) for t in names)
-        raise CnncError(Diagnostic("E0501", f"{found} is unexpected here", Span(source, at, at + 1),
-                                   (f"expected {', '.join(expected[:8])}",) if expected else ())) from None
+        raise CnncError(
+            Diagnostic(
+                "E0501",
+                f"{found} is unexpected here",
+                Span(source, at, at + 1),
+                (f"expected {', '.join(expected[:8])}",) if expected else (),
+            )
+        ) from None
     except VisitError as e:
         if isinstance(e.orig_exc, CnncError):
             raise e.orig_exc from None
         raise
     if verify:
         from cnnc.ir.verify import verify as check
+
         check(graph)
     return graph
 
@@ -206,8 +239,25 @@ def max_depth(text: str) -> int:
     return deepest
 
 
-
-
-_WORDS = {"VALUE": "a value such as %x", "OP": "a name", "GLOBAL": "a name such as @net", "NUMBER": "a number", "STRING": "a text in quotes",
-          "LPAR": "'('", "RPAR": "')'", "LBRACE": "'{'", "RBRACE": "'}'", "LSQB": "'['", "RSQB": "']'", "COMMA": "','", "COLON": "':'",
-          "EQUAL": "'='", "RETURN": "'return'", "UPDATE": "'update'", "GRAPH": "'graph'", "AS": "'as'", "__ANON_0": "'_'", "_": "'_'"}
+_WORDS = {
+    "VALUE": "a value such as %x",
+    "OP": "a name",
+    "GLOBAL": "a name such as @net",
+    "NUMBER": "a number",
+    "STRING": "a text in quotes",
+    "LPAR": "'('",
+    "RPAR": "')'",
+    "LBRACE": "'{'",
+    "RBRACE": "'}'",
+    "LSQB": "'['",
+    "RSQB": "']'",
+    "COMMA": "','",
+    "COLON": "':'",
+    "EQUAL": "'='",
+    "RETURN": "'return'",
+    "UPDATE": "'update'",
+    "GRAPH": "'graph'",
+    "AS": "'as'",
+    "__ANON_0": "'_'",
+    "_": "'_'",
+}

@@ -1,4 +1,5 @@
 """The type of a value: element type, shape with a symbolic batch, and memory layout."""
+
 from __future__ import annotations
 
 import re
@@ -7,16 +8,24 @@ from typing import Any
 
 import numpy as np
 
-Dim = int | str                      # the one symbol is BATCH
+Dim = int | str  # the one symbol is BATCH
 BATCH = "N"
-DTYPES: dict[str, np.dtype[Any]] = {"f32": np.dtype(np.float32), "f64": np.dtype(np.float64), "i32": np.dtype(np.int32), "i64": np.dtype(np.int64)}
-PLAIN = {3: "ncw", 4: "nchw", 5: "ncdhw"}            # rank -> row-major layout of an activation
+DTYPES: dict[str, np.dtype[Any]] = {
+    "f32": np.dtype(np.float32),
+    "f64": np.dtype(np.float64),
+    "i32": np.dtype(np.int32),
+    "i64": np.dtype(np.int64),
+}
+PLAIN = {3: "ncw", 4: "nchw", 5: "ncdhw"}  # rank -> row-major layout of an activation
 _BLOCKED = re.compile(r"(ncw|nchw|ncdhw)(\d+)c")
 
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """`f32[N,64,56,56] nchw16c`. The shape is the logical one whatever the layout: a blocked layout pads channels in memory only."""
+    """`f32[N,64,56,56] nchw16c`. The shape is the logical one whatever the layout: a blocked layout pads channels in
+    memory only.
+    """
+
     dtype: str
     shape: tuple[Dim, ...]
     layout: str | None = None

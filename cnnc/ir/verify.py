@@ -1,4 +1,5 @@
 """Whether a graph is what it says: single assignment, defined before use, and types that inference gives again."""
+
 from __future__ import annotations
 
 from cnnc.diagnostics import CnncError, Diagnostic
@@ -35,8 +36,10 @@ def _problem(node: Node, types: dict[str, TensorType]) -> tuple[str, str] | None
     except (TypeError, ValueError, AssertionError, AttributeError, IndexError, KeyError) as e:
         return "E0502", f"%{node.name} = {node.op}: its operands or attributes are not of the right kind ({e})"
     if inferred != node.types:
-        return "E0504", (f"%{node.name} is declared {', '.join(map(str, node.types))}, "
-                         f"but {node.op} gives {', '.join(map(str, inferred))}")
+        return "E0504", (
+            f"%{node.name} is declared {', '.join(map(str, node.types))}, "
+            f"but {node.op} gives {', '.join(map(str, inferred))}"
+        )
     return None
 
 
@@ -51,7 +54,11 @@ def verify(graph: Graph) -> None:
                 problem = problem or ("E0502", f"%{result} is defined twice")
             types[result] = type
         if problem is not None:
-            found.append(Diagnostic(*problem, node.origin.span if node.origin else None, calls=node.origin.calls if node.origin else ()))
+            found.append(
+                Diagnostic(
+                    *problem, node.origin.span if node.origin else None, calls=node.origin.calls if node.origin else ()
+                )
+            )
     leaves = {n.name for n in graph.nodes if n.op in ("param", "state")}
     for label, value in (*graph.outputs, *graph.updates):
         if value not in types:

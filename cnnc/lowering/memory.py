@@ -1,12 +1,15 @@
 """Lifetimes to offsets: all buffers of a Plan in one arena.
 
-A buffer lives from the step that first writes it to the last step that reads it. Buffers are placed from the largest to the smallest, each
-at the lowest offset that is free for its whole life (greedy by size; Pisarchyk and Lee, 2020). `check` is the independent walk.
+A buffer lives from the step that first writes it to the last step that reads it. Buffers are placed from the largest to
+the smallest, each at the lowest offset that is free for its whole life (greedy by size; Pisarchyk and Lee, 2020).
+`check` is the independent walk.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -16,6 +19,7 @@ ALIGNMENT = 64
 @dataclass(frozen=True)
 class Life:
     """A buffer needed from step `first` to step `last`, both included."""
+
     name: str
     bytes: int
     first: int
@@ -50,6 +54,6 @@ def check(lives: Sequence[Life], offsets: Mapping[str, int], size: int) -> None:
     steps = sorted({life.first for life in lives} | {life.last for life in lives})
     for step in steps:
         live = sorted((offsets[b.name], offsets[b.name] + b.bytes, b.name) for b in lives if b.first <= step <= b.last)
-        for (_, end, name), (start, _, other) in zip(live, live[1:], strict=False):
+        for (_, end, name), (start, _, other) in pairwise(live):
             assert end <= start, f"%{name} and %{other} overlap at step {step}"
         assert not live or live[-1][1] <= size, f"%{live[-1][2]} ends beyond the arena"

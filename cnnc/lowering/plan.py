@@ -1,4 +1,5 @@
-"""The Plan: a flat list of steps `kernel(arguments)` over buffers, for one batch size and one target. It prints and parses back.
+"""The Plan: a flat list of steps `kernel(arguments)` over buffers, for one batch size and one target. It prints and
+parses back.
 
 Buffers live in one of these places:
     input     memory of the caller, bound at every call
@@ -8,6 +9,7 @@ Buffers live in one of these places:
     arena     everything else, packed into one block by lifetimes
 `setup` runs once, when weights are loaded; `steps` at every call.
 """
+
 from __future__ import annotations
 
 import ast
@@ -23,6 +25,7 @@ PLACES = ("input", "value", "packed", "table", "arena")
 @dataclass(frozen=True)
 class Buffer:
     """A piece of memory. `data` are the numbers of a table; `offset` the place in the arena."""
+
     name: str
     place: str
     bytes: int
@@ -33,6 +36,7 @@ class Buffer:
 @dataclass(frozen=True)
 class Ref:
     """The address of a buffer, plus bytes."""
+
     buffer: str
     offset: int = 0
 
@@ -40,6 +44,7 @@ class Ref:
 @dataclass(frozen=True)
 class KernelName:
     """A kernel of a family with its parameters, as the backend names it."""
+
     family: str
     parameters: tuple[tuple[str, Any], ...] = ()
 
@@ -50,6 +55,7 @@ class KernelName:
 @dataclass(frozen=True)
 class Step:
     """Run a kernel on `chunks` chunks. `node` is the node of the graph that it computes; `note` says why this kernel."""
+
     node: str
     kernel: KernelName
     arguments: tuple[tuple[str, int | Ref], ...]
@@ -66,7 +72,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a call does. `outputs` are (label, buffer); shapes and element types of inputs and outputs are the graph's."""
+    """All that a call does. `outputs` are (label, buffer); shapes and element types of inputs and outputs are the
+    graph's.
+    """
+
     name: str
     target: str
     batch: int
@@ -93,7 +102,12 @@ _EXPRESSIONS = ("expression", "expressions", "epilogue")
 
 
 def _is_expression(value: Any) -> bool:
-    return isinstance(value, tuple) and bool(value) and isinstance(value[0], str) and value[0] in ("var", "const", *ex.FUNCTIONS)
+    return (
+        isinstance(value, tuple)
+        and bool(value)
+        and isinstance(value[0], str)
+        and value[0] in ("var", "const", *ex.FUNCTIONS)
+    )
 
 
 def _parameter(name: str, value: Any) -> str:
@@ -113,16 +127,27 @@ def _read_parameter(name: str, value: Any) -> Any:
 
 def _print_step(step: Step) -> str:
     def argument(value: int | Ref) -> str:
-        return str(value) if isinstance(value, int) else f"%{value.buffer}" + (f"+{value.offset}" if value.offset else "")
+        return (
+            str(value) if isinstance(value, int) else f"%{value.buffer}" + (f"+{value.offset}" if value.offset else "")
+        )
+
     arguments = ", ".join(f"{k}={argument(v)}" for k, v in step.arguments)
     note = f"   # {step.note}" if step.note else ""
-    return f"%{step.node}: {step.kernel}({arguments}) * {step.chunks} -> {', '.join(f'%{w}' for w in step.writes)}{note}"
+    return (
+        f"%{step.node}: {step.kernel}({arguments}) * {step.chunks} -> {', '.join(f'%{w}' for w in step.writes)}{note}"
+    )
 
 
 def print_plan(plan: Plan) -> str:
     lines = [f"plan @{plan.name} target={plan.target} batch={plan.batch} arena={plan.arena} scratch={plan.scratch} {{"]
     for b in plan.buffers:
-        place = f"arena {b.offset}" if b.place == "arena" else f"table [{','.join(map(str, b.data))}]" if b.place == "table" else b.place
+        place = (
+            f"arena {b.offset}"
+            if b.place == "arena"
+            else f"table [{','.join(map(str, b.data))}]"
+            if b.place == "table"
+            else b.place
+        )
         lines.append(f"  buffer %{b.name} {b.bytes} {place}")
     lines += [f"  setup {_print_step(s)}" for s in plan.setup]
     lines += [f"  step {_print_step(s)}" for s in plan.steps]
@@ -141,7 +166,7 @@ class _Line:
         return CnncError(Diagnostic("E0505", message, Span(self.source, self.at + self.i, self.at + self.i + 1)))
 
     def accept(self, token: str) -> bool:
-        rest = self.text[self.i:]
+        rest = self.text[self.i :]
         stripped = rest.lstrip(" ")
         if stripped.startswith(token):
             self.i += len(rest) - len(stripped) + len(token)
@@ -160,7 +185,7 @@ class _Line:
             self.i += 1
         if start == self.i:
             raise self.fail(f"expected {what}")
-        return self.text[start:self.i]
+        return self.text[start : self.i]
 
     def name(self) -> str:
         self.expect("%")
@@ -188,7 +213,7 @@ class _Line:
                 depth += (c == "[") - (c == "]")
             self.i += 1
         try:
-            return ast.literal_eval(self.text[start:self.i])
+            return ast.literal_eval(self.text[start : self.i])
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             raise self.fail("not a value") from None
 
@@ -212,7 +237,7 @@ def _read_step(line: _Line) -> Step:
             line.expect(",")
         key = line.take("_", "an argument")
         line.expect("=")
-        if line.text[line.i:line.i + 1] == "%":
+        if line.text[line.i : line.i + 1] == "%":
             buffer = line.name()
             arguments.append((key, Ref(buffer, line.number() if line.accept("+") else 0)))
         else:
@@ -221,11 +246,11 @@ def _read_step(line: _Line) -> Step:
     chunks = line.number()
     line.expect("->")
     writes = []
-    while line.text[line.i:].lstrip().startswith("%"):
+    while line.text[line.i :].lstrip().startswith("%"):
         writes.append(line.name())
         if not line.accept(","):
             break
-    rest = line.text[line.i:].strip()
+    rest = line.text[line.i :].strip()
     return Step(node, KernelName(family, tuple(parameters)), tuple(arguments), chunks, tuple(writes), rest[1:].strip())
 
 
@@ -264,7 +289,9 @@ def parse_plan(text: str, name: str = "<plan>") -> Plan:
             outputs.append((str(line.literal()), buffer))
         else:
             line.expect("}")
-    return Plan(title, target, numbers[0], tuple(buffers), tuple(setup), tuple(steps), tuple(outputs), numbers[1], numbers[2])
+    return Plan(
+        title, target, numbers[0], tuple(buffers), tuple(setup), tuple(steps), tuple(outputs), numbers[1], numbers[2]
+    )
 
 
 def _read_buffer(line: _Line) -> Buffer:
@@ -277,5 +304,3 @@ def _read_buffer(line: _Line) -> Buffer:
     if place == "table":
         return Buffer(name, place, size, 0, tuple(line.literal()))
     return Buffer(name, place, size)
-
-

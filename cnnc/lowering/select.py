@@ -1,4 +1,7 @@
-"""Nodes to steps: the backend's rule for each op emits kernels over buffers; then constants are hoisted and lifetimes become offsets."""
+"""Nodes to steps: the backend's rule for each op emits kernels over buffers; then constants are hoisted and lifetimes
+become offsets.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +16,7 @@ from cnnc.lowering.plan import Buffer, KernelName, Plan, Ref, Step
 
 class Rules(Protocol):
     """What lowering asks of a backend."""
+
     @property
     def name(self) -> str: ...
     def rule(self, op: str) -> Callable[[Lowering, Node], None]: ...
@@ -21,10 +25,11 @@ class Rules(Protocol):
 @dataclass
 class Lowering:
     """What a rule works with: types at this batch, buffers for values, and the list of steps that it extends."""
+
     graph: Graph
     batch: int
     backend: Rules
-    places: dict[str, Ref] = field(default_factory=dict)               # value -> memory
+    places: dict[str, Ref] = field(default_factory=dict)  # value -> memory
     buffers: dict[str, Buffer] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     scratch: int = 0
@@ -69,15 +74,33 @@ class Lowering:
             self._shared[key] = make()
         return self._shared[key]
 
-    def step(self, node: Node, kernel: KernelName, arguments: Mapping[str, int | Ref], chunks: int, writes: Sequence[Ref], scratch: int = 0,
-             note: str = "", reuse: Mapping[str, str] | None = None) -> None:
+    def step(
+        self,
+        node: Node,
+        kernel: KernelName,
+        arguments: Mapping[str, int | Ref],
+        chunks: int,
+        writes: Sequence[Ref],
+        scratch: int = 0,
+        note: str = "",
+        reuse: Mapping[str, str] | None = None,
+    ) -> None:
         """Append a step. `scratch` is in floats. `reuse` maps a written buffer to one read here that it may overwrite."""
         if chunks == 0:
             return
         self.scratch = max(self.scratch, scratch)
         for written, read in (reuse or {}).items():
             self._reusable[len(self.steps), written] = read
-        self.steps.append(Step(node.name, kernel, tuple(arguments.items()), chunks, tuple(dict.fromkeys(w.buffer for w in writes)), note))
+        self.steps.append(
+            Step(
+                node.name,
+                kernel,
+                tuple(arguments.items()),
+                chunks,
+                tuple(dict.fromkeys(w.buffer for w in writes)),
+                note,
+            )
+        )
 
 
 def lower(graph: Graph, batch: int, backend: Rules) -> Plan:
@@ -100,17 +123,24 @@ def lower(graph: Graph, batch: int, backend: Rules) -> Plan:
 
 
 def _write_updates(low: Lowering, graph: Graph) -> None:
-    """The new value of a param or state is written straight into its memory where the one step that makes it is the last to read the
-    old one; elsewhere it is copied at the end."""
+    """The new value of a param or state is written straight into its memory where the one step that makes it is the
+    last to read the old one; elsewhere it is copied at the end.
+    """
     for name, value in graph.updates:
         source, target = low.ref(value), low.ref(name)
         if source.buffer == target.buffer:
             continue
         writers = [i for i, s in enumerate(low.steps) if source.buffer in s.writes]
         readers = [i for i, s in enumerate(low.steps) if target.buffer in s.reads()]
-        simple = (low.buffers[source.buffer].place == "arena" and len(writers) == 1 and graph.node(value).op == "pointwise"
-                  and max(readers, default=-1) <= writers[0] and low.type(value).shape == low.type(name).shape
-                  and value not in {v for _, v in graph.outputs} and sum(v == value for _, v in graph.updates) == 1)
+        simple = (
+            low.buffers[source.buffer].place == "arena"
+            and len(writers) == 1
+            and graph.node(value).op == "pointwise"
+            and max(readers, default=-1) <= writers[0]
+            and low.type(value).shape == low.type(name).shape
+            and value not in {v for _, v in graph.outputs}
+            and sum(v == value for _, v in graph.updates) == 1
+        )
         if simple:
             _redirect(low, source.buffer, target)
         else:
@@ -126,9 +156,17 @@ def backend_copy(low: Lowering, node: Node, source: Ref, target: Ref, type: Tens
 def _redirect(low: Lowering, old: str, new: Ref) -> None:
     def moved(a: int | Ref) -> int | Ref:
         return Ref(new.buffer, new.offset + a.offset) if isinstance(a, Ref) and a.buffer == old else a
-    low.steps = [s if old not in s.buffers() else replace(
-        s, arguments=tuple((k, moved(a)) for k, a in s.arguments), writes=tuple(new.buffer if w == old else w for w in s.writes))
-        for s in low.steps]
+
+    low.steps = [
+        s
+        if old not in s.buffers()
+        else replace(
+            s,
+            arguments=tuple((k, moved(a)) for k, a in s.arguments),
+            writes=tuple(new.buffer if w == old else w for w in s.writes),
+        )
+        for s in low.steps
+    ]
     for value, ref in low.places.items():
         if ref.buffer == old:
             low.places[value] = Ref(new.buffer, new.offset + ref.offset)
@@ -137,7 +175,9 @@ def _redirect(low: Lowering, old: str, new: Ref) -> None:
 
 def _hoist(low: Lowering, changing: set[str]) -> tuple[list[Step], list[Step], list[int]]:
     """Steps that read nothing but values which never change run once."""
-    fixed = {b.name for b in low.buffers.values() if b.place == "table" or (b.place == "value" and b.name not in changing)}
+    fixed = {
+        b.name for b in low.buffers.values() if b.place == "table" or (b.place == "value" and b.name not in changing)
+    }
     writers: dict[str, int] = {}
     for s in low.steps:
         for w in s.writes:
@@ -145,7 +185,11 @@ def _hoist(low: Lowering, changing: set[str]) -> tuple[list[Step], list[Step], l
     done: dict[str, int] = {}
     setup, steps, indices = [], [], []
     for i, s in enumerate(low.steps):
-        if all(b in fixed for b in s.reads()) and all(low.buffers[w].place == "arena" for w in s.writes) and any(s.reads()):
+        if (
+            all(b in fixed for b in s.reads())
+            and all(low.buffers[w].place == "arena" for w in s.writes)
+            and any(s.reads())
+        ):
             setup.append(s)
             for w in s.writes:
                 done[w] = done.get(w, 0) + 1
@@ -168,8 +212,9 @@ def _hoist(low: Lowering, changing: set[str]) -> tuple[list[Step], list[Step], l
     return setup, steps, indices
 
 
-def _plan_memory(low: Lowering, steps: list[Step], indices: list[int], outputs: tuple[tuple[str, str], ...]
-                 ) -> tuple[list[Buffer], list[Step], tuple[tuple[str, str], ...], int]:
+def _plan_memory(
+    low: Lowering, steps: list[Step], indices: list[int], outputs: tuple[tuple[str, str], ...]
+) -> tuple[list[Buffer], list[Step], tuple[tuple[str, str], ...], int]:
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     for i, s in enumerate(steps):
@@ -187,22 +232,40 @@ def _plan_memory(low: Lowering, steps: list[Step], indices: list[int], outputs: 
         while b in same:
             b = same[b]
         return b
+
     for position, i in enumerate(indices):
         for w in steps[position].writes:
             read = low._reusable.get((i, w))
             if read is None or w not in first or first[w] != position:
                 continue
             old = root(read)
-            if old in last and last[old] == position and low.buffers[old].bytes == low.buffers[w].bytes and root(w) != old:
+            if (
+                old in last
+                and last[old] == position
+                and low.buffers[old].bytes == low.buffers[w].bytes
+                and root(w) != old
+            ):
                 same[w] = old
                 last[old] = last[w]
     if same:
-        steps = [replace(s, arguments=tuple((k, Ref(root(a.buffer), a.offset) if isinstance(a, Ref) else a) for k, a in s.arguments),
-                         writes=tuple(root(w) for w in s.writes)) for s in steps]
+        steps = [
+            replace(
+                s,
+                arguments=tuple(
+                    (k, Ref(root(a.buffer), a.offset) if isinstance(a, Ref) else a) for k, a in s.arguments
+                ),
+                writes=tuple(root(w) for w in s.writes),
+            )
+            for s in steps
+        ]
         outputs = tuple((label, root(b)) for label, b in outputs)
     lives = [Life(b, low.buffers[b].bytes, first[b], last[b]) for b in first if b not in same]
     offsets, size = place(lives)
-    buffers = [replace(b, offset=offsets[b.name]) if b.name in offsets else b for b in low.buffers.values() if b.name not in same]
+    buffers = [
+        replace(b, offset=offsets[b.name]) if b.name in offsets else b
+        for b in low.buffers.values()
+        if b.name not in same
+    ]
     return buffers, steps, outputs, aligned(size)
 
 
@@ -217,4 +280,8 @@ def lives_of(plan: Plan) -> list[Life]:
     for _, b in plan.outputs:
         first.setdefault(b, 0)
         last[b] = len(plan.steps)
-    return [Life(b.name, b.bytes, first[b.name], last[b.name]) for b in plan.buffers if b.place == "arena" and b.name in first]
+    return [
+        Life(b.name, b.bytes, first[b.name], last[b.name])
+        for b in plan.buffers
+        if b.place == "arena" and b.name in first
+    ]

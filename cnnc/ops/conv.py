@@ -4,6 +4,7 @@ y[n, k, o] = b[k] + sum over c, t of w[k, c, t] * x[n, c, o * stride + t * dilat
 framework), within each of `groups` groups of channels. `epilogue` is an expression over the sum `y` and the operands that follow the
 bias, `a0`, `a1`, ...: what fusion has put behind the convolution.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -57,7 +58,11 @@ def _float64(arrays: Sequence[Any]) -> list[Any]:
 def _check_groups(given: Any, channels: int, filters: int) -> int:
     groups = integers(given, "groups", 1, 1)[0]
     if channels % groups or filters % groups:
-        raise InferenceError(f"groups={groups} must divide the {channels} input channels and the {filters} output channels", "groups", "E0203")
+        raise InferenceError(
+            f"groups={groups} must divide the {channels} input channels and the {filters} output channels",
+            "groups",
+            "E0203",
+        )
     return groups
 
 
@@ -71,10 +76,14 @@ def _infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     filters, per_group = int(w.shape[0]), int(w.shape[1])
     groups = _check_groups(attributes.get("groups", 1), int(x.shape[1]), filters)
     if per_group * groups != x.shape[1]:
-        raise InferenceError(f"conv expects {per_group * groups} input channels, the input has {x.shape[1]}", "weight", "E0204")
+        raise InferenceError(
+            f"conv expects {per_group * groups} input channels, the input has {x.shape[1]}", "weight", "E0204"
+        )
     if len(types) > 2 and types[2] is not None and types[2].shape != (filters,):
         raise InferenceError(f"bias {types[2]} does not fit {filters} output channels", "bias", "E0204")
-    result = TensorType(x.dtype, (x.shape[0], filters, *window.output(spatial(x))), attributes.get("layout") or x.layout)
+    result = TensorType(
+        x.dtype, (x.shape[0], filters, *window.output(spatial(x))), attributes.get("layout") or x.layout
+    )
     check_epilogue(attributes, types[3:], result)
     return (result,)
 
@@ -85,13 +94,20 @@ def _grouped(a: Any, groups: int, axis: int) -> list[Any]:
 
 def _forward(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     x, w = _float64(arrays[:2])
-    window, groups, out = Window.of(w.shape[2:], attributes, x.ndim - 2), attributes.get("groups", 1), types[0].sizes[2:]
+    window, groups, out = (
+        Window.of(w.shape[2:], attributes, x.ndim - 2),
+        attributes.get("groups", 1),
+        types[0].sizes[2:],
+    )
     y = np.zeros((x.shape[0], w.shape[0], product(out)))
     padded = window.pad(x, out)
     for tap, where in window.taps(x.shape[2:], out):
         part = padded[(slice(None), slice(None), *where)].reshape(x.shape[0], x.shape[1], product(out))
         weight = w[(slice(None), slice(None), *tap)]
-        y += np.concatenate([np.matmul(wg, xg) for wg, xg in zip(_grouped(weight, groups, 0), _grouped(part, groups, 1), strict=True)], 1)
+        y += np.concatenate(
+            [np.matmul(wg, xg) for wg, xg in zip(_grouped(weight, groups, 0), _grouped(part, groups, 1), strict=True)],
+            1,
+        )
     y = y.reshape(x.shape[0], w.shape[0], *out)
     if len(arrays) > 2 and arrays[2] is not None:
         y = y + align(arrays[2], y.ndim)
@@ -111,17 +127,45 @@ def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list
     assert x is not None
     assert w is not None
     shared = {k: node.attributes[k] for k in ("stride", "padding", "dilation", "groups") if k in node.attributes}
-    dx = context.add("conv_data_gradient", [dy, w], {**shared, "size": spatial(context.type(x))}) if context.wanted(x) else None
-    dw = context.add("conv_weight_gradient", [x, dy], {**shared, "kernel": context.type(w).shape[2:]}) if context.wanted(w) else None
+    dx = (
+        context.add("conv_data_gradient", [dy, w], {**shared, "size": spatial(context.type(x))})
+        if context.wanted(x)
+        else None
+    )
+    dw = (
+        context.add("conv_weight_gradient", [x, dy], {**shared, "kernel": context.type(w).shape[2:]})
+        if context.wanted(w)
+        else None
+    )
     db = context.reduce_to(dy, rest[0]) if rest and rest[0] is not None and context.wanted(rest[0]) else None
-    return [dx, dw, db][:len(node.operands)]
+    return [dx, dw, db][: len(node.operands)]
 
 
-ATTRIBUTES: dict[str, Any] = {"stride": None, "padding": None, "dilation": None, "groups": 1, "layout": None, "epilogue": None}
-register(Op("conv", ("x", "weight", "bias?", "epilogue*"), _infer, _forward, ATTRIBUTES, _gradient, _macs, layout="window", doc=__doc__ or ""))
+ATTRIBUTES: dict[str, Any] = {
+    "stride": None,
+    "padding": None,
+    "dilation": None,
+    "groups": 1,
+    "layout": None,
+    "epilogue": None,
+}
+register(
+    Op(
+        "conv",
+        ("x", "weight", "bias?", "epilogue*"),
+        _infer,
+        _forward,
+        ATTRIBUTES,
+        _gradient,
+        _macs,
+        layout="window",
+        doc=__doc__ or "",
+    )
+)
 
 
 # ------------------------------------------------------------------------------------------------ gradients
+
 
 def _infer_data(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     dy, w = types[0], types[1]
@@ -131,8 +175,14 @@ def _infer_data(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     size = integers(attributes["size"], "size", rank, 1)
     window = Window.of(w.shape[2:], attributes, rank)
     if dy.shape[1:] != (w.shape[0], *window.output(size)):
-        raise InferenceError(f"a gradient {dy} does not belong to an input of size {size} and weights {w}", "size", "E0204")
-    result = TensorType(dy.dtype, (dy.shape[0], int(w.shape[1]) * attributes.get("groups", 1), *size), attributes.get("layout") or dy.layout)
+        raise InferenceError(
+            f"a gradient {dy} does not belong to an input of size {size} and weights {w}", "size", "E0204"
+        )
+    result = TensorType(
+        dy.dtype,
+        (dy.shape[0], int(w.shape[1]) * attributes.get("groups", 1), *size),
+        attributes.get("layout") or dy.layout,
+    )
     if len(types) > 2 and types[2] is not None and types[2].shape != result.shape[1:2]:
         raise InferenceError(f"bias {types[2]} does not fit {result.shape[1]} channels", "bias", "E0204")
     check_epilogue(attributes, types[3:], result)
@@ -141,13 +191,20 @@ def _infer_data(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
 
 def _data(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     dy, w = _float64(arrays[:2])
-    window, groups, size = Window.of(w.shape[2:], attributes, dy.ndim - 2), attributes.get("groups", 1), attributes["size"]
+    window, groups, size = (
+        Window.of(w.shape[2:], attributes, dy.ndim - 2),
+        attributes.get("groups", 1),
+        attributes["size"],
+    )
     out, channels = dy.shape[2:], w.shape[1] * groups
     padded = window.pad(np.zeros((dy.shape[0], channels, *size)), out)
     flat = dy.reshape(*dy.shape[:2], product(out))
     for tap, where in window.taps(size, out):
         weight = w[(slice(None), slice(None), *tap)]
-        part = np.concatenate([np.matmul(wg.T, g) for wg, g in zip(_grouped(weight, groups, 0), _grouped(flat, groups, 1), strict=True)], 1)
+        part = np.concatenate(
+            [np.matmul(wg.T, g) for wg, g in zip(_grouped(weight, groups, 0), _grouped(flat, groups, 1), strict=True)],
+            1,
+        )
         padded[(slice(None), slice(None), *where)] += part.reshape(dy.shape[0], channels, *out)
     dx = window.unpad(padded, size)
     if len(arrays) > 2 and arrays[2] is not None:
@@ -162,8 +219,19 @@ def _data_macs(node: Node, types: Types, batch: int) -> int:
     return product(dy.concrete(batch)) * product(w.concrete(batch)[1:])
 
 
-register(Op("conv_data_gradient", ("dy", "weight", "bias?", "epilogue*"), _infer_data, _data, {**ATTRIBUTES, "size": REQUIRED}, None, _data_macs,
-            layout="window", doc="dL/dx of conv: every output gradient spread over the pixels its window saw. `size`: of the input."))
+register(
+    Op(
+        "conv_data_gradient",
+        ("dy", "weight", "bias?", "epilogue*"),
+        _infer_data,
+        _data,
+        {**ATTRIBUTES, "size": REQUIRED},
+        None,
+        _data_macs,
+        layout="window",
+        doc="dL/dx of conv: every output gradient spread over the pixels its window saw. `size`: of the input.",
+    )
+)
 
 
 def _infer_weight(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
@@ -174,21 +242,32 @@ def _infer_weight(types: Types, attributes: Attributes) -> tuple[TensorType, ...
     kernel = integers(attributes["kernel"], "kernel", rank, 1)
     window = Window.of(kernel, attributes, rank)
     if tuple(dy.shape[2:]) != window.output(spatial(x)):
-        raise InferenceError(f"a gradient {dy} does not belong to an input {x} and a kernel {kernel}", "kernel", "E0204")
+        raise InferenceError(
+            f"a gradient {dy} does not belong to an input {x} and a kernel {kernel}", "kernel", "E0204"
+        )
     groups = _check_groups(attributes.get("groups", 1), int(x.shape[1]), int(dy.shape[1]))
     return (TensorType(x.dtype, (int(dy.shape[1]), int(x.shape[1]) // groups, *kernel), WEIGHT_LAYOUT[rank + 2]),)
 
 
 def _weight(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     x, dy = _float64(arrays)
-    window, groups, out = Window.of(attributes["kernel"], attributes, x.ndim - 2), attributes.get("groups", 1), dy.shape[2:]
+    window, groups, out = (
+        Window.of(attributes["kernel"], attributes, x.ndim - 2),
+        attributes.get("groups", 1),
+        dy.shape[2:],
+    )
     dw: Any = np.zeros(types[0].sizes)
     padded = window.pad(x, out)
     g = dy.reshape(*dy.shape[:2], product(out))
     for tap, where in window.taps(x.shape[2:], out):
         part = padded[(slice(None), slice(None), *where)].reshape(*x.shape[:2], product(out))
         dw[(slice(None), slice(None), *tap)] = np.concatenate(
-            [np.matmul(gg, xg.swapaxes(1, 2)).sum(0) for gg, xg in zip(_grouped(g, groups, 1), _grouped(part, groups, 1), strict=True)], 0)
+            [
+                np.matmul(gg, xg.swapaxes(1, 2)).sum(0)
+                for gg, xg in zip(_grouped(g, groups, 1), _grouped(part, groups, 1), strict=True)
+            ],
+            0,
+        )
     return (dw,)
 
 
@@ -198,12 +277,23 @@ def _weight_macs(node: Node, types: Types, batch: int) -> int:
     return product(dy.concrete(batch)) * product(node.type.concrete(batch)[1:])
 
 
-register(Op("conv_weight_gradient", ("x", "dy"), _infer_weight, _weight,
-            {"stride": None, "padding": None, "dilation": None, "groups": 1, "kernel": REQUIRED}, None, _weight_macs, layout="weight_gradient",
-            doc="dL/dw of conv: products of input pixels and output gradients, summed over images and positions."))
+register(
+    Op(
+        "conv_weight_gradient",
+        ("x", "dy"),
+        _infer_weight,
+        _weight,
+        {"stride": None, "padding": None, "dilation": None, "groups": 1, "kernel": REQUIRED},
+        None,
+        _weight_macs,
+        layout="weight_gradient",
+        doc="dL/dw of conv: products of input pixels and output gradients, summed over images and positions.",
+    )
+)
 
 
 # ------------------------------------------------------------------------------------------------ the layer
+
 
 def _window(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> Window:
     rank = image_rank(types[0], "conv")
@@ -216,7 +306,11 @@ def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> di
     channels = int(types[0].shape[1])
     groups = _check_groups(arguments["groups"], channels, filters)
     fan_in = channels // groups * product(window.kernel)
-    specs = {"weight": ParameterSpec((filters, channels // groups, *window.kernel), WEIGHT_LAYOUT[types[0].rank], fan_in=fan_in)}
+    specs = {
+        "weight": ParameterSpec(
+            (filters, channels // groups, *window.kernel), WEIGHT_LAYOUT[types[0].rank], fan_in=fan_in
+        )
+    }
     if _flag(arguments, "bias"):
         specs["bias"] = ParameterSpec((filters,), fan_in=fan_in)
     return specs
@@ -228,8 +322,14 @@ def _flag(arguments: Mapping[str, Any], name: str) -> bool:
     return bool(arguments[name])
 
 
-def _build(builder: Builder, operands: Sequence[str], parameters: Mapping[str, str], arguments: Mapping[str, Any], name: str,
-           origin: Origin | None) -> str:
+def _build(
+    builder: Builder,
+    operands: Sequence[str],
+    parameters: Mapping[str, str],
+    arguments: Mapping[str, Any],
+    name: str,
+    origin: Origin | None,
+) -> str:
     attributes: dict[str, Any] = _window([builder.type(operands[0])], arguments).attributes()
     if arguments["groups"] != 1:
         attributes["groups"] = arguments["groups"]
@@ -239,7 +339,20 @@ def _build(builder: Builder, operands: Sequence[str], parameters: Mapping[str, s
     return builder.add("conv", values, attributes, name, origin)
 
 
-register_layer(Layer("conv", (
-    Argument("out_channels", doc="filters"), Argument("kernel_size", doc="a number, or one an axis"), Argument("stride", 1), Argument("padding", 0),
-    Argument("dilation", 1), Argument("groups", 1), Argument("bias", True)), _build, parameters=_parameters,
-    doc="Convolution over [N, C, W], [N, C, H, W] or [N, C, D, H, W], by the rank of its input."))
+register_layer(
+    Layer(
+        "conv",
+        (
+            Argument("out_channels", doc="filters"),
+            Argument("kernel_size", doc="a number, or one an axis"),
+            Argument("stride", 1),
+            Argument("padding", 0),
+            Argument("dilation", 1),
+            Argument("groups", 1),
+            Argument("bias", True),
+        ),
+        _build,
+        parameters=_parameters,
+        doc="Convolution over [N, C, W], [N, C, H, W] or [N, C, D, H, W], by the rank of its input.",
+    )
+)

@@ -1,4 +1,5 @@
 """Fully connected: y[n, o] = b[o] + sum over i of w[o, i] * x[n, i], and its two gradients."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,9 @@ from cnnc.ops.window import integers
 def _matrix(t: TensorType | None, what: str) -> TensorType:
     if t is None or t.rank != 2:
         shape = "nothing" if t is None else f"[{', '.join(map(str, t.shape))}]"
-        raise InferenceError(f"linear works on [N, features], not on {shape}", what, "E0201", help="put `-> flatten` before it")
+        raise InferenceError(
+            f"linear works on [N, features], not on {shape}", what, "E0201", help="put `-> flatten` before it"
+        )
     return t
 
 
@@ -52,10 +55,21 @@ def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list
     dx = context.add("linear_data_gradient", [dy, w]) if context.wanted(x) else None
     dw = context.add("linear_weight_gradient", [x, dy]) if context.wanted(w) else None
     db = context.reduce_to(dy, rest[0]) if rest and rest[0] is not None and context.wanted(rest[0]) else None
-    return [dx, dw, db][:len(node.operands)]
+    return [dx, dw, db][: len(node.operands)]
 
 
-register(Op("linear", ("x", "weight", "bias?", "epilogue*"), _infer, _forward, {"epilogue": None}, _gradient, _macs, doc=__doc__ or ""))
+register(
+    Op(
+        "linear",
+        ("x", "weight", "bias?", "epilogue*"),
+        _infer,
+        _forward,
+        {"epilogue": None},
+        _gradient,
+        _macs,
+        doc=__doc__ or "",
+    )
+)
 
 
 def _infer_data(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
@@ -70,10 +84,30 @@ def _infer_weight(types: Types, attributes: Attributes) -> tuple[TensorType, ...
     return (TensorType(x.dtype, (dy.shape[1], x.shape[1])),)
 
 
-register(Op("linear_data_gradient", ("dy", "weight"), _infer_data, lambda a, attributes, types: (np.asarray(a[0], np.float64) @ a[1],), {},
-            None, _macs, doc="dL/dx = dy w."))
-register(Op("linear_weight_gradient", ("x", "dy"), _infer_weight, lambda a, attributes, types: (np.asarray(a[1], np.float64).T @ a[0],), {},
-            None, _macs, doc="dL/dw = dy^T x."))
+register(
+    Op(
+        "linear_data_gradient",
+        ("dy", "weight"),
+        _infer_data,
+        lambda a, attributes, types: (np.asarray(a[0], np.float64) @ a[1],),
+        {},
+        None,
+        _macs,
+        doc="dL/dx = dy w.",
+    )
+)
+register(
+    Op(
+        "linear_weight_gradient",
+        ("x", "dy"),
+        _infer_weight,
+        lambda a, attributes, types: (np.asarray(a[1], np.float64).T @ a[0],),
+        {},
+        None,
+        _macs,
+        doc="dL/dw = dy^T x.",
+    )
+)
 
 
 def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> dict[str, ParameterSpec]:
@@ -87,10 +121,29 @@ def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> di
     return specs
 
 
-def _build(builder: Builder, operands: Sequence[str], parameters: Mapping[str, str], arguments: Mapping[str, Any], name: str,
-           origin: Origin | None) -> str:
-    return builder.add("linear", [operands[0], parameters["weight"], *([parameters["bias"]] if "bias" in parameters else [])], {}, name, origin)
+def _build(
+    builder: Builder,
+    operands: Sequence[str],
+    parameters: Mapping[str, str],
+    arguments: Mapping[str, Any],
+    name: str,
+    origin: Origin | None,
+) -> str:
+    return builder.add(
+        "linear",
+        [operands[0], parameters["weight"], *([parameters["bias"]] if "bias" in parameters else [])],
+        {},
+        name,
+        origin,
+    )
 
 
-register_layer(Layer("linear", (Argument("out_features"), Argument("bias", True)), _build, parameters=_parameters,
-                     doc="Fully connected layer over [N, features]."))
+register_layer(
+    Layer(
+        "linear",
+        (Argument("out_features"), Argument("bias", True)),
+        _build,
+        parameters=_parameters,
+        doc="Fully connected layer over [N, features].",
+    )
+)

@@ -1,4 +1,5 @@
 """Softmax, cross-entropy and accuracy."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -25,24 +26,49 @@ def _infer_softmax(types: Types, attributes: Attributes) -> tuple[TensorType, ..
     return (x,)
 
 
-def _softmax_gradient_reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+def _softmax_gradient_reference(
+    arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]
+) -> tuple[Any, ...]:
     y, dy = (np.asarray(a, np.float64) for a in arrays)
     return (y * (dy - (y * dy).sum(attributes.get("axis", 1), keepdims=True)),)
 
 
-register(Op("softmax", ("x",), _infer_softmax, lambda a, attributes, types: (stable_softmax(np.asarray(a[0], np.float64), attributes.get("axis", 1)),),
-            {"axis": 1}, lambda context, node, g: [context.add("softmax_gradient", [node.name, g[0]], node.attributes)],
-            doc="exp(x_i) / sum over j of exp(x_j) along an axis, shifted by the maximum."))
-register(Op("softmax_gradient", ("y", "dy"), _infer_softmax, _softmax_gradient_reference, {"axis": 1},
-            doc="dL/dx of softmax over its result: y * (dy - sum of y * dy)."))
+register(
+    Op(
+        "softmax",
+        ("x",),
+        _infer_softmax,
+        lambda a, attributes, types: (stable_softmax(np.asarray(a[0], np.float64), attributes.get("axis", 1)),),
+        {"axis": 1},
+        lambda context, node, g: [context.add("softmax_gradient", [node.name, g[0]], node.attributes)],
+        doc="exp(x_i) / sum over j of exp(x_j) along an axis, shifted by the maximum.",
+    )
+)
+register(
+    Op(
+        "softmax_gradient",
+        ("y", "dy"),
+        _infer_softmax,
+        _softmax_gradient_reference,
+        {"axis": 1},
+        doc="dL/dx of softmax over its result: y * (dy - sum of y * dy).",
+    )
+)
 
 
 def _infer_loss(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     logits, labels = known(types[0]), known(types[1])
     if logits.rank != 2:
-        raise InferenceError(f"cross_entropy works on logits [N, classes], not on {logits}", "loss", "E0201", help="put `-> flatten` before it")
+        raise InferenceError(
+            f"cross_entropy works on logits [N, classes], not on {logits}",
+            "loss",
+            "E0201",
+            help="put `-> flatten` before it",
+        )
     if labels.shape != logits.shape[:1] or labels.dtype not in ("i64", "i32"):
-        raise InferenceError(f"labels {labels} do not fit logits {logits}: one class index an image is expected", "labels", "E0204")
+        raise InferenceError(
+            f"labels {labels} do not fit logits {logits}: one class index an image is expected", "labels", "E0204"
+        )
     return (TensorType("f32", ()),)
 
 
@@ -56,7 +82,9 @@ def _cross_entropy(arrays: Sequence[Any], attributes: Attributes, types: Sequenc
         return (np.mean(logsum - x[np.arange(len(x)), labels]),)
 
 
-def _cross_entropy_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+def _cross_entropy_gradient(
+    arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]
+) -> tuple[Any, ...]:
     x, labels, dloss = np.asarray(arrays[0], np.float64), np.asarray(arrays[1]), np.asarray(arrays[2], np.float64)
     if np.any((labels < 0) | (labels >= x.shape[1])):
         return (np.full_like(x, np.nan),)
@@ -69,10 +97,27 @@ def _loss_gradient(context: Any, node: Node, gradients: Sequence[str | None]) ->
     return [context.add("cross_entropy_gradient", [*node.operands, gradients[0]]), None]
 
 
-register(Op("cross_entropy", ("logits", "labels"), _infer_loss, _cross_entropy, {}, _loss_gradient,
-            doc="Mean over the batch of -log softmax(logits)[label]; NaN where a label is no class."))
-register(Op("cross_entropy_gradient", ("logits", "labels", "dloss"), lambda types, attributes: (known(types[0]),), _cross_entropy_gradient, {},
-            doc="dL/dlogits = dloss * (softmax - one_hot) / N."))
+register(
+    Op(
+        "cross_entropy",
+        ("logits", "labels"),
+        _infer_loss,
+        _cross_entropy,
+        {},
+        _loss_gradient,
+        doc="Mean over the batch of -log softmax(logits)[label]; NaN where a label is no class.",
+    )
+)
+register(
+    Op(
+        "cross_entropy_gradient",
+        ("logits", "labels", "dloss"),
+        lambda types, attributes: (known(types[0]),),
+        _cross_entropy_gradient,
+        {},
+        doc="dL/dlogits = dloss * (softmax - one_hot) / N.",
+    )
+)
 
 
 def _accuracy(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
@@ -80,12 +125,31 @@ def _accuracy(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Ten
     return (np.float64(np.mean(x.argmax(1) == labels)) if len(x) else np.float64(0),)
 
 
-register(Op("accuracy", ("logits", "labels"), _infer_loss, _accuracy, {}, doc="Share of rows whose first largest logit is the label's."))
+register(
+    Op(
+        "accuracy",
+        ("logits", "labels"),
+        _infer_loss,
+        _accuracy,
+        {},
+        doc="Share of rows whose first largest logit is the label's.",
+    )
+)
 
 
-def _softmax_layer(builder: Builder, operands: Sequence[str], parameters: Mapping[str, str], arguments: Mapping[str, Any], name: str,
-                   origin: Origin | None) -> str:
-    return builder.add("softmax", operands, {"axis": one_axis(arguments["axis"], builder.type(operands[0]).rank)}, name, origin)
+def _softmax_layer(
+    builder: Builder,
+    operands: Sequence[str],
+    parameters: Mapping[str, str],
+    arguments: Mapping[str, Any],
+    name: str,
+    origin: Origin | None,
+) -> str:
+    return builder.add(
+        "softmax", operands, {"axis": one_axis(arguments["axis"], builder.type(operands[0]).rank)}, name, origin
+    )
 
 
-register_layer(Layer("softmax", (Argument("axis", 1),), _softmax_layer, doc="Softmax along an axis (the classes, unless told)."))
+register_layer(
+    Layer("softmax", (Argument("axis", 1),), _softmax_layer, doc="Softmax along an axis (the classes, unless told).")
+)

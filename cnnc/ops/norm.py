@@ -1,4 +1,5 @@
 """Batch norm, local response norm, dropout, and the sums over a batch that they need."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ def number(value: Any, name: str, least: float, below: float = float("inf")) -> 
 
 # ------------------------------------------------------------------------------------------------ batch norm
 
+
 def _infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x, *vectors = types
     if x is None or x.rank < 2:
@@ -42,7 +44,9 @@ def _reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Te
 
 
 def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
-    """Over all five operands (Ioffe and Szegedy, 2015): the statistics' gradients follow from the two sums that gamma and beta need anyway."""
+    """Over all five operands (Ioffe and Szegedy, 2015): the statistics' gradients follow from the two sums that gamma
+    and beta need anyway.
+    """
     dy, (x, gamma, beta, mean, variance) = gradients[0], node.operands
     eps = node.attributes.get("eps", 1e-5)
     values = {"dy": dy, "x": x, "gamma": gamma, "mean": mean, "variance": variance}
@@ -50,16 +54,35 @@ def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list
     dx = context.pointwise(ex.parse(f"dy * (gamma / sqrt(variance + {eps!r}))"), values) if context.wanted(x) else None
     if not any(context.wanted(v) for v in (gamma, beta, mean, variance)):
         return [dx, None, None, None, None]
-    dgamma, dbeta = context.reduce_channels([ex.parse(f"dy * ((x - mean) * (1 / sqrt(variance + {eps!r})))"), ex.parse("dy")], values)
+    dgamma, dbeta = context.reduce_channels(
+        [ex.parse(f"dy * ((x - mean) * (1 / sqrt(variance + {eps!r})))"), ex.parse("dy")], values
+    )
     sums = {"dgamma": dgamma, "dbeta": dbeta, "gamma": gamma, "variance": variance}
-    dmean = context.pointwise(ex.parse(f"-gamma * dbeta / sqrt(variance + {eps!r})"), sums) if context.wanted(mean) else None
-    dvariance = (context.pointwise(ex.parse(f"-0.5 * gamma * dgamma / (variance + {eps!r})"), sums)
-                 if context.wanted(variance) else None)
+    dmean = (
+        context.pointwise(ex.parse(f"-gamma * dbeta / sqrt(variance + {eps!r})"), sums)
+        if context.wanted(mean)
+        else None
+    )
+    dvariance = (
+        context.pointwise(ex.parse(f"-0.5 * gamma * dgamma / (variance + {eps!r})"), sums)
+        if context.wanted(variance)
+        else None
+    )
     return [dx, dgamma, dbeta, dmean, dvariance]
 
 
-register(Op("batchnorm", ("x", "weight", "bias", "mean", "variance"), _infer, _reference, {"eps": 1e-5, "momentum": 0.1}, _gradient,
-            layout="any", doc="(x - mean) / sqrt(variance + eps) * weight + bias per channel (Ioffe and Szegedy, 2015)."))
+register(
+    Op(
+        "batchnorm",
+        ("x", "weight", "bias", "mean", "variance"),
+        _infer,
+        _reference,
+        {"eps": 1e-5, "momentum": 0.1},
+        _gradient,
+        layout="any",
+        doc="(x - mean) / sqrt(variance + eps) * weight + bias per channel (Ioffe and Szegedy, 2015).",
+    )
+)
 
 
 def _infer_moments(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
@@ -89,17 +112,38 @@ def _moments_gradient(context: Any, node: Node, gradients: Sequence[str | None])
     return [context.pointwise(total, {k: v for k, v in values.items() if k in ex.variables(total)}, like=shape)]
 
 
-register(Op("moments", ("x",), _infer_moments, _moments, {}, _moments_gradient, results=("mean", "variance"), layout="sink",
-            doc="Mean and biased variance of every channel over N and space."))
+register(
+    Op(
+        "moments",
+        ("x",),
+        _infer_moments,
+        _moments,
+        {},
+        _moments_gradient,
+        results=("mean", "variance"),
+        layout="sink",
+        doc="Mean and biased variance of every channel over N and space.",
+    )
+)
 
 
 def _infer_count(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     return (TensorType("f32", ()),)
 
 
-register(Op("count", ("x",), _infer_count,
-            lambda a, attributes, types: (np.float64(np.size(a[0]) / np.shape(a[0])[1] if np.ndim(a[0]) > 1 else np.size(a[0])),), {},
-            layout="sink", doc="How many values of x there are to a channel; of a vector, its length."))
+register(
+    Op(
+        "count",
+        ("x",),
+        _infer_count,
+        lambda a, attributes, types: (
+            np.float64(np.size(a[0]) / np.shape(a[0])[1] if np.ndim(a[0]) > 1 else np.size(a[0])),
+        ),
+        {},
+        layout="sink",
+        doc="How many values of x there are to a channel; of a vector, its length.",
+    )
+)
 
 
 def _infer_reduce(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
@@ -114,11 +158,23 @@ def _reduce(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tenso
     rank = max(np.ndim(a) for a in arrays)
     values = {f"a{i}": align(np.asarray(a, np.float64), rank) for i, a in enumerate(arrays)}
     shape = np.broadcast_shapes(*(v.shape for v in values.values()))
-    return tuple(np.broadcast_to(ex.evaluate(ex.parse(t), values), shape).sum((0, *range(2, rank))) for t in attributes["expressions"])
+    return tuple(
+        np.broadcast_to(ex.evaluate(ex.parse(t), values), shape).sum((0, *range(2, rank)))
+        for t in attributes["expressions"]
+    )
 
 
-register(Op("reduce_channels", ("a*",), _infer_reduce, _reduce, {"expressions": REQUIRED}, layout="sink",
-            doc="Sums over N and space of expressions over the operands, one value a channel."))
+register(
+    Op(
+        "reduce_channels",
+        ("a*",),
+        _infer_reduce,
+        _reduce,
+        {"expressions": REQUIRED},
+        layout="sink",
+        doc="Sums over N and space of expressions over the operands, one value a channel.",
+    )
+)
 
 
 def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> dict[str, ParameterSpec]:
@@ -126,23 +182,43 @@ def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> di
     if x.rank < 2:
         raise InferenceError(f"batchnorm works on [N, C, ...], not on {x}", "x", "E0201")
     shape = (int(x.shape[1]),)
-    return {"weight": ParameterSpec(shape, initialization="ones"), "bias": ParameterSpec(shape, initialization="zeros"),
-            "running_mean": ParameterSpec(shape, initialization="zeros", trained=False),
-            "running_var": ParameterSpec(shape, initialization="ones", trained=False)}
+    return {
+        "weight": ParameterSpec(shape, initialization="ones"),
+        "bias": ParameterSpec(shape, initialization="zeros"),
+        "running_mean": ParameterSpec(shape, initialization="zeros", trained=False),
+        "running_var": ParameterSpec(shape, initialization="ones", trained=False),
+    }
 
 
-def _build(builder: Builder, operands: Sequence[str], parameters: Mapping[str, str], arguments: Mapping[str, Any], name: str,
-           origin: Origin | None) -> str:
-    attributes = {"eps": number(arguments["eps"], "eps", 0.0), "momentum": number(arguments["momentum"], "momentum", 0.0, 1.0000001)}
+def _build(
+    builder: Builder,
+    operands: Sequence[str],
+    parameters: Mapping[str, str],
+    arguments: Mapping[str, Any],
+    name: str,
+    origin: Origin | None,
+) -> str:
+    attributes = {
+        "eps": number(arguments["eps"], "eps", 0.0),
+        "momentum": number(arguments["momentum"], "momentum", 0.0, 1.0000001),
+    }
     values = [operands[0], *(parameters[k] for k in ("weight", "bias", "running_mean", "running_var"))]
     return builder.add("batchnorm", values, attributes, name, origin)
 
 
-register_layer(Layer("batchnorm", (Argument("eps", 1e-5), Argument("momentum", 0.1, "share of the newest batch in the running statistics")),
-                     _build, parameters=_parameters, doc="Batch normalization (Ioffe and Szegedy, 2015), per channel."))
+register_layer(
+    Layer(
+        "batchnorm",
+        (Argument("eps", 1e-5), Argument("momentum", 0.1, "share of the newest batch in the running statistics")),
+        _build,
+        parameters=_parameters,
+        doc="Batch normalization (Ioffe and Szegedy, 2015), per channel.",
+    )
+)
 
 
 # ------------------------------------------------------------------------------------------------ local response norm
+
 
 def _infer_same(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x = types[0]
@@ -162,44 +238,81 @@ def _neighbours(squares: Any, size: int, mirrored: bool = False) -> Any:
     if mirrored:
         before, behind = behind, before
     padded = np.pad(squares, [(0, 0), (before, behind), *[(0, 0)] * (squares.ndim - 2)])
-    return sum(padded[:, i:i + squares.shape[1]] for i in range(size))
+    return sum(padded[:, i : i + squares.shape[1]] for i in range(size))
 
 
 def _lrn_terms(x: Any, attributes: Attributes) -> tuple[Any, float, float]:
     size, alpha = attributes["size"], attributes.get("alpha", 1e-4)
-    return attributes.get("k", 1.0) + alpha / size * _neighbours(x * x, size), attributes.get("beta", 0.75), alpha / size
+    return (
+        attributes.get("k", 1.0) + alpha / size * _neighbours(x * x, size),
+        attributes.get("beta", 0.75),
+        alpha / size,
+    )
 
 
 def _lrn(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     x = np.asarray(arrays[0], np.float64)
     scale, beta, _ = _lrn_terms(x, attributes)
-    return (x * scale ** -beta,)
+    return (x * scale**-beta,)
 
 
 def _lrn_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     x, dy = (np.asarray(a, np.float64) for a in arrays)
     scale, beta, share = _lrn_terms(x, attributes)
     inner = _neighbours(dy * x * scale ** (-beta - 1), attributes["size"], mirrored=True)
-    return (dy * scale ** -beta - 2 * beta * share * x * inner,)
+    return (dy * scale**-beta - 2 * beta * share * x * inner,)
 
 
 _LRN = {"size": REQUIRED, "alpha": 1e-4, "beta": 0.75, "k": 1.0}
-register(Op("lrn", ("x",), _infer_same, _lrn, _LRN, lambda context, node, g: [context.add("lrn_gradient", [node.operands[0], g[0]], node.attributes)],
-            layout="any", doc="x / (k + alpha / size * sum of squares over `size` channels)^beta (Krizhevsky et al., 2012; PyTorch's alpha / size)."))
+register(
+    Op(
+        "lrn",
+        ("x",),
+        _infer_same,
+        _lrn,
+        _LRN,
+        lambda context, node, g: [context.add("lrn_gradient", [node.operands[0], g[0]], node.attributes)],
+        layout="any",
+        doc="x / (k + alpha / size * sum of squares over `size` channels)^beta (Krizhevsky et al., 2012; PyTorch's alpha / size).",
+    )
+)
 register(Op("lrn_gradient", ("x", "dy"), _infer_same, _lrn_gradient, _LRN, layout="any", doc="dL/dx of lrn."))
 
 
-def _build_lrn(builder: Builder, operands: Sequence[str], parameters: Mapping[str, str], arguments: Mapping[str, Any], name: str,
-               origin: Origin | None) -> str:
-    return builder.add("lrn", operands, {"size": integers(arguments["size"], "size", 1, 1)[0], "alpha": number(arguments["alpha"], "alpha", 0.0),
-                                         "beta": number(arguments["beta"], "beta", 0.0), "k": number(arguments["k"], "k", 0.0)}, name, origin)
+def _build_lrn(
+    builder: Builder,
+    operands: Sequence[str],
+    parameters: Mapping[str, str],
+    arguments: Mapping[str, Any],
+    name: str,
+    origin: Origin | None,
+) -> str:
+    return builder.add(
+        "lrn",
+        operands,
+        {
+            "size": integers(arguments["size"], "size", 1, 1)[0],
+            "alpha": number(arguments["alpha"], "alpha", 0.0),
+            "beta": number(arguments["beta"], "beta", 0.0),
+            "k": number(arguments["k"], "k", 0.0),
+        },
+        name,
+        origin,
+    )
 
 
-register_layer(Layer("lrn", (Argument("size"), Argument("alpha", 1e-4), Argument("beta", 0.75), Argument("k", 1.0)), _build_lrn,
-                     doc="Local response normalization across channels (Krizhevsky et al., 2012)."))
+register_layer(
+    Layer(
+        "lrn",
+        (Argument("size"), Argument("alpha", 1e-4), Argument("beta", 0.75), Argument("k", 1.0)),
+        _build_lrn,
+        doc="Local response normalization across channels (Krizhevsky et al., 2012).",
+    )
+)
 
 
 # ------------------------------------------------------------------------------------------------ dropout
+
 
 def philox(key: int, low: Any, high: int, salt: int, step: int) -> Any:
     """The first word of Philox4x32-10 (Salmon et al., 2011) for the counters (low, high, salt, step): uint32[n]."""
@@ -216,7 +329,7 @@ def philox(key: int, low: Any, high: int, salt: int, step: int) -> Any:
 def dropout_mask(shape: Sequence[int], p: float, seed: int, step: int, salt: int) -> Any:
     """True where an element is kept: element i of the logical tensor is dropped when its random word is below p * 2^32."""
     words = philox(seed, np.arange(product(tuple(shape)), dtype=np.uint64), 0, salt, step)
-    return (words.astype(np.uint64) >= np.uint64(round(p * 2 ** 32))).reshape(shape)
+    return (words.astype(np.uint64) >= np.uint64(round(p * 2**32))).reshape(shape)
 
 
 def _infer_dropout(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
@@ -242,14 +355,36 @@ def _dropout_gradient(context: Any, node: Node, gradients: Sequence[str | None])
     return [context.add("dropout", [gradients[0], node.operands[1]], node.attributes), None]
 
 
-register(Op("dropout", ("x", "seed?"), _infer_dropout, _dropout, {"p": 0.5, "salt": 0}, _dropout_gradient, layout="any",
-            doc="Without a seed, x. With one, x / (1 - p) where a counter-based random number keeps it, else 0: the gradient draws the same."))
+register(
+    Op(
+        "dropout",
+        ("x", "seed?"),
+        _infer_dropout,
+        _dropout,
+        {"p": 0.5, "salt": 0},
+        _dropout_gradient,
+        layout="any",
+        doc="Without a seed, x. With one, x / (1 - p) where a counter-based random number keeps it, else 0: the gradient draws the same.",
+    )
+)
 
 
-def _build_dropout(builder: Builder, operands: Sequence[str], parameters: Mapping[str, str], arguments: Mapping[str, Any], name: str,
-                   origin: Origin | None) -> str:
+def _build_dropout(
+    builder: Builder,
+    operands: Sequence[str],
+    parameters: Mapping[str, str],
+    arguments: Mapping[str, Any],
+    name: str,
+    origin: Origin | None,
+) -> str:
     return builder.add("dropout", operands, {"p": number(arguments["p"], "p", 0.0, 1.0)}, name, origin)
 
 
-register_layer(Layer("dropout", (Argument("p", 0.5, "share of values set to zero in training"),), _build_dropout,
-                     doc="Dropout (Srivastava et al., 2014): nothing at prediction."))
+register_layer(
+    Layer(
+        "dropout",
+        (Argument("p", 0.5, "share of values set to zero in training"),),
+        _build_dropout,
+        doc="Dropout (Srivastava et al., 2014): nothing at prediction.",
+    )
+)

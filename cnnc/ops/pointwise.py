@@ -2,6 +2,7 @@
 
 Operands broadcast as in NumPy, with one addition: an operand of rank 1 is one value per channel (axis 1) of the result.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from cnnc.ir.graph import Attributes, Builder, Node
 from cnnc.ir.op import REQUIRED, Argument, InferenceError, Layer, Op, Types, register, register_layer
 from cnnc.ir.types import PLAIN, Dim, TensorType
 
-SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805      # Klambauer et al., 2017
+SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al., 2017
 
 # name: (operands, expression over a0, a1, ... and attributes, derivative by a0 over the result y, attributes)
 DEFINITIONS: dict[str, tuple[int, str, str | None, dict[str, Any]]] = {
@@ -39,7 +40,7 @@ DEFINITIONS: dict[str, tuple[int, str, str | None, dict[str, Any]]] = {
     # over the result as well: the plain derivative is inf * 0 where exp overflows
     "silu": (1, "a0 / (1 + exp(-beta * a0))", "(1 - beta * y) / (1 + exp(-beta * a0)) + beta * y", {"beta": 1.0}),
 }
-_CALCULATED = "pointwise"               # the op that carries its expressions as attributes
+_CALCULATED = "pointwise"  # the op that carries its expressions as attributes
 
 
 def broadcast_shapes(types: Types, at_least: Sequence[Dim] | None = None) -> tuple[Dim, ...]:
@@ -55,7 +56,10 @@ def broadcast_shapes(types: Types, at_least: Sequence[Dim] | None = None) -> tup
             if shape[axis] != 1:
                 raise InferenceError(
                     f"shapes {' and '.join(show(t) for t in given)} do not match on axis {axis}: {shape[axis]} and {d}",
-                    "operands", "E0205", help="both sides need the same size there, or 1")
+                    "operands",
+                    "E0205",
+                    help="both sides need the same size there, or 1",
+                )
             shape[axis] = d
     return tuple(shape)
 
@@ -102,7 +106,9 @@ def result_type(types: Types, shape: Sequence[Dim] | None = None) -> TensorType:
     result = broadcast_shapes(given, shape)
     layouts = {t.layout for t in given if t.rank == len(result) and t.layout}
     if len(layouts) > 1:
-        raise InferenceError(f"operands have different layouts: {', '.join(sorted(map(str, layouts)))}", "operands", "E0503")
+        raise InferenceError(
+            f"operands have different layouts: {', '.join(sorted(map(str, layouts)))}", "operands", "E0503"
+        )
     dtype = "f64" if given and all(t.dtype == "f64" for t in given) else "f32"
     return TensorType(dtype, result, layouts.pop() if layouts else PLAIN.get(len(result)))
 
@@ -121,8 +127,11 @@ def check_expressions(texts: Any, operands: int) -> None:
         except ValueError as e:
             raise InferenceError(str(e), "expressions", "E0502") from None
         if unknown:
-            raise InferenceError(f"'{t}' names {', '.join(sorted(unknown))}: there are {operands} operands, a0, a1, ...",
-                                 "expressions", "E0502")
+            raise InferenceError(
+                f"'{t}' names {', '.join(sorted(unknown))}: there are {operands} operands, a0, a1, ...",
+                "expressions",
+                "E0502",
+            )
 
 
 def _infer_pointwise(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
@@ -137,8 +146,13 @@ def calculate(es: Sequence[Expression], arrays: Sequence[Any], shape: Sequence[i
 
 def _reference(op: str) -> Any:
     def reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-        es = (tuple(ex.parse(t) for t in attributes["expressions"]) if op == _CALCULATED else (definition(op, attributes),))
+        es = (
+            tuple(ex.parse(t) for t in attributes["expressions"])
+            if op == _CALCULATED
+            else (definition(op, attributes),)
+        )
         return calculate(es, arrays, types[0].sizes)
+
     return reference
 
 
@@ -166,14 +180,35 @@ def gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[
 
 
 def _register(name: str, operands: int, defaults: dict[str, Any], doc: str) -> None:
-    register(Op(name, tuple(f"a{i}" for i in range(operands)), _infer_named, _reference(name), defaults, gradient, layout="any", doc=doc))
+    register(
+        Op(
+            name,
+            tuple(f"a{i}" for i in range(operands)),
+            _infer_named,
+            _reference(name),
+            defaults,
+            gradient,
+            layout="any",
+            doc=doc,
+        )
+    )
 
 
 for _name, (_count, _text, _over, _defaults) in DEFINITIONS.items():
     _register(_name, _count, _defaults, f"y = {_text}")
 
-register(Op(_CALCULATED, ("a*",), _infer_pointwise, _reference(_CALCULATED), {"expressions": REQUIRED, "shape": None}, gradient, layout="any",
-            doc="Results y_i = expressions[i] over operands a0, a1, ...: what pointwise chains fuse into."))
+register(
+    Op(
+        _CALCULATED,
+        ("a*",),
+        _infer_pointwise,
+        _reference(_CALCULATED),
+        {"expressions": REQUIRED, "shape": None},
+        gradient,
+        layout="any",
+        doc="Results y_i = expressions[i] over operands a0, a1, ...: what pointwise chains fuse into.",
+    )
+)
 
 
 def _infer_constant(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
@@ -183,19 +218,43 @@ def _infer_constant(types: Types, attributes: Attributes) -> tuple[TensorType, .
     return (TensorType("f32", ()),)
 
 
-register(Op("constant", (), _infer_constant, lambda arrays, attributes, types: (np.float64(attributes["value"]),), {"value": REQUIRED},
-            lambda context, node, gradients: [], layout="any", doc="A number."))
+register(
+    Op(
+        "constant",
+        (),
+        _infer_constant,
+        lambda arrays, attributes, types: (np.float64(attributes["value"]),),
+        {"value": REQUIRED},
+        lambda context, node, gradients: [],
+        layout="any",
+        doc="A number.",
+    )
+)
 
 
 def _layer(op: str, defaults: Mapping[str, Any]) -> None:
-    def build(builder: Builder, operands: Sequence[str], parameters: Mapping[str, str], arguments: Mapping[str, Any], name: str,
-              origin: Origin | None) -> str:
+    def build(
+        builder: Builder,
+        operands: Sequence[str],
+        parameters: Mapping[str, str],
+        arguments: Mapping[str, Any],
+        name: str,
+        origin: Origin | None,
+    ) -> str:
         for key in defaults:
             if isinstance(arguments[key], bool) or not isinstance(arguments[key], int | float):
                 raise InferenceError(f"{key} is a number", key, "E0203")
         return builder.add(op, operands, {k: float(arguments[k]) for k in defaults}, name, origin)
-    register_layer(Layer(op, tuple(Argument(k, v) for k, v in defaults.items()), build, DEFINITIONS[op][0],
-                         doc=f"y = {DEFINITIONS[op][1].replace('a0', 'x')}"))
+
+    register_layer(
+        Layer(
+            op,
+            tuple(Argument(k, v) for k, v in defaults.items()),
+            build,
+            DEFINITIONS[op][0],
+            doc=f"y = {DEFINITIONS[op][1].replace('a0', 'x')}",
+        )
+    )
 
 
 for _name in ("relu", "relu6", "sigmoid", "tanh", "leaky_relu", "elu", "selu", "silu", "exp", "log", "sqrt", "abs"):

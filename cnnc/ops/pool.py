@@ -1,9 +1,10 @@
 """Maximum, average and global average pooling, and their gradients.
 
-Windows are floor((W - K + 2P) / S) + 1 unless `ceil_mode`. Maximum: padding is -inf, NaN wins, the first index wins ties. Average:
-`count_include_pad` divides by the window clipped to the padded input, otherwise by the pixels really there (PyTorch's rule; ONNX Runtime
-differs with ceil mode).
+Windows are floor((W - K + 2P) / S) + 1 unless `ceil_mode`. Maximum: padding is -inf, NaN wins, the first index wins
+ties. Average: `count_include_pad` divides by the window clipped to the padded input, otherwise by the pixels really
+there (PyTorch's rule; ONNX Runtime differs with ceil mode).
 """
+
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,8 +27,12 @@ def window_of(attributes: Mapping[str, Any], rank: int) -> Window:
     window = Window.of(attributes["kernel"], attributes, rank)
     for axis, (before, after) in enumerate(window.padding):
         if 2 * max(before, after) > window.reach(axis):
-            raise InferenceError(f"padding {max(before, after)} is more than half of the kernel {window.kernel[axis]}", "padding", "E0203",
-                                 help=f"use at most {window.reach(axis) // 2}")
+            raise InferenceError(
+                f"padding {max(before, after)} is more than half of the kernel {window.kernel[axis]}",
+                "padding",
+                "E0203",
+                help=f"use at most {window.reach(axis) // 2}",
+            )
     return window
 
 
@@ -48,6 +53,7 @@ def _infer_gradient(position: int) -> Callable[[Types, Attributes], tuple[Tensor
         if tuple(dy.shape[2:]) != window_of(attributes, rank).output(size):
             raise InferenceError(f"a gradient {dy} does not belong to an input of size {size}", "size", "E0204")
         return (TensorType(dy.dtype, (*dy.shape[:2], *size), dy.layout),)
+
     return infer
 
 
@@ -66,7 +72,8 @@ def _maximum_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequ
     padded = window.pad(x, out, -np.inf)
     taps = [(slice(None), slice(None), *where) for _, where in window.taps(x.shape[2:], out)]
     parts = np.stack([padded[where] for where in taps])
-    # the first index of the maximum; the first NaN where there is one. A pixel that is really -inf comes before padding does.
+    # the first index of the maximum; the first NaN where there is one. A pixel that is really -inf comes before padding
+    # does.
     inside = window.pad(np.ones_like(x), out)
     rank = np.where(np.isnan(parts), np.inf, parts)
     ordered = np.stack([np.where(inside[where] > 0, 1, 0) for where in taps])
@@ -116,7 +123,11 @@ def _maximum_backward(context: Any, node: Node, gradients: Sequence[str | None])
 
 
 def _average_backward(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
-    return [context.add("avgpool_gradient", [gradients[0]], {**_shared(node), "size": spatial(context.type(node.operands[0]))})]
+    return [
+        context.add(
+            "avgpool_gradient", [gradients[0]], {**_shared(node), "size": spatial(context.type(node.operands[0]))}
+        )
+    ]
 
 
 def _global_backward(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
@@ -125,12 +136,43 @@ def _global_backward(context: Any, node: Node, gradients: Sequence[str | None]) 
 
 
 AVERAGE = {**ATTRIBUTES, "count_include_pad": True}
-register(Op("maxpool", ("x",), _infer, _maximum, ATTRIBUTES, _maximum_backward, layout="any", doc="The largest value of each window."))
-register(Op("maxpool_gradient", ("x", "dy"), _infer_gradient(1), _maximum_gradient, {**ATTRIBUTES, "size": REQUIRED}, layout="any",
-            doc="dL/dx of maxpool: each gradient goes to the first largest value of its window."))
-register(Op("avgpool", ("x",), _infer, _average, AVERAGE, _average_backward, layout="any", doc="The mean of each window."))
-register(Op("avgpool_gradient", ("dy",), _infer_gradient(0), _average_gradient, {**AVERAGE, "size": REQUIRED}, layout="any",
-            doc="dL/dx of avgpool: each gradient spread evenly over its window."))
+register(
+    Op(
+        "maxpool",
+        ("x",),
+        _infer,
+        _maximum,
+        ATTRIBUTES,
+        _maximum_backward,
+        layout="any",
+        doc="The largest value of each window.",
+    )
+)
+register(
+    Op(
+        "maxpool_gradient",
+        ("x", "dy"),
+        _infer_gradient(1),
+        _maximum_gradient,
+        {**ATTRIBUTES, "size": REQUIRED},
+        layout="any",
+        doc="dL/dx of maxpool: each gradient goes to the first largest value of its window.",
+    )
+)
+register(
+    Op("avgpool", ("x",), _infer, _average, AVERAGE, _average_backward, layout="any", doc="The mean of each window.")
+)
+register(
+    Op(
+        "avgpool_gradient",
+        ("dy",),
+        _infer_gradient(0),
+        _average_gradient,
+        {**AVERAGE, "size": REQUIRED},
+        layout="any",
+        doc="dL/dx of avgpool: each gradient spread evenly over its window.",
+    )
+)
 
 
 def _infer_global(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
@@ -140,19 +182,37 @@ def _infer_global(types: Types, attributes: Attributes) -> tuple[TensorType, ...
     return (TensorType(x.dtype, (*x.shape[:2], *[1] * rank), x.layout),)
 
 
-register(Op("global_avgpool", ("x",), _infer_global,
-            lambda a, attributes, types: (np.asarray(a[0], np.float64).mean(tuple(range(2, np.ndim(a[0]))), keepdims=True),), {},
-            _global_backward, layout="any", doc="The mean over space: [N, C, H, W] -> [N, C, 1, 1]."))
+register(
+    Op(
+        "global_avgpool",
+        ("x",),
+        _infer_global,
+        lambda a, attributes, types: (
+            np.asarray(a[0], np.float64).mean(tuple(range(2, np.ndim(a[0]))), keepdims=True),
+        ),
+        {},
+        _global_backward,
+        layout="any",
+        doc="The mean over space: [N, C, H, W] -> [N, C, 1, 1].",
+    )
+)
 
 
 # ------------------------------------------------------------------------------------------------ layers
 
+
 def _layer(op: str, arguments: tuple[Argument, ...]) -> None:
-    def build(builder: Builder, operands: Sequence[str], parameters: Mapping[str, str], given: Mapping[str, Any], name: str,
-              origin: Origin | None) -> str:
+    def build(
+        builder: Builder,
+        operands: Sequence[str],
+        parameters: Mapping[str, str],
+        given: Mapping[str, Any],
+        name: str,
+        origin: Origin | None,
+    ) -> str:
         rank = image_rank(builder.type(operands[0]), op)
         if given["padding"] == "same" or isinstance(given["padding"], str):
-            raise InferenceError(f"padding is a number or a list, not \"{given['padding']}\"", "padding", "E0203")
+            raise InferenceError(f'padding is a number or a list, not "{given["padding"]}"', "padding", "E0203")
         window = Window.of(given["kernel_size"], given, rank, stride_default=given["kernel_size"])
         attributes: dict[str, Any] = {"kernel": window.kernel, **window.attributes()}
         for flag in ("ceil_mode", "count_include_pad"):
@@ -161,13 +221,24 @@ def _layer(op: str, arguments: tuple[Argument, ...]) -> None:
                     raise InferenceError(f"{flag} is true or false, not {given[flag]!r}", flag, "E0203")
                 attributes[flag] = given[flag]
         return builder.add(op, operands, attributes, name, origin)
+
     register_layer(Layer(op, arguments, build, doc=OP_DOCS[op]))
 
 
-OP_DOCS = {"maxpool": "Maximum over windows; the stride is the kernel unless given.",
-           "avgpool": "Average over windows; the stride is the kernel unless given."}
+OP_DOCS = {
+    "maxpool": "Maximum over windows; the stride is the kernel unless given.",
+    "avgpool": "Average over windows; the stride is the kernel unless given.",
+}
 _COMMON = (Argument("kernel_size"), Argument("stride", None, "the kernel's size unless given"), Argument("padding", 0))
 _layer("maxpool", (*_COMMON, Argument("dilation", 1), Argument("ceil_mode", False)))
 _layer("avgpool", (*_COMMON, Argument("ceil_mode", False), Argument("count_include_pad", True)))
-register_layer(Layer("global_avgpool", (), lambda builder, operands, parameters, given, name, origin:
-                     builder.add("global_avgpool", operands, {}, name, origin), doc="Average over space: [N, C, H, W] -> [N, C, 1, 1]."))
+register_layer(
+    Layer(
+        "global_avgpool",
+        (),
+        lambda builder, operands, parameters, given, name, origin: builder.add(
+            "global_avgpool", operands, {}, name, origin
+        ),
+        doc="Average over space: [N, C, H, W] -> [N, C, 1, 1].",
+    )
+)

@@ -1,4 +1,7 @@
-"""Ops that move values about: flatten, reshape, concat, slice, expand, sums and means over axes, and the change of layout."""
+"""Ops that move values about: flatten, reshape, concat, slice, expand, sums and means over axes, and the change of
+layout.
+"""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -37,6 +40,7 @@ def all_axes(axes: Any, rank: int) -> tuple[int, ...]:
 
 # ------------------------------------------------------------------------------------------------ flatten, reshape
 
+
 def _infer_flatten(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x = known(types[0])
     start = one_axis(attributes.get("start", 1), max(x.rank, 1), "start")
@@ -47,8 +51,10 @@ def _infer_flatten(types: Types, attributes: Attributes) -> tuple[TensorType, ..
 
 def _infer_reshape(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x, shape = known(types[0]), attributes["shape"]
+
     def size(dims: Sequence[Dim]) -> tuple[int, int]:
         return sum(d == BATCH for d in dims), product(tuple(int(d) for d in dims if d != BATCH))
+
     if size(x.shape) != size(shape):
         raise InferenceError(f"{show(x)} cannot be reshaped to {list(shape)}", "shape", "E0204")
     result = activation(tuple(shape), x.dtype, attributes.get("layout"))
@@ -63,15 +69,39 @@ def _reshaped(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Ten
 
 def _reshape_back(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
     x = context.type(node.operands[0])
-    return [context.add("reshape", [gradients[0]], {"shape": x.shape, "layout": None if x.layout in PLAIN.values() else x.layout})]
+    return [
+        context.add(
+            "reshape", [gradients[0]], {"shape": x.shape, "layout": None if x.layout in PLAIN.values() else x.layout}
+        )
+    ]
 
 
-register(Op("flatten", ("x",), _infer_flatten, _reshaped, {"start": 1}, _reshape_back, doc="Axes from `start` on merged into one."))
-register(Op("reshape", ("x",), _infer_reshape, _reshaped, {"shape": REQUIRED, "layout": None}, _reshape_back,
-            doc="The same values in another shape; `layout` names a plain order that is no activation's, such as oihw."))
+register(
+    Op(
+        "flatten",
+        ("x",),
+        _infer_flatten,
+        _reshaped,
+        {"start": 1},
+        _reshape_back,
+        doc="Axes from `start` on merged into one.",
+    )
+)
+register(
+    Op(
+        "reshape",
+        ("x",),
+        _infer_reshape,
+        _reshaped,
+        {"shape": REQUIRED, "layout": None},
+        _reshape_back,
+        doc="The same values in another shape; `layout` names a plain order that is no activation's, such as oihw.",
+    )
+)
 
 
 # ------------------------------------------------------------------------------------------------ concat, slice
+
 
 def _infer_concat(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     if not types:
@@ -80,15 +110,21 @@ def _infer_concat(types: Types, attributes: Attributes) -> tuple[TensorType, ...
     axis = one_axis(attributes.get("axis", 1), first.rank)
     for t in types:
         t = known(t)
-        if t.rank != first.rank or any(a != b for i, (a, b) in enumerate(zip(t.shape, first.shape, strict=True)) if i != axis):
-            raise InferenceError(f"concat along axis {axis} cannot join {show(first)} and {show(t)}", "operands", "E0205",
-                                 help="all other axes must have the same size")
+        if t.rank != first.rank or any(
+            a != b for i, (a, b) in enumerate(zip(t.shape, first.shape, strict=True)) if i != axis
+        ):
+            raise InferenceError(
+                f"concat along axis {axis} cannot join {show(first)} and {show(t)}",
+                "operands",
+                "E0205",
+                help="all other axes must have the same size",
+            )
         if t.layout != first.layout:
             raise InferenceError(f"concat of different layouts: {first.layout} and {t.layout}", "operands", "E0503")
     if BATCH in (known(t).shape[axis] for t in types) and len(types) > 1:
         raise InferenceError("concat cannot join batches: the batch stays N to the end", "axis", "E0205")
     total = first.shape[axis] if len(types) == 1 else sum(int(known(t).shape[axis]) for t in types)
-    return (TensorType(first.dtype, (*first.shape[:axis], total, *first.shape[axis + 1:]), first.layout),)
+    return (TensorType(first.dtype, (*first.shape[:axis], total, *first.shape[axis + 1 :]), first.layout),)
 
 
 def _concat_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
@@ -96,13 +132,27 @@ def _concat_gradient(context: Any, node: Node, gradients: Sequence[str | None]) 
     start, axis = 0, node.attributes.get("axis", 1) % node.type.rank
     for operand in node.inputs:
         size = context.type(operand).shape[axis]
-        result.append(context.add("slice", [gradients[0]], {"axis": axis, "start": start, "size": size}) if context.wanted(operand) else None)
+        result.append(
+            context.add("slice", [gradients[0]], {"axis": axis, "start": start, "size": size})
+            if context.wanted(operand)
+            else None
+        )
         start += int(size) if size != BATCH else 0
     return result
 
 
-register(Op("concat", ("x*",), _infer_concat, lambda a, attributes, types: (np.concatenate(a, attributes.get("axis", 1)),), {"axis": 1},
-            _concat_gradient, layout="channels", doc="Tensors joined along an axis."))
+register(
+    Op(
+        "concat",
+        ("x*",),
+        _infer_concat,
+        lambda a, attributes, types: (np.concatenate(a, attributes.get("axis", 1)),),
+        {"axis": 1},
+        _concat_gradient,
+        layout="channels",
+        doc="Tensors joined along an axis.",
+    )
+)
 
 
 def _infer_slice(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
@@ -114,7 +164,7 @@ def _infer_slice(types: Types, attributes: Attributes) -> tuple[TensorType, ...]
         raise InferenceError("start and size of a slice are whole numbers", "start", "E0203")
     if start < 0 or size < 1 or start + size > int(x.shape[axis]):
         raise InferenceError(f"slice [{start}, {start + size}) of {x.shape[axis]}", "start", "E0203")
-    return (TensorType(x.dtype, (*x.shape[:axis], size, *x.shape[axis + 1:]), x.layout),)
+    return (TensorType(x.dtype, (*x.shape[:axis], size, *x.shape[axis + 1 :]), x.layout),)
 
 
 def _slice(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
@@ -127,17 +177,29 @@ def _slice_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -
     start, size = node.attributes["start"], node.attributes["size"]
 
     def zeros(length: int) -> list[str]:
-        shape = TensorType(x.dtype, (*x.shape[:axis], length, *x.shape[axis + 1:]), x.layout)
+        shape = TensorType(x.dtype, (*x.shape[:axis], length, *x.shape[axis + 1 :]), x.layout)
         return [context.expand(context.add("constant", [], {"value": 0.0}), shape)] if length else []
+
     parts = [*zeros(start), gradients[0], *zeros(int(x.shape[axis]) - start - size)]
     return [context.add("concat", parts, {"axis": axis})]
 
 
-register(Op("slice", ("x",), _infer_slice, _slice, {"axis": REQUIRED, "start": REQUIRED, "size": REQUIRED}, _slice_gradient, layout="channels",
-            doc="`size` entries of an axis from `start` on."))
+register(
+    Op(
+        "slice",
+        ("x",),
+        _infer_slice,
+        _slice,
+        {"axis": REQUIRED, "start": REQUIRED, "size": REQUIRED},
+        _slice_gradient,
+        layout="channels",
+        doc="`size` entries of an axis from `start` on.",
+    )
+)
 
 
 # ------------------------------------------------------------------------------------------------ sums, means, expand
+
 
 def _infer_reduced(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x = known(types[0])
@@ -151,6 +213,7 @@ def _reduced(function: Any) -> Any:
     def reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
         x = np.asarray(arrays[0], np.float64)
         return (function(x, all_axes(attributes["axis"], x.ndim), keepdims=attributes.get("keepdim", False)),)
+
     return reference
 
 
@@ -169,31 +232,63 @@ def _reduced_gradient(context: Any, node: Node, gradients: Sequence[str | None])
 
 
 for _name, _function, _doc in (("sum", np.sum, "The sum"), ("mean", np.mean, "The mean")):
-    register(Op(_name, ("x",), _infer_reduced, _reduced(_function), {"axis": REQUIRED, "keepdim": False}, _reduced_gradient,
-                doc=f"{_doc} over axes, which go, or stay as 1 with `keepdim`."))
+    register(
+        Op(
+            _name,
+            ("x",),
+            _infer_reduced,
+            _reduced(_function),
+            {"axis": REQUIRED, "keepdim": False},
+            _reduced_gradient,
+            doc=f"{_doc} over axes, which go, or stay as 1 with `keepdim`.",
+        )
+    )
 
-register(Op("batch_size", ("x",), lambda types, attributes: (TensorType("f32", ()),),
-            lambda a, attributes, types: (np.float64(np.shape(a[0])[0]),), {}, layout="sink", doc="The batch N as a number."))
+register(
+    Op(
+        "batch_size",
+        ("x",),
+        lambda types, attributes: (TensorType("f32", ()),),
+        lambda a, attributes, types: (np.float64(np.shape(a[0])[0]),),
+        {},
+        layout="sink",
+        doc="The batch N as a number.",
+    )
+)
 
 
 def _infer_expand(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x, shape = known(types[0]), tuple(attributes["shape"])
-    if x.rank not in (0, 1, len(shape)) or any(a not in (1, b) for a, b in zip(x.shape, shape, strict=False) if x.rank == len(shape)):
+    if x.rank not in (0, 1, len(shape)) or any(
+        a not in (1, b) for a, b in zip(x.shape, shape, strict=False) if x.rank == len(shape)
+    ):
         raise InferenceError(f"{show(x)} does not expand to {list(shape)}", "shape", "E0205")
     return (TensorType(x.dtype, shape, attributes.get("layout") or x.layout or PLAIN.get(len(shape))),)
 
 
 def _expanded(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     from cnnc.ops.pointwise import align
+
     shape = types[0].sizes
     return (np.broadcast_to(align(arrays[0], len(shape)), shape).astype(np.float64),)
 
 
-register(Op("expand", ("x",), _infer_expand, _expanded, {"shape": REQUIRED, "layout": None},
-            lambda context, node, g: [context.reduce_to(g[0], node.operands[0])], layout="any", doc="x broadcast to a shape."))
+register(
+    Op(
+        "expand",
+        ("x",),
+        _infer_expand,
+        _expanded,
+        {"shape": REQUIRED, "layout": None},
+        lambda context, node, g: [context.reduce_to(g[0], node.operands[0])],
+        layout="any",
+        doc="x broadcast to a shape.",
+    )
+)
 
 
 # ------------------------------------------------------------------------------------------------ layout
+
 
 def _infer_layout(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x = known(types[0])
@@ -205,34 +300,67 @@ def _infer_layout(types: Types, attributes: Attributes) -> tuple[TensorType, ...
     return (result,)
 
 
-register(Op("to_layout", ("x",), _infer_layout, lambda a, attributes, types: (np.asarray(a[0], np.float64),), {"layout": REQUIRED},
-            lambda context, node, g: [context.add("to_layout", [g[0]], {"layout": context.type(node.operands[0]).layout})], layout="convert",
-            doc="The same tensor in another memory layout."))
+register(
+    Op(
+        "to_layout",
+        ("x",),
+        _infer_layout,
+        lambda a, attributes, types: (np.asarray(a[0], np.float64),),
+        {"layout": REQUIRED},
+        lambda context, node, g: [context.add("to_layout", [g[0]], {"layout": context.type(node.operands[0]).layout})],
+        layout="convert",
+        doc="The same tensor in another memory layout.",
+    )
+)
 
 
 # ------------------------------------------------------------------------------------------------ layers
 
-def _flatten_layer(builder: Builder, operands: Sequence[str], parameters: Mapping[str, str], arguments: Mapping[str, Any], name: str,
-                   origin: Origin | None) -> str:
+
+def _flatten_layer(
+    builder: Builder,
+    operands: Sequence[str],
+    parameters: Mapping[str, str],
+    arguments: Mapping[str, Any],
+    name: str,
+    origin: Origin | None,
+) -> str:
     return builder.add("flatten", operands, {"start": arguments["start"]}, name, origin)
 
 
-def _concat_layer(builder: Builder, operands: Sequence[str], parameters: Mapping[str, str], arguments: Mapping[str, Any], name: str,
-                  origin: Origin | None) -> str:
+def _concat_layer(
+    builder: Builder,
+    operands: Sequence[str],
+    parameters: Mapping[str, str],
+    arguments: Mapping[str, Any],
+    name: str,
+    origin: Origin | None,
+) -> str:
     return builder.add("concat", operands, {"axis": arguments["axis"]}, name, origin)
 
 
 def _mean_layer(op: str) -> Any:
-    def build(builder: Builder, operands: Sequence[str], parameters: Mapping[str, str], arguments: Mapping[str, Any], name: str,
-              origin: Origin | None) -> str:
+    def build(
+        builder: Builder,
+        operands: Sequence[str],
+        parameters: Mapping[str, str],
+        arguments: Mapping[str, Any],
+        name: str,
+        origin: Origin | None,
+    ) -> str:
         axes = all_axes(arguments["axis"], builder.type(operands[0]).rank)
         if not isinstance(arguments["keepdim"], bool):
             raise InferenceError(f"keepdim is true or false, not {arguments['keepdim']!r}", "keepdim", "E0203")
         return builder.add(op, operands, {"axis": axes, "keepdim": arguments["keepdim"]}, name, origin)
+
     return build
 
 
 register_layer(Layer("flatten", (Argument("start", 1),), _flatten_layer, doc="[N, C, H, W] -> [N, C * H * W]."))
-register_layer(Layer("concat", (Argument("axis", 1),), _concat_layer, operands=None, doc="A list of tensors joined along an axis."))
-register_layer(Layer("mean", (Argument("axis"), Argument("keepdim", False)), _mean_layer("mean"), doc="Mean over axes."))
+register_layer(
+    Layer("concat", (Argument("axis", 1),), _concat_layer, operands=None, doc="A list of tensors joined along an axis.")
+)
+register_layer(
+    Layer("mean", (Argument("axis"), Argument("keepdim", False)), _mean_layer("mean"), doc="Mean over axes.")
+)
 register_layer(Layer("sum", (Argument("axis"), Argument("keepdim", False)), _mean_layer("sum"), doc="Sum over axes."))

@@ -1,4 +1,5 @@
 """Windows over space: kernel, stride, padding and dilation, for convolution and pooling alike."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from cnnc.ir.op import InferenceError
 from cnnc.ir.types import TensorType
 
-LIMIT = 2 ** 31                 # every dimension stays below
+LIMIT = 2**31  # every dimension stays below
 
 
 def integers(value: Any, argument: str, rank: int, least: int) -> tuple[int, ...]:
@@ -29,15 +30,21 @@ def integers(value: Any, argument: str, rank: int, least: int) -> tuple[int, ...
     return items
 
 
-def pairs(value: Any, rank: int, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Padding before and after each axis, from a number, a list, a list of pairs, or "same" (at stride 1; the odd one goes after)."""
+def pairs(
+    value: Any, rank: int, kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
+) -> tuple[tuple[int, int], ...]:
+    """Padding before and after each axis, from a number, a list, a list of pairs, or "same" (at stride 1; the odd one
+    goes after).
+    """
     if value == "same":
         if any(s != 1 for s in stride):
-            raise InferenceError("padding=\"same\" needs stride 1", "padding", "E0203", help="write the padding as a number")
+            raise InferenceError(
+                'padding="same" needs stride 1', "padding", "E0203", help="write the padding as a number"
+            )
         totals = [(k - 1) * d for k, d in zip(kernel, dilation, strict=True)]
         return tuple((t // 2, t - t // 2) for t in totals)
     if isinstance(value, str):
-        raise InferenceError(f"padding is a number, a list or \"same\", not \"{value}\"", "padding", "E0203")
+        raise InferenceError(f'padding is a number, a list or "same", not "{value}"', "padding", "E0203")
     if isinstance(value, list | tuple) and any(isinstance(v, list | tuple) for v in value):
         if len(value) != rank:
             raise InferenceError(f"padding has {len(value)} pairs for {rank} axes of space", "padding", "E0203")
@@ -49,6 +56,7 @@ def pairs(value: Any, rank: int, kernel: Sequence[int], stride: Sequence[int], d
 @dataclass(frozen=True)
 class Window:
     """A window per spatial axis; `padding` is (before, after)."""
+
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
@@ -87,7 +95,8 @@ class Window:
         return (self.kernel[axis] - 1) * self.dilation[axis] + 1
 
     def output(self, size: Sequence[int]) -> tuple[int, ...]:
-        """floor((W - F + 2P) / S) + 1 for each axis; `ceil_mode` rounds up but starts no window in the padding behind the input.
+        """floor((W - F + 2P) / S) + 1 for each axis; `ceil_mode` rounds up but starts no window in the padding behind
+        the input.
 
         Raises `InferenceError` where a kernel is larger than its padded input.
         """
@@ -98,9 +107,14 @@ class Window:
             if room < 0:
                 dilated = f" (dilated to {self.reach(axis)})" if self.dilation[axis] > 1 else ""
                 raise InferenceError(
-                    f"kernel {self.kernel[axis]}{dilated} exceeds the padded input {extent + before + after}", "kernel_size", "E0202",
-                    notes=[f"the input is {' x '.join(map(str, size))}, padded by {before} and {after} on axis {axis + 2}"],
-                    help=f"use a kernel of at most {extent + before + after}, or more padding")
+                    f"kernel {self.kernel[axis]}{dilated} exceeds the padded input {extent + before + after}",
+                    "kernel_size",
+                    "E0202",
+                    notes=[
+                        f"the input is {' x '.join(map(str, size))}, padded by {before} and {after} on axis {axis + 2}"
+                    ],
+                    help=f"use a kernel of at most {extent + before + after}, or more padding",
+                )
             stride = self.stride[axis]
             count = (-(-room // stride) if self.ceil_mode else room // stride) + 1
             if self.ceil_mode and (count - 1) * stride >= extent + before:
@@ -110,14 +124,21 @@ class Window:
 
     def leftover(self, size: Sequence[int]) -> tuple[int, ...]:
         """Rows and columns that no window reaches because the windows do not tile the padded input."""
-        return tuple(0 if self.ceil_mode else (extent + sum(self.padding[i]) - self.reach(i)) % self.stride[i]
-                     for i, extent in enumerate(size))
+        return tuple(
+            0 if self.ceil_mode else (extent + sum(self.padding[i]) - self.reach(i)) % self.stride[i]
+            for i, extent in enumerate(size)
+        )
 
     def taps(self, size: Sequence[int], out: Sequence[int]) -> Iterator[tuple[tuple[int, ...], tuple[slice, ...]]]:
         """Each tap with the slices of the *padded* input that it multiplies over all outputs."""
         for tap in product(*(range(k) for k in self.kernel)):
-            yield tap, tuple(slice(t * d, t * d + (o - 1) * s + 1, s)
-                             for t, d, o, s in zip(tap, self.dilation, out, self.stride, strict=True))
+            yield (
+                tap,
+                tuple(
+                    slice(t * d, t * d + (o - 1) * s + 1, s)
+                    for t, d, o, s in zip(tap, self.dilation, out, self.stride, strict=True)
+                ),
+            )
 
     def pad(self, x: Any, out: Sequence[int], value: float = 0.0) -> Any:
         """The input padded so that every window of `out` lies inside."""
@@ -141,6 +162,10 @@ def image_rank(type: TensorType | None, layer: str, operand: str = "x") -> int:
     """How many spatial axes an activation has. Raises `InferenceError` where it has none or more than three."""
     if type is None or type.rank not in (3, 4, 5):
         shape = "nothing" if type is None else f"[{', '.join(map(str, type.shape))}]"
-        raise InferenceError(f"{layer} works on [N, C, W], [N, C, H, W] or [N, C, D, H, W], not on {shape}", operand, "E0201",
-                             help="a flattened tensor has no space left; put the layer before flatten")
+        raise InferenceError(
+            f"{layer} works on [N, C, W], [N, C, H, W] or [N, C, D, H, W], not on {shape}",
+            operand,
+            "E0201",
+            help="a flattened tensor has no space left; put the layer before flatten",
+        )
     return type.rank - 2

@@ -1,4 +1,7 @@
-"""Passes over graphs, the two pipelines, and the way from a network to its training step. Importing this package registers all passes."""
+"""Passes over graphs, the two pipelines, and the way from a network to its training step. Importing this package
+registers all passes.
+"""
+
 from cnnc.passes.pipelines import inference_pipeline, training_pipeline
 from cnnc.passes.training import training_graph
 

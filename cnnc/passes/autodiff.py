@@ -1,8 +1,9 @@
 """Reverse accumulation: the gradient of one scalar as ordinary nodes behind the graph that computes it.
 
-Every op says in its record how gradients pass through it, as code that builds nodes with the `Context` here. Only what leads to a
-wanted param is built.
+Every op says in its record how gradients pass through it, as code that builds nodes with the `Context` here. Only what
+leads to a wanted param is built.
 """
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ class Context:
     def __init__(self, builder: Builder, wanted: frozenset[str]) -> None:
         self.builder = builder
         self._wanted = wanted
-        self.stem = "grad"                          # of the nodes to come
+        self.stem = "grad"  # of the nodes to come
         self.origin: Origin | None = None
 
     def wanted(self, value: str | None) -> bool:
@@ -37,8 +38,12 @@ class Context:
         """A node; the first of its results."""
         return self.builder.add(op, operands, attributes, self.stem, self.origin)
 
-    def pointwise(self, expression: Expression, values: Mapping[str, str], like: TensorType | None = None) -> str | None:
-        """A node for an expression over named values, of the values' common shape or that of `like`. None where it is 0 throughout."""
+    def pointwise(
+        self, expression: Expression, values: Mapping[str, str], like: TensorType | None = None
+    ) -> str | None:
+        """A node for an expression over named values, of the values' common shape or that of `like`. None where it is 0
+        throughout.
+        """
         expression = ex.simplify(expression)
         if expression == ex.const(0):
             return None
@@ -62,20 +67,30 @@ class Context:
         return self.add("add", [a, b])
 
     def scale(self, value: str | None, factor: float) -> str | None:
-        return value if value is None or factor == 1 else self.pointwise(("mul", ex.var("x"), ex.const(factor)), {"x": value})
+        return (
+            value
+            if value is None or factor == 1
+            else self.pointwise(("mul", ex.var("x"), ex.const(factor)), {"x": value})
+        )
 
     def expand(self, value: str, type: TensorType) -> str:
         """The value broadcast to a type's shape."""
         if self.type(value).shape == type.shape:
             return value
-        return self.add("expand", [value], {"shape": type.shape, "layout": None if type.layout == PLAIN.get(type.rank) else type.layout})
+        return self.add(
+            "expand",
+            [value],
+            {"shape": type.shape, "layout": None if type.layout == PLAIN.get(type.rank) else type.layout},
+        )
 
     def reduce_channels(self, expressions: Sequence[Expression], values: Mapping[str, str]) -> tuple[str, ...]:
         """Sums over N and space of expressions over named values, one vector of the channels each."""
         names = list(dict.fromkeys(v for e in expressions for v in ex.variables(e)))
         numbers = {n: f"a{i}" for i, n in enumerate(names)}
         texts = [ex.text(ex.rename(e, numbers)) for e in expressions]
-        return self.builder.insert("reduce_channels", [values[n] for n in names], {"expressions": texts}, self.stem, self.origin).results
+        return self.builder.insert(
+            "reduce_channels", [values[n] for n in names], {"expressions": texts}, self.stem, self.origin
+        ).results
 
     def reduce_to(self, value: str | None, operand: str) -> str | None:
         """The gradient of an operand that was broadcast: summed over the axes along which it was repeated."""
@@ -84,8 +99,10 @@ class Context:
         whole, shape = self.type(value).shape, self.type(operand).shape
         if whole == shape:
             return value
-        if len(whole) < len(shape) or (len(whole) == len(shape) and any(a == 1 != b for a, b in zip(whole, shape, strict=True))):
-            return self.reduce_to(self.expand(value, self.type(operand)), operand)      # constant along those axes
+        if len(whole) < len(shape) or (
+            len(whole) == len(shape) and any(a == 1 != b for a, b in zip(whole, shape, strict=True))
+        ):
+            return self.reduce_to(self.expand(value, self.type(operand)), operand)  # constant along those axes
         if len(whole) >= 2 and len(shape) <= 1:
             if shape == (1,) != whole[1:2]:
                 return self.add("reshape", [self._total(value)], {"shape": (1,)})
@@ -110,8 +127,8 @@ class Context:
 def differentiate(graph: Graph, value: str, wanted: Iterable[str]) -> tuple[Graph, dict[str, str]]:
     """The graph with nodes for d value / d param added, and the name of each wanted param's gradient.
 
-    value: a scalar. A wanted param that does not reach it has a gradient of zeros. The gradient of a value `v` is called `grad.v`. Raises
-    `CnncError` (E0807) where an op on the way has no gradient.
+    value: a scalar. A wanted param that does not reach it has a gradient of zeros. The gradient of a value `v` is
+    called `grad.v`. Raises `CnncError` (E0807) where an op on the way has no gradient.
     """
     leaves = tuple(dict.fromkeys(wanted))
     context = Context(Builder(graph.name, graph.nodes), dependent(graph, leaves))
@@ -124,8 +141,12 @@ def differentiate(graph: Graph, value: str, wanted: Iterable[str]) -> tuple[Grap
             continue
         rule = OPS[node.op].gradient
         if rule is None:
-            raise error("E0807", f"{node.op} has no gradient", f"%{node.name} leads from a trained parameter to the loss",
-                        span=node.origin.span if node.origin else None)
+            raise error(
+                "E0807",
+                f"{node.op} has no gradient",
+                f"%{node.name} leads from a trained parameter to the loss",
+                span=node.origin.span if node.origin else None,
+            )
         context.stem, context.origin = f"grad.{node.name}", node.origin
         for operand, part in zip(node.operands, rule(context, node, given), strict=False):
             if part is None or operand is None or not context.wanted(operand):
@@ -141,15 +162,19 @@ def differentiate(graph: Graph, value: str, wanted: Iterable[str]) -> tuple[Grap
     return _named(context.builder.finish(graph.outputs, graph.updates), gradients, graph, leaves)
 
 
-def _named(graph: Graph, gradients: Mapping[str, str], before: Graph, leaves: Sequence[str]) -> tuple[Graph, dict[str, str]]:
-    """Each gradient under the name of what it is the gradient of; of several with one value, the param's, then the earliest."""
+def _named(
+    graph: Graph, gradients: Mapping[str, str], before: Graph, leaves: Sequence[str]
+) -> tuple[Graph, dict[str, str]]:
+    """Each gradient under the name of what it is the gradient of; of several with one value, the param's, then the
+    earliest.
+    """
     names: dict[str, str] = {}
     ordered = [*leaves, *(r for n in before.nodes for r in n.results if r in gradients and r not in leaves)]
     for v in ordered:
         if gradients[v] not in names and gradients[v] not in before and f"grad.{v}" not in before:
             names[gradients[v]] = f"grad.{v}"
     chosen = set(names.values())
-    for node in graph.nodes:                # a name that is needed is taken from the intermediate that has it
+    for node in graph.nodes:  # a name that is needed is taken from the intermediate that has it
         for r in node.results:
             if r in chosen and r not in names and r not in before:
                 free = next(n for i in range(1, 1 << 30) if (n := f"{r}.part{i}") not in graph and n not in chosen)

@@ -1,4 +1,7 @@
-"""`--verify-passes`: the reference runs before and after every pass on the same random tensors, and must find the same results."""
+"""`--verify-passes`: the reference runs before and after every pass on the same random tensors, and must find the same
+results.
+"""
+
 from __future__ import annotations
 
 import numpy as np
@@ -10,8 +13,9 @@ from cnnc.passes.manager import REPORT, Pass
 
 
 def difference(a: Array, b: Array, floor: float = 0.0) -> float:
-    """The largest difference relative to the largest finite value of either, or to `floor`; infinite where shapes, NaN or infinities
-    differ."""
+    """The largest difference relative to the largest finite value of either, or to `floor`; infinite where shapes, NaN
+    or infinities differ.
+    """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if a.shape != b.shape or not np.array_equal(np.isnan(a), np.isnan(b)):
         return float("inf")
@@ -34,7 +38,8 @@ def _largest(a: Array) -> float:
 def compare(before: Run, after: Run) -> dict[str, float]:
     """The difference of every output and update, by name; infinite where one side has no such result.
 
-    A result below 1e-6 of the largest of all is measured against that: the gradient of a bias before a batch norm is 0 and rounding.
+    A result below 1e-6 of the largest of all is measured against that: the gradient of a bias before a batch norm is 0
+    and rounding.
     """
     found: dict[str, float] = {}
     floor = 1e-6 * max((_largest(v) for r in (before, before.updates) for v in r.values()), default=0.0)
@@ -45,7 +50,8 @@ def compare(before: Run, after: Run) -> dict[str, float]:
 
 
 class CheckResults:
-    """An observer. Raises `CnncError` (E0804, exit code 4) at the first pass that changes a result by more than the tolerance.
+    """An observer. Raises `CnncError` (E0804, exit code 4) at the first pass that changes a result by more than the
+    tolerance.
 
     tolerance: relative to the largest value of the result. `worst` keeps the largest difference seen, by pass.
     """
@@ -61,10 +67,16 @@ class CheckResults:
             return
         differences = compare(self.result(before), self.result(after))
         self.worst[str(p)] = max(differences.values(), default=0.0)
-        wrong = [f"{name} differs by {d:.3g} of its largest value" for name, d in differences.items() if not d <= self.tolerance]
+        wrong = [
+            f"{name} differs by {d:.3g} of its largest value"
+            for name, d in differences.items()
+            if not d <= self.tolerance
+        ]
         if wrong:
-            raise CnncError(Diagnostic("E0804", f"{p} changes what the graph computes", notes=tuple(wrong[:10]),
-                                       help=REPORT), exit_code=4)
+            raise CnncError(
+                Diagnostic("E0804", f"{p} changes what the graph computes", notes=tuple(wrong[:10]), help=REPORT),
+                exit_code=4,
+            )
 
     def result(self, graph: Graph) -> Run:
         """Kept for the next pass, which begins with the graph that this one ended with."""

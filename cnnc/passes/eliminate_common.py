@@ -1,4 +1,5 @@
 """eliminate-common: one node where two would compute the same."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from cnnc.passes.manager import Pass, register_pass
 @dataclass(frozen=True)
 class EliminateCommon(Pass):
     """y = f(x), z = f(x) --> y = f(x), with z called y. Dropouts differ in their salt, so each keeps its own noise."""
+
     name: ClassVar[str] = "eliminate-common"
 
     def apply(self, graph: Graph) -> Graph:

@@ -1,4 +1,5 @@
 """eliminate-dead: nodes that nothing needs."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ class EliminateDead(Pass):
 
     Inputs, params and states stay: they are the graph's signature.
     """
+
     name: ClassVar[str] = "eliminate-dead"
 
     def apply(self, graph: Graph) -> Graph:

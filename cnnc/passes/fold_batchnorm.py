@@ -1,4 +1,5 @@
 """fold-batchnorm: at prediction, batch norm is part of the layer before it."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -15,10 +16,12 @@ class FoldBatchnorm(Pass):
     """y = batchnorm(conv(x, w, b), weight, bias, mean, variance)
     --> y = conv(x, w * s, (b - mean) * s + bias)  with  s = weight / sqrt(variance + eps);  the same for linear.
 
-    Only with statistics that are fixed (a training graph's are not), and where nothing else reads the convolution and nothing has been
-    fused into it. Everything new depends on params alone, so it is computed once, when the weights are loaded. A batch norm with fixed
+    Only with statistics that are fixed (a training graph's are not), and where nothing else reads the convolution and
+    nothing has been fused into it. Everything new depends on params alone, so it is computed once, when the weights are
+    loaded. A batch norm with fixed
     statistics behind anything else:  y = batchnorm(x, ...) --> y = (x - mean) * s + bias.
     """
+
     name: ClassVar[str] = "fold-batchnorm"
 
     def apply(self, graph: Graph) -> Graph:
@@ -29,7 +32,7 @@ class FoldBatchnorm(Pass):
         rewriter = Rewriter(graph)
         for node in graph.nodes:
             if node.name in folded:
-                continue                                    # it is written where its batch norm stands
+                continue  # it is written where its batch norm stands
             if node.op == "batchnorm" and all(v in fixed for v in node.inputs[1:]):
                 producer = graph.node(node.inputs[0])
                 if producer.name in folded:
@@ -46,14 +49,20 @@ def _folds(graph: Graph, norm: Node, fixed: frozenset[str]) -> bool:
     if producer.op not in ("conv", "linear", "conv_data_gradient") or graph.only_user(producer.name) is not norm:
         return False
     if producer.op == "conv_data_gradient" and producer.attributes.get("groups", 1) != 1:
-        return False                                        # its weights have no axis of output channels
+        return False  # its weights have no axis of output channels
     return "epilogue" not in producer.attributes and all(v in fixed for v in (*norm.inputs[1:], *producer.inputs[1:]))
 
 
 def _scale(rewriter: Rewriter, norm: Node) -> str:
     _, weight, _, _, variance = norm.inputs
     eps = norm.attributes.get("eps", 1e-5)
-    return rewriter.add("pointwise", [weight, variance], {"expressions": [f"a0 / sqrt(a1 + {eps!r})"]}, f"{norm.name}.scale", norm.origin)
+    return rewriter.add(
+        "pointwise",
+        [weight, variance],
+        {"expressions": [f"a0 / sqrt(a1 + {eps!r})"]},
+        f"{norm.name}.scale",
+        norm.origin,
+    )
 
 
 def _fold(rewriter: Rewriter, conv: Node, norm: Node) -> None:
@@ -63,14 +72,23 @@ def _fold(rewriter: Rewriter, conv: Node, norm: Node) -> None:
     t = rewriter.type(w)
     axis = 1 if conv.op == "conv_data_gradient" else 0
     shape = tuple(d if i == axis else 1 for i, d in enumerate(t.shape))
-    column = rewriter.add("reshape", [scale], {"shape": shape, "layout": t.layout}, f"{norm.name}.scale.column", norm.origin)
+    column = rewriter.add(
+        "reshape", [scale], {"shape": shape, "layout": t.layout}, f"{norm.name}.scale.column", norm.origin
+    )
     weight = rewriter.add("mul", [w, column], {}, f"{norm.name}.weight.folded", norm.origin)
-    text, operands = ("a2 - a0 * a1", [mean, scale, beta]) if b is None else ("(a3 - a0) * a1 + a2", [mean, scale, beta, b])
+    text, operands = (
+        ("a2 - a0 * a1", [mean, scale, beta]) if b is None else ("(a3 - a0) * a1 + a2", [mean, scale, beta, b])
+    )
     bias = rewriter.add("pointwise", operands, {"expressions": [text]}, f"{norm.name}.bias.folded", norm.origin)
     rewriter.add(conv.op, [conv.operands[0], weight, bias], conv.attributes, origin=norm.origin, results=norm.results)
 
 
 def _normalize(rewriter: Rewriter, norm: Node) -> None:
     x, _, beta, mean, _ = norm.inputs
-    rewriter.add("pointwise", [x, mean, _scale(rewriter, norm), beta], {"expressions": ["(a0 - a1) * a2 + a3"]},
-                 origin=norm.origin, results=norm.results)
+    rewriter.add(
+        "pointwise",
+        [x, mean, _scale(rewriter, norm), beta],
+        {"expressions": ["(a0 - a1) * a2 + a3"]},
+        origin=norm.origin,
+        results=norm.results,
+    )

@@ -1,4 +1,5 @@
 """fold-constants: what is known before anything runs, and what does nothing."""
+
 from __future__ import annotations
 
 import math
@@ -22,14 +23,22 @@ def _constant(rewriter: Rewriter, node: Node) -> str | None:
         return None
     values = {f"a{i}": float(p.attributes["value"]) for i, p in enumerate(producers)}
     value = float(ex.evaluate(pointwise.expressions(node)[0], values))
-    return rewriter.add("constant", [], {"value": value}, origin=node.origin, results=node.results) if math.isfinite(value) else None
+    return (
+        rewriter.add("constant", [], {"value": value}, origin=node.origin, results=node.results)
+        if math.isfinite(value)
+        else None
+    )
 
 
 def _identity(rewriter: Rewriter, node: Node) -> str | None:
     """x + 0, x - 0, x * 1, x / 1, --x --> x"""
     if node.op == "constant" or not pointwise.is_pointwise(node) or len(node.results) > 1:
         return None
-    known = {f"a{i}": ex.const(p.attributes["value"]) for i, p in enumerate(map(rewriter.node, node.inputs)) if p.op == "constant"}
+    known = {
+        f"a{i}": ex.const(p.attributes["value"])
+        for i, p in enumerate(map(rewriter.node, node.inputs))
+        if p.op == "constant"
+    }
     if not known and node.op != "pointwise":
         return None
     expression = ex.simplify(ex.substitute(pointwise.expressions(node)[0], known))
@@ -95,8 +104,10 @@ def _rule(rewriter: Rewriter, node: Node) -> str | None:
 @register_pass
 @dataclass(frozen=True)
 class FoldConstants(Pass):
-    """f(constant, ...) --> constant;  x + 0, x * 1, --x --> x;  dropout without a seed --> x;  flatten of rank 2, reshape to the same
-    shape, concat of one --> x;  to_layout(to_layout(x)) --> to_layout(x)"""
+    """f(constant, ...) --> constant;  x + 0, x * 1, --x --> x;  dropout without a seed --> x;  flatten of rank 2,
+    reshape to the same shape, concat of one --> x;  to_layout(to_layout(x)) --> to_layout(x)
+    """
+
     name: ClassVar[str] = "fold-constants"
 
     def apply(self, graph: Graph) -> Graph:

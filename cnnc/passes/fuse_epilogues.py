@@ -1,4 +1,5 @@
 """fuse-epilogues: pointwise math behind a convolution or a linear layer happens before the sum leaves the registers."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from cnnc.ops import pointwise
 from cnnc.passes.manager import Pass, register_pass
 
 PRODUCERS = ("conv", "linear", "conv_data_gradient")
-LARGEST = 48                            # functions in an epilogue
+LARGEST = 48  # functions in an epilogue
 
 
 @register_pass
@@ -21,9 +22,11 @@ LARGEST = 48                            # functions in an epilogue
 class FuseEpilogues(Pass):
     """y = conv(x, w, b), z = f(y, a, ...)  -->  z = conv(x, w, b, a, ...) {epilogue="f(y, a0, ...)"}
 
-    where f is pointwise and nothing else reads y; again and again along the chain. Operands a are tensors of the result's shape, one value
-    a channel, or one value; at most `max` of them. Of a sum of two convolutions the later one takes the other as its operand.
+    where f is pointwise and nothing else reads y; again and again along the chain. Operands a are tensors of the
+    result's shape, one value a channel, or one value; at most `max` of them. Of a sum of two convolutions the later one
+    takes the other as its operand.
     """
+
     name: ClassVar[str] = "fuse-epilogues"
     max: int = 4
 
@@ -32,11 +35,13 @@ class FuseEpilogues(Pass):
             raise ValueError(f"max is {self.max}; it must be from 0 to 8")
 
     def apply(self, graph: Graph) -> Graph:
-        taken: dict[str, str] = {}              # a producer's value -> the pointwise value that absorbs it
-        epilogues: dict[str, Node] = {}         # that value -> its fused node, over old names
+        taken: dict[str, str] = {}  # a producer's value -> the pointwise value that absorbs it
+        epilogues: dict[str, Node] = {}  # that value -> its fused node, over old names
         order = {n.name: i for i, n in enumerate(graph.nodes)}
         for node in graph.nodes:
-            candidates = [o for o in dict.fromkeys(node.inputs) if _open(graph, epilogues.get(o) or graph.node(o), node)]
+            candidates = [
+                o for o in dict.fromkeys(node.inputs) if _open(graph, epilogues.get(o) or graph.node(o), node)
+            ]
             for value in sorted(candidates, key=lambda v: -order[graph.node(v).name]):
                 fused = self._fuse(graph, epilogues.get(value) or graph.node(value), node, value)
                 if fused is not None:
@@ -83,8 +88,13 @@ def _trimmed(operands: Sequence[str | None]) -> tuple[str | None, ...]:
 
 def _open(graph: Graph, producer: Node, user: Node) -> bool:
     """Whether a producer's result is read by this pointwise user alone, and keeps its type there."""
-    return (producer.op in PRODUCERS and pointwise.is_pointwise(user) and len(user.results) == 1
-            and graph.only_user(producer.name) is user and user.type == producer.type)
+    return (
+        producer.op in PRODUCERS
+        and pointwise.is_pointwise(user)
+        and len(user.results) == 1
+        and graph.only_user(producer.name) is user
+        and user.type == producer.type
+    )
 
 
 def _fits(graph: Graph, operand: str, user: Node) -> bool:

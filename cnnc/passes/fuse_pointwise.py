@@ -1,4 +1,5 @@
 """fuse-pointwise: what reads and writes the same tensors becomes one walk over them."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -15,9 +16,9 @@ from cnnc.ops import pointwise
 from cnnc.passes.manager import Pass, register_pass
 
 EXPENSIVE = frozenset(("exp", "log", "tanh", "sqrt", "div"))
-LARGEST = 64                            # functions in one expression
-RESULTS = 4                             # of one node
-ROUNDS = 4                              # a merge may leave a producer one reader, which the next round puts into it
+LARGEST = 64  # functions in one expression
+RESULTS = 4  # of one node
+ROUNDS = 4  # a merge may leave a producer one reader, which the next round puts into it
 
 
 def expressions(node: Node) -> tuple[Expression, ...]:
@@ -36,8 +37,10 @@ class FusePointwise(Pass):
     y = f(a, b), z = g(y, a)  -->  y, z = f(a, b), g(f(a, b), a)  where y is needed as well: one walk writes both
     y = f(a, b), s = sum of g(y)  -->  s = sum of g(f(a, b))      into reduce_channels in the same way
 
-    All of one shape; at most `operands` operands. A per-channel vector is computed once by its own node rather than for every pixel.
+    All of one shape; at most `operands` operands. A per-channel vector is computed once by its own node rather than for
+    every pixel.
     """
+
     name: ClassVar[str] = "fuse-pointwise"
     operands: int = 12
 
@@ -101,7 +104,11 @@ class _State:
     def drop(self, value: str) -> None:
         place = self.places[value]
         node = self.nodes[place]
-        if node is not None and expressions(node) and all(r not in self.kept and not self.users[r] for r in node.results):
+        if (
+            node is not None
+            and expressions(node)
+            and all(r not in self.kept and not self.users[r] for r in node.results)
+        ):
             self.put(place, None)
 
     # ------------------------------------------------------------------------------------------------ one reader
@@ -137,9 +144,17 @@ class _State:
         if len(readers) == 1:
             return True
         # every reader computes it again: worth it when that reads no more memory than storing and reading the result
-        return (len(readers) == 2 and self.cheap(producer)
-                and all(r is not None and expressions(r) and self.whole(r).shape == self.types[value].shape
-                        and self.inlined(r, value) is not None for r in readers))
+        return (
+            len(readers) == 2
+            and self.cheap(producer)
+            and all(
+                r is not None
+                and expressions(r)
+                and self.whole(r).shape == self.types[value].shape
+                and self.inlined(r, value) is not None
+                for r in readers
+            )
+        )
 
     def whole(self, node: Node) -> TensorType:
         """The type that a node walks over."""
@@ -148,7 +163,9 @@ class _State:
         return pointwise.result_type([self.types[o] for o in node.inputs])
 
     def cheap(self, node: Node) -> bool:
-        full = {f"a{i}" for i, o in enumerate(node.operands) if o is not None and self.types[o].shape == node.type.shape}
+        full = {
+            f"a{i}" for i, o in enumerate(node.operands) if o is not None and self.types[o].shape == node.type.shape
+        }
         tree = expressions(node)[0]
         return len(full) <= 2 and ex.size(tree) <= 8 and not _costly(tree, full)
 
@@ -201,7 +218,11 @@ class _State:
         producer, user = self.nodes[first], self.nodes[second]
         assert producer is not None
         assert user is not None
-        if producer.op in ("constant", "reduce_channels", "expand") or producer.type != user.type or producer.name in self.fixed:
+        if (
+            producer.op in ("constant", "reduce_channels", "expand")
+            or producer.type != user.type
+            or producer.name in self.fixed
+        ):
             return False
         if not expressions(producer):
             return False

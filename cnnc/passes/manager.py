@@ -1,8 +1,10 @@
 """Passes: functions from graph to graph, run in a row, verified and watched.
 
-A pass is a frozen dataclass. Its fields are its options, and its text is its command-line form: `fuse-epilogues{max=2}`. Its docstring is
-its algebra. The manager hands every (before, pass, after, seconds) to one observer: dumps, diffs and the check of results are observers.
+A pass is a frozen dataclass. Its fields are its options, and its text is its command-line form:
+`fuse-epilogues{max=2}`. Its docstring is its algebra. The manager hands every (before, pass, after, seconds) to one
+observer: dumps, diffs and the check of results are observers.
 """
+
 from __future__ import annotations
 
 import dataclasses
@@ -27,6 +29,7 @@ REPORT = "this is a mistake in cnnc; please report it with the model"
 @dataclass(frozen=True)
 class Pass:
     """A rewrite of whole graphs. `apply` gives the same object back where nothing is to be done."""
+
     name: ClassVar[str]
 
     def apply(self, graph: Graph) -> Graph:
@@ -34,8 +37,11 @@ class Pass:
 
     def __str__(self) -> str:
         """The form that `parse_passes` reads; options at their defaults are left out."""
-        options = [f"{f.name}={print_value(getattr(self, f.name))}" for f in dataclasses.fields(self)
-                   if getattr(self, f.name) != f.default]
+        options = [
+            f"{f.name}={print_value(getattr(self, f.name))}"
+            for f in dataclasses.fields(self)
+            if getattr(self, f.name) != f.default
+        ]
         return self.name + (f"{{{','.join(options)}}}" if options else "")
 
 
@@ -73,7 +79,9 @@ class PassManager:
                     verify_graph(after)
                 except CnncError as e:
                     notes = tuple(d.message for d in e.diagnostics[:10])
-                    raise CnncError(Diagnostic("E0805", f"{p} left a broken graph", notes=notes, help=REPORT), exit_code=70) from e
+                    raise CnncError(
+                        Diagnostic("E0805", f"{p} left a broken graph", notes=notes, help=REPORT), exit_code=70
+                    ) from e
             if self.observer is not None:
                 self.observer(graph, p, after, seconds)
             graph = after
@@ -82,12 +90,15 @@ class PassManager:
 
 # ------------------------------------------------------------------------------------------------ observers
 
+
 def observers(*several: Observer | None) -> Observer:
     """One observer that calls several; those that are None are left out."""
+
     def observe(before: Graph, p: Pass, after: Graph, seconds: float) -> None:
         for o in several:
             if o is not None:
                 o(before, p, after, seconds)
+
     return observe
 
 
@@ -106,11 +117,19 @@ class Stages:
             if name in (title, title.partition("{")[0]):
                 return graph
         names = list(dict.fromkeys(title.partition("{")[0] for title, _ in self.stages))
-        raise error("E0801", f"no pass '{name}' was run", f"the stages are {', '.join(names)}", help=did_you_mean(name, names), exit_code=2)
+        raise error(
+            "E0801",
+            f"no pass '{name}' was run",
+            f"the stages are {', '.join(names)}",
+            help=did_you_mean(name, names),
+            exit_code=2,
+        )
 
 
 class Dump:
-    """Writes each stage to a numbered file: `03-fuse-epilogues.ir`; with `diffs`, what the pass changed to `03-fuse-epilogues.diff`."""
+    """Writes each stage to a numbered file: `03-fuse-epilogues.ir`; with `diffs`, what the pass changed to
+    `03-fuse-epilogues.diff`.
+    """
 
     def __init__(self, folder: Path | str, graph: Graph | None = None, diffs: bool = False) -> None:
         self.folder, self.diffs, self.count = Path(folder), diffs, 0
@@ -153,7 +172,9 @@ _ITEM = re.compile(r"\s*([A-Za-z][\w-]*)\s*(?:\{([^{}]*)\})?\s*")
 
 
 def parse_passes(text: str) -> list[Pass]:
-    """`fold-batchnorm,fuse-epilogues{max=2}` as passes. Raises `CnncError` (E0801 unknown pass, E0802 option, E0803 syntax)."""
+    """`fold-batchnorm,fuse-epilogues{max=2}` as passes. Raises `CnncError` (E0801 unknown pass, E0802 option, E0803
+    syntax).
+    """
     source = Source("<passes>", text)
     found: list[Pass] = []
     at = 0
@@ -161,8 +182,14 @@ def parse_passes(text: str) -> list[Pass]:
         match = _ITEM.match(text, at)
         if match is None:
             shown = repr(text[at]) if at < len(text) else "the end"
-            raise _failure("E0803", f"{shown} is unexpected here; a pass was expected", source, at, at + 1,
-                           help="passes are written name or name{option=value}, separated by commas")
+            raise _failure(
+                "E0803",
+                f"{shown} is unexpected here; a pass was expected",
+                source,
+                at,
+                at + 1,
+                help="passes are written name or name{option=value}, separated by commas",
+            )
         found.append(_one(match, source))
         at = match.end()
         if at == len(text):
@@ -181,18 +208,27 @@ def _one(match: re.Match[str], source: Source) -> Pass:
     name, options = match[1], match[2]
     kind = PASSES.get(name)
     if kind is None:
-        raise _failure("E0801", f"unknown pass '{name}'", source, *match.span(1),
-                       help=did_you_mean(name, PASSES) or f"the passes are {', '.join(sorted(PASSES))}")
+        raise _failure(
+            "E0801",
+            f"unknown pass '{name}'",
+            source,
+            *match.span(1),
+            help=did_you_mean(name, PASSES) or f"the passes are {', '.join(sorted(PASSES))}",
+        )
     given: dict[str, Any] = {}
     known = {f.name: f for f in dataclasses.fields(kind)}
     for item in re.finditer(r"[^,]+", options or ""):
         key, equal, value = (part.strip() for part in item[0].partition("="))
         span = (match.start(2) + item.start(), match.start(2) + item.end())
         if not equal or not key or not value:
-            raise _failure("E0803", f"'{item[0].strip()}' is no option", source, *span, help="an option is written name=value")
+            raise _failure(
+                "E0803", f"'{item[0].strip()}' is no option", source, *span, help="an option is written name=value"
+            )
         if key not in known:
             many = f"its options are {', '.join(known)}" if known else "it has no options"
-            raise _failure("E0802", f"{name} has no option '{key}'", source, *span, help=did_you_mean(key, known) or many)
+            raise _failure(
+                "E0802", f"{name} has no option '{key}'", source, *span, help=did_you_mean(key, known) or many
+            )
         if key in given:
             raise _failure("E0802", f"option '{key}' is given twice", source, *span)
         given[key] = _value(value, known[key].default, name, key, source, span)
@@ -218,6 +254,7 @@ def _value(text: str, default: object, name: str, key: str, source: Source, span
 
 
 # ------------------------------------------------------------------------------------------------ running a list and its check
+
 
 def run_passes(graph: Graph, passes: Sequence[Pass], observer: Observer | None = None) -> Graph:
     """`PassManager(passes, observer=observer).run(graph)`."""

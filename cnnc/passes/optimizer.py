@@ -1,8 +1,10 @@
-"""Optimizers as graph-building code: the new value of a parameter and of the optimizer's states, from the parameter and its gradient.
+"""Optimizers as graph-building code: the new value of a parameter and of the optimizer's states, from the parameter and
+its gradient.
 
-The formulas are PyTorch's. Numbers that change from step to step are scalar inputs of the training graph, so that a schedule needs no
-new compilation; `scalars` gives their values.
+The formulas are PyTorch's. Numbers that change from step to step are scalar inputs of the training graph, so that a
+schedule needs no new compilation; `scalars` gives their values.
 """
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -20,10 +22,12 @@ SCALAR = TensorType("f32", ())
 class Optimizer:
     """lr: the learning rate at the start. weight_decay: L2 regularization, added to the gradient of every parameter.
 
-    frozen: parameters (glob patterns) that stay as they are. rates: (pattern, factor) pairs; the learning rate of a parameter is
-    multiplied by the factors of the patterns that it matches. undecayed: patterns without weight decay ("*.bias");
-    `decay_vectors=False` leaves out all parameters of rank 1, that is biases and the scale and shift of batch norm.
+    frozen: parameters (glob patterns) that stay as they are. rates: (pattern, factor) pairs; the learning rate of a
+    parameter is multiplied by the factors of the patterns that it matches. undecayed: patterns without weight decay
+    ("*.bias"); `decay_vectors=False` leaves out all parameters of rank 1, that is biases and the scale and shift of
+    batch norm.
     """
+
     lr: float = 0.01
     weight_decay: float = 0.0
     frozen: tuple[str, ...] = ()
@@ -40,16 +44,24 @@ class Optimizer:
         """The values of the scalar inputs for step 1, 2, ...; `lr` overrides the learning rate."""
         return {"learning_rate": self.lr if lr is None else lr}
 
-    def update(self, b: Builder, name: str, parameter: str, gradient: str, states: Mapping[str, str], rate: str) -> dict[str, str]:
-        """Add the nodes of one parameter's update: the new value of every state by its short name, and of the parameter as "parameter"."""
+    def update(
+        self, b: Builder, name: str, parameter: str, gradient: str, states: Mapping[str, str], rate: str
+    ) -> dict[str, str]:
+        """Add the nodes of one parameter's update: the new value of every state by its short name, and of the parameter
+        as "parameter".
+        """
         raise NotImplementedError
 
     def trained(self, parameters: Sequence[str]) -> list[str]:
         """The parameters that are not frozen. Raises `CnncError` (E0808) for a pattern that matches none."""
         for pattern in (*self.frozen, *(p for p, _ in self.rates), *self.undecayed):
             if not any(fnmatchcase(p, pattern) for p in parameters):
-                raise error("E0808", f"no parameter matches '{pattern}'", f"there are {len(parameters)} parameters, the first "
-                            f"{', '.join(parameters[:4])}", help=did_you_mean(pattern, parameters))
+                raise error(
+                    "E0808",
+                    f"no parameter matches '{pattern}'",
+                    f"there are {len(parameters)} parameters, the first {', '.join(parameters[:4])}",
+                    help=did_you_mean(pattern, parameters),
+                )
         return [p for p in parameters if not any(fnmatchcase(p, pattern) for pattern in self.frozen)]
 
     def rate(self, parameter: str) -> float:
@@ -67,7 +79,9 @@ class Optimizer:
     def decayed(self, b: Builder, parameter: str, gradient: str) -> str:
         """gradient + weight_decay * parameter"""
         decay = self.decay(parameter, b.type(parameter))
-        return gradient if not decay else calculate(b, f"a0 + {decay!r} * a1", [gradient, parameter], f"decay.{parameter}")
+        return (
+            gradient if not decay else calculate(b, f"a0 + {decay!r} * a1", [gradient, parameter], f"decay.{parameter}")
+        )
 
 
 def calculate(b: Builder, text: str, operands: Sequence[str], name: str) -> str:
@@ -80,6 +94,7 @@ class SGD(Optimizer):
 
     nesterov: p = p - lr * (g + momentum * v).
     """
+
     momentum: float = 0.0
     dampening: float = 0.0
     nesterov: bool = False
@@ -98,25 +113,35 @@ class SGD(Optimizer):
             values["damping"] = 1.0 if step == 1 else 1.0 - self.dampening
         return values
 
-    def update(self, b: Builder, name: str, parameter: str, gradient: str, states: Mapping[str, str], rate: str) -> dict[str, str]:
+    def update(
+        self, b: Builder, name: str, parameter: str, gradient: str, states: Mapping[str, str], rate: str
+    ) -> dict[str, str]:
         g = self.decayed(b, parameter, gradient)
         if not self.momentum:
             return {"parameter": calculate(b, "a0 - a1 * a2", [parameter, rate, g], name)}
         damped = self.dampening != 0
-        text, operands = (" + a2 * a1", [states["momentum"], g, "damping"]) if damped else (" + a1", [states["momentum"], g])
+        text, operands = (
+            (" + a2 * a1", [states["momentum"], g, "damping"]) if damped else (" + a1", [states["momentum"], g])
+        )
         v = calculate(b, f"{self.momentum!r} * a0{text}", operands, f"new.{states['momentum']}")
         if self.nesterov:
-            return {"momentum": v, "parameter": calculate(b, f"a0 - a1 * (a2 + {self.momentum!r} * a3)", [parameter, rate, g, v], name)}
+            return {
+                "momentum": v,
+                "parameter": calculate(b, f"a0 - a1 * (a2 + {self.momentum!r} * a3)", [parameter, rate, g, v], name),
+            }
         return {"momentum": v, "parameter": calculate(b, "a0 - a1 * a2", [parameter, rate, v], name)}
 
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  p = p - lr * (m / c1) / (sqrt(v / c2) + eps)  (Kingma and Ba, 2015)
+    """m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2;  p = p - lr * (m / c1) / (sqrt(v / c2) + eps)
+    (Kingma and Ba, 2015)
 
-    with c1 = 1 - beta1^t and c2 = 1 - beta2^t as inputs `correction1` and `correction2`. decoupled: weight decay shrinks the parameter
-    by lr * weight_decay instead of being added to the gradient (AdamW: Loshchilov and Hutter, 2019).
+    with c1 = 1 - beta1^t and c2 = 1 - beta2^t as inputs `correction1` and `correction2`. decoupled: weight decay
+    shrinks the parameter by lr * weight_decay instead of being added to the gradient (AdamW: Loshchilov and Hutter,
+    2019).
     """
+
     lr: float = 0.001
     beta1: float = 0.9
     beta2: float = 0.999
@@ -128,23 +153,32 @@ class Adam(Optimizer):
         return ("first_moment", "second_moment")
 
     def scalars(self, step: int, lr: float | None = None) -> dict[str, float]:
-        return {**super().scalars(step, lr), "correction1": 1 - self.beta1 ** step, "correction2": 1 - self.beta2 ** step}
+        return {**super().scalars(step, lr), "correction1": 1 - self.beta1**step, "correction2": 1 - self.beta2**step}
 
-    def update(self, b: Builder, name: str, parameter: str, gradient: str, states: Mapping[str, str], rate: str) -> dict[str, str]:
+    def update(
+        self, b: Builder, name: str, parameter: str, gradient: str, states: Mapping[str, str], rate: str
+    ) -> dict[str, str]:
         g = gradient if self.decoupled else self.decayed(b, parameter, gradient)
         m, v = states["first_moment"], states["second_moment"]
         m = calculate(b, f"{self.beta1!r} * a0 + {1 - self.beta1!r} * a1", [m, g], f"new.{m}")
         v = calculate(b, f"{self.beta2!r} * a0 + {1 - self.beta2!r} * a1 * a1", [v, g], f"new.{v}")
         decay = self.decay(parameter, b.type(parameter)) if self.decoupled else 0.0
         kept = f"a0 * (1 - a1 * {decay!r})" if decay else "a0"
-        p = calculate(b, f"{kept} - a1 / a4 * a2 / (sqrt(a3 / a5) + {self.eps!r})",
-                      [parameter, rate, m, v, "correction1", "correction2"], name)
+        p = calculate(
+            b,
+            f"{kept} - a1 / a4 * a2 / (sqrt(a3 / a5) + {self.eps!r})",
+            [parameter, rate, m, v, "correction1", "correction2"],
+            name,
+        )
         return {"first_moment": m, "second_moment": v, "parameter": p}
 
 
 @dataclass(frozen=True)
 class Adadelta(Optimizer):
-    """s = rho s + (1 - rho) g^2;  d = sqrt(u + eps) / sqrt(s + eps) * g;  u = rho u + (1 - rho) d^2;  p = p - lr * d  (Zeiler, 2012)"""
+    """s = rho s + (1 - rho) g^2;  d = sqrt(u + eps) / sqrt(s + eps) * g;  u = rho u + (1 - rho) d^2;  p = p - lr * d
+    (Zeiler, 2012)
+    """
+
     lr: float = 1.0
     rho: float = 0.9
     eps: float = 1e-6
@@ -153,11 +187,19 @@ class Adadelta(Optimizer):
     def states(self) -> tuple[str, ...]:
         return ("square", "delta")
 
-    def update(self, b: Builder, name: str, parameter: str, gradient: str, states: Mapping[str, str], rate: str) -> dict[str, str]:
+    def update(
+        self, b: Builder, name: str, parameter: str, gradient: str, states: Mapping[str, str], rate: str
+    ) -> dict[str, str]:
         g = self.decayed(b, parameter, gradient)
-        s = calculate(b, f"{self.rho!r} * a0 + {1 - self.rho!r} * a1 * a1", [states["square"], g], f"new.{states['square']}")
-        d = calculate(b, f"sqrt(a0 + {self.eps!r}) / sqrt(a1 + {self.eps!r}) * a2", [states["delta"], s, g], f"delta.{parameter}")
-        u = calculate(b, f"{self.rho!r} * a0 + {1 - self.rho!r} * a1 * a1", [states["delta"], d], f"new.{states['delta']}")
+        s = calculate(
+            b, f"{self.rho!r} * a0 + {1 - self.rho!r} * a1 * a1", [states["square"], g], f"new.{states['square']}"
+        )
+        d = calculate(
+            b, f"sqrt(a0 + {self.eps!r}) / sqrt(a1 + {self.eps!r}) * a2", [states["delta"], s, g], f"delta.{parameter}"
+        )
+        u = calculate(
+            b, f"{self.rho!r} * a0 + {1 - self.rho!r} * a1 * a1", [states["delta"], d], f"new.{states['delta']}"
+        )
         return {"square": s, "delta": u, "parameter": calculate(b, "a0 - a1 * a2", [parameter, rate, d], name)}
 
 

@@ -1,4 +1,5 @@
 """The two pipelines, top to bottom."""
+
 from __future__ import annotations
 
 from cnnc.passes.eliminate_common import EliminateCommon
@@ -20,21 +21,23 @@ def inference_pipeline(lanes: int = 16) -> list[Pass]:
         FoldBatchnorm(),
         FuseEpilogues(),
         FusePointwise(),
-        FuseEpilogues(),                # where two readers have become one
+        FuseEpilogues(),  # where two readers have become one
         SelectLayout(lanes),
         EliminateDead(),
     ]
 
 
 def training_pipeline(lanes: int = 16) -> list[Pass]:
-    """From a training graph to one to be lowered: the same passes, but batch norm stays, for its statistics are the batch's."""
+    """From a training graph to one to be lowered: the same passes, but batch norm stays, for its statistics are the
+    batch's.
+    """
     return [
         FoldConstants(),
         EliminateCommon(),
         EliminateDead(),
         FuseEpilogues(),
         FusePointwise(),
-        FuseEpilogues(),                # where two readers have become one
+        FuseEpilogues(),  # where two readers have become one
         SelectLayout(lanes),
         EliminateDead(),
     ]

@@ -1,4 +1,5 @@
 """select-layout: where activations are stored plain, and where in blocks of channels."""
+
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
@@ -10,19 +11,21 @@ from cnnc.ir.rewrite import Rewriter, rename_pairs
 from cnnc.ir.types import PLAIN, TensorType, blocked
 from cnnc.passes.manager import Pass, register_pass
 
-SPREADING = ("expand", "avgpool_gradient")          # one small operand, a large result: better converted before than behind
+SPREADING = ("expand", "avgpool_gradient")  # one small operand, a large result: better converted before than behind
 
 
 @register_pass
 @dataclass(frozen=True)
 class SelectLayout(Pass):
-    """y = conv(x, w)  -->  x' = to_layout(x) {layout="nchw16c"}, y = conv(x', w), and everything that follows stays blocked
+    """y = conv(x, w)  -->  x' = to_layout(x) {layout="nchw16c"}, y = conv(x', w), and everything that follows stays
+    blocked
 
-    Convolutions and their gradients are blocked (rank 3 and 4), except grouped ones whose groups are neither a multiple of the lanes
-    nor one channel to one filter (depthwise). A convolution reads a plain input of at most lanes / 2 channels as it is. Ops that do
-    not care are blocked as soon as one operand is. Ops that cannot be, inputs and outputs are plain. Each value is converted at most
-    once to each layout.
+    Convolutions and their gradients are blocked (rank 3 and 4), except grouped ones whose groups are neither a multiple
+    of the lanes nor one channel to one filter (depthwise). A convolution reads a plain input of at most lanes / 2
+    channels as it is. Ops that do not care are blocked as soon as one operand is. Ops that cannot be, inputs and
+    outputs are plain. Each value is converted at most once to each layout.
     """
+
     name: ClassVar[str] = "select-layout"
     lanes: int = 16
 
@@ -63,11 +66,15 @@ class _Walk:
         if source.op == "to_layout" and self.rewriter.type(source.inputs[0]).layout == layout:
             return source.inputs[0]
         if (value, layout) not in self.converted:
-            self.converted[value, layout] = self.rewriter.add("to_layout", [value], {"layout": layout}, f"{value}.{layout}", source.origin)
+            self.converted[value, layout] = self.rewriter.add(
+                "to_layout", [value], {"layout": layout}, f"{value}.{layout}", source.origin
+            )
         return self.converted[value, layout]
 
     def place(self, node: Node) -> None:
-        if node.op in LEAVES or not any(_full(t, t.rank) for t in (*node.types, *(self.graph.type(o) for o in node.inputs))):
+        if node.op in LEAVES or not any(
+            _full(t, t.rank) for t in (*node.types, *(self.graph.type(o) for o in node.inputs))
+        ):
             self.rewriter.keep(node)
             return
         match OPS[node.op].layout:
@@ -106,7 +113,9 @@ class _Walk:
             self.put(node, replace(node, operands=(source,)))
 
     def plain(self, node: Node) -> None:
-        layouts: dict[str, str | None] = {o: PLAIN[t.rank] for o in node.inputs if (t := self.type(o)) is not None and t.block > 1}
+        layouts: dict[str, str | None] = {
+            o: PLAIN[t.rank] for o in node.inputs if (t := self.type(o)) is not None and t.block > 1
+        }
         self.write(node, layouts, PLAIN.get(node.type.rank))
 
     # ------------------------------------------------------------------------------------------------ convolutions
@@ -115,7 +124,7 @@ class _Walk:
         """Whether a convolution, or a gradient of one, works on blocks of channels."""
         weights = node.type if node.op == "conv_weight_gradient" else self.graph.type(node.inputs[1])
         groups = node.attributes.get("groups", 1)
-        filters, channels = int(weights.shape[0]) // groups, int(weights.shape[1])          # of one group
+        filters, channels = int(weights.shape[0]) // groups, int(weights.shape[1])  # of one group
         whole = filters % self.lanes == 0 and channels % self.lanes == 0
         return weights.rank in (3, 4) and (groups == 1 or whole or filters == channels == 1)
 
@@ -123,8 +132,12 @@ class _Walk:
         """The layout in which a convolution reads x."""
         t = self.type(node.inputs[0])
         assert t is not None
-        few = (node.op != "conv_data_gradient" and t.block == 1 and int(t.shape[1]) <= self.lanes // 2
-               and node.attributes.get("groups", 1) == 1)
+        few = (
+            node.op != "conv_data_gradient"
+            and t.block == 1
+            and int(t.shape[1]) <= self.lanes // 2
+            and node.attributes.get("groups", 1) == 1
+        )
         return t.layout if few else block
 
     def window(self, node: Node) -> None:
@@ -136,7 +149,10 @@ class _Walk:
         layout = self.read(node, block)
         x = self.want(node.inputs[0], layout)
         # an epilogue's operand of the result's shape has its layout; weights and vectors have none of an activation
-        rest = [o if o is None else self.want(o, block if _full(self.type(o), node.type.rank) else None) for o in node.operands[1:]]
+        rest = [
+            o if o is None else self.want(o, block if _full(self.type(o), node.type.rank) else None)
+            for o in node.operands[1:]
+        ]
         attributes = node.attributes.with_(layout=block if layout != block else None)
         self.put(node, replace(node, operands=(x, *rest), attributes=attributes, types=(node.type.with_layout(block),)))
 
@@ -161,8 +177,10 @@ class _Walk:
         rank = node.type.rank
         layout = self.shared(node, rank)
         # one value for all channels at a pixel has no place in a block of channels
-        across = any(t is not None and t.rank == rank and t.shape[1] == 1 != node.type.shape[1] and set(t.shape[2:]) != {1}
-                     for t in map(self.type, node.operands))
+        across = any(
+            t is not None and t.rank == rank and t.shape[1] == 1 != node.type.shape[1] and set(t.shape[2:]) != {1}
+            for t in map(self.type, node.operands)
+        )
         if across or not _full(node.type, rank):
             self.plain(node)
             return
@@ -220,5 +238,3 @@ class _Walk:
         names = {**self.rewriter.names, **kept}
         outputs, updates = (rename_pairs(pairs, names) for pairs in (self.graph.outputs, self.graph.updates))
         return self.rewriter.builder.finish(outputs, updates)
-
-

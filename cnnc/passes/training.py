@@ -2,6 +2,7 @@
 
 The pieces in order: `training_mode`, `attach_loss`, `autodiff.differentiate`, `optimizer.add_updates`.
 """
+
 from __future__ import annotations
 
 from collections.abc import Collection
@@ -16,15 +17,16 @@ from cnnc.passes.eliminate_dead import EliminateDead
 from cnnc.passes.optimizer import Optimizer, add_updates
 
 LOSSES = ("cross_entropy",)
-SEED = TensorType("i64", (2,))                # the seed, and the number of the step
+SEED = TensorType("i64", (2,))  # the seed, and the number of the step
 
 
 def training_mode(graph: Graph) -> Graph:
-    """y = batchnorm(x, g, b, running_mean, running_var)  -->  mean, variance = moments(x),  y = batchnorm(x, g, b, mean, variance)
-    y = dropout(x)  -->  y = dropout(x, seed) {salt=...}
+    """y = batchnorm(x, g, b, running_mean, running_var)  -->  mean, variance = moments(x),  y = batchnorm(x, g, b,
+    mean, variance) y = dropout(x)  -->  y = dropout(x, seed) {salt=...}
 
-    and updates of the running statistics with `momentum` m, PyTorch's way: r = (1 - m) r + m * new, where the variance is the unbiased
-    one, var * n / (n - 1). Of a single value a channel (n = 1), where PyTorch refuses, the variance counts as 0.
+    and updates of the running statistics with `momentum` m, PyTorch's way: r = (1 - m) r + m * new, where the variance
+    is the unbiased one, var * n / (n - 1). Of a single value a channel (n = 1), where PyTorch refuses, the variance
+    counts as 0.
     """
     rewriter = Rewriter(graph)
     states = {n.name for n in graph.states}
@@ -36,7 +38,9 @@ def training_mode(graph: Graph) -> Graph:
             if "seed" not in rewriter.builder:
                 rewriter.builder.input(_free(graph, "seed"), SEED)
             attributes = node.attributes.with_(salt=salts[node.name])
-            rewriter.add("dropout", [rewriter.new(node.inputs[0]), "seed"], attributes, origin=node.origin, results=node.results)
+            rewriter.add(
+                "dropout", [rewriter.new(node.inputs[0]), "seed"], attributes, origin=node.origin, results=node.results
+            )
         elif node.op == "batchnorm" and states.issuperset(node.inputs[3:]):
             _batch_statistics(rewriter, node, updates)
         else:
@@ -53,17 +57,24 @@ def _batch_statistics(rewriter: Rewriter, node: Node, updates: dict[str, str]) -
     if m:
         count = rewriter.add("count", [x], {}, f"{stem}.count", node.origin)
         # a batch norm used twice updates its statistics twice, in order
-        for leaf, operands, text in ((mean, [new[0]], f"{1 - m!r} * a0 + {m!r} * a1"),
-                                     (variance, [new[1], count], f"{1 - m!r} * a0 + {m!r} * (a1 * (a2 / max(a2 - 1, 1)))")):
+        for leaf, operands, text in (
+            (mean, [new[0]], f"{1 - m!r} * a0 + {m!r} * a1"),
+            (variance, [new[1], count], f"{1 - m!r} * a0 + {m!r} * (a1 * (a2 / max(a2 - 1, 1)))"),
+        ):
             last = updates.get(leaf, leaf)
-            updates[leaf] = rewriter.add("pointwise", [last, *operands], {"expressions": [text]}, f"new.{leaf}", node.origin)
+            updates[leaf] = rewriter.add(
+                "pointwise", [last, *operands], {"expressions": [text]}, f"new.{leaf}", node.origin
+            )
     rewriter.add("batchnorm", [x, gamma, beta, *new], node.attributes, origin=node.origin, results=node.results)
 
 
 def _free(graph: Graph, name: str) -> str:
     if name in graph:
-        raise error("E0806", f"the network uses the name '{name}', which training needs for an input",
-                    help=f"call the value '{name}1'")
+        raise error(
+            "E0806",
+            f"the network uses the name '{name}', which training needs for an input",
+            help=f"call the value '{name}1'",
+        )
     return name
 
 
@@ -82,25 +93,38 @@ def attach_loss(graph: Graph, loss: str = "cross_entropy") -> Graph:
     label, logits = graph.outputs[0]
     node, t = graph.node(logits), graph.type(logits)
     if node.op == "softmax":
-        raise error("E0806", f"{loss} works on logits, and '{label}' is a softmax", span=_span(node),
-                    help=f"remove the softmax: {loss} applies it; `cnnc run` shows probabilities all the same")
+        raise error(
+            "E0806",
+            f"{loss} works on logits, and '{label}' is a softmax",
+            span=_span(node),
+            help=f"remove the softmax: {loss} applies it; `cnnc run` shows probabilities all the same",
+        )
     if t.rank != 2 or t.shape[0] != "N":
-        raise error("E0806", f"{loss} works on logits f32[N, classes], and '{label}' is {t}", span=_span(node),
-                    help="end the network with `-> flatten -> linear(classes)`" if t.rank > 2 else None)
+        raise error(
+            "E0806",
+            f"{loss} works on logits f32[N, classes], and '{label}' is {t}",
+            span=_span(node),
+            help="end the network with `-> flatten -> linear(classes)`" if t.rank > 2 else None,
+        )
     b = Builder(graph.name, graph.nodes)
     labels = b.input(_free(graph, "labels"), TensorType("i64", ("N",)))
     outputs = [(name, b.add(op, [logits, labels], {}, name)) for name, op in (("loss", loss), ("accuracy", "accuracy"))]
     return b.finish(outputs, graph.updates)
 
 
-def training_graph(graph: Graph, loss: str = "cross_entropy", optimizer: Optimizer | None = None,
-                   wanted: Collection[str] | None = None, gradients: bool = False) -> Graph:
+def training_graph(
+    graph: Graph,
+    loss: str = "cross_entropy",
+    optimizer: Optimizer | None = None,
+    wanted: Collection[str] | None = None,
+    gradients: bool = False,
+) -> Graph:
     """One training step of a network.
 
-    Inputs behind the network's: seed i64[2] (the seed, the step) if it has dropout; labels i64[N]; the optimizer's scalars
-    (`learning_rate` f32[], ...). Outputs: "loss", "accuracy" and, with `gradients`, "grad:<param>" for each of `wanted` (all
-    params unless given). Updates: the running statistics and, with an optimizer, every param of `wanted` that is not frozen and the
-    optimizer's states `optimizer.<state>.<param>`.
+    Inputs behind the network's: seed i64[2] (the seed, the step) if it has dropout; labels i64[N]; the optimizer's
+    scalars (`learning_rate` f32[], ...). Outputs: "loss", "accuracy" and, with `gradients`, "grad:<param>" for each of
+    `wanted` (all params unless given). Updates: the running statistics and, with an optimizer, every param of `wanted`
+    that is not frozen and the optimizer's states `optimizer.<state>.<param>`.
     """
     graph = attach_loss(training_mode(graph), loss)
     parameters = [n.name for n in graph.parameters]

@@ -1,9 +1,11 @@
 """Compiled kernels on disk, as object code.
 
-A kernel is compiled once for all networks. Its file is named by a digest of everything that decides its code: the kernel, the target, the
-sources of the kernels and the versions of Python, Numba and llvmlite. The folder and its files belong to one user; a file of another
-owner, or one that others may write, is not used, and the digest of the code is checked before it is loaded.
+A kernel is compiled once for all networks. Its file is named by a digest of everything that decides its code: the
+kernel, the target, the sources of the kernels and the versions of Python, Numba and llvmlite. The folder and its files
+belong to one user; a file of another owner, or one that others may write, is not used, and the digest of the code is
+checked before it is loaded.
 """
+
 from __future__ import annotations
 
 import hashlib
@@ -19,6 +21,7 @@ MAGIC = b"cnnc kernel 1\n"
 @dataclass(frozen=True)
 class Entry:
     """A compiled kernel on disk."""
+
     path: Path
     kernel: str
     target: str
@@ -31,6 +34,7 @@ def folder() -> Path:
     if given:
         return Path(given)
     import platformdirs
+
     return Path(platformdirs.user_cache_dir("cnnc")) / "kernels"
 
 
@@ -104,7 +108,9 @@ def entries() -> list[Entry]:
     for path in sorted(folder().glob("*.o")) if folder().is_dir() else []:
         try:
             head = path.read_bytes()[:100_000].partition(b"\n\n")[0].decode("utf-8", "replace").split("\n")
-            found.append(Entry(path, head[2] if len(head) > 3 else "?", head[1] if len(head) > 3 else "?", path.stat().st_size))
+            found.append(
+                Entry(path, head[2] if len(head) > 3 else "?", head[1] if len(head) > 3 else "?", path.stat().st_size)
+            )
         except OSError:
             continue
     return sorted(found, key=lambda e: (e.target, e.kernel))

@@ -1,4 +1,5 @@
 """A graph compiled for a backend: a Plan and a Program for every batch size that it meets, over one set of values."""
+
 from __future__ import annotations
 
 import threading
@@ -15,17 +16,19 @@ from cnnc.lowering.select import Rules, lower
 from cnnc.runtime.program import Array, Machine, Packed, Program, aligned_empty
 from cnnc.runtime.threads import cores
 
-KEPT = 8                    # Programs kept, by batch size
+KEPT = 8  # Programs kept, by batch size
 
 
 class Target(Rules, Machine, Protocol):
     """What a compiled graph asks of its backend."""
+
     def missing(self, kernels: Iterable[KernelName]) -> list[KernelName]: ...
 
 
 @dataclass(frozen=True)
 class Memory:
     """Bytes that a batch size needs: the arena, values (params and states), packed weights, and scratch of all workers."""
+
     arena: int
     values: int
     packed: int
@@ -42,10 +45,18 @@ def memory_of(plan: Plan, threads: int) -> Memory:
 
 
 class Compiled:
-    """Runs a graph whose layouts are the backend's. Several threads may call it; a graph with updates runs one call at a time."""
+    """Runs a graph whose layouts are the backend's. Several threads may call it; a graph with updates runs one call at
+    a time.
+    """
 
-    def __init__(self, graph: Graph, values: Mapping[str, Any], backend: Target, threads: int | None = None,
-                 packed: Packed | None = None) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        values: Mapping[str, Any],
+        backend: Target,
+        threads: int | None = None,
+        packed: Packed | None = None,
+    ) -> None:
         self.graph, self.backend = graph, backend
         self.threads = max(1, threads or cores())
         self.values = self._take(values, packed is not None)
@@ -55,7 +66,9 @@ class Compiled:
         self._lock = threading.RLock()
         self._exclusive = threading.Lock() if graph.updates else None
         # an input and its axis that tell the batch
-        self._counted = next(((n.name, axis) for n in graph.inputs for axis, d in enumerate(n.type.shape) if d == BATCH), None)
+        self._counted = next(
+            ((n.name, axis) for n in graph.inputs for axis, d in enumerate(n.type.shape) if d == BATCH), None
+        )
 
     def _take(self, values: Mapping[str, Any], partly: bool = False) -> dict[str, Array]:
         """Values as kernels read them: copies of what the graph updates, the arrays themselves otherwise."""
@@ -63,7 +76,7 @@ class Compiled:
         changing = {name for name, _ in self.graph.updates}
         for node in (*self.graph.parameters, *self.graph.states):
             if node.name not in values and partly:
-                continue                        # an artifact holds some values in packed form only
+                continue  # an artifact holds some values in packed form only
             array = np.asarray(values[node.name], DTYPES[node.type.dtype])
             taken[node.name] = own(array) if node.name in changing else np.ascontiguousarray(array)
         return taken
@@ -91,8 +104,13 @@ class Compiled:
                     oldest = next(iter(self._programs))
                     del self._programs[oldest]
                     self._plans.pop(oldest, None)
-                results = [(DTYPES[t.dtype], t.concrete(batch)) for t in (self.graph.type(value) for _, value in self.graph.outputs)]
-                self._programs[batch] = Program(self.plan(batch), self.values, self.backend, self.threads, self.packed, results)
+                results = [
+                    (DTYPES[t.dtype], t.concrete(batch))
+                    for t in (self.graph.type(value) for _, value in self.graph.outputs)
+                ]
+                self._programs[batch] = Program(
+                    self.plan(batch), self.values, self.backend, self.threads, self.packed, results
+                )
             return self._programs[batch]
 
     def memory(self, batch: int) -> Memory:
@@ -113,6 +131,6 @@ class Compiled:
 
 def own(array: Array) -> Array:
     """A copy at a cache line's start: storage that training updates."""
-    copy = aligned_empty(max(array.nbytes, 1)).view(array.dtype)[:array.size].reshape(array.shape)
+    copy = aligned_empty(max(array.nbytes, 1)).view(array.dtype)[: array.size].reshape(array.shape)
     copy[...] = array
     return copy

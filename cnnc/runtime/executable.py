@@ -1,4 +1,5 @@
 """The Executable: a compiled network that is called like a function."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ Array = np.ndarray[Any, Any]
 
 class Runnable(Protocol):
     """What a backend makes of a graph."""
+
     @property
     def graph(self) -> Graph: ...
     @property
@@ -28,8 +30,9 @@ class Runnable(Protocol):
 class Executable:
     """A compiled network. Several threads may call it.
 
-    exe(x) takes the inputs in order or by name: arrays [N, ...] of any batch N, converted to the graph's element types where they differ. It
-    returns the one output as an ndarray, or a dict of several by name. Each result is memory of its own.
+    exe(x) takes the inputs in order or by name: arrays [N, ...] of any batch N, converted to the graph's element types
+    where they differ. It returns the one output as an ndarray, or a dict of several by name. Each result is memory of
+    its own.
     """
 
     def __init__(self, runner: Runnable, stages: Stages) -> None:
@@ -60,7 +63,9 @@ class Executable:
         self.runner.refresh(values)
 
     def ir(self, after: str | None = None) -> str:
-        """The graph as text: after a pass, or after all of them. Raises `CnncError` (E0801) for a pass that was not run."""
+        """The graph as text: after a pass, or after all of them. Raises `CnncError` (E0801) for a pass that was not
+        run.
+        """
         return str(self.graph if after is None else self.stages.after(after))
 
     def plan(self, batch: int = 1) -> str:

@@ -1,4 +1,5 @@
 """From what a caller has to what a kernel reads: native, contiguous arrays of the graph's types, or a reason why not."""
+
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -14,21 +15,34 @@ Array = np.ndarray[Any, Any]
 
 
 def as_array(value: Any, name: str) -> Array:
-    """An array over whatever speaks the buffer protocol, `__array_interface__`, `__array__` or `__dlpack__`. Raises `CnncError` (E0701)."""
+    """An array over whatever speaks the buffer protocol, `__array_interface__`, `__array__` or `__dlpack__`. Raises
+    `CnncError` (E0701).
+    """
     try:
         if hasattr(value, "__dlpack__") and not isinstance(value, np.ndarray) and not hasattr(value, "__array__"):
             return np.from_dlpack(value)
         return np.asarray(value)
     except (TypeError, ValueError, BufferError, RuntimeError) as e:
-        raise error("E0701", f"input '{name}' is no array: {e}", help="give a NumPy array, or anything with the buffer protocol or __dlpack__",
-                    exit_code=3) from None
+        raise error(
+            "E0701",
+            f"input '{name}' is no array: {e}",
+            help="give a NumPy array, or anything with the buffer protocol or __dlpack__",
+            exit_code=3,
+        ) from None
 
 
 def convert(value: Any, node: Node) -> Array:
-    """One input as its node's type wants it, with a batch that is still free. Raises `CnncError` (E0701 element type, E0702 shape)."""
+    """One input as its node's type wants it, with a batch that is still free. Raises `CnncError` (E0701 element type,
+    E0702 shape).
+    """
     array, wanted = as_array(value, node.name), DTYPES[node.type.dtype]
     if array.dtype.kind not in ("fiub" if wanted.kind == "f" else "iu"):
-        raise error("E0701", f"input '{node.name}' is {array.dtype}; {wanted} is needed", help=f"convert it with .astype(np.{wanted})", exit_code=3)
+        raise error(
+            "E0701",
+            f"input '{node.name}' is {array.dtype}; {wanted} is needed",
+            help=f"convert it with .astype(np.{wanted})",
+            exit_code=3,
+        )
     shape = node.type.shape
     if array.ndim != len(shape) or any(d not in (BATCH, a) for d, a in zip(shape, array.shape, strict=True)):
         help = None
@@ -36,8 +50,16 @@ def convert(value: Any, node: Node) -> Array:
             help = "a batch of one image has an axis in front: x[None]"
         elif array.ndim == len(shape) == 4 and array.shape[3] == shape[1]:
             help = "channels come before height and width: x.transpose(0, 3, 1, 2)"
-        raise error("E0702", f"input '{node.name}' is {list(array.shape)}; {node.type} is needed", help=help, exit_code=3)
-    if wanted.kind == "i" and array.dtype.kind == "u" and array.dtype.itemsize == 8 and array.size and int(array.max()) > np.iinfo(wanted).max:
+        raise error(
+            "E0702", f"input '{node.name}' is {list(array.shape)}; {node.type} is needed", help=help, exit_code=3
+        )
+    if (
+        wanted.kind == "i"
+        and array.dtype.kind == "u"
+        and array.dtype.itemsize == 8
+        and array.size
+        and int(array.max()) > np.iinfo(wanted).max
+    ):
         raise error("E0701", f"input '{node.name}' has values beyond {wanted}", exit_code=3)
     with np.errstate(over="ignore"):
         return np.ascontiguousarray(array, wanted)
@@ -47,11 +69,20 @@ def gather(nodes: Sequence[Node], positional: Sequence[Any], named: Mapping[str,
     """Every input of a graph, from a call's arguments. Raises `CnncError` (E07xx)."""
     names = [n.name for n in nodes]
     if len(positional) > len(names):
-        raise error("E0703", f"{len(positional)} inputs are given; the network has {len(names)}: {', '.join(names)}", exit_code=3)
+        raise error(
+            "E0703",
+            f"{len(positional)} inputs are given; the network has {len(names)}: {', '.join(names)}",
+            exit_code=3,
+        )
     given = dict(zip(names, positional, strict=False))
     for name, value in named.items():
         if name not in names:
-            raise error("E0703", f"the network has no input '{name}'", help=did_you_mean(name, names) or f"its inputs are {', '.join(names)}", exit_code=3)
+            raise error(
+                "E0703",
+                f"the network has no input '{name}'",
+                help=did_you_mean(name, names) or f"its inputs are {', '.join(names)}",
+                exit_code=3,
+            )
         if name in given:
             raise error("E0703", f"input '{name}' is given twice", exit_code=3)
         given[name] = value
@@ -61,5 +92,9 @@ def gather(nodes: Sequence[Node], positional: Sequence[Any], named: Mapping[str,
     arrays = {n.name: convert(given[n.name], n) for n in nodes}
     batches = {n.name: arrays[n.name].shape[axis] for n in nodes for axis, d in enumerate(n.type.shape) if d == BATCH}
     if len(set(batches.values())) > 1:
-        raise error("E0702", f"the inputs have different batches: {', '.join(f'{k} has {v}' for k, v in batches.items())}", exit_code=3)
+        raise error(
+            "E0702",
+            f"the inputs have different batches: {', '.join(f'{k} has {v}' for k, v in batches.items())}",
+            exit_code=3,
+        )
     return arrays

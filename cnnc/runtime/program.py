@@ -1,8 +1,9 @@
 """A Plan bound to memory and machine code: what one call runs.
 
-A `Program` holds what all calls share (machine code, packed weights, tables). A `Frame` holds what one call at a time needs: the arena,
-the argument blocks, the counters of the step driver. Concurrent calls take a frame each.
+A `Program` holds what all calls share (machine code, packed weights, tables). A `Frame` holds what one call at a time
+needs: the arena, the argument blocks, the counters of the step driver. Concurrent calls take a frame each.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -17,11 +18,12 @@ from cnnc.lowering.plan import Plan, Ref, Step
 from cnnc.runtime import threads as pool
 
 Array = np.ndarray[Any, Any]
-Packed = dict[str, Array]                # digest of what is in a packed buffer -> the buffer
+Packed = dict[str, Array]  # digest of what is in a packed buffer -> the buffer
 
 
 class Machine(Protocol):
     """What running asks of a backend: code for kernels, the step driver and its sizes."""
+
     def address(self, kernel: Any) -> int: ...
     def driver(self) -> int: ...
     @property
@@ -35,9 +37,14 @@ def aligned_empty(size: int, alignment: int = 64) -> Array:
     try:
         raw = np.empty(size + alignment, np.uint8)
     except (MemoryError, ValueError):
-        raise error("E0410", f"{size / 2 ** 20:,.0f} MiB of memory are needed and not there", help="use a smaller batch", exit_code=5) from None
+        raise error(
+            "E0410",
+            f"{size / 2**20:,.0f} MiB of memory are needed and not there",
+            help="use a smaller batch",
+            exit_code=5,
+        ) from None
     start = -raw.ctypes.data % alignment
-    return raw[start:start + size]
+    return raw[start : start + size]
 
 
 _WORKER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
@@ -46,8 +53,15 @@ _WORKER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void
 class Runner:
     """A list of steps with its argument blocks, ready to be launched."""
 
-    def __init__(self, steps: tuple[Step, ...], where: Callable[[Ref], int], machine: Machine, scratch: int, workers: int,
-                 inputs: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        steps: tuple[Step, ...],
+        where: Callable[[Ref], int],
+        machine: Machine,
+        scratch: int,
+        workers: int,
+        inputs: frozenset[str] = frozenset(),
+    ) -> None:
         width = max((len(s.arguments) for s in steps), default=1)
         self.blocks = np.zeros((max(len(steps), 1), width), np.int64)
         self.slots: dict[str, list[tuple[int, int, int]]] = {}
@@ -61,7 +75,9 @@ class Runner:
                     self.blocks[i, j] = where(a) if isinstance(a, Ref) else a
             words[i, :3] = machine.address(s.kernel), self.blocks[i:].ctypes.data, s.chunks
         workers = max(1, min(workers, max((s.chunks for s in steps), default=1)))
-        size = -(-max(scratch, 16) * 4 // 4096) * 4096 + 128           # apart by a page and a bit, so that workers do not share sets
+        size = (
+            -(-max(scratch, 16) * 4 // 4096) * 4096 + 128
+        )  # apart by a page and a bit, so that workers do not share sets
         self._scratch = [aligned_empty(size) for _ in range(workers)]
         self._records = np.zeros((workers, 8), np.int64)
         self._records[:, 0] = [s.ctypes.data for s in self._scratch]
@@ -104,20 +120,28 @@ class Frame:
         def where(ref: Ref) -> int:
             b = self.buffers[ref.buffer]
             return (base + b.offset if b.place == "arena" else program.fixed[b.name].ctypes.data) + ref.offset
+
         names = frozenset(b.name for b in plan.buffers if b.place == "input")
         self.runner = Runner(plan.steps, where, program.machine, plan.scratch, program.workers, names)
         # an output that is an input is copied from what the caller gave
-        self.outputs = [(label, None if name in names else self._view(name, program), name, dtype, shape)
-                        for (label, name), (dtype, shape) in zip(plan.outputs, program.results, strict=True)]
+        self.outputs = [
+            (label, None if name in names else self._view(name, program), name, dtype, shape)
+            for (label, name), (dtype, shape) in zip(plan.outputs, program.results, strict=True)
+        ]
 
     def _view(self, buffer: str, program: Program) -> Array:
         """The bytes of a buffer."""
         b = self.buffers[buffer]
-        return self.arena[b.offset:b.offset + b.bytes] if b.place == "arena" else program.fixed[buffer].reshape(-1).view(np.uint8)
+        return (
+            self.arena[b.offset : b.offset + b.bytes]
+            if b.place == "arena"
+            else program.fixed[buffer].reshape(-1).view(np.uint8)
+        )
 
 
 def contents(plan: Plan) -> dict[str, str]:
-    """A digest for each packed buffer of what is in it: the steps that make it, and the values and tables that they read.
+    """A digest for each packed buffer of what is in it: the steps that make it, and the values and tables that they
+    read.
 
     Plans of several batch sizes, and artifacts, share packed weights by it.
     """
@@ -130,6 +154,7 @@ def contents(plan: Plan) -> dict[str, str]:
         if argument.buffer in writes:
             return "result", writes.index(argument.buffer), argument.offset
         return made.get(argument.buffer, tables.get(argument.buffer, argument.buffer)), argument.offset
+
     for s in plan.setup:
         key = (str(s.kernel), tuple((k, content(a, s.writes)) for k, a in s.arguments), s.chunks)
         for i, w in enumerate(s.writes):
@@ -141,8 +166,15 @@ def contents(plan: Plan) -> dict[str, str]:
 class Program:
     """A Plan with its machine code, its values and its packed weights."""
 
-    def __init__(self, plan: Plan, values: Mapping[str, Array], machine: Machine, workers: int, packed: Packed,
-                 results: Sequence[tuple[np.dtype[Any], tuple[int, ...]]]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        values: Mapping[str, Array],
+        machine: Machine,
+        workers: int,
+        packed: Packed,
+        results: Sequence[tuple[np.dtype[Any], tuple[int, ...]]],
+    ) -> None:
         """results: element type and shape of every output."""
         self.plan, self.machine, self.workers, self.results = plan, machine, workers, results
         self.fixed: dict[str, Array] = {}
@@ -154,8 +186,13 @@ class Program:
                 self.fixed[b.name] = np.array(b.data, np.int64)
             elif b.place == "value" and b.name in needed:
                 if b.name not in values:
-                    raise error("E0608", f"the artifact has no weights for a batch of {plan.batch}", f"'{b.name}' was packed for another size",
-                                help=f"compile the model again with --batch {plan.batch}", exit_code=3)
+                    raise error(
+                        "E0608",
+                        f"the artifact has no weights for a batch of {plan.batch}",
+                        f"'{b.name}' was packed for another size",
+                        help=f"compile the model again with --batch {plan.batch}",
+                        exit_code=3,
+                    )
                 self.fixed[b.name] = values[b.name]
         for buffer, digest in digests.items():
             if digest not in packed:
@@ -167,14 +204,19 @@ class Program:
     def call(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run once. inputs: contiguous arrays of the right type. The outputs by label, each in memory of its own."""
         try:
-            frame = self._frames.pop()                          # atomic: a frame belongs to one call at a time
+            frame = self._frames.pop()  # atomic: a frame belongs to one call at a time
         except IndexError:
             frame = Frame(self)
         try:
             for name in frame.runner.slots:
                 frame.runner.bind(name, inputs[name].ctypes.data)
             frame.runner()
-            return {label: (inputs[name].reshape(-1).view(np.uint8) if data is None else data).copy().view(dtype).reshape(shape)
-                    for label, data, name, dtype, shape in frame.outputs}
+            return {
+                label: (inputs[name].reshape(-1).view(np.uint8) if data is None else data)
+                .copy()
+                .view(dtype)
+                .reshape(shape)
+                for label, data, name, dtype, shape in frame.outputs
+            }
         finally:
             self._frames.append(frame)

@@ -1,8 +1,9 @@
 """Numba's thread pool (OpenMP), reached without importing Numba.
 
-`parallel_for(function, ...)` is what Numba's own parallel loops call. Loading the extension module alone saves 0.2 s of a process's start;
-when Numba is imported later, it gets the same pool, since both load the same library.
+`parallel_for(function, ...)` is what Numba's own parallel loops call. Loading the extension module alone saves 0.2 s of
+a process's start; when Numba is imported later, it gets the same pool, since both load the same library.
 """
+
 from __future__ import annotations
 
 import ctypes
@@ -53,8 +54,17 @@ def _pool() -> tuple[str, Callable[..., None] | None]:
                 continue
             ctypes.CFUNCTYPE(None, ctypes.c_int)(module.launch_threads)(cores())
             address, word = module.parallel_for, ctypes.c_size_t
-            call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, word, word,
-                                    ctypes.c_int)(address)
+            call = ctypes.CFUNCTYPE(
+                None,
+                ctypes.c_void_p,
+                ctypes.c_void_p,
+                ctypes.c_void_p,
+                ctypes.c_void_p,
+                ctypes.c_void_p,
+                word,
+                word,
+                ctypes.c_int,
+            )(address)
             return f"omp ({getattr(module, 'openmp_vendor', 'unknown')})", call
     return "none", None
 
@@ -69,7 +79,9 @@ Launcher = Callable[[Any], None]
 
 
 def parallel_for() -> Callable[..., None] | None:
-    """Numba's parallel_for, or None where work must stay on the calling thread: no pool, or a fork of a process that had one."""
+    """Numba's parallel_for, or None where work must stay on the calling thread: no pool, or a fork of a process that
+    had one.
+    """
     if _forked:
         return None
     with _lock:
@@ -81,5 +93,5 @@ def yield_address() -> int:
     """The address of a function without arguments that gives the core to another thread."""
     try:
         return ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0
-    except (OSError, AttributeError, TypeError):            # Windows
-        return ctypes.cast(ctypes.WinDLL("kernel32").SwitchToThread, ctypes.c_void_p).value or 0      # type: ignore[attr-defined]
+    except (OSError, AttributeError, TypeError):  # Windows
+        return ctypes.cast(ctypes.WinDLL("kernel32").SwitchToThread, ctypes.c_void_p).value or 0  # type: ignore[attr-defined]

@@ -1,4 +1,5 @@
 """Training: optimizers, schedules, the Trainer, and whole runs with checkpoints."""
+
 from __future__ import annotations
 
 from cnnc.train.loop import Interrupted, Result, train

@@ -1,4 +1,5 @@
 """Checkpoints: everything that a run needs to go on as if it had not been stopped, in one safetensors file."""
+
 from __future__ import annotations
 
 import json
@@ -23,6 +24,7 @@ class Checkpoint:
     epoch after them. total: steps of the whole run so far. sums: loss, correct answers and images of the epoch so far.
     history: the records of the epochs that are done. recipe: what the run was started with.
     """
+
     values: Mapping[str, NDArray[Any]] = field(repr=False)
     epoch: int
     step: int
@@ -33,9 +35,14 @@ class Checkpoint:
 
     def save(self, path: Path) -> None:
         """Write it whole or not at all. Raises `CnncError` (E0601)."""
-        record = {"epoch": self.epoch, "step": self.step, "total": self.total,
-                  "sums": [float(self.sums[0]).hex(), float(self.sums[1]).hex(), self.sums[2]],
-                  "history": list(self.history), "recipe": dict(self.recipe)}
+        record = {
+            "epoch": self.epoch,
+            "step": self.step,
+            "total": self.total,
+            "sums": [float(self.sums[0]).hex(), float(self.sums[1]).hex(), self.sums[2]],
+            "history": list(self.history),
+            "recipe": dict(self.recipe),
+        }
         safetensors.write_file(path, self.values, {"cnnc.checkpoint": VERSION, "run": json.dumps(record)})
 
 
@@ -50,13 +57,23 @@ def load(path: Path) -> Checkpoint:
         epoch, step, total = (int(record[k]) for k in ("epoch", "step", "total"))
         if min(epoch, step, total) < 0 or not isinstance(record["recipe"], dict):
             raise ValueError("its counts make no sense")
-        return Checkpoint({n: np.array(file.read(n)) for n in file.entries}, epoch, step, total,
-                          (float.fromhex(loss), float.fromhex(correct), int(images)),
-                          tuple(dict(r) for r in record["history"]), record["recipe"])
+        return Checkpoint(
+            {n: np.array(file.read(n)) for n in file.entries},
+            epoch,
+            step,
+            total,
+            (float.fromhex(loss), float.fromhex(correct), int(images)),
+            tuple(dict(r) for r in record["history"]),
+            record["recipe"],
+        )
     except (KeyError, ValueError, TypeError, RecursionError) as e:
         raise damaged(path, str(e)) from e
 
 
 def damaged(path: Path, why: str) -> CnncError:
-    return error("E0643", f"{path} is no checkpoint that can be resumed ({why[:200]})", exit_code=3,
-                 help="start anew: leave out --resume")
+    return error(
+        "E0643",
+        f"{path} is no checkpoint that can be resumed ({why[:200]})",
+        exit_code=3,
+        help="start anew: leave out --resume",
+    )

@@ -1,4 +1,5 @@
 """A whole training run: recipe, epochs, metrics, checkpoints, and the folder that they are written to."""
+
 from __future__ import annotations
 
 import json
@@ -28,7 +29,7 @@ from cnnc.train.progress import Progress
 from cnnc.train.provenance import differences, provenance
 from cnnc.train.trainer import Record, Sums, Trainer, single_input, steps_of
 
-CHECKPOINT_SECONDS = 10.0                 # between checkpoints, at least: a killed run loses this and an epoch
+CHECKPOINT_SECONDS = 10.0  # between checkpoints, at least: a killed run loses this and an epoch
 WEIGHTS, METRICS, RECIPE = "weights.safetensors", "metrics.jsonl", "recipe.json"
 
 
@@ -43,6 +44,7 @@ class Interrupted(KeyboardInterrupt):
 @dataclass(frozen=True)
 class Result:
     """history: a record an epoch, as in metrics.jsonl."""
+
     folder: Path
     history: tuple[Record, ...]
     weights: Path
@@ -54,10 +56,21 @@ class Result:
         return last.get("val_accuracy") if last.get("val_accuracy") is not None else last.get("accuracy")
 
 
-def train(network: Network, data: str | Path | Dataset, out: str | Path | None = None, *, epochs: int | None = None,
-          overrides: Sequence[str] = (), weights: str | Path | None = None, resume: bool = False, seed: int = 0,
-          threads: int | None = None, target: str = "cpu", quiet: bool = False,
-          checkpoint_seconds: float = CHECKPOINT_SECONDS) -> Result:
+def train(
+    network: Network,
+    data: str | Path | Dataset,
+    out: str | Path | None = None,
+    *,
+    epochs: int | None = None,
+    overrides: Sequence[str] = (),
+    weights: str | Path | None = None,
+    resume: bool = False,
+    seed: int = 0,
+    threads: int | None = None,
+    target: str = "cpu",
+    quiet: bool = False,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> Result:
     """Train a network by its recipe and write weights.safetensors, metrics.jsonl, recipe.json and
     checkpoint.safetensors to a folder.
 
@@ -84,8 +97,10 @@ def train(network: Network, data: str | Path | Dataset, out: str | Path | None =
         if len(report.missing) + len(report.mismatched) == len(network.weights):
             raise CnncError(diagnostic, exit_code=3)
         if report and not quiet:
-            print("\n".join([diagnostic.message, *(f"  {n}" for n in diagnostic.notes), "  these are drawn anew"]),
-                  file=sys.stderr)
+            print(
+                "\n".join([diagnostic.message, *(f"  {n}" for n in diagnostic.notes), "  these are drawn anew"]),
+                file=sys.stderr,
+            )
     run = _Run(network, recipe, dataset, folder, seed, threads, target)
     run.record = provenance(network, recipe, data, seed, weights, run.trainer.optimizer, target, dataset.classes)
     make_folder(folder)
@@ -109,8 +124,9 @@ def run_folder(out: str | Path | None, name: str, resume: bool) -> Path:
     if out is not None:
         folder = Path(out)
     else:
-        taken = [p for p in (Path("runs") / (name if i == 1 else f"{name}-{i}") for i in range(1, 10_000))
-                 if p.exists()]
+        taken = [
+            p for p in (Path("runs") / (name if i == 1 else f"{name}-{i}") for i in range(1, 10_000)) if p.exists()
+        ]
         new = Path("runs") / (name if not taken else f"{name}-{len(taken) + 1}")
         folder = taken[-1] if resume and taken else new
     return folder
@@ -125,16 +141,26 @@ def make_folder(folder: Path) -> None:
         probe.unlink()
     except (OSError, ValueError) as e:
         reason = e.strerror if isinstance(e, OSError) else str(e)
-        raise error("E0644", f"cannot write to the run folder {folder}: {reason}", help="choose another with --out",
-                    exit_code=3) from e
+        raise error(
+            "E0644", f"cannot write to the run folder {folder}: {reason}", help="choose another with --out", exit_code=3
+        ) from e
 
 
 class _Run:
     """One run: the trainer, the folder, and what was done so far."""
+
     record: Mapping[str, Any]
 
-    def __init__(self, network: Network, recipe: Recipe, dataset: Dataset, folder: Path, seed: int, threads: int | None,
-                 target: str) -> None:
+    def __init__(
+        self,
+        network: Network,
+        recipe: Recipe,
+        dataset: Dataset,
+        folder: Path,
+        seed: int,
+        threads: int | None,
+        target: str,
+    ) -> None:
         self.network, self.recipe, self.data, self.folder = network, recipe, dataset, folder
         self.schedule = schedules.build(recipe.schedule.name, recipe.schedule.arguments, recipe.schedule.span)
         optimizer = optimizers.from_recipe(recipe)
@@ -152,8 +178,13 @@ class _Run:
         found = checkpoint.load(path)
         changed = differences(found.recipe, self.record)
         if changed:
-            raise error("E0643", f"{path} is of a run with other settings", *changed, exit_code=3,
-                        help="resume with the same settings, or start anew without --resume")
+            raise error(
+                "E0643",
+                f"{path} is of a run with other settings",
+                *changed,
+                exit_code=3,
+                help="resume with the same settings, or start anew without --resume",
+            )
         live = self.trainer.values
         if {n: (v.shape, v.dtype) for n, v in live.items()} != {n: (v.shape, v.dtype) for n, v in found.values.items()}:
             raise checkpoint.damaged(path, "its values are not those of this network")
@@ -168,15 +199,20 @@ class _Run:
         _write_json(self.folder / RECIPE, self.record)
         self._write_metrics()
         saved, skip, sums = time.monotonic(), first.step, Sums(*first.sums)
-        with _interrupts() as interrupted, Progress(recipe.epochs, steps_of(self.data, recipe.batch), first.epoch,
-                                                    quiet) as progress:
+        with (
+            _interrupts() as interrupted,
+            Progress(recipe.epochs, steps_of(self.data, recipe.batch), first.epoch, quiet) as progress,
+        ):
             for epoch in range(first.epoch, recipe.epochs):
+
                 def after(step: int, sums: Sums, epoch: int = epoch) -> None:
                     if interrupted():
                         self._save(epoch, step, sums)
                         raise Interrupted(self.result())
-                record = trainer.epoch(self.data, epoch, recipe.epochs, recipe.batch, self.schedule, augment, skip,
-                                       sums, progress, after)
+
+                record = trainer.epoch(
+                    self.data, epoch, recipe.epochs, recipe.batch, self.schedule, augment, skip, sums, progress, after
+                )
                 self.history.append(record)
                 self._write_metrics(record)
                 progress.epoch(record)
@@ -192,9 +228,15 @@ class _Run:
 
     def _save(self, epoch: int, step: int, sums: Sums) -> None:
         values = {n: np.asarray(v) for n, v in self.trainer.values.items()}
-        Checkpoint(values, epoch, step, self.trainer.steps, (sums.loss, sums.right, sums.images), tuple(self.history),
-                   self.record).save(
-            self.folder / checkpoint.NAME)
+        Checkpoint(
+            values,
+            epoch,
+            step,
+            self.trainer.steps,
+            (sums.loss, sums.right, sums.images),
+            tuple(self.history),
+            self.record,
+        ).save(self.folder / checkpoint.NAME)
         self.network.save_weights(self.folder / WEIGHTS)
 
     def _write_metrics(self, new: Record | None = None) -> None:
@@ -231,6 +273,7 @@ def _interrupts() -> Iterator[Any]:
         if noted:
             raise KeyboardInterrupt
         noted.append(number)
+
     before = signal.signal(signal.SIGINT, note)
     try:
         yield lambda: bool(noted)

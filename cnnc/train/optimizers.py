@@ -1,4 +1,5 @@
 """Optimizers by the names and arguments of PyTorch. What they calculate is in `cnnc/passes/optimizer.py`."""
+
 from __future__ import annotations
 
 import math
@@ -11,29 +12,48 @@ from cnnc.frontend.recipes import Recipe
 from cnnc.passes.optimizer import SGD, Adadelta, Adam, Optimizer
 
 
-def sgd(lr: float = 0.01, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False,
-        dampening: float = 0.0) -> SGD:
+def sgd(
+    lr: float = 0.01, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False, dampening: float = 0.0
+) -> SGD:
     """Stochastic gradient descent, `torch.optim.SGD`. Raises `CnncError` (E0640): an argument out of its range."""
-    return SGD(lr=_number("lr", lr, 0, above=True), momentum=_number("momentum", momentum, 0),
-               weight_decay=_number("weight_decay", weight_decay, 0),
-               nesterov=nesterov, dampening=_number("dampening", dampening, 0))
+    return SGD(
+        lr=_number("lr", lr, 0, above=True),
+        momentum=_number("momentum", momentum, 0),
+        weight_decay=_number("weight_decay", weight_decay, 0),
+        nesterov=nesterov,
+        dampening=_number("dampening", dampening, 0),
+    )
 
 
-def adam(lr: float = 1e-3, betas: Sequence[float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0,
-         decoupled: bool = False) -> Adam:
+def adam(
+    lr: float = 1e-3,
+    betas: Sequence[float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    decoupled: bool = False,
+) -> Adam:
     """Adam (Kingma and Ba, 2015), `torch.optim.Adam`; with `decoupled`, AdamW. Raises `CnncError` (E0640)."""
     if not isinstance(betas, list | tuple) or len(betas) != 2:
         raise error("E0640", f"betas is {betas!r}; it must be two numbers")
     beta1, beta2 = (_number("betas", b, 0, below=1) for b in betas)
-    return Adam(lr=_number("lr", lr, 0, above=True), beta1=beta1, beta2=beta2, eps=_number("eps", eps, 0, above=True),
-                weight_decay=_number("weight_decay", weight_decay, 0), decoupled=decoupled)
+    return Adam(
+        lr=_number("lr", lr, 0, above=True),
+        beta1=beta1,
+        beta2=beta2,
+        eps=_number("eps", eps, 0, above=True),
+        weight_decay=_number("weight_decay", weight_decay, 0),
+        decoupled=decoupled,
+    )
 
 
 def adadelta(lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0.0) -> Adadelta:
     """Adadelta (Zeiler, 2012), `torch.optim.Adadelta`. Raises `CnncError` (E0640)."""
-    return Adadelta(lr=_number("lr", lr, 0, above=True), rho=_number("rho", rho, 0, below=1),
-                    eps=_number("eps", eps, 0, above=True),
-                    weight_decay=_number("weight_decay", weight_decay, 0))
+    return Adadelta(
+        lr=_number("lr", lr, 0, above=True),
+        rho=_number("rho", rho, 0, below=1),
+        eps=_number("eps", eps, 0, above=True),
+        weight_decay=_number("weight_decay", weight_decay, 0),
+    )
 
 
 OPTIMIZERS: dict[str, Any] = {"sgd": sgd, "adam": adam, "adadelta": adadelta}
@@ -43,8 +63,12 @@ def from_recipe(recipe: Recipe) -> Optimizer:
     """The optimizer of a recipe with its frozen parameters and groups. Raises `CnncError` (E0640)."""
     call = recipe.optimizer
     if call.name not in OPTIMIZERS:
-        raise error("E0640", f"there is no optimizer '{call.name}'", f"there are {', '.join(OPTIMIZERS)}",
-                    help=did_you_mean(call.name, OPTIMIZERS))
+        raise error(
+            "E0640",
+            f"there is no optimizer '{call.name}'",
+            f"there are {', '.join(OPTIMIZERS)}",
+            help=did_you_mean(call.name, OPTIMIZERS),
+        )
     base: Optimizer = OPTIMIZERS[call.name](**call.arguments)
     rates, undecayed = [], []
     for pattern, settings in recipe.groups.items():
@@ -54,14 +78,18 @@ def from_recipe(recipe: Recipe) -> Optimizer:
         if decay == 0:
             undecayed.append(pattern)
         elif decay not in (None, base.weight_decay):
-            raise error("E0640", f"the group '{pattern}' has a weight decay of {decay:g}",
-                        f"a group's is the optimizer's ({base.weight_decay:g}) or 0")
+            raise error(
+                "E0640",
+                f"the group '{pattern}' has a weight decay of {decay:g}",
+                f"a group's is the optimizer's ({base.weight_decay:g}) or 0",
+            )
     return replace(base, frozen=tuple(recipe.freeze), rates=tuple(rates), undecayed=tuple(undecayed))
 
 
 def describe(optimizer: Optimizer) -> Mapping[str, Any]:
     """An optimizer as plain data."""
     from dataclasses import asdict
+
     return {"name": type(optimizer).__name__.lower(), **asdict(optimizer)}
 
 

@@ -1,4 +1,5 @@
 """`--set optimizer.lr=0.01`: a recipe with some of its settings replaced, under the rules of the `train` block."""
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,8 +14,11 @@ from cnnc.frontend.parser import parse_expression
 from cnnc.frontend.values import Frame, Module, Scope
 
 USAGE = 2
-_KNOWN: dict[str, Mapping[str, Mapping[str, Any]]] = {"loss": recipes.LOSSES, "optimizer": recipes.OPTIMIZERS,
-                                                      "schedule": recipes.SCHEDULES}
+_KNOWN: dict[str, Mapping[str, Mapping[str, Any]]] = {
+    "loss": recipes.LOSSES,
+    "optimizer": recipes.OPTIMIZERS,
+    "schedule": recipes.SCHEDULES,
+}
 
 
 def override(recipe: recipes.Recipe, assignments: Sequence[str], parameters: Iterable[str] = ()) -> recipes.Recipe:
@@ -35,20 +39,31 @@ def _one(recipe: recipes.Recipe, assignment: str, parameters: tuple[str, ...]) -
     source = Source("--set", assignment)
     whole = Span(source, 0, len(assignment))
     if not equals or not text.strip():
-        raise CnncError(Diagnostic("E0640", f"'{assignment}' sets nothing", whole,
-                                   help="write --set optimizer.lr=0.01"), USAGE)
+        raise CnncError(
+            Diagnostic("E0640", f"'{assignment}' sets nothing", whole, help="write --set optimizer.lr=0.01"), USAGE
+        )
     if name not in recipes.SETTINGS or (argument and name not in _KNOWN):
         known = list(_KNOWN) if argument else recipes.SETTINGS
-        raise CnncError(Diagnostic("E0640", f"a recipe has no setting '{path.strip()}'", Span(source, 0, len(path)),
-                                   (f"it has {', '.join(recipes.SETTINGS)}",),
-                                   did_you_mean(name, known)), USAGE)
-    padded = Source("--set", " " * (len(path) + 1) + text)          # so that the caret lies under the value
+        raise CnncError(
+            Diagnostic(
+                "E0640",
+                f"a recipe has no setting '{path.strip()}'",
+                Span(source, 0, len(path)),
+                (f"it has {', '.join(recipes.SETTINGS)}",),
+                did_you_mean(name, known),
+            ),
+            USAGE,
+        )
+    padded = Source("--set", " " * (len(path) + 1) + text)  # so that the caret lies under the value
     evaluator, frame = Interpreter("train"), Frame(Module(), Scope(""))
     try:
         node = parse_expression(padded)
         reader = recipes.Reader(evaluator, frame, parameters)
-        value = (_argument(reader, evaluator, frame, recipe, name, argument, node) if argument
-                 else getattr(reader, name)(node))
+        value = (
+            _argument(reader, evaluator, frame, recipe, name, argument, node)
+            if argument
+            else getattr(reader, name)(node)
+        )
     except (Failure, Stop):
         value = None
     except CnncError as e:
@@ -63,15 +78,23 @@ def _shown(span: Span | None, source: Source) -> Span | None:
     return None if span is None else Span(source, span.start, span.end)
 
 
-def _argument(reader: Any, evaluator: Interpreter, frame: Frame, recipe: recipes.Recipe, name: str, argument: str,
-              node: Any) -> recipes.RecipeCall:
+def _argument(
+    reader: Any, evaluator: Interpreter, frame: Frame, recipe: recipes.Recipe, name: str, argument: str, node: Any
+) -> recipes.RecipeCall:
     """One argument of a call replaced."""
     call: recipes.RecipeCall = getattr(recipe, name)
     schema = _KNOWN[name][call.name]
     if argument not in schema:
         known = ", ".join(schema) or "none"
-        raise CnncError(Diagnostic("E0640", f"{call.name} has no argument '{argument}'", node.span,
-                                   (f"it has {known}",), did_you_mean(argument, schema)))
+        raise CnncError(
+            Diagnostic(
+                "E0640",
+                f"{call.name} has no argument '{argument}'",
+                node.span,
+                (f"it has {known}",),
+                did_you_mean(argument, schema),
+            )
+        )
     value = evaluator.evaluate(node, frame)
     reader.check(argument, value, schema[argument], node.span)
     return replace(call, arguments={**call.arguments, argument: value})

@@ -1,4 +1,5 @@
 """What a run shows on stderr while it trains: one moving line on a terminal, a plain line an epoch elsewhere."""
+
 from __future__ import annotations
 
 import os
@@ -27,6 +28,7 @@ class Progress:
         if terminal and not quiet:
             from rich.console import Console
             from rich.live import Live
+
             console = Console(file=sys.stderr, no_color=bool(os.environ.get("NO_COLOR")), highlight=False)
             self.live = Live(console=console, refresh_per_second=8, transient=True)
 
@@ -35,8 +37,9 @@ class Progress:
             self.live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.live is not None:
             self.live.stop()
 
@@ -49,8 +52,9 @@ class Progress:
         width = 20
         filled = width * (step + 1) // max(self.steps, 1)
         bar = "━" * filled + "╌" * (width - filled)
-        self.live.update(f"epoch {epoch + 1}/{self.epochs} {bar} loss {loss:.4f}  accuracy {accuracy:.2%}  "
-                         f"{duration(left)} left")
+        self.live.update(
+            f"epoch {epoch + 1}/{self.epochs} {bar} loss {loss:.4f}  accuracy {accuracy:.2%}  {duration(left)} left"
+        )
 
     def epoch(self, record: dict[str, Any]) -> None:
         """After an epoch: its line stays."""

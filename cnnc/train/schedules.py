@@ -1,4 +1,5 @@
 """How the learning rate changes over a run: a factor of it for each step."""
+
 from __future__ import annotations
 
 import math
@@ -12,6 +13,7 @@ from cnnc.diagnostics import CnncError, Diagnostic, Span, did_you_mean
 @dataclass(frozen=True)
 class Schedule:
     """Constant, after `warmup` epochs in which the rate rises in a line from 0 (Goyal et al., 2017)."""
+
     warmup: float = 0
 
     def at(self, epoch: float, epochs: int) -> float:
@@ -27,12 +29,13 @@ class Schedule:
 @dataclass(frozen=True)
 class Step(Schedule):
     """Multiplied by `factor` every `every` epochs, or at each of the epochs in the list `every`."""
+
     every: float | tuple[float, ...] = 30
     factor: float = 0.1
 
     def shape(self, epoch: float, warmup: float, epochs: int) -> float:
         passed = sum(epoch >= m for m in self.every) if isinstance(self.every, tuple) else int(epoch // self.every)
-        return float(self.factor ** passed)
+        return float(self.factor**passed)
 
 
 @dataclass(frozen=True)
@@ -47,29 +50,46 @@ class Cosine(Schedule):
 @dataclass(frozen=True)
 class Exponential(Schedule):
     """Multiplied by `factor` over each epoch, a little at each step."""
+
     factor: float = 0.95
 
     def shape(self, epoch: float, warmup: float, epochs: int) -> float:
-        return float(self.factor ** epoch)
+        return float(self.factor**epoch)
 
 
-SCHEDULES: dict[str, type[Schedule]] = {"constant": Schedule, "step": Step, "cosine": Cosine,
-                                        "exponential": Exponential}
+SCHEDULES: dict[str, type[Schedule]] = {
+    "constant": Schedule,
+    "step": Step,
+    "cosine": Cosine,
+    "exponential": Exponential,
+}
 
 
 def build(name: str, arguments: Mapping[str, Any], span: Span | None = None) -> Schedule:
     """The schedule of a recipe's `name(arguments)`. Raises `CnncError` (E0640)."""
     if name not in SCHEDULES:
-        raise CnncError(Diagnostic("E0640", f"there is no schedule '{name}'", span,
-                                   (f"there are {', '.join(SCHEDULES)}",),
-                                   did_you_mean(name, SCHEDULES)))
+        raise CnncError(
+            Diagnostic(
+                "E0640",
+                f"there is no schedule '{name}'",
+                span,
+                (f"there are {', '.join(SCHEDULES)}",),
+                did_you_mean(name, SCHEDULES),
+            )
+        )
     kind = SCHEDULES[name]
     known = [f.name for f in fields(kind)]
     for key, value in arguments.items():
         if key not in known:
-            raise CnncError(Diagnostic("E0640", f"{name} has no argument '{key}'", span,
-                                       (f"it takes {', '.join(known)}",),
-                                       did_you_mean(key, known)))
+            raise CnncError(
+                Diagnostic(
+                    "E0640",
+                    f"{name} has no argument '{key}'",
+                    span,
+                    (f"it takes {', '.join(known)}",),
+                    did_you_mean(key, known),
+                )
+            )
         for v in value if isinstance(value, tuple) else (value,):
             number = isinstance(v, int | float) and not isinstance(v, bool)
             if not number or not 0 <= v < math.inf or (v == 0 and key != "warmup"):

@@ -1,4 +1,5 @@
 """The Trainer: a network, its compiled training step, and epochs of it."""
+
 from __future__ import annotations
 
 import math
@@ -22,9 +23,9 @@ from cnnc.train.progress import Progress
 from cnnc.train.schedules import Schedule
 
 Array = NDArray[Any]
-Record = dict[str, Any]                   # epoch, loss, accuracy, val_loss, val_accuracy, seconds
+Record = dict[str, Any]  # epoch, loss, accuracy, val_loss, val_accuracy, seconds
 SEEDS = 1 << 63
-CHECK_FAILED = 4                          # exit code
+CHECK_FAILED = 4  # exit code
 TEST_BATCH = 64
 
 
@@ -54,8 +55,15 @@ class Trainer:
     (E0641, E0806, E0808) where the network cannot be trained.
     """
 
-    def __init__(self, network: Network, optimizer: Optimizer | None = None, loss: str = "cross_entropy", seed: int = 0,
-                 threads: int | None = None, target: str = "cpu") -> None:
+    def __init__(
+        self,
+        network: Network,
+        optimizer: Optimizer | None = None,
+        loss: str = "cross_entropy",
+        seed: int = 0,
+        threads: int | None = None,
+        target: str = "cpu",
+    ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < SEEDS:
             raise error("E0640", f"seed is {seed!r}; it must be a whole number, 0 to 2^63 - 1")
         self.network, self.loss, self.seed = network, loss, seed
@@ -101,13 +109,21 @@ class Trainer:
         given: Mapping[str, Any] = x if isinstance(x, Mapping) else {self._images[0]: x}
         missing = [n for n in self._images if n not in given]
         if missing:
-            raise error("E0703", f"input {', '.join(missing)} is missing",
-                        help=f"give x as a mapping: {', '.join(self._images)}", exit_code=3)
+            raise error(
+                "E0703",
+                f"input {', '.join(missing)} is missing",
+                help=f"give x as a mapping: {', '.join(self._images)}",
+                exit_code=3,
+            )
         inputs = {name: convert(given[name], self._inputs[name]) for name in self._images}
         y = as_array(labels, "labels")
         if y.dtype.kind not in "iu":
-            raise error("E0629", f"labels are {y.dtype}; they must be whole numbers",
-                        help="convert them with .astype(np.int64)", exit_code=3)
+            raise error(
+                "E0629",
+                f"labels are {y.dtype}; they must be whole numbers",
+                help="convert them with .astype(np.int64)",
+                exit_code=3,
+            )
         images = len(inputs[self._images[0]])
         if images == 0:
             raise error("E0630", "the batch is empty", exit_code=3)
@@ -119,9 +135,15 @@ class Trainer:
         inputs["labels"] = np.ascontiguousarray(y, np.int64)
         return inputs
 
-    def fit(self, dataset: Any, epochs: int = 1, batch: int = 32, schedule: Schedule | None = None,
-            augment: Sequence[Augmentation] = (),
-            quiet: bool = False) -> list[Record]:
+    def fit(
+        self,
+        dataset: Any,
+        epochs: int = 1,
+        batch: int = 32,
+        schedule: Schedule | None = None,
+        augment: Sequence[Augmentation] = (),
+        quiet: bool = False,
+    ) -> list[Record]:
         """Train for some epochs; a record of each: epoch, loss, accuracy, val_loss, val_accuracy, seconds.
 
         dataset: a `Dataset`, a pair (x, labels), or the path of one. The test part, where there is one, is evaluated
@@ -131,15 +153,25 @@ class Trainer:
         records = []
         with Progress(epochs, steps_of(data, batch), quiet=quiet) as progress:
             for epoch in range(epochs):
-                records.append(self.epoch(data, epoch, epochs, batch, schedule or Schedule(), augment,
-                                          progress=progress))
+                records.append(
+                    self.epoch(data, epoch, epochs, batch, schedule or Schedule(), augment, progress=progress)
+                )
                 progress.epoch(records[-1])
         return records
 
-    def epoch(self, data: Dataset, epoch: int, epochs: int, batch: int, schedule: Schedule,
-              augment: Sequence[Augmentation] = (), skip: int = 0,
-              sums: Sums | None = None, progress: Progress | None = None,
-              after: Callable[[int, Sums], None] | None = None) -> Record:
+    def epoch(
+        self,
+        data: Dataset,
+        epoch: int,
+        epochs: int,
+        batch: int,
+        schedule: Schedule,
+        augment: Sequence[Augmentation] = (),
+        skip: int = 0,
+        sums: Sums | None = None,
+        progress: Progress | None = None,
+        after: Callable[[int, Sums], None] | None = None,
+    ) -> Record:
         """One epoch, counted from 0, from step `skip` on. `after(steps of the epoch, sums)` is called after each step.
 
         Raises `CnncError` (E0642, exit code 4) when the loss is no number any more.
@@ -161,15 +193,23 @@ class Trainer:
             batches.close()
         mean, accuracy = sums.means
         val_loss, val_accuracy = self.evaluate(data, batch) if len(data.test) else (None, None)
-        return {"epoch": epoch + 1, "loss": mean, "accuracy": accuracy, "val_loss": finite(val_loss),
-                "val_accuracy": val_accuracy,
-                "seconds": round(time.monotonic() - start, 3)}
+        return {
+            "epoch": epoch + 1,
+            "loss": mean,
+            "accuracy": accuracy,
+            "val_loss": finite(val_loss),
+            "val_accuracy": val_accuracy,
+            "seconds": round(time.monotonic() - start, 3),
+        }
 
     def _diverged(self, loss: float, epoch: int, step: int) -> Exception:
-        return error("E0642", f"the loss is {loss} at step {step + 1} of epoch {epoch + 1}",
-                     f"the learning rate is {self.learning_rate:g}",
-                     help=f"lower it: --set optimizer.lr={self.optimizer.lr / 10:g}; or look for NaN in the data",
-                     exit_code=CHECK_FAILED)
+        return error(
+            "E0642",
+            f"the loss is {loss} at step {step + 1} of epoch {epoch + 1}",
+            f"the learning rate is {self.learning_rate:g}",
+            help=f"lower it: --set optimizer.lr={self.optimizer.lr / 10:g}; or look for NaN in the data",
+            exit_code=CHECK_FAILED,
+        )
 
     def evaluate(self, dataset: Any, batch: int = TEST_BATCH) -> tuple[float, float]:
         """Mean cross-entropy and accuracy on the test part of a data set, in prediction mode: running statistics, no
@@ -206,8 +246,9 @@ class Trainer:
         else:
             data = Dataset.open(given, preprocess, shape)
         if data.shape != shape:
-            raise error("E0628", f"the data set's images are {list(data.shape)}, the network takes {list(shape)}",
-                        exit_code=3)
+            raise error(
+                "E0628", f"the data set's images are {list(data.shape)}, the network takes {list(shape)}", exit_code=3
+            )
         data.check_labels(self._classes)
         return data
 
@@ -232,16 +273,20 @@ class Mirror:
             self.shown[name] = np.array(self.executable.values[name], np.float32)
             self.shown[name].flags.writeable = False
             return self.shown[name]
+
         return fetch
 
     def adopt(self) -> None:
         """Take what has been assigned to the network's weights since the last step."""
-        changed = {n: self.weights[n] for n in self._sources if self.weights.changed(n)
-                   and self.weights[n] is not self.shown.get(n)}
+        changed = {
+            n: self.weights[n]
+            for n in self._sources
+            if self.weights.changed(n) and self.weights[n] is not self.shown.get(n)
+        }
         if changed.keys() <= self.updated:
             for name, value in changed.items():
                 self.executable.values[name][...] = value
-        else:                                             # what no step updates may have been packed
+        else:  # what no step updates may have been packed
             self.executable.refresh({**self.executable.values, **changed})
         self.shown |= changed
 
@@ -264,7 +309,10 @@ def single_input(network: Network) -> tuple[Any, tuple[int, ...]]:
     """The settings and the shape (without the batch) of a network's one input. Raises `CnncError` (E0641)."""
     inputs = network.graph.inputs
     if len(inputs) != 1:
-        raise error("E0641", f"the network has {len(inputs)} inputs: {', '.join(n.name for n in inputs)}",
-                    "a data set has one",
-                    help="train it in Python: cnnc.Trainer(net).step({name: array, ...}, labels)")
+        raise error(
+            "E0641",
+            f"the network has {len(inputs)} inputs: {', '.join(n.name for n in inputs)}",
+            "a data set has one",
+            help="train it in Python: cnnc.Trainer(net).step({name: array, ...}, labels)",
+        )
     return network.program.inputs[inputs[0].name], tuple(int(d) for d in inputs[0].type.shape[1:])

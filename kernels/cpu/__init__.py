@@ -1,12 +1,14 @@
 """Kernels for CPUs.
 
-Every kernel has the one signature `kernel(arguments: int64*, chunk: int64, scratch: float32*)`. `arguments` holds one int64 per
-argument that the family names: a buffer's address, an integer, or the bits of a float64. `scratch` belongs to the worker that runs the
-chunk: 64-byte aligned, of the size that the family's planner states, with undefined contents. The chunks of one step write disjoint
-memory, so that they may run in any order, at any time, on any worker.
+Every kernel has the one signature `kernel(arguments: int64*, chunk: int64, scratch: float32*)`. `arguments` holds one
+int64 per
+argument that the family names: a buffer's address, an integer, or the bits of a float64. `scratch` belongs to the
+worker that runs the
+chunk: 64-byte aligned, of the size that the family's planner states, with undefined contents. The chunks of one step
+write disjoint memory, so that they may run in any order, at any time, on any worker.
 
-Activations are blocked, [N][ceil(C / L)][H][W][L] float32 with L the target's lanes, or plain, [N][C][H][W]. The padded lanes of
-a last block are zero, always.
+Activations are blocked, [N][ceil(C / L)][H][W][L] float32 with L the target's lanes, or plain, [N][C][H][W]. The padded
+lanes of a last block are zero, always.
 
 Importing this package, `target`, the planners and `compile.load` needs neither Numba nor the families' modules.
 """
@@ -22,7 +24,9 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Kernel:
-    """A specialization of a family: `conv_direct{pixels=14,vectors=2}`. Parameters are hashable and decide the machine code."""
+    """A specialization of a family: `conv_direct{pixels=14,vectors=2}`. Parameters are hashable and decide the machine
+    code.
+    """
 
     family: str
     parameters: tuple[tuple[str, object], ...] = ()
@@ -36,7 +40,8 @@ class Kernel:
 class Family:
     """A family of kernels.
 
-    `make(target, **parameters)` returns the Python function that Numba compiles; `arguments` names the int64s that it reads.
+    `make(target, **parameters)` returns the Python function that Numba compiles; `arguments` names the int64s that it
+    reads.
     """
 
     name: str

@@ -1,7 +1,8 @@
 """From a kernel's Python function to machine code of any target, and from machine code to an address.
 
-Numba's front end types and lowers the function; its own optimizer and JIT are left out, because they know only this machine. The LLVM IR
-goes through LLVM's -O3 pipeline and code generator of the requested target here. Loading needs llvmlite alone.
+Numba's front end types and lowers the function; its own optimizer and JIT are left out, because they know only this
+machine. The LLVM IR goes through LLVM's -O3 pipeline and code generator of the requested target here. Loading needs
+llvmlite alone.
 """
 
 from __future__ import annotations
@@ -73,7 +74,9 @@ def _lower(function: Any) -> tuple[bytes, str]:
             typing, context = cpu_target.typing_context, cpu_target.target_context
             library = Library(context.codegen(), function.__name__)
             signature = (INTEGERS, types.int64, FLOATS)
-            result = compiler.compile_extra(typing, context, function, signature, types.void, flags, {}, library=library)
+            result = compiler.compile_extra(
+                typing, context, function, signature, types.void, flags, {}, library=library
+            )
             library.finalize()
         finally:
             config.OPT = saved
@@ -84,7 +87,9 @@ _lower_once = lru_cache(maxsize=64)(_lower)
 
 
 def _module(kernel: Kernel, target: Target) -> Any:
-    """The optimized LLVM module of the kernel: one public function `kernel`, and no undefined symbol but memcpy and its kin."""
+    """The optimized LLVM module of the kernel: one public function `kernel`, and no undefined symbol but memcpy and its
+    kin.
+    """
     from . import FAMILIES
 
     function = FAMILIES[kernel.family].make(target, **dict(kernel.parameters))
@@ -155,7 +160,9 @@ def load(code: bytes) -> int:
     """The address of `kernel` in an object file for this machine. The code stays loaded for the life of the process."""
     with _lock:
         _initialize()
-        machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(reloc="pic", codemodel="default")
+        machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
+            reloc="pic", codemodel="default"
+        )
         empty = llvm.parse_assembly("")
         engine = llvm.create_mcjit_compiler(empty, machine)
         engine.add_object_file(llvm.ObjectFileRef.from_data(code))

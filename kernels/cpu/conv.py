@@ -1,7 +1,8 @@
 """Direct convolution with a register tile: forward, data gradients, and their packed weights.
 
-One kernel family covers every kernel size, stride, dilation and padding, because it knows a tap only as an offset into its input. Rows that
-need padding or de-interleaving are first copied into the worker's scratch. `conv_shapes.py` computes the arguments and says what they mean.
+One kernel family covers every kernel size, stride, dilation and padding, because it knows a tap only as an offset into
+its input. Rows that need padding or de-interleaving are first copied into the worker's scratch. `conv_shapes.py`
+computes the arguments and says what they mean.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ _TILE = (FLOATS, INTEGERS, _N, FLOATS, _N, INTEGERS, FLOATS, _N, _N, _N)
 def _pixel(target: Target, form: str) -> tuple[int, int]:
     """(floats of a pixel, input channels that one entry of the tap table stands for) of the input's form.
 
-    blocked: a block of channels, each of which meets every output channel. plain: one channel. depthwise: a block whose channels meet
-    themselves only.
+    blocked: a block of channels, each of which meets every output channel. plain: one channel. depthwise: a block whose
+    channels meet themselves only.
     """
     return {"blocked": (target.lanes, target.lanes), "plain": (1, 1), "depthwise": (target.lanes, 1)}[form]
 
@@ -46,10 +47,11 @@ def _tile(target: Target, pixels: int, size: int, panel: int, form: str, masked:
           operands: tuple[str, ...]) -> Body:  # fmt: skip
     """A body: pixels x (size * lanes) outputs, accumulated over `count` entries of the tap table.
 
-    One `getelementptr` per loop level: where the index is computed as a whole in the innermost loop, LLVM 22 spills accumulators.
-    The first entries start from the bias, later ones from y. `place` is the tile's offset in y and in every operand of its shape. `scratch`
-    begins with the panel's channel vectors: the bias, then those of the operands. With `last` the expression is applied; where `masked`,
-    only the first `valid` channels of the panel keep a value: zero weights make no zero of an infinite input.
+    One `getelementptr` per loop level: where the index is computed as a whole in the innermost loop, LLVM 22 spills
+    accumulators. The first entries start from the bias, later ones from y. `place` is the tile's offset in y and in
+    every operand of its shape. `scratch` begins with the panel's channel vectors: the bias, then those of the operands.
+    With `last` the expression is applied; where `masked`, only the first `valid` channels of the panel keep a value:
+    zero weights make no zero of an infinite input.
     """
     lanes = target.lanes
     step, depth = _pixel(target, form)
@@ -161,7 +163,15 @@ def _tile(target: Target, pixels: int, size: int, panel: int, form: str, masked:
 
 
 def _tiles(
-    target: Target, pixels: int, panel: int, uneven: bool, tail: bool, form: str, masked: bool, tree: Any, operands: tuple[str, ...]
+    target: Target,
+    pixels: int,
+    panel: int,
+    uneven: bool,
+    tail: bool,
+    form: str,
+    masked: bool,
+    tree: Any,
+    operands: tuple[str, ...],
 ) -> Body:
     """A body that picks the tile: `tall` for all pixels, else one less; `wide` for a panel, else one block."""
 
@@ -191,7 +201,9 @@ def _tiles(
 
 
 def _copy_pixels(target: Target, plain: bool) -> tuple[Any, Any]:
-    """Intrinsics over pixels of a row in scratch: clear(to, count), copy(from, to, count, floats between source pixels)."""
+    """Intrinsics over pixels of a row in scratch: clear(to, count), copy(from, to, count, floats between source
+    pixels).
+    """
     step = 1 if plain else target.lanes
 
     def each(e: Emitter, count: Any, body: Any) -> None:
@@ -271,11 +283,17 @@ def _outer(target: Target, form: str) -> Any:
             pixels_across, pixel_step = arguments[A.pack_width], arguments[A.pixel_step]
             to = rows_x
             for line in range(in_blocks * arguments[A.copies] * arguments[A.pack_rows]):
-                i = line % arguments[A.pack_rows] * arguments[A.row_step] + row * arguments[A.row_stride] + arguments[A.row_first]
+                i = (
+                    line % arguments[A.pack_rows] * arguments[A.row_step]
+                    + row * arguments[A.row_stride]
+                    + arguments[A.row_first]
+                )
                 copied = line // arguments[A.pack_rows]
                 first_column = arguments[A.column_first] + copied % arguments[A.copies] * arguments[A.copy_step]
                 low = min(max((pixel_step - 1 - first_column) // pixel_step, 0), pixels_across)
-                high = max(min((arguments[A.in_width] - first_column + pixel_step - 1) // pixel_step, pixels_across), low)
+                high = max(
+                    min((arguments[A.in_width] - first_column + pixel_step - 1) // pixel_step, pixels_across), low
+                )
                 if i < 0 or i >= arguments[A.height]:
                     low, high = pixels_across, pixels_across
                 clear(to, low)
@@ -303,7 +321,11 @@ def _outer(target: Target, form: str) -> Any:
                 last = 1 if begin + arguments[A.depth_blocks] >= in_blocks else 0
                 for r in range(row, row_end):
                     tile_x = V.offset(rows_x, (r - row) * arguments[A.out_row])
-                    place = image * arguments[A.y_image] + (group * out_blocks + block) * arguments[A.y_block] + r * arguments[A.y_row]
+                    place = (
+                        image * arguments[A.y_image]
+                        + (group * out_blocks + block) * arguments[A.y_block]
+                        + r * arguments[A.y_row]
+                    )
                     for t in range(arguments[A.tiles]):
                         tall = 1 if t < arguments[A.tall] else 0
                         wide = 1 if size == panel else 0
@@ -317,7 +339,15 @@ def _outer(target: Target, form: str) -> Any:
 
 
 def _make_direct(
-    target: Target, pixels: int, vectors: int, uneven: bool, tail: bool, form: str, masked: bool, expression: Any, operands: tuple[str, ...]
+    target: Target,
+    pixels: int,
+    vectors: int,
+    uneven: bool,
+    tail: bool,
+    form: str,
+    masked: bool,
+    expression: Any,
+    operands: tuple[str, ...],
 ) -> Linked:
     bodies = {
         "gather": (_GATHER, _gather(target, vectors, operands)),
@@ -327,5 +357,7 @@ def _make_direct(
 
 
 FAMILIES = (
-    Family("conv_direct", DIRECT_ARGUMENTS, _make_direct, "Direct convolution on blocked or plain input, with an epilogue."),
+    Family(
+        "conv_direct", DIRECT_ARGUMENTS, _make_direct, "Direct convolution on blocked or plain input, with an epilogue."
+    ),
 )

@@ -41,16 +41,17 @@ WEIGHT_GRADIENT_ARGUMENTS = (
     "height", "width", "rows", "columns", "block_rows", "row_stride", "column_stride",
     "x_image", "x_block", "dy_image", "dy_block",
 )  # fmt: skip
-# Buffers: x (nchw), dy (blocked), dw. chunk = (unit of output blocks * channels + channel) * tap_chunks + part of the kernel's rows
+# Buffers: x (nchw), dy (blocked), dw. chunk = (unit of output blocks * channels + channel) * tap_chunks + part of the
+# kernel's rows
 PLAIN_WEIGHT_GRADIENT_ARGUMENTS = (
     "x", "dy", "dw",
     "images", "channels", "out_blocks", "out_channels", "kernel_rows", "tap_chunks", "chunk_taps",
     "height", "width", "top", "left", "rows", "columns", "block_rows", "pitch", "row_stride", "column_stride", "row_dilation",
     "dy_image", "dy_block",
 )  # fmt: skip
-# Buffers: forward x, w, bias, y; data gradient dy as `x`, w, dx as `y`; weight gradient x, dw as `w`, dy as `y`; then operands. Sizes are
-# those of the convolution in all three. chunk = image * filters + filter; image * channels + channel; filter * channels of a group +
-# channel
+# Buffers: forward x, w, bias, y; data gradient dy as `x`, w, dx as `y`; weight gradient x, dw as `w`, dy as `y`; then
+# operands. Sizes are those of the convolution in all three. chunk = image * filters + filter; image * channels +
+# channel; filter * channels of a group + channel
 PLAIN_ARGUMENTS = (
     "x", "w", "bias", "y",
     "images", "channels", "filters", "groups", "depth", "height", "width", "out_depth", "out_rows", "out_columns",
@@ -61,7 +62,9 @@ PLAIN_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class KernelPlan:
-    """One step: the kernel, its integer arguments by name, its tables of int64 by argument name, chunks, and floats of scratch."""
+    """One step: the kernel, its integer arguments by name, its tables of int64 by argument name, chunks, and floats of
+    scratch.
+    """
 
     kernel: Kernel
     arguments: dict[str, int]
@@ -74,8 +77,9 @@ class KernelPlan:
 class PackedWeights:
     """How `conv_direct` wants its weights: [group][panel of output blocks][input block][tap][KI][panel * lanes].
 
-    Out and in are those of the kernel that reads them: in a data gradient the convolution's outputs are the inputs. `source_taps` are
-    indices into the kh * kw taps of the oihw source. Tail blocks that fill no panel follow, each a panel of its own.
+    Out and in are those of the kernel that reads them: in a data gradient the convolution's outputs are the inputs.
+    `source_taps` are indices into the kh * kw taps of the oihw source. Tail blocks that fill no panel follow, each a
+    panel of its own.
     """
 
     groups: int
@@ -119,7 +123,9 @@ def pack_plan(weights: PackedWeights) -> KernelPlan:
         "group_stride": weights.out_channels * weights.in_channels * size, "out_stride": out_stride, "in_stride": in_stride,
     }  # fmt: skip
     kernel = Kernel("conv_pack_weights", (("plain", weights.plain),))
-    return KernelPlan(kernel, arguments, {"source_taps": np.array(weights.source_taps, np.int64)}, weights.groups * units)
+    return KernelPlan(
+        kernel, arguments, {"source_taps": np.array(weights.source_taps, np.int64)}, weights.groups * units
+    )
 
 
 def divide(count: int, parts: int) -> int:
@@ -136,11 +142,11 @@ def output_size(size: int, kernel: int, stride: int, padding: tuple[int, int], d
 
 
 def form_of(target: Target, channels: int, filters: int, groups: int, plain: bool = False) -> str:
-    """How a convolution with blocked output meets its input: "plain" (nchw input), "blocked", or "depthwise" (a group a channel, one filter
-    each).
+    """How a convolution with blocked output meets its input: "plain" (nchw input), "blocked", or "depthwise" (a group a
+    channel, one filter each).
 
-    ValueError where channels do not divide into the groups, or groups are neither whole blocks of the target's lanes nor depthwise: those
-    are for the kernels on plain tensors.
+    ValueError where channels do not divide into the groups, or groups are neither whole blocks of the target's lanes
+    nor depthwise: those are for the kernels on plain tensors.
     """
     if channels % groups or filters % groups:
         raise ValueError(f"{channels} and {filters} channels do not divide into {groups} groups")
@@ -149,5 +155,7 @@ def form_of(target: Target, channels: int, filters: int, groups: int, plain: boo
     if not plain and groups == channels == filters and groups > 1:
         return "depthwise"
     if groups > 1 and (plain or channels // groups % target.lanes or filters // groups % target.lanes):
-        raise ValueError(f"groups of {channels // groups} and {filters // groups} channels are not whole blocks of {target.lanes}")
+        raise ValueError(
+            f"groups of {channels // groups} and {filters // groups} channels are not whole blocks of {target.lanes}"
+        )
     return "blocked"

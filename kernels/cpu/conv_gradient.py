@@ -1,8 +1,8 @@
 """The weight gradient of a convolution, and the packing of weights, which training repeats at every step.
 
-dW[o, i, t] = sum over images, rows r and columns c of dy[o, r, c] * x[i, stride * (r, c) + offset(t)]: a product with pixels as its depth.
-The register tile holds some input channels by some vectors of output channels; the sums of a chunk lie in its scratch and stay in the first
-level cache while images and rows go by, always in the same order.
+dW[o, i, t] = sum over images, rows r and columns c of dy[o, r, c] * x[i, stride * (r, c) + offset(t)]: a product with
+pixels as its depth. The register tile holds some input channels by some vectors of output channels; the sums of a chunk
+lie in its scratch and stay in the first level cache while images and rows go by, always in the same order.
 """
 
 from __future__ import annotations
@@ -24,10 +24,23 @@ P = indices(PACK_ARGUMENTS)
 
 
 def _tile(target: Target, channels: int, size: int, channel_step: int) -> Any:
-    """An intrinsic: sums[channel][vector] += the products over rows x columns pixels, both at least 1. The sums are contiguous."""
+    """An intrinsic: sums[channel][vector] += the products over rows x columns pixels, both at least 1. The sums are
+    contiguous.
+    """
     lanes = target.lanes
 
-    def body(e: Emitter, x: Any, dy: Any, sums: Any, rows: Any, columns: Any, x_row: Any, x_pixel: Any, dy_row: Any, dy_block: Any) -> None:
+    def body(
+        e: Emitter,
+        x: Any,
+        dy: Any,
+        sums: Any,
+        rows: Any,
+        columns: Any,
+        x_row: Any,
+        x_pixel: Any,
+        dy_row: Any,
+        dy_block: Any,
+    ) -> None:
         b = e.b
         start = [e.load(sums, lanes * i) for i in range(channels * size)]
 
@@ -82,8 +95,14 @@ def _make_weight_gradient(target: Target, vectors: int, channels: int) -> Any:
         for i in range(taps * lanes * size):
             V.store(V.zero(), scratch, i * lanes)
         for image in range(arguments[A.images]):
-            x = V.offset(V.floats(arguments[A.x]), image * arguments[A.x_image] + (group * in_blocks + in_block) * arguments[A.x_block])
-            dy = V.offset(V.floats(arguments[A.dy]), image * arguments[A.dy_image] + (group * out_blocks + block) * arguments[A.dy_block])
+            x = V.offset(
+                V.floats(arguments[A.x]),
+                image * arguments[A.x_image] + (group * in_blocks + in_block) * arguments[A.x_block],
+            )
+            dy = V.offset(
+                V.floats(arguments[A.dy]),
+                image * arguments[A.dy_image] + (group * out_blocks + block) * arguments[A.dy_block],
+            )
             for begin in range(0, rows, arguments[A.block_rows]):
                 end = min(begin + arguments[A.block_rows], rows)
                 for tap in range(taps):
@@ -127,7 +146,9 @@ def _depthwise_tile(target: Target) -> Any:
     """An intrinsic: four vectors of sums += dy * x, channel by channel, over rows x columns pixels, both at least 1."""
     lanes, ways = target.lanes, 4
 
-    def body(e: Emitter, x: Any, dy: Any, sums: Any, rows: Any, columns: Any, x_row: Any, x_pixel: Any, dy_row: Any) -> None:
+    def body(
+        e: Emitter, x: Any, dy: Any, sums: Any, rows: Any, columns: Any, x_row: Any, x_pixel: Any, dy_row: Any
+    ) -> None:
         b = e.b
         start = [e.load(sums, lanes * i) for i in range(ways)]
 
@@ -195,14 +216,20 @@ def _make_depthwise_weight_gradient(target: Target) -> Any:
             if top < bottom and left < right:
                 start = ((top * row_stride + row_offset) * width + left * column_stride + column_offset) * lanes
                 for image in range(arguments[A.images]):
-                    x = V.offset(V.floats(arguments[A.x]), image * arguments[A.x_image] + block * arguments[A.x_block] + start)
-                    dy = V.offset(V.floats(arguments[A.dy]), image * arguments[A.dy_image] + block * arguments[A.dy_block])
+                    x = V.offset(
+                        V.floats(arguments[A.x]), image * arguments[A.x_image] + block * arguments[A.x_block] + start
+                    )
+                    dy = V.offset(
+                        V.floats(arguments[A.dy]), image * arguments[A.dy_image] + block * arguments[A.dy_block]
+                    )
                     tile(
                         x, V.offset(dy, (top * columns + left) * lanes), scratch, bottom - top, right - left, row_stride * width * lanes,
                         column_stride * lanes, columns * lanes,
                     )  # fmt: skip
             for c in range(min(arguments[A.out_channels] - block * lanes, lanes)):
-                dw[c * tap_count + tap] = (scratch[c] + scratch[lanes + c]) + (scratch[2 * lanes + c] + scratch[3 * lanes + c])
+                dw[c * tap_count + tap] = (scratch[c] + scratch[lanes + c]) + (
+                    scratch[2 * lanes + c] + scratch[3 * lanes + c]
+                )
 
     return kernel
 
@@ -253,13 +280,17 @@ def _make_plain_weight_gradient(target: Target, vectors: int, taps: int, dilatio
             for begin in range(0, rows, arguments[B.block_rows]):
                 end = min(begin + arguments[B.block_rows], rows)
                 first_row = begin * arguments[B.row_stride] - arguments[B.top] + first_tap * arguments[B.row_dilation]
-                last_row = (end - 1) * arguments[B.row_stride] - arguments[B.top] + (tap_end - 1) * arguments[B.row_dilation]
+                last_row = (
+                    (end - 1) * arguments[B.row_stride] - arguments[B.top] + (tap_end - 1) * arguments[B.row_dilation]
+                )
                 for row in range(first_row, last_row + 1):
                     line = V.offset(lines, (row - first_row) * pitch)
                     for i in range(0, pitch, lanes):
                         V.store(V.zero(), line, i)
                     if row >= 0 and row < height:
-                        copy(V.offset(x, row * width + skipped), V.offset(line, left), min(width - skipped, pitch - left))
+                        copy(
+                            V.offset(x, row * width + skipped), V.offset(line, left), min(width - skipped, pitch - left)
+                        )
                 for tap in range(first_tap, tap_end):
                     tile_x = V.offset(lines, (tap - first_tap) * arguments[B.row_dilation] * pitch)
                     tile_dy = V.offset(dy, begin * columns * lanes)
@@ -278,7 +309,9 @@ def _make_plain_weight_gradient(target: Target, vectors: int, taps: int, dilatio
         for o in range(min(arguments[B.out_channels] - block * lanes, width_sums)):
             for tap in range(first_tap, tap_end):
                 for j in range(taps):
-                    dw[(o * channels * kernel_rows + tap) * taps + j] = scratch[((tap - first_tap) * taps + j) * width_sums + o]
+                    dw[(o * channels * kernel_rows + tap) * taps + j] = scratch[
+                        ((tap - first_tap) * taps + j) * width_sums + o
+                    ]
 
     return kernel
 
@@ -289,13 +322,20 @@ def _make_pack(target: Target, plain: bool) -> Any:
     depth = 1 if plain else lanes
 
     def kernel(arguments, chunk, scratch):
-        units, panel, in_blocks, taps = arguments[P.units], arguments[P.panel], arguments[P.in_blocks], arguments[P.tap_count]
+        units, panel, in_blocks, taps = (
+            arguments[P.units],
+            arguments[P.panel],
+            arguments[P.in_blocks],
+            arguments[P.tap_count],
+        )
         group, unit = chunk // units, chunk % units
         full = arguments[P.out_blocks] // panel
         size = panel if unit < full else 1
         block = unit * panel if unit < full else full * panel + unit - full
         across = size * lanes
-        to = V.offset(V.floats(arguments[P.packed]), (group * arguments[P.out_blocks] + block) * lanes * in_blocks * taps * depth)
+        to = V.offset(
+            V.floats(arguments[P.packed]), (group * arguments[P.out_blocks] + block) * lanes * in_blocks * taps * depth
+        )
         for i in range(in_blocks * taps * depth * size):
             V.store(V.zero(), to, i * lanes)
         out_stride, in_stride = arguments[P.out_stride], arguments[P.in_stride]
@@ -318,8 +358,20 @@ def _make_pack(target: Target, plain: bool) -> Any:
 
 
 FAMILIES = (
-    Family("conv_weight_gradient", WEIGHT_GRADIENT_ARGUMENTS, _make_weight_gradient, "dW in oihw from blocked x and dy."),
-    Family("conv_weight_gradient_nchw", PLAIN_WEIGHT_GRADIENT_ARGUMENTS, _make_plain_weight_gradient, "dW from plain x and blocked dy."),
-    Family("conv_depthwise_weight_gradient", WEIGHT_GRADIENT_ARGUMENTS, _make_depthwise_weight_gradient, "dW of a depthwise convolution."),
+    Family(
+        "conv_weight_gradient", WEIGHT_GRADIENT_ARGUMENTS, _make_weight_gradient, "dW in oihw from blocked x and dy."
+    ),
+    Family(
+        "conv_weight_gradient_nchw",
+        PLAIN_WEIGHT_GRADIENT_ARGUMENTS,
+        _make_plain_weight_gradient,
+        "dW from plain x and blocked dy.",
+    ),
+    Family(
+        "conv_depthwise_weight_gradient",
+        WEIGHT_GRADIENT_ARGUMENTS,
+        _make_depthwise_weight_gradient,
+        "dW of a depthwise convolution.",
+    ),
     Family("conv_pack_weights", PACK_ARGUMENTS, _make_pack, "oihw weights into the form that conv_direct reads."),
 )

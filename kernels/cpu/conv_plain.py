@@ -1,5 +1,7 @@
-"""Convolution of plain tensors in up to three spatial dimensions, for whatever the register tiles do not cover: three dimensions, and
-groups that are neither whole blocks of channels nor depthwise. The inner loops run over contiguous rows."""
+"""Convolution of plain tensors in up to three spatial dimensions, for whatever the register tiles do not cover: three
+dimensions, and groups that are neither whole blocks of channels nor depthwise. The inner loops run over contiguous
+rows.
+"""
 
 from __future__ import annotations
 
@@ -123,7 +125,9 @@ def _finish(target: Target, tree: Any, operands: tuple[str, ...]) -> Any:
         def part(i: Any, mask: Any) -> None:
             values = {"y": e.masked_load(e.at(to, i), mask)}
             for k, kind in enumerate(operands):
-                values[f"a{k}"] = e.masked_load(e.at(pointers[k], i), mask) if kind == "full" else e.broadcast(pointers[k])
+                values[f"a{k}"] = (
+                    e.masked_load(e.at(pointers[k], i), mask) if kind == "full" else e.broadcast(pointers[k])
+                )
             e.masked_store(e.expression(tree, values), e.at(to, i), mask)
 
         _rows(e, count, whole, part)
@@ -144,7 +148,9 @@ def _make_forward(target: Target, expression: Any = None, operands: tuple[str, .
         depth, height, width = arguments[A.depth], arguments[A.height], arguments[A.width]
         out_depth, out_rows, out_columns = arguments[A.out_depth], arguments[A.out_rows], arguments[A.out_columns]
         stride, dilation, left = arguments[A.column_stride], arguments[A.column_dilation], arguments[A.left]
-        x = V.offset(V.floats(arguments[A.x]), (chunk // filters * arguments[A.channels] + first) * depth * height * width)
+        x = V.offset(
+            V.floats(arguments[A.x]), (chunk // filters * arguments[A.channels] + first) * depth * height * width
+        )
         taps = arguments[A.kernel_depth] * arguments[A.kernel_rows] * arguments[A.kernel_columns]
         w = V.offset(V.floats(arguments[A.w]), k * channels * taps)
         y = V.floats(arguments[A.y])
@@ -167,7 +173,14 @@ def _make_forward(target: Target, expression: Any = None, operands: tuple[str, .
                     count = min(out_columns, (width - 1 - offset) // stride + 1) - low
                     source = V.offset(x, (z * height + r) * width + low * stride + offset)
                     for c in range(channels):
-                        axpy(V.offset(row, low), 1, V.offset(source, c * depth * height * width), stride, w[c * taps + tap], count)
+                        axpy(
+                            V.offset(row, low),
+                            1,
+                            V.offset(source, c * depth * height * width),
+                            stride,
+                            w[c * taps + tap],
+                            count,
+                        )
             finish(arguments, y, place, k, out_columns)
 
     return kernel
@@ -185,7 +198,9 @@ def _make_data_gradient(target: Target, expression: Any = None, operands: tuple[
         out_depth, out_rows, out_columns = arguments[A.out_depth], arguments[A.out_rows], arguments[A.out_columns]
         stride, dilation, left = arguments[A.column_stride], arguments[A.column_dilation], arguments[A.left]
         plane = out_depth * out_rows * out_columns
-        dy = V.offset(V.floats(arguments[A.x]), (chunk // arguments[A.channels] * arguments[A.filters] + group * filters) * plane)
+        dy = V.offset(
+            V.floats(arguments[A.x]), (chunk // arguments[A.channels] * arguments[A.filters] + group * filters) * plane
+        )
         taps = arguments[A.kernel_depth] * arguments[A.kernel_rows] * arguments[A.kernel_columns]
         w = V.offset(V.floats(arguments[A.w]), (group * filters * channels + c % channels) * taps)
         dx = V.floats(arguments[A.y])

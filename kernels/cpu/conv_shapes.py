@@ -1,7 +1,8 @@
 """From the shape of a convolution to kernels' parameters, integer arguments, tables, chunks and scratch.
 
-Pure Python and NumPy: a plan is made without Numba. A plan names every integer argument of its kernel; whoever builds the argument block
-adds the addresses of the buffers (`x`, `w`, `bias`, `y`, the operands a0, a1, ...) and of the plan's tables.
+Pure Python and NumPy: a plan is made without Numba. A plan names every integer argument of its kernel; whoever builds
+the argument block adds the addresses of the buffers (`x`, `w`, `bias`, `y`, the operands a0, a1, ...) and of the plan's
+tables.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class ConvPlan:
 def register_tile(target: Target, width: int, blocks: int) -> tuple[int, int]:
     """(pixels, vectors) of the register tile for rows of `width` outputs and `blocks` output blocks in a group.
 
-    A tile of P x V needs P * V accumulators, V weights and one broadcast; without fused multiply-add, products besides. Rows are cut into
-    tiles of P and P - 1.
+    A tile of P x V needs P * V accumulators, V weights and one broadcast; without fused multiply-add, products besides.
+    Rows are cut into tiles of P and P - 1.
     """
     vectors = min(2, blocks)
     sums = {"avx512": 28, "avx2": 12, "sse2": 8, "neon": 24}[target.name]
@@ -59,8 +60,8 @@ def register_tile(target: Target, width: int, blocks: int) -> tuple[int, int]:
     return -(-width // tiles), vectors
 
 
-# What the cost model assumes of a core; only ratios matter. Bytes and operations per microsecond, and the cost of one chunk in
-# microseconds.
+# What the cost model assumes of a core; only ratios matter. Bytes and operations per microsecond, and the cost of one
+# chunk in microseconds.
 _FLOPS, _COPIED, _STREAMED, _CHUNK = 200e3, 10e3, 30e3, 0.5
 # Images of at most so many pixels have short rows joined.
 _JOINED = 400
@@ -68,11 +69,14 @@ _JOINED = 400
 _NEAR = 64 * 1024
 
 
-def _blocking(images: int, rows: int, units: int, groups: int, flops: float, copied: float, halo: float, weights: float) -> tuple[int, int]:
+def _blocking(
+    images: int, rows: int, units: int, groups: int, flops: float, copied: float, halo: float, weights: float
+) -> tuple[int, int]:
     """(output rows, panels) of a chunk: the least estimated time, summed over 2 and 8 workers.
 
-    `flops`, `copied` and `weights` are operations of one row and panel, bytes copied for one input row, and bytes of one panel's weights.
-    Small chunks balance better, but repeat the copying of `halo` rows and the reading of weights. The choice follows the problem alone.
+    `flops`, `copied` and `weights` are operations of one row and panel, bytes copied for one input row, and bytes of
+    one panel's weights. Small chunks balance better, but repeat the copying of `halo` rows and the reading of weights.
+    The choice follows the problem alone.
     """
     best, choice = math.inf, (rows, units)
     row_choices = sorted({divide(rows, parts) for parts in range(1, min(rows, 64) + 1)}, reverse=True)
@@ -80,7 +84,9 @@ def _blocking(images: int, rows: int, units: int, groups: int, flops: float, cop
     for block in row_choices:
         for part in unit_choices:
             chunks = images * groups * divide(rows, block) * divide(units, part)
-            time = _CHUNK + block * part * flops / _FLOPS + (block + halo) * copied / _COPIED + part * weights / _STREAMED
+            time = (
+                _CHUNK + block * part * flops / _FLOPS + (block + halo) * copied / _COPIED + part * weights / _STREAMED
+            )
             estimate = sum(divide(chunks, workers) * workers * time for workers in (2, 8))
             if estimate < best:
                 best, choice = estimate, (block, part)
@@ -93,10 +99,11 @@ def _direct(
     rows: int, columns: int, y_origin_strides: tuple[int, int, int, int], form: str, transposed: bool, expression: Any,
     operands: tuple[str, ...],
 ) -> ConvPlan:  # fmt: skip
-    """The general form: output (r, c) sums input (stride * r + row_offsets[t], stride * c + column_offsets[t]) over the taps t.
+    """The general form: output (r, c) sums input (stride * r + row_offsets[t], stride * c + column_offsets[t]) over the
+    taps t.
 
-    Channels are those of one group; strides of y are (image, block, row, pixel) in floats. `form` is "blocked", "plain" or "depthwise"; in
-    the last, every channel is a group, and a block of channels is what the kernel takes for a group.
+    Channels are those of one group; strides of y are (image, block, row, pixel) in floats. `form` is "blocked", "plain"
+    or "depthwise"; in the last, every channel is a group, and a block of channels is what the kernel takes for a group.
     """
     lanes = target.lanes
     step = 1 if form == "plain" else lanes
@@ -125,9 +132,14 @@ def _direct(
     copy_step = math.gcd(stride[1], *(c - column_first for c in column_offsets))
     row_step = math.gcd(stride[0], *(r - row_first for r in row_offsets))
     span = (column_last - column_first) // copy_step
-    # Rows that are too short for the tile are joined: a copy for every column offset makes the pixels of successive rows neighbors.
-    joined = not in_place and row_step == stride[0] and 1 < rows and rows * columns <= _JOINED and y_row == columns * y_pixel
-    joined = joined and form != "depthwise" and register_tile(target, columns, out_blocks)[0] < 10 and target.registers == 32
+    # Rows that are too short for the tile are joined: a copy for every column offset makes the pixels of successive
+    # rows neighbors.
+    joined = (
+        not in_place and row_step == stride[0] and 1 < rows and rows * columns <= _JOINED and y_row == columns * y_pixel
+    )
+    joined = (
+        joined and form != "depthwise" and register_tile(target, columns, out_blocks)[0] < 10 and target.registers == 32
+    )
     copies = span + 1 if joined else stride[1] // copy_step
     pack_width = columns if joined else columns + span // copies
     tile_columns, tile_rows = (rows * columns, 1) if joined else (columns, rows)
@@ -154,7 +166,9 @@ def _direct(
             column = (c - column_first) // copy_step
             place = (r - row_first) // row_step * pack_width * step + column % copies * copy_stride
             offsets.append(place + (0 if joined else column // copies * step))
-    table = (np.arange(in_blocks, dtype=np.int64)[:, None] * block_stride + np.array(offsets, np.int64)[None, :]).reshape(-1)
+    table = (
+        np.arange(in_blocks, dtype=np.int64)[:, None] * block_stride + np.array(offsets, np.int64)[None, :]
+    ).reshape(-1)
     tiles = divide(tile_columns, pixels)
     row_blocks, panel_chunks = divide(tile_rows, block_rows), divide(units, chunk_panels)
     tall = tile_columns - tiles * (pixels - 1)
@@ -177,9 +191,15 @@ def _direct(
     )  # fmt: skip
     scratch = head + in_blocks * copies * pack_rows * pack_width * step
     step_plan = KernelPlan(
-        Kernel("conv_direct", parameters), arguments, {"taps": table}, images * row_blocks * groups * panel_chunks, scratch
+        Kernel("conv_direct", parameters),
+        arguments,
+        {"taps": table},
+        images * row_blocks * groups * panel_chunks,
+        scratch,
     )
-    weights = PackedWeights(*packed, tuple(source_taps), all_taps, vectors, lanes, depth == 1, transposed and form != "depthwise")
+    weights = PackedWeights(
+        *packed, tuple(source_taps), all_taps, vectors, lanes, depth == 1, transposed and form != "depthwise"
+    )
     return ConvPlan(step_plan, weights)
 
 
@@ -190,8 +210,9 @@ def direct_plan(
 ) -> ConvPlan:  # fmt: skip
     """The forward convolution [N, C, H, W] -> [N, K, OH, OW], both blocked (x plain nchw with `plain`).
 
-    Padding is ((top, bottom), (left, right)) and may be negative. ValueError for groups that `form_of` does not know. `expression` is
-    applied to `y`, and to a0, a1, ... whose kinds are `operands`: "full", a tensor like y, or "channel", a vector of K floats.
+    Padding is ((top, bottom), (left, right)) and may be negative. ValueError for groups that `form_of` does not know.
+    `expression` is applied to `y`, and to a0, a1, ... whose kinds are `operands`: "full", a tensor like y, or
+    "channel", a vector of K floats.
     """
     form = form_of(target, channels, filters, groups, plain)
     rows = output_size(height, kernel[0], stride[0], padding[0], dilation[0])
@@ -221,10 +242,12 @@ def data_gradient_plans(
     target: Target, images: int, channels: int, height: int, width: int, filters: int, kernel: Pair, stride: Pair = (1, 1),
     padding: Padding = ((0, 0), (0, 0)), dilation: Pair = (1, 1), groups: int = 1, expression: Any = None, operands: tuple[str, ...] = (),
 ) -> list[Parity]:  # fmt: skip
-    """The gradient of the input: dy (as `x`) [N, K, OH, OW] -> dx (as `y`) [N, C, H, W], both blocked. The arguments are the convolution's.
+    """The gradient of the input: dy (as `x`) [N, K, OH, OW] -> dx (as `y`) [N, C, H, W], both blocked. The arguments
+    are the convolution's.
 
-    dx[i] = sum over taps k with (i + pad - dilation k) divisible by the stride of dy[(i + pad - dilation k) / stride] w[k]: for each
-    residue of i modulo the stride a convolution of stride 1 with some of the taps. The steps write disjoint parts and may run in any order.
+    dx[i] = sum over taps k with (i + pad - dilation k) divisible by the stride of dy[(i + pad - dilation k) / stride]
+    w[k]: for each residue of i modulo the stride a convolution of stride 1 with some of the taps. The steps write
+    disjoint parts and may run in any order.
     """
     form = form_of(target, channels, filters, groups, False)
     rows = output_size(height, kernel[0], stride[0], padding[0], dilation[0])

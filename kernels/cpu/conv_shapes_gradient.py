@@ -20,8 +20,8 @@ def weight_gradient_plan(
     target: Target, images: int, channels: int, height: int, width: int, filters: int, kernel: Pair, stride: Pair = (1, 1),
     padding: Padding = ((0, 0), (0, 0)), dilation: Pair = (1, 1), groups: int = 1, plain: bool = False,
 ) -> KernelPlan:  # fmt: skip
-    """The gradient of the weights: x [N, C, H, W] (plain with `plain`, else blocked), dy [N, K, OH, OW] blocked -> dw [K, C / groups, kh,
-    kw].
+    """The gradient of the weights: x [N, C, H, W] (plain with `plain`, else blocked), dy [N, K, OH, OW] blocked -> dw
+    [K, C / groups, kh, kw].
 
     ValueError for groups that `form_of` does not know.
     """
@@ -60,7 +60,11 @@ def weight_gradient_plan(
     in_blocks = divide(in_channels, lanes)
     parts = min(taps, divide(_FEW_CHUNKS, groups * units * in_blocks))
     chunk_taps = divide(taps, parts)
-    offsets = [(i * dilation[0] - padding[0][0], j * dilation[1] - padding[1][0]) for i in range(kernel[0]) for j in range(kernel[1])]
+    offsets = [
+        (i * dilation[0] - padding[0][0], j * dilation[1] - padding[1][0])
+        for i in range(kernel[0])
+        for j in range(kernel[1])
+    ]
     x_block = height * width * lanes
     if form == "depthwise":
         in_blocks = out_blocks = divide(channels, lanes)
@@ -89,7 +93,8 @@ def plain_plan(
     stride: Sequence[int], padding: Sequence[Pair], dilation: Sequence[int], groups: int = 1, expression: Any = None,
     operands: tuple[str, ...] = (),
 ) -> KernelPlan:  # fmt: skip
-    """A step on plain tensors of one to three spatial dimensions; `what` is "forward", "data_gradient" or "weight_gradient".
+    """A step on plain tensors of one to three spatial dimensions; `what` is "forward", "data_gradient" or
+    "weight_gradient".
 
     The expression applies to the forward result or to the data gradient, with operands as in `direct_plan`.
     """
@@ -99,10 +104,23 @@ def plain_plan(
     out = [output_size(*geometry) for geometry in zip(size, kernel, stride, padding, dilation, strict=True)]
     if min(out) < 1:
         raise ValueError(f"kernel {kernel} exceeds the padded input {size}")
-    values = (images, channels, filters, groups, *size, *out, *kernel, *stride, *(before for before, _ in padding), *dilation)
+    values = (
+        images,
+        channels,
+        filters,
+        groups,
+        *size,
+        *out,
+        *kernel,
+        *stride,
+        *(before for before, _ in padding),
+        *dilation,
+    )
     arguments = dict(zip(PLAIN_ARGUMENTS[4:], values, strict=True))
     if what == "weight_gradient":
-        return KernelPlan(Kernel("conv_plain_weight_gradient"), arguments, {}, filters * (channels // groups), target.lanes)
+        return KernelPlan(
+            Kernel("conv_plain_weight_gradient"), arguments, {}, filters * (channels // groups), target.lanes
+        )
     parameters = (("expression", expression), ("operands", tuple(operands)))
     if what == "data_gradient":
         return KernelPlan(Kernel("conv_plain_data_gradient", parameters), arguments, {}, images * channels)

@@ -1,12 +1,13 @@
 """The step driver: one call runs a list of kernels on all workers, with neither Python nor fork and join in between.
 
-A worker *claims* chunks from an atomic counter and goes on to the next step when the last chunk of this one is done. Nothing is assigned
-to a thread and there is no barrier to arrive at, so the program completes with any number of workers, also when the threading layer
-gives fewer than were asked for, and a slow core takes fewer chunks. Waiting spins for a bounded time and then yields the core. Denormals are flushed to
-zero while kernels run; the caller's mode is restored.
+A worker *claims* chunks from an atomic counter and goes on to the next step when the last chunk of this one is done.
+Nothing is assigned to a thread and there is no barrier to arrive at, so the program completes with any number of
+workers, also when the threading layer gives fewer than were asked for, and a slow core takes fewer chunks. Waiting
+spins for a bounded time and then yields the core. Denormals are flushed to zero while kernels run; the caller's mode is
+restored.
 
-The function has the signature of a Numba parallel kernel, `void(char** arguments, int64* dimensions, int64* steps, void* data)`, so that
-Numba's thread pool launches it: `arguments[0]` is the worker's own record, `data` the run:
+The function has the signature of a Numba parallel kernel, `void(char** arguments, int64* dimensions, int64* steps,
+void* data)`, so that Numba's thread pool launches it: `arguments[0]` is the worker's own record, `data` the run:
 
     worker record: int64[1] = address of its scratch
     run:           int64[4] = number of steps, address of the steps, address of the state, address of sched_yield
@@ -21,10 +22,10 @@ import llvmlite.binding as llvm
 from .compile import SYMBOL, machine_of
 from .target import Target
 
-LINE = 8                       # int64s in a cache line
+LINE = 8  # int64s in a cache line
 STATE = 2 * LINE
 STEP = 3
-SPINS = 20_000                 # pauses before a waiting worker yields: about half a millisecond
+SPINS = 20_000  # pauses before a waiting worker yields: about half a millisecond
 
 _X86 = {
     "declare": "declare void @llvm.x86.sse.stmxcsr(ptr)\ndeclare void @llvm.x86.sse.ldmxcsr(ptr)\ndeclare void @llvm.x86.sse2.pause()",

@@ -1,6 +1,7 @@
 """Vector instructions and vector mathematics, emitted with llvmlite's builder.
 
-`Emitter` is what the register tiles are written with. `vector.py` offers the same operations to kernels that are written in Python.
+`Emitter` is what the register tiles are written with. `vector.py` offers the same operations to kernels that are
+written in Python.
 """
 
 from __future__ import annotations
@@ -90,7 +91,10 @@ class Emitter:
         """Ask for the cache line of the pointer; locality 3 keeps it everywhere, 2 from the second level on."""
         raw = ir.IntType(8).as_pointer()
         function = declare(self.b.module, "llvm.prefetch.p0", ir.VoidType(), [raw, I32, I32, I32])
-        self.b.call(function, [self.b.bitcast(pointer, raw), ir.Constant(I32, 0), ir.Constant(I32, locality), ir.Constant(I32, 1)])
+        self.b.call(
+            function,
+            [self.b.bitcast(pointer, raw), ir.Constant(I32, 0), ir.Constant(I32, locality), ir.Constant(I32, 1)],
+        )
 
     # ---- arithmetic
 
@@ -143,9 +147,11 @@ class Emitter:
 
     def largest(self, x: Value) -> Value:
         """The largest lane, a scalar; NaN when any lane is NaN."""
+
         def larger(low: Value, high: Value) -> Value:
             best = self.b.select(self.b.fcmp_ordered(">", low, high), low, high)
             return self.b.select(self.b.fcmp_unordered("uno", low, low), low, best)
+
         return self._fold(x, larger)
 
     def _polynomial(self, x: Value, coefficients: Sequence[float]) -> Value:
@@ -156,7 +162,9 @@ class Emitter:
         return value
 
     def _round(self, x: Value) -> tuple[Value, Value]:
-        """The nearest integer of |x| < 2^22 as float and as int. Adding 1.5 * 2^23 rounds, and needs no library on any target."""
+        """The nearest integer of |x| < 2^22 as float and as int. Adding 1.5 * 2^23 rounds, and needs no library on any
+        target.
+        """
         magic = 1.5 * 2**23
         shifted = self.b.fadd(x, self.const(magic))
         whole = self.b.fsub(shifted, self.const(magic))
@@ -173,7 +181,14 @@ class Emitter:
         n, bits = self._round(b.fmul(x, self.const(1 / math.log(2))))
         r = self.fma(n, self.const(-0.693359375), x)
         r = self.fma(n, self.const(2.12194440e-4), r)
-        coefficients = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+        coefficients = (
+            1.9875691500e-4,
+            1.3981999507e-3,
+            8.3334519073e-3,
+            4.1665795894e-2,
+            1.6666665459e-1,
+            5.0000001201e-1,
+        )
         value = self.fma(b.fmul(r, r), self._polynomial(r, coefficients), b.fadd(r, self.const(1)))
         half = b.ashr(bits, self.ints(1))
         for part in (half, b.sub(bits, half)):
@@ -182,7 +197,9 @@ class Emitter:
         return value
 
     def log(self, x: Value) -> Value:
-        """The natural logarithm within 2 ulp (Cephes' logf): -inf at 0 and denormals, NaN below 0, inf at inf, NaN stays."""
+        """The natural logarithm within 2 ulp (Cephes' logf): -inf at 0 and denormals, NaN below 0, inf at inf, NaN
+        stays.
+        """
         b = self.b
         bits = b.bitcast(x, self.int_type)
         # mantissa in [sqrt(1/2), sqrt(2)): the integer 0x3f3504f3 is sqrt(1/2)
@@ -221,7 +238,8 @@ class Emitter:
     def expression(self, tree: Any, variables: Mapping[str, Value]) -> Value:
         """Pointwise mathematics as nested tuples: ("var", name), ("const", number), (operation, operand, ...).
 
-        gt gives 1 or 0, where takes any condition that is not 0 (NaN counts as true), max and min hand NaN on. A product with an
+        gt gives 1 or 0, where takes any condition that is not 0 (NaN counts as true), max and min hand NaN on. A
+        product with an
         added term is not contracted: the rounding is that of the operations as written.
         """
         known: dict[Any, Value] = {}
@@ -255,7 +273,9 @@ class Emitter:
 
         return visit(tree)
 
-    def loop(self, count: Value, carried: Sequence[Value], body: Callable[[Value, list[Value]], Sequence[Value]]) -> list[Value]:
+    def loop(
+        self, count: Value, carried: Sequence[Value], body: Callable[[Value, list[Value]], Sequence[Value]]
+    ) -> list[Value]:
         """`for i in range(count): carried = body(i, carried)` for count >= 1; returns the last carried values."""
         b, before = self.b, self.b.block
         head, done = b.append_basic_block("loop"), b.append_basic_block("done")

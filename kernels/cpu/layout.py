@@ -1,4 +1,5 @@
-"""Between plain and blocked layouts (`block`, `unblock`), and dropout, whose random numbers do not depend on the layout.
+"""Between plain and blocked layouts (`block`, `unblock`), and dropout, whose random numbers do not depend on the
+layout.
 
 Copies of strided regions, concatenation and constants are maps: see `plan_copy`, `plan_concat` and `plan_fill`.
 """
@@ -137,7 +138,8 @@ def make_move_channels(target: Target) -> Any:
         y = V.offset(V.floats(arguments[8]), (n * y_blocks + block) * plane * lanes + lane)
         shift, width = source % lanes, lanes - lane if last and block == first_block + touched - 1 else count
         for p in range(plane):
-            # Two neighbouring blocks side by side, then the channels that are wanted. What follows the last one is padding.
+            # Two neighbouring blocks side by side, then the channels that are wanted. What follows the last one is
+            # padding.
             V.store(V.load(x, p * lanes), scratch, 0)
             if shift + count > lanes:
                 V.store(V.load(x, (plane + p) * lanes), scratch, lanes)
@@ -152,7 +154,9 @@ LOW = 0xFFFFFFFF
 
 
 def philox(e: Emitter, counter: list[Value], key: list[Value]) -> list[Value]:
-    """Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, 2011) on vectors of int64 that hold 32 bits each."""
+    """Philox4x32-10 (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, 2011) on vectors of int64 that hold 32
+    bits each.
+    """
     b, kind = e.b, counter[0].type
 
     def const(value: int) -> Value:
@@ -166,7 +170,9 @@ def philox(e: Emitter, counter: list[Value], key: list[Value]) -> list[Value]:
         high0, low0 = parts(b.mul(c[0], const(0xD2511F53)))
         high1, low1 = parts(b.mul(c[2], const(0xCD9E8D57)))
         c = [b.xor(b.xor(high1, c[1]), k[0]), low1, b.xor(b.xor(high0, c[3]), k[1]), low0]
-        k = [b.and_(b.add(word, const(step)), const(LOW)) for word, step in zip(k, (0x9E3779B9, 0xBB67AE85), strict=True)]
+        k = [
+            b.and_(b.add(word, const(step)), const(LOW)) for word, step in zip(k, (0x9E3779B9, 0xBB67AE85), strict=True)
+        ]
     return c
 
 
@@ -193,7 +199,9 @@ def make_dropout(target: Target, blocked: bool) -> Any:
         e.masked_store(b.select(keep, value, e.const(0)), y, mask)
 
     integer = types.int64
-    one = emitted(target, None, (integer, integer, INTEGERS, integer, integer, types.float64, FLOATS, FLOATS, integer), emit)
+    one = emitted(
+        target, None, (integer, integer, INTEGERS, integer, integer, types.float64, FLOATS, FLOATS, integer), emit
+    )
     module = vectors(target)
     floats, integers, real, offset = module.floats, module.integers, module.real, module.offset
 

@@ -1,7 +1,7 @@
 """Fully connected layers on natural layouts: x[N, in], w[out, in], y[N, out].
 
-`linear` takes scalar products along `in`, contiguous in both operands. `linear_product` is what both gradients are: rows of the result
-are sums of scaled rows of a matrix.
+`linear` takes scalar products along `in`, contiguous in both operands. `linear_product` is what both gradients are:
+rows of the result are sums of scaled rows of a matrix.
 """
 
 from __future__ import annotations
@@ -46,8 +46,12 @@ def lane_sums(e: Emitter, accumulators: list[Value | None]) -> Value:
     return rows[0]
 
 
-def make_linear(target: Target, rows: int, outs: int, bias: bool, epilogue: Expression | None, kinds: tuple[str, ...]) -> Any:
-    """rows x outs scalar products at a time. epilogue: over y and a0, a1, ..., which are "full" [N, out], "channel" [out] or "scalar"."""
+def make_linear(
+    target: Target, rows: int, outs: int, bias: bool, epilogue: Expression | None, kinds: tuple[str, ...]
+) -> Any:
+    """rows x outs scalar products at a time. epilogue: over y and a0, a1, ..., which are "full" [N, out], "channel"
+    [out] or "scalar".
+    """
     lanes = target.lanes
     slot = 1 << (outs - 1).bit_length()
     assert slot <= lanes
@@ -100,14 +104,18 @@ def make_linear(target: Target, rows: int, outs: int, bias: bool, epilogue: Expr
         for k, kind in enumerate(kinds):
             address = e.b.load(e.b.gep(arguments, [i64(len(LINEAR_HEAD) + k)]))
             pointer = e.b.inttoptr(address, F32.as_pointer())
-            operands.append(RowOperand(e, "scalar" if kind == "scalar" else "vector", pointer, full if kind == "full" else start))
+            operands.append(
+                RowOperand(e, "scalar" if kind == "scalar" else "vector", pointer, full if kind == "full" else start)
+            )
 
         def step(i: Value, mask: Value, _: list[Value]) -> None:
             value = e.load(sums, i) if mask is None else e.masked_load(e.at(sums, i), mask)
             if shift is not None:
                 value = e.b.fadd(value, shift.load(i, mask))
             if epilogue is not None:
-                value = e.expression(epilogue, {"y": value} | {f"a{k}": operand.load(i, mask) for k, operand in enumerate(operands)})
+                value = e.expression(
+                    epilogue, {"y": value} | {f"a{k}": operand.load(i, mask) for k, operand in enumerate(operands)}
+                )
             if mask is None:
                 e.store(value, result, i)
             else:
@@ -122,7 +130,13 @@ def make_linear(target: Target, rows: int, outs: int, bias: bool, epilogue: Expr
 
     def kernel(arguments, chunk, scratch):
         n, depth, out = arguments[0], arguments[1], arguments[2]
-        rows_per_chunk, outs_per_chunk, block, ld, x_row = arguments[3], arguments[4], arguments[5], arguments[6], arguments[7]
+        rows_per_chunk, outs_per_chunk, block, ld, x_row = (
+            arguments[3],
+            arguments[4],
+            arguments[5],
+            arguments[6],
+            arguments[7],
+        )
         row_chunks = (n + rows_per_chunk - 1) // rows_per_chunk
         r0, o0 = chunk % row_chunks * rows_per_chunk, chunk // row_chunks * outs_per_chunk
         height, width = min(rows_per_chunk, n - r0), min(outs_per_chunk, out - o0)
@@ -157,8 +171,8 @@ def make_linear(target: Target, rows: int, outs: int, bias: bool, epilogue: Expr
 def make_product(target: Target, rows: int, vectors: int, packed: bool, rows_outer: bool) -> Any:
     """rows x (vectors * L) results at a time.
 
-    packed: strips of b are copied to scratch, where its rows cannot evict each other. rows_outer: rows of c are finished one group after
-    the other, which writes memory in long runs.
+    packed: strips of b are copied to scratch, where its rows cannot evict each other. rows_outer: rows of c are
+    finished one group after the other, which writes memory in long runs.
     """
     lanes = target.lanes
     strip = vectors * lanes
@@ -178,7 +192,9 @@ def make_product(target: Target, rows: int, vectors: int, packed: bool, rows_out
 
             def step(k: Value, acc: list[Value]) -> list[Value]:
                 acc, at, row = list(acc), e.b.mul(k, a_step), e.at(b, e.b.mul(k, b_row))
-                values = [e.load(row, v * lanes) if mask is None or packed else e.masked_load(row, mask) for v in range(width)]
+                values = [
+                    e.load(row, v * lanes) if mask is None or packed else e.masked_load(row, mask) for v in range(width)
+                ]
                 for r in range(height):
                     factor = e.broadcast(rows_of_a[r], at)
                     for v in range(width):

@@ -177,8 +177,18 @@ def make_accuracy(target: Target) -> Any:
 
 _AXIS = ("outer", "per_chunk", "size", "inner")
 FAMILIES = (
-    Family("softmax", (*_AXIS, "x", "y"), make_softmax, "Softmax, or its logarithm, along the middle axis of [outer, size, inner]."),
-    Family("softmax_gradient", (*_AXIS, "y", "dy", "dx"), make_softmax_gradient, "The gradient of softmax from its result y."),
+    Family(
+        "softmax",
+        (*_AXIS, "x", "y"),
+        make_softmax,
+        "Softmax, or its logarithm, along the middle axis of [outer, size, inner].",
+    ),
+    Family(
+        "softmax_gradient",
+        (*_AXIS, "y", "dy", "dx"),
+        make_softmax_gradient,
+        "The gradient of softmax from its result y.",
+    ),
     Family(
         "cross_entropy",
         ("n", "size", "x", "labels", "loss"),

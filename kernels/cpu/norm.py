@@ -1,6 +1,7 @@
 """Local response normalization across channels, on blocked tensors (Krizhevsky et al., ImageNet classification, 2012).
 
-y = x u^-beta with u = k + alpha / size * (the sum of x^2 over the channels c - size // 2 ... c + (size - 1) // 2), as PyTorch.
+y = x u^-beta with u = k + alpha / size * (the sum of x^2 over the channels c - size // 2 ... c + (size - 1) // 2), as
+PyTorch.
 """
 
 from __future__ import annotations

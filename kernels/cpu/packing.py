@@ -1,4 +1,6 @@
-"""Weights and activations in the kernels' layouts, with NumPy: for load time, and as the definition of the packing kernels."""
+"""Weights and activations in the kernels' layouts, with NumPy: for load time, and as the definition of the packing
+kernels.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from .conv_arguments import PackedWeights
 
 
 def pack_weights(weights: Any, form: PackedWeights) -> Any:
-    """[out, in / groups, ...] weights as `conv_direct` reads them: one-dimensional, of the weights' dtype, zero where padded."""
+    """[out, in / groups, ...] weights as `conv_direct` reads them: one-dimensional, of the weights' dtype, zero where
+    padded.
+    """
     source = np.asarray(weights)
     first = form.in_channels if form.transposed else form.out_channels
     second = form.out_channels if form.transposed else form.in_channels
@@ -23,7 +27,9 @@ def pack_weights(weights: Any, form: PackedWeights) -> Any:
     # group, out block, lane, in block, k, tap -> group, out block, in block, tap, k, lane
     full = full.reshape(form.groups, blocks, lanes, form.in_blocks, depth, taps).transpose(0, 1, 3, 5, 4, 2)
     panels = blocks // form.panel
-    together = full[:, : panels * form.panel].reshape(form.groups, panels, form.panel, form.in_blocks, taps, depth, lanes)
+    together = full[:, : panels * form.panel].reshape(
+        form.groups, panels, form.panel, form.in_blocks, taps, depth, lanes
+    )
     together = together.transpose(0, 1, 3, 4, 5, 2, 6).reshape(form.groups, -1)
     tail = full[:, panels * form.panel :].reshape(form.groups, -1)
     return np.ascontiguousarray(np.concatenate([together, tail], axis=1).reshape(-1))

@@ -14,7 +14,9 @@ from .vector import INTEGERS, emitted
 
 RESULTS = len(MAP_HEAD)
 OPERANDS = RESULTS + MAX_RESULTS * (OUTER + 1)
-LENGTH, CHANNEL_ROWS, CHANNEL_COUNT, VALID = (MAP_HEAD.index(name) for name in ("length", "channel_rows", "channel_count", "valid"))
+LENGTH, CHANNEL_ROWS, CHANNEL_COUNT, VALID = (
+    MAP_HEAD.index(name) for name in ("length", "channel_rows", "channel_count", "valid")
+)
 UNROLL = 4
 
 
@@ -27,10 +29,12 @@ def make(target: Target, kinds: tuple[str, ...], expressions: tuple[Expression, 
         at = (i0, i1, i2, i3)
         keep = e.first_lanes(valid) if masked else None
         operands = [
-            RowOperand(e, kind, row_pointer(e, arguments, operand_slots(OPERANDS, k), at), start, keep) for k, kind in enumerate(kinds)
+            RowOperand(e, kind, row_pointer(e, arguments, operand_slots(OPERANDS, k), at), start, keep)
+            for k, kind in enumerate(kinds)
         ]
         results = [
-            RowOperand(e, "vector", row_pointer(e, arguments, operand_slots(RESULTS, j), at), start) for j in range(len(expressions))
+            RowOperand(e, "vector", row_pointer(e, arguments, operand_slots(RESULTS, j), at), start)
+            for j in range(len(expressions))
         ]
 
         def step(i, mask, _):
@@ -49,7 +53,13 @@ def make(target: Target, kinds: tuple[str, ...], expressions: tuple[Expression, 
     piece_of_row = emitted(target, None, (INTEGERS, *[types.int64] * 7), emit)
 
     def kernel(arguments, chunk, scratch):
-        rows, rows_per_chunk, pieces, piece, length = arguments[0], arguments[1], arguments[2], arguments[3], arguments[4]
+        rows, rows_per_chunk, pieces, piece, length = (
+            arguments[0],
+            arguments[1],
+            arguments[2],
+            arguments[3],
+            arguments[4],
+        )
         size1, size2, size3 = arguments[5], arguments[6], arguments[7]
         first = chunk // pieces * rows_per_chunk
         start = chunk % pieces * piece

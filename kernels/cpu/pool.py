@@ -1,6 +1,7 @@
 """Pooling over windows of one to three axes, forward and backward.
 
-Tensors are blocked (a vector of a block's channels per pixel) or plain (one channel per plane, one number per pixel). Both run through
+Tensors are blocked (a vector of a block's channels per pixel) or plain (one channel per plane, one number per pixel).
+Both run through
 the same loops: `width` numbers per pixel. Axes are depth, height, width; missing ones have size 1, kernel 1, stride 1.
 """
 
@@ -45,11 +46,17 @@ class Unit:
         def greater(e: Emitter, v: Value, best: Value) -> Value:
             """Where v replaces the best: greater, or the first NaN. Of equals the first stays."""
             b = e.b
-            return b.or_(b.fcmp_ordered(">", v, best), b.and_(b.fcmp_unordered("uno", v, v), b.fcmp_ordered("ord", best, best)))
+            return b.or_(
+                b.fcmp_ordered(">", v, best), b.and_(b.fcmp_unordered("uno", v, v), b.fcmp_ordered("ord", best, best))
+            )
 
         def lowest(e: Emitter, count: Value) -> Value:
             """-inf in the first count channels, 0 in padded lanes."""
-            return e.select(e.first_lanes(count), e.const(-math.inf), e.const(0)) if blocked else ir.Constant(F32, -math.inf)
+            return (
+                e.select(e.first_lanes(count), e.const(-math.inf), e.const(0))
+                if blocked
+                else ir.Constant(F32, -math.inf)
+            )
 
         self.lowest = emitted(target, kind, (integer,), lowest)
         self.load = emitted(target, kind, (FLOATS, integer), load)
@@ -203,7 +210,11 @@ def make_average(target: Target, blocked: bool, include_padding: bool) -> Any:
                         for w in range(w_first, w_last):
                             total = add(total, load(line, (w0 + w) * width))
                 if include_padding:
-                    inside = min(kernel_d, depth + end_d - d0) * min(kernel_h, height + end_h - h0) * min(kernel_w, breadth + end_w - w0)
+                    inside = (
+                        min(kernel_d, depth + end_d - d0)
+                        * min(kernel_h, height + end_h - h0)
+                        * min(kernel_w, breadth + end_w - w0)
+                    )
                 else:
                     inside = max(0, d_last - d_first) * max(0, h_last - h_first) * max(0, w_last - w_first)
                 store(mul(total, number(1.0 / max(1, inside))), out, j * width)
@@ -236,7 +247,11 @@ def make_average_gradient(target: Target, blocked: bool, include_padding: bool) 
                 w0 = j * stride_w - pad_w
                 w_first, w_last = first(w0, 1), last(w0, 1, kernel_w, breadth)
                 if include_padding:
-                    inside = min(kernel_d, depth + end_d - d0) * min(kernel_h, height + end_h - h0) * min(kernel_w, breadth + end_w - w0)
+                    inside = (
+                        min(kernel_d, depth + end_d - d0)
+                        * min(kernel_h, height + end_h - h0)
+                        * min(kernel_w, breadth + end_w - w0)
+                    )
                 else:
                     inside = max(0, d_last - d_first) * max(0, h_last - h_first) * max(0, w_last - w_first)
                 above = load(dy, ((chunk * out_depth * out_height + row) * out_breadth + j) * width)
@@ -253,7 +268,13 @@ def make_average_gradient(target: Target, blocked: bool, include_padding: bool) 
 
 def make_global_average(target: Target, plain_result: bool) -> Any:
     module, lanes = vectors(target), target.lanes
-    floats, offset, load, store, store_first = module.floats, module.offset, module.load, module.store, module.store_first
+    floats, offset, load, store, store_first = (
+        module.floats,
+        module.offset,
+        module.load,
+        module.store,
+        module.store_first,
+    )
     zero = module.zero
 
     def kernel(arguments, chunk, scratch):
@@ -283,10 +304,30 @@ def _geometry(*buffers: str) -> tuple[str, ...]:
 
 assert len(POOL_GEOMETRY) == 2 + 7 * len(AXES) + 1
 FAMILIES = (
-    Family("maxpool", _geometry("x", "y"), make_max, "The maxima of windows, padding is -inf. A chunk is some rows of the result."),
-    Family("maxpool_gradient", _geometry("x", "dy", "dx"), make_max_gradient, "dy where the first maximum was. A chunk is a plane."),
-    Family("avgpool", _geometry("x", "y"), make_average, "The means of windows, PyTorch's divisor. A chunk is some rows of the result."),
-    Family("avgpool_gradient", _geometry("dy", "dx"), make_average_gradient, "dy / divisor, spread over its window. A chunk is a plane."),
+    Family(
+        "maxpool",
+        _geometry("x", "y"),
+        make_max,
+        "The maxima of windows, padding is -inf. A chunk is some rows of the result.",
+    ),
+    Family(
+        "maxpool_gradient",
+        _geometry("x", "dy", "dx"),
+        make_max_gradient,
+        "dy where the first maximum was. A chunk is a plane.",
+    ),
+    Family(
+        "avgpool",
+        _geometry("x", "y"),
+        make_average,
+        "The means of windows, PyTorch's divisor. A chunk is some rows of the result.",
+    ),
+    Family(
+        "avgpool_gradient",
+        _geometry("dy", "dx"),
+        make_average_gradient,
+        "dy / divisor, spread over its window. A chunk is a plane.",
+    ),
     Family(
         "global_average",
         ("channels", "plane", "x", "y"),

@@ -72,7 +72,9 @@ C_RESULTS = len(CHANNELS_HEAD)
 C_OPERANDS = C_RESULTS + MAX_RESULTS
 
 
-def make_reduce_channels(target: Target, kinds: tuple[str, ...], expressions: tuple[Expression, ...], blocked: bool) -> Any:
+def make_reduce_channels(
+    target: Target, kinds: tuple[str, ...], expressions: tuple[Expression, ...], blocked: bool
+) -> Any:
     """kinds: of each operand along a row."""
     lanes, count_of_sums = target.lanes, len(expressions)
 
@@ -82,7 +84,16 @@ def make_reduce_channels(target: Target, kinds: tuple[str, ...], expressions: tu
             wide.store(wide.const(0.0), scratch, j)
 
     def add(
-        e: Emitter, arguments: Value, i0: Value, i1: Value, i2: Value, i3: Value, start: Value, count: Value, valid: Value, scratch: Value
+        e: Emitter,
+        arguments: Value,
+        i0: Value,
+        i1: Value,
+        i2: Value,
+        i3: Value,
+        start: Value,
+        count: Value,
+        valid: Value,
+        scratch: Value,
     ) -> None:
         keep = e.first_lanes(valid) if "lanes" in kinds else None
         operands = [RowOperand(e, kind, row_pointer(e, arguments, operand_slots(C_OPERANDS, k), (i0, i1, i2, i3)), start, keep)
@@ -130,7 +141,9 @@ def make_reduce_channels(target: Target, kinds: tuple[str, ...], expressions: tu
             i3, rest = row % size3, row // size3
             i2, rest = rest % size2, rest // size2
             for start in range(0, length, segment):
-                add_segment(arguments, rest // size1, rest % size1, i2, i3, start, min(segment, length - start), valid, scratch)
+                add_segment(
+                    arguments, rest // size1, rest % size1, i2, i3, start, min(segment, length - start), valid, scratch
+                )
         at = part * arguments[9] + channel * unit
         for j in range(count_of_sums):
             write_sum(scratch, j, real(arguments[10]), offset(floats(arguments[C_RESULTS + j]), at), valid)
@@ -147,12 +160,22 @@ def make_moments(target: Target, blocked: bool) -> Any:
     lanes = target.lanes
 
     def add(
-        e: Emitter, arguments: Value, i0: Value, i1: Value, i2: Value, i3: Value, start: Value, count: Value, before: Value, scratch: Value
+        e: Emitter,
+        arguments: Value,
+        i0: Value,
+        i1: Value,
+        i2: Value,
+        i3: Value,
+        start: Value,
+        count: Value,
+        before: Value,
+        scratch: Value,
     ) -> None:
         """Add a segment to (mean, M2) of the `before` numbers seen: Chan, Golub and LeVeque's update.
 
-        Within the segment both sums are taken around a number near its mean: its own mean in the first segment, the running mean later. No
-        segment is longer than what came before it, so that what cancels in the segment is never more than what its distance adds.
+        Within the segment both sums are taken around a number near its mean: its own mean in the first segment, the
+        running mean later. No segment is longer than what came before it, so that what cancels in the segment is never
+        more than what its distance adds.
         """
         b, wide = e.b, Wide(e, blocked)
         row = RowOperand(e, "vector", row_pointer(e, arguments, operand_slots(X, 0), (i0, i1, i2, i3)), start)
@@ -184,7 +207,11 @@ def make_moments(target: Target, blocked: bool) -> Any:
             first, second = b.fadd(first, wide.sum(sums[2 * j])), b.fadd(second, wide.sum(sums[2 * j + 1]))
         own_mean = b.fdiv(first, n)
         second = b.fsub(second, b.fmul(first, own_mean))
-        center = b.fpext(near, wide.type) if blocked else b.fpext(b.extract_element(near, ir.Constant(ir.IntType(32), 0)), F64)
+        center = (
+            b.fpext(near, wide.type)
+            if blocked
+            else b.fpext(b.extract_element(near, ir.Constant(ir.IntType(32), 0)), F64)
+        )
         delta = b.fsub(b.fadd(center, own_mean), mean)
         share = b.fdiv(n, b.fadd(n, old))
         wide.store(b.fadd(mean, b.fmul(delta, share)), scratch, 0)
@@ -225,10 +252,21 @@ def make_moments(target: Target, blocked: bool) -> Any:
 
 
 def make_combine_moments(target: Target) -> Any:
-    """Moments of equally large parts: the mean of the means, and the mean of the variances plus the variance of the means."""
+    """Moments of equally large parts: the mean of the means, and the mean of the variances plus the variance of the
+    means.
+    """
     lanes = target.lanes
 
-    def emit(e: Emitter, means: Value, variances: Value, channels: Value, parts: Value, count: Value, mean: Value, variance: Value) -> None:
+    def emit(
+        e: Emitter,
+        means: Value,
+        variances: Value,
+        channels: Value,
+        parts: Value,
+        count: Value,
+        mean: Value,
+        variance: Value,
+    ) -> None:
         b, wide, mask = e.b, Wide(e, True), e.first_lanes(count)
         n = wide.number(parts)
 
@@ -268,7 +306,15 @@ def make_reduce_axes(target: Target, inner: str) -> Any:
     lanes = target.lanes
 
     def column(
-        e: Emitter, x: Value, count0: Value, stride0: Value, count1: Value, stride1: Value, width: Value, scale: Value, y: Value
+        e: Emitter,
+        x: Value,
+        count0: Value,
+        stride0: Value,
+        count1: Value,
+        stride1: Value,
+        width: Value,
+        scale: Value,
+        y: Value,
     ) -> None:
         """The sums down two axes for `width` <= L neighbouring columns."""
         wide, mask = Wide(e, True), e.first_lanes(width)
@@ -349,7 +395,21 @@ FAMILIES = (
     ),
     Family(
         "reduce_axes",
-        ("outputs", "per_chunk", "size1", "length", "count0", "count1", "scale", "kept0", "kept1", "reduced0", "reduced1", "x", "y"),
+        (
+            "outputs",
+            "per_chunk",
+            "size1",
+            "length",
+            "count0",
+            "count1",
+            "scale",
+            "kept0",
+            "kept1",
+            "reduced0",
+            "reduced1",
+            "x",
+            "y",
+        ),
         make_reduce_axes,
         "y = scale * sum of a plain x over some axes: two kept and two reduced outer axes around a contiguous kept or reduced one.",
     ),

@@ -1,7 +1,7 @@
 """Rows of operands: what the pointwise and the reducing kernels share.
 
-A row is the inner loop of a nest. Along it an operand is a `vector` (contiguous), a `scalar` (one number) or `lanes` (one vector of
-a block's channels, the same for every pixel).
+A row is the inner loop of a nest. Along it an operand is a `vector` (contiguous), a `scalar` (one number) or `lanes`
+(one vector of a block's channels, the same for every pixel).
 """
 
 from __future__ import annotations
@@ -76,8 +76,12 @@ def for_range(e: Emitter, start: Value, stop: Value, step: int, carried: Sequenc
     return phis
 
 
-def for_vectors(e: Emitter, count: Value, unroll: int, carried: Sequence[Value], body: Any, tail: bool = True) -> list[Value]:
-    """Walk `count` elements: body(i, mask, carried), unrolled while `unroll` vectors are left, then singly, then once with a mask."""
+def for_vectors(
+    e: Emitter, count: Value, unroll: int, carried: Sequence[Value], body: Any, tail: bool = True
+) -> list[Value]:
+    """Walk `count` elements: body(i, mask, carried), unrolled while `unroll` vectors are left, then singly, then once
+    with a mask.
+    """
     b, lanes = e.b, e.lanes
     values: list[Value] = list(carried)
 

@@ -1,7 +1,7 @@
 """From shapes to launches: which kernel, which integers, how many chunks, how much scratch.
 
-Nothing here imports Numba. Every planner returns a `Launch`; the addresses of its `buffers` are filled in by the caller. How the work
-is cut into chunks follows the problem alone, never the number of threads.
+Nothing here imports Numba. Every planner returns a `Launch`; the addresses of its `buffers` are filled in by the
+caller. How the work is cut into chunks follows the problem alone, never the number of threads.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ MAX_OPERANDS, MAX_RESULTS, OUTER = 12, 4, 4
 class Launch:
     """One step: a kernel, its arguments in order, the number of chunks, the floats of scratch that a worker needs.
 
-    The argument of a buffer is the number of bytes between the buffer's start and where the kernel begins: its address is to be added.
+    The argument of a buffer is the number of bytes between the buffer's start and where the kernel begins: its address
+    is to be added.
     """
 
     kernel: Kernel
@@ -36,9 +37,11 @@ class Launch:
 
 @dataclass(frozen=True)
 class Operand:
-    """A float32 operand of a map: its logical shape (each axis as the result's, or 1) and whether it is stored in channel blocks.
+    """A float32 operand of a map: its logical shape (each axis as the result's, or 1) and whether it is stored in
+    channel blocks.
 
-    The rank is the result's. A vector of one number a channel is `Operand((1, C, 1, 1))`, a number `Operand((1,) * rank)`.
+    The rank is the result's. A vector of one number a channel is `Operand((1, C, 1, 1))`, a number `Operand((1,) *
+    rank)`.
     """
 
     shape: Shape
@@ -81,7 +84,9 @@ def split(total: int, smallest: int, most: int = 64) -> int:
 
 
 def strides_of(operand: Operand, shape: Shape, lanes: int, result_blocked: bool) -> list[int]:
-    """Element strides over the result's axes [N, CB, spatial...] (blocked) or its logical axes (plain); 0 along broadcast axes."""
+    """Element strides over the result's axes [N, CB, spatial...] (blocked) or its logical axes (plain); 0 along
+    broadcast axes.
+    """
     own = operand.shape
     if len(own) != len(shape) or any(a not in (1, b) for a, b in zip(own, shape, strict=True)):
         raise ValueError(f"an operand of shape {own} does not broadcast to {shape}")
@@ -107,8 +112,8 @@ def strides_of(operand: Operand, shape: Shape, lanes: int, result_blocked: bool)
 def collapse(shape: Shape, blocked: bool, operands: Sequence[Operand], lanes: int, keep_channels: bool) -> Loops:
     """The fewest loops over a tensor.
 
-    keep_channels: the channel (block) loop is not merged into the inner one, because its last block is masked or because the sums are
-    one per channel. The first operand is the tensor itself.
+    keep_channels: the channel (block) loop is not merged into the inner one, because its last block is masked or
+    because the sums are one per channel. The first operand is the tensor itself.
     """
     sizes = [shape[0], ceil_div(shape[1], lanes), *shape[2:]] if blocked else list(shape)
     strides = [strides_of(operand, shape, lanes, blocked) for operand in operands]
@@ -121,7 +126,11 @@ def collapse(shape: Shape, blocked: bool, operands: Sequence[Operand], lanes: in
             proposed = list(kinds)
             for k, row in enumerate(strides):
                 fits = [kind for kind, step in (("vector", length), (still, 0), ("scalar", 0)) if row[axis] == step]
-                allowed = [kind for kind in fits if kinds[k] in (None, kind) and not (kind == "scalar" and kinds[k] is None and blocked)]
+                allowed = [
+                    kind
+                    for kind in fits
+                    if kinds[k] in (None, kind) and not (kind == "scalar" and kinds[k] is None and blocked)
+                ]
                 proposed[k] = allowed[0] if allowed else "no"
             if "no" in proposed:
                 break
@@ -134,7 +143,11 @@ def collapse(shape: Shape, blocked: bool, operands: Sequence[Operand], lanes: in
         separate = keep_channels and a in (1, 2)
         if merged and size == 1 and not (keep_channels and a == 1):
             continue
-        if merged and not separate and all(big == small * size for big, small in zip(merged[-1][1], steps, strict=True)):
+        if (
+            merged
+            and not separate
+            and all(big == small * size for big, small in zip(merged[-1][1], steps, strict=True))
+        ):
             merged[-1] = (merged[-1][0] * size, steps)
         elif merged and not separate and merged[-1][0] == 1:
             merged[-1] = (size, steps)
@@ -168,14 +181,28 @@ def operand_arguments(prefix: str, strides: Sequence[Sequence[int]], most: int |
     return result
 
 
-MAP_HEAD = ("rows", "rows_per_chunk", "pieces", "piece", "length", "size1", "size2", "size3", "channel_rows", "channel_count", "valid")
+MAP_HEAD = (
+    "rows",
+    "rows_per_chunk",
+    "pieces",
+    "piece",
+    "length",
+    "size1",
+    "size2",
+    "size3",
+    "channel_rows",
+    "channel_count",
+    "valid",
+)
 
 
-def plan_map(target: Target, shape: Shape, blocked: bool, operands: Sequence[Operand], expressions: Sequence[Expression]) -> Launch:
+def plan_map(
+    target: Target, shape: Shape, blocked: bool, operands: Sequence[Operand], expressions: Sequence[Expression]
+) -> Launch:
     """One or more expressions over the variables a0, a1, ... for every element of `shape`; the results are y0, y1, ...
 
-    The results have the logical shape `shape` and are stored blocked or plain, densely. A result may be the buffer of an operand of the
-    same shape and layout. Raises ValueError for broadcasts that no kernel covers.
+    The results have the logical shape `shape` and are stored blocked or plain, densely. A result may be the buffer of
+    an operand of the same shape and layout. Raises ValueError for broadcasts that no kernel covers.
     """
     if len(operands) > MAX_OPERANDS or not 1 <= len(expressions) <= MAX_RESULTS:
         raise ValueError(f"a map of {len(operands)} operands and {len(expressions)} results")
@@ -218,19 +245,34 @@ def plan_map(target: Target, shape: Shape, blocked: bool, operands: Sequence[Ope
 
 # ---- sums
 
-_CHANNEL_LOOPS = ("rows", "channels", "channel_rows", "length", "size1", "size2", "size3", "valid", "rows_per_part", "total")
+_CHANNEL_LOOPS = (
+    "rows",
+    "channels",
+    "channel_rows",
+    "length",
+    "size1",
+    "size2",
+    "size3",
+    "valid",
+    "rows_per_part",
+    "total",
+)
 CHANNELS_HEAD = (*_CHANNEL_LOOPS, "scale")
 MOMENTS_HEAD = (*_CHANNEL_LOOPS, "mean", "variance")
 
 
 def channel_parts(target: Target, shape: Shape, blocked: bool, chunks: int = 16) -> int:
-    """Into how many parts of equally many images the sums of a channel are best cut, so that there are about `chunks` chunks."""
+    """Into how many parts of equally many images the sums of a channel are best cut, so that there are about `chunks`
+    chunks.
+    """
     units = blocks(shape[1], target) if blocked else shape[1]
     wanted = min(chunks // max(1, units), math.prod(shape) // max(1, units) // 32768)
     return max((part for part in range(1, shape[0] + 1) if shape[0] % part == 0 and part <= wanted), default=1)
 
 
-def _channel_loops(target: Target, shape: Shape, blocked: bool, operands: Sequence[Operand], parts: int) -> tuple[Loops, dict[str, int]]:
+def _channel_loops(
+    target: Target, shape: Shape, blocked: bool, operands: Sequence[Operand], parts: int
+) -> tuple[Loops, dict[str, int]]:
     loops = collapse(shape, blocked, operands, target.lanes, keep_channels=True)
     count, rows = loops.sizes[loops.masked_by], math.prod(loops.sizes) // loops.sizes[loops.masked_by]
     if shape[0] % parts or rows % parts:
@@ -244,15 +286,21 @@ def _channel_loops(target: Target, shape: Shape, blocked: bool, operands: Sequen
 
 def plan_reduce_channels(target: Target, shape: Shape, blocked: bool, operands: Sequence[Operand],
                          expressions: Sequence[Expression], scale: float = 1.0, parts: int = 1) -> Launch:  # fmt: skip
-    """y0[C], y1[C] ...: scale times the sum over all axes but the channels' (1) of expressions of a0, a1, ..., which broadcast to `shape`.
+    """y0[C], y1[C] ...: scale times the sum over all axes but the channels' (1) of expressions of a0, a1, ..., which
+    broadcast to `shape`.
 
-    With parts (see `channel_parts`) the results are [parts, C], each part the sums over its share of the images; `plan_reduce_axes` over
-    axis 0 adds them up.
+    With parts (see `channel_parts`) the results are [parts, C], each part the sums over its share of the images;
+    `plan_reduce_axes` over axis 0 adds them up.
     """
     tensor = Operand(shape, blocked)
     loops, arguments = _channel_loops(target, shape, blocked, [tensor, *operands], parts)
-    arguments |= {"scale": bits(scale)} | {f"y{j}": 0 for j in range(MAX_RESULTS)} | operand_arguments("a", loops.strides[1:])
-    kernel = Kernel("reduce_channels", (("kinds", tuple(loops.kinds[1:])), ("expressions", tuple(expressions)), ("blocked", blocked)))
+    arguments |= (
+        {"scale": bits(scale)} | {f"y{j}": 0 for j in range(MAX_RESULTS)} | operand_arguments("a", loops.strides[1:])
+    )
+    kernel = Kernel(
+        "reduce_channels",
+        (("kinds", tuple(loops.kinds[1:])), ("expressions", tuple(expressions)), ("blocked", blocked)),
+    )
     buffers = tuple(f"y{j}" for j in range(len(expressions))) + tuple(f"a{k}" for k in range(len(operands)))
     return Launch(kernel, arguments, buffers, parts * arguments["channels"], 2 * target.lanes * len(expressions))
 
@@ -260,7 +308,8 @@ def plan_reduce_channels(target: Target, shape: Shape, blocked: bool, operands: 
 def plan_moments(target: Target, shape: Shape, blocked: bool, parts: int = 1) -> Launch:
     """mean[C] and variance[C] (biased) of `a0` over all axes but the channels' (1).
 
-    With parts (see `channel_parts`) the results are [parts, C], each part the moments of its share of the images: `plan_combine_moments`.
+    With parts (see `channel_parts`) the results are [parts, C], each part the moments of its share of the images:
+    `plan_combine_moments`.
     """
     loops, arguments = _channel_loops(target, shape, blocked, [Operand(shape, blocked)], parts)
     arguments |= {"mean": 0, "variance": 0} | operand_arguments("a", loops.strides)
@@ -269,9 +318,16 @@ def plan_moments(target: Target, shape: Shape, blocked: bool, parts: int = 1) ->
 
 
 def plan_combine_moments(target: Target, channels: int, parts: int) -> Launch:
-    """`mean`[C] and `variance`[C] from the `means` and `variances` [parts, C] of equally large parts. They may not overlap."""
+    """`mean`[C] and `variance`[C] from the `means` and `variances` [parts, C] of equally large parts. They may not
+    overlap.
+    """
     arguments = {"channels": channels, "parts": parts, "means": 0, "variances": 0, "mean": 0, "variance": 0}
-    return Launch(Kernel("combine_moments"), arguments, ("means", "variances", "mean", "variance"), ceil_div(channels, target.lanes))
+    return Launch(
+        Kernel("combine_moments"),
+        arguments,
+        ("means", "variances", "mean", "variance"),
+        ceil_div(channels, target.lanes),
+    )
 
 
 def plan_reduce_axes(target: Target, shape: Shape, axes: Sequence[int], mean: bool) -> Launch:
@@ -290,7 +346,10 @@ def plan_reduce_axes(target: Target, shape: Shape, axes: Sequence[int], mean: bo
     for _, size in reversed(groups):
         strides.insert(0, step)
         step *= size
-    outer = {flag: [(size, step) for (group, size), step in zip(groups, strides, strict=True) if group == flag] for flag in (False, True)}
+    outer = {
+        flag: [(size, step) for (group, size), step in zip(groups, strides, strict=True) if group == flag]
+        for flag in (False, True)
+    }
     (kept0, stride0), (kept1, stride1) = [(1, 0)] * (2 - len(outer[False])) + outer[False]
     (count0, down0), (count1, down1) = [(1, 0)] * (2 - len(outer[True])) + outer[True]
     outputs = kept0 * kept1 * (1 if is_reduced else ceil_div(length, target.lanes))
@@ -332,12 +391,16 @@ def _pool(target: Target, family: str, parameters: dict[str, object], buffers: t
     arguments = dict(zip(POOL_GEOMETRY, values, strict=True)) | dict.fromkeys(buffers, 0)
     chunks = planes if family.endswith("gradient") else ceil_div(rows, per_chunk)
     empty = math.prod(shape) == 0 or (math.prod(out_shape) == 0 and not family.endswith("gradient"))
-    return Launch(Kernel(family, (("blocked", blocked), *parameters.items())), arguments, buffers, 0 if empty else chunks)
+    return Launch(
+        Kernel(family, (("blocked", blocked), *parameters.items())), arguments, buffers, 0 if empty else chunks
+    )
 
 
 def plan_maxpool(target: Target, shape: Shape, out_shape: Shape, blocked: bool, kernel: Sequence[int], stride: Sequence[int],
                  padding: Sequence[tuple[int, int]], dilation: Sequence[int], gradient: bool = False) -> Launch:  # fmt: skip
-    """Max pooling of `x` to `y`, or (gradient) `x`, `dy` to `dx`, over one to three spatial axes; padding is (before, after) an axis."""
+    """Max pooling of `x` to `y`, or (gradient) `x`, `dy` to `dx`, over one to three spatial axes; padding is (before,
+    after) an axis.
+    """
     family, buffers = ("maxpool_gradient", ("x", "dy", "dx")) if gradient else ("maxpool", ("x", "y"))
     parameters: dict[str, object] = {"dilated": any(d != 1 for d in dilation)}
     return _pool(target, family, parameters, buffers, shape, out_shape, blocked, kernel, stride, padding, dilation)
@@ -347,15 +410,20 @@ def plan_avgpool(target: Target, shape: Shape, out_shape: Shape, blocked: bool, 
                  padding: Sequence[tuple[int, int]], count_include_pad: bool, gradient: bool = False) -> Launch:  # fmt: skip
     """Average pooling of `x` to `y`, or (gradient) `dy` to `dx`, over one to three spatial axes.
 
-    A window's divisor counts its elements within the tensor, with count_include_pad those within the padded tensor (PyTorch's rule).
+    A window's divisor counts its elements within the tensor, with count_include_pad those within the padded tensor
+    (PyTorch's rule).
     """
     family, buffers = ("avgpool_gradient", ("dy", "dx")) if gradient else ("avgpool", ("x", "y"))
     parameters: dict[str, object] = {"include_padding": count_include_pad}
-    return _pool(target, family, parameters, buffers, shape, out_shape, blocked, kernel, stride, padding, [1] * len(kernel))
+    return _pool(
+        target, family, parameters, buffers, shape, out_shape, blocked, kernel, stride, padding, [1] * len(kernel)
+    )
 
 
 def plan_global_average(target: Target, shape: Shape, blocked_result: bool) -> Launch:
-    """The mean of each channel of a blocked `x`, into `y`: blocked [N][CB][L] or plain [N][C]. (Plain x: `plan_reduce_axes`.)"""
+    """The mean of each channel of a blocked `x`, into `y`: blocked [N][CB][L] or plain [N][C]. (Plain x:
+    `plan_reduce_axes`.)
+    """
     arguments = {"channels": shape[1], "plane": math.prod(shape[2:]), "x": 0, "y": 0}
     chunks = shape[0] * blocks(shape[1], target) if math.prod(shape) else 0
     return Launch(Kernel("global_average", (("plain_result", not blocked_result),)), arguments, ("x", "y"), chunks)

@@ -6,7 +6,19 @@ import math
 from collections.abc import Sequence
 
 from . import Kernel
-from .shapes import MAP_HEAD, MAX_RESULTS, OUTER, Launch, Shape, bits, blocks, ceil_div, operand_arguments, plan_map, split
+from .shapes import (
+    MAP_HEAD,
+    MAX_RESULTS,
+    OUTER,
+    Launch,
+    Shape,
+    bits,
+    blocks,
+    ceil_div,
+    operand_arguments,
+    plan_map,
+    split,
+)
 from .target import Target
 
 IDENTITY = ("var", "a0")
@@ -19,12 +31,16 @@ def _pieces(plane: int, smallest: int, unit: int) -> tuple[int, int]:
 
 
 def plan_block(target: Target, shape: Shape, strides: tuple[int, int] | None = None) -> Launch:
-    """Plain `x` of that shape to blocked `y`. strides: elements from image to image and from channel to channel of x, dense when None."""
+    """Plain `x` of that shape to blocked `y`. strides: elements from image to image and from channel to channel of x,
+    dense when None.
+    """
     return _conversion(target, shape, strides, "block", "x")
 
 
 def plan_unblock(target: Target, shape: Shape, strides: tuple[int, int] | None = None) -> Launch:
-    """Blocked `x` to plain `y` of that shape. strides: elements from image to image and from channel to channel of y, dense when None."""
+    """Blocked `x` to plain `y` of that shape. strides: elements from image to image and from channel to channel of y,
+    dense when None.
+    """
     return _conversion(target, shape, strides, "unblock", "y")
 
 
@@ -41,8 +57,9 @@ def _conversion(target: Target, shape: Shape, strides: tuple[int, int] | None, f
 def plan_dropout(target: Target, shape: Shape, blocked: bool, p: float, salt: int) -> Launch:
     """y = x / (1 - p) where kept, else 0: each element is dropped with probability p, 0 <= p < 1.
 
-    Element i (the logical, plain index) is dropped when the first word of Philox4x32-10 is below p 2^32, with the counter (i mod 2^32,
-    i / 2^32, salt, step) and the key seed. `state` holds int64 seed and step. The gradient is the same launch on dy.
+    Element i (the logical, plain index) is dropped when the first word of Philox4x32-10 is below p 2^32, with the
+    counter (i mod 2^32, i / 2^32, salt, step) and the key seed. `state` holds int64 seed and step. The gradient is the
+    same launch on dy.
     """
     if not 0 <= p < 1:
         raise ValueError(f"the probability {p} is not in [0, 1)")
@@ -54,7 +71,9 @@ def plan_dropout(target: Target, shape: Shape, blocked: bool, p: float, salt: in
         "channels": channels, "plane": plane, "pieces": pieces, "piece": piece, "salt": salt, "threshold": round(p * 2**32),
         "scale": bits(1 / (1 - p)), "state": 0, "x": 0, "y": 0,
     }  # fmt: skip
-    return Launch(Kernel("dropout", (("blocked", blocked),)), arguments, ("state", "x", "y"), units * pieces if total else 0)
+    return Launch(
+        Kernel("dropout", (("blocked", blocked),)), arguments, ("state", "x", "y"), units * pieces if total else 0
+    )
 
 
 def plan_fill(target: Target, size: int, value: float) -> Launch:
@@ -64,7 +83,9 @@ def plan_fill(target: Target, size: int, value: float) -> Launch:
 
 def plan_copy(target: Target, sizes: Sequence[int], source: Sequence[int], result: Sequence[int], source_start: int = 0,
               result_start: int = 0) -> Launch:  # fmt: skip
-    """Copy a region of up to five axes from `a0` to `y0`: sizes, strides and starts in floats; along the last axis both are dense."""
+    """Copy a region of up to five axes from `a0` to `y0`: sizes, strides and starts in floats; along the last axis both
+    are dense.
+    """
     axes = [(size, a, y) for size, a, y in zip(sizes[:-1], source[:-1], result[:-1], strict=True) if size != 1]
     length = sizes[-1]
     if length > 1 and (source[-1], result[-1]) != (1, 1):
@@ -87,21 +108,31 @@ def plan_copy(target: Target, sizes: Sequence[int], source: Sequence[int], resul
     rows_per_chunk = ceil_div(rows, split(rows * length, 16384)) if pieces == 1 else 1
     head = (rows, rows_per_chunk, pieces, piece, length, merged[1][0], merged[2][0], merged[3][0], 1, 1, target.lanes)
     arguments = dict(zip(MAP_HEAD, head, strict=True))
-    arguments |= operand_arguments("y", [[y for _, _, y in merged]], MAX_RESULTS) | operand_arguments("a", [[a for _, a, _ in merged]])
+    arguments |= operand_arguments("y", [[y for _, _, y in merged]], MAX_RESULTS) | operand_arguments(
+        "a", [[a for _, a, _ in merged]]
+    )
     arguments |= {"y0": 4 * result_start, "a0": 4 * source_start}
     kernel = Kernel("map", (("kinds", ("vector",)), ("expressions", (IDENTITY,)), ("masked", False)))
     return Launch(kernel, arguments, ("y0", "a0"), ceil_div(rows, rows_per_chunk) * pieces)
 
 
 def plan_concat(target: Target, shapes: Sequence[Shape], axis: int, blocked: bool) -> list[Launch]:
-    """One launch per tensor, which copies it (its last buffer, `a0` or `x`) into its place in the result (its first, `y0` or `y`)."""
+    """One launch per tensor, which copies it (its last buffer, `a0` or `x`) into its place in the result (its first,
+    `y0` or `y`).
+    """
     axis %= len(shapes[0])
     stored = [list(shape) for shape in shapes]
     if blocked:
         if axis == 1 and any(shape[1] % target.lanes for shape in shapes[:-1]):
-            channels, starts = sum(shape[1] for shape in shapes), [sum(s[1] for s in shapes[:k]) for k in range(len(shapes))]
+            channels, starts = (
+                sum(shape[1] for shape in shapes),
+                [sum(s[1] for s in shapes[:k]) for k in range(len(shapes))],
+            )
             whole = (shapes[0][0], channels, *shapes[0][2:])
-            return [plan_move_channels(target, shape, 0, whole, at, shape[1]) for shape, at in zip(shapes, starts, strict=True)]
+            return [
+                plan_move_channels(target, shape, 0, whole, at, shape[1])
+                for shape, at in zip(shapes, starts, strict=True)
+            ]
         stored = [[shape[0], blocks(shape[1], target), *shape[2:], target.lanes] for shape in shapes]
     total, start, launches = sum(shape[axis] for shape in stored), 0, []
     for shape in stored:
@@ -113,7 +144,8 @@ def plan_concat(target: Target, shapes: Sequence[Shape], axis: int, blocked: boo
 
 
 def plan_move_channels(target: Target, x: Shape, x_first: int, y: Shape, y_first: int, channels: int) -> Launch:
-    """Channels of a blocked `x`, from x_first, to those of a blocked `y`, from y_first; with y's last channel go its padded lanes.
+    """Channels of a blocked `x`, from x_first, to those of a blocked `y`, from y_first; with y's last channel go its
+    padded lanes.
 
     The gradient of a concatenation takes the channels back: y_first is 0.
     """
@@ -129,5 +161,8 @@ def plan_move_channels(target: Target, x: Shape, x_first: int, y: Shape, y_first
 
 def plan_slice(target: Target, shape: Shape, starts: Sequence[int], sizes: Sequence[int]) -> Launch:
     """The part of a plain `a0` that starts there and has those sizes, into a dense `y0`."""
-    strides, dense = [math.prod(shape[k + 1 :]) for k in range(len(shape))], [math.prod(sizes[k + 1 :]) for k in range(len(sizes))]
+    strides, dense = (
+        [math.prod(shape[k + 1 :]) for k in range(len(shape))],
+        [math.prod(sizes[k + 1 :]) for k in range(len(sizes))],
+    )
     return plan_copy(target, sizes, strides, dense, sum(a * b for a, b in zip(starts, strides, strict=True)))

@@ -15,7 +15,8 @@ PRODUCT_ARGUMENTS = (
     "n", "depth", "columns", "rows_per_chunk", "columns_per_chunk", "block", "a_row", "a_step", "b_row", "c_row", "a", "b", "c",
 )  # fmt: skip
 
-# Register tiles: (rows, outs) of scalar products, (rows, vectors) of products. Sums, one row's operands and a broadcast fit the registers.
+# Register tiles: (rows, outs) of scalar products, (rows, vectors) of products. Sums, one row's operands and a broadcast
+# fit the registers.
 _DOTS = {"avx512": (4, 6), "avx2": (3, 4), "sse2": (2, 4), "neon": (5, 4)}
 _PRODUCTS = {"avx512": (6, 4), "avx2": (6, 2), "sse2": (5, 2), "neon": (6, 4)}
 _DEPTH = 768  # floats of a row that a tile walks at once: six rows of weights stay in the first level cache for every row of x
@@ -25,8 +26,8 @@ def plan_linear(target: Target, n: int, in_features: int, out_features: int, bia
                 kinds: Sequence[str] = (), x_row: int | None = None) -> Launch:  # fmt: skip
     """y[n, out] = epilogue(x[n, in] w[out, in]^T + bias[out]).
 
-    epilogue: over `y` and the operands a0, a1, ... of the kinds "full" [n, out], "channel" [out] or "scalar". x_row: floats between
-    rows of x, `in` when None.
+    epilogue: over `y` and the operands a0, a1, ... of the kinds "full" [n, out], "channel" [out] or "scalar". x_row:
+    floats between rows of x, `in` when None.
     """
     rows, outs = _DOTS[target.name]
     rows = min(rows, max(n, 1))
@@ -48,13 +49,17 @@ def plan_linear(target: Target, n: int, in_features: int, out_features: int, bia
     return Launch(Kernel("linear", parameters), arguments, buffers, chunks, rows_per_chunk * ld)
 
 
-def _product(target: Target, n: int, depth: int, columns: int, a_row: int, a_step: int, b_row: int, rows_outer: bool) -> Launch:
+def _product(
+    target: Target, n: int, depth: int, columns: int, a_row: int, a_step: int, b_row: int, rows_outer: bool
+) -> Launch:
     rows, vectors = _PRODUCTS[target.name]
     rows = min(rows, max(n, 1))
     strip, block = vectors * target.lanes, 64
     pieces = split(n * depth * columns, 131072, 96)
     if rows_outer:
-        columns_per_chunk = min(1024, ceil_div(columns, strip) * strip)  # this panel of b stays in the second level cache
+        columns_per_chunk = min(
+            1024, ceil_div(columns, strip) * strip
+        )  # this panel of b stays in the second level cache
         row_chunks = min(ceil_div(pieces, ceil_div(columns, columns_per_chunk)), ceil_div(n, rows))
     else:
         # Panels of b are read once for each chunk of rows, in runs as long as 16 chunks allow.
@@ -67,7 +72,9 @@ def _product(target: Target, n: int, depth: int, columns: int, a_row: int, a_ste
         "block": block, "a_row": a_row, "a_step": a_step, "b_row": b_row, "c_row": columns, "a": 0, "b": 0, "c": 0,
     }  # fmt: skip
     chunks = ceil_div(n, rows_per_chunk) * ceil_div(columns, columns_per_chunk) if n else 0
-    kernel = Kernel("linear_product", (("rows", rows), ("vectors", vectors), ("packed", packed), ("rows_outer", rows_outer)))
+    kernel = Kernel(
+        "linear_product", (("rows", rows), ("vectors", vectors), ("packed", packed), ("rows_outer", rows_outer))
+    )
     return Launch(kernel, arguments, ("a", "b", "c"), chunks, block * columns_per_chunk if packed else 0)
 
 
@@ -76,6 +83,12 @@ def plan_linear_data_gradient(target: Target, n: int, in_features: int, out_feat
     return _product(target, n, out_features, in_features, out_features, 1, in_features, False)
 
 
-def plan_linear_weight_gradient(target: Target, n: int, in_features: int, out_features: int, x_row: int | None = None) -> Launch:
-    """dw[out, in] (`c`) = the sum over n of dy[n, out] (`a`) x[n, in] (`b`). The bias' gradient: `plan_reduce_axes` of dy over 0."""
-    return _product(target, out_features, n, in_features, 1, out_features, in_features if x_row is None else x_row, True)
+def plan_linear_weight_gradient(
+    target: Target, n: int, in_features: int, out_features: int, x_row: int | None = None
+) -> Launch:
+    """dw[out, in] (`c`) = the sum over n of dy[n, out] (`a`) x[n, in] (`b`). The bias' gradient: `plan_reduce_axes` of
+    dy over 0.
+    """
+    return _product(
+        target, out_features, n, in_features, 1, out_features, in_features if x_row is None else x_row, True
+    )

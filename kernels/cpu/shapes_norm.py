@@ -11,7 +11,9 @@ from .target import Target
 LRN_HEAD = ("channels", "plane", "pieces", "piece", "size", "border", "alpha", "beta", "k")
 
 
-def plan_lrn(target: Target, shape: Shape, size: int, alpha: float, beta: float, k: float, gradient: bool = False) -> Launch:
+def plan_lrn(
+    target: Target, shape: Shape, size: int, alpha: float, beta: float, k: float, gradient: bool = False
+) -> Launch:
     """Blocked `x` of that logical shape to `y`, or (gradient) `x` and `y`, which then holds dy, to `dx`."""
     plane, lanes = math.prod(shape[2:]), target.lanes
     pieces = split(plane * blocks(shape[1], target), 512, 16)
@@ -42,7 +44,9 @@ def plan_softmax(target: Target, shape: Shape, axis: int, log: bool = False, gra
 
 def plan_cross_entropy(target: Target, n: int, classes: int) -> Launch:
     """`loss` (one float) = the mean of -log softmax(x)[label] over n >= 1 rows of logits `x`; int64 `labels`."""
-    return Launch(Kernel("cross_entropy"), {"n": n, "size": classes, "x": 0, "labels": 0, "loss": 0}, ("x", "labels", "loss"), 1)
+    return Launch(
+        Kernel("cross_entropy"), {"n": n, "size": classes, "x": 0, "labels": 0, "loss": 0}, ("x", "labels", "loss"), 1
+    )
 
 
 def plan_cross_entropy_gradient(target: Target, n: int, classes: int) -> Launch:

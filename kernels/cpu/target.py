@@ -12,8 +12,8 @@ import llvmlite.binding as llvm
 class Target:
     """An instruction set: what LLVM is told, and what a kernel's author has to know of it.
 
-    `lanes` is the number of float32 in a vector register, `registers` the number of vector registers, and `fma` tells whether multiply
-    and add round once.
+    `lanes` is the number of float32 in a vector register, `registers` the number of vector registers, and `fma` tells
+    whether multiply and add round once.
     """
 
     name: str
@@ -31,7 +31,9 @@ class Target:
 def _triple(architecture: str) -> str:
     """This process's triple where the architecture is its own: the object format and the ABI follow the system."""
     here = llvm.get_process_triple()
-    return here if here.split("-")[0].replace("arm64", "aarch64") == architecture else f"{architecture}-unknown-linux-gnu"
+    return (
+        here if here.split("-")[0].replace("arm64", "aarch64") == architecture else f"{architecture}-unknown-linux-gnu"
+    )
 
 
 _X86, _ARM = _triple("x86_64"), _triple("aarch64")
@@ -66,7 +68,9 @@ def runnable() -> tuple[Target, ...]:
     features = llvm.get_host_cpu_features()
     if architecture == "aarch64":
         features.setdefault("neon", True)
-    native = [target for target in TARGETS.values() if target.triple.split("-")[0].replace("arm64", "aarch64") == architecture]
+    native = [
+        target for target in TARGETS.values() if target.triple.split("-")[0].replace("arm64", "aarch64") == architecture
+    ]
     return tuple(target for target in native if all(features.get(need, False) for need in _NEEDS[target.name]))
 
 

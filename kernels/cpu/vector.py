@@ -6,9 +6,10 @@
         v = V.load(x, 16 * chunk)
         V.store(V.select(v > 0.0, v, 0.5 * v), x, 16 * chunk)
 
-`vectors(target)` is a module object, because Numba resolves a module's attributes while it compiles. Vectors and masks are values: they
-live in registers. Arithmetic and comparisons between vectors, or between a vector and a number, use Python's operators; a number is rounded
-to float32 first. Pointers move with `V.offset(p, n)` only: LLVM 22 can miscompile integer arithmetic on addresses.
+`vectors(target)` is a module object, because Numba resolves a module's attributes while it compiles. Vectors and masks
+are values: they live in registers. Arithmetic and comparisons between vectors, or between a vector and a number, use
+Python's operators; a number is rounded to float32 first. Pointers move with `V.offset(p, n)` only: LLVM 22 can
+miscompile integer arithmetic on addresses.
 """
 
 from __future__ import annotations
@@ -94,9 +95,20 @@ def _binary(function: Any, build: Callable[[Any, Any, Any], Any], compares: bool
         lower_builtin(function, left, right)(lower)
 
 
-for _function, _name in ((operator.add, "fadd"), (operator.sub, "fsub"), (operator.mul, "fmul"), (operator.truediv, "fdiv")):
+for _function, _name in (
+    (operator.add, "fadd"),
+    (operator.sub, "fsub"),
+    (operator.mul, "fmul"),
+    (operator.truediv, "fdiv"),
+):
     _binary(_function, lambda b, x, y, _name=_name: getattr(b, _name)(x, y), False)
-for _function, _sign in ((operator.lt, "<"), (operator.le, "<="), (operator.gt, ">"), (operator.ge, ">="), (operator.eq, "==")):
+for _function, _sign in (
+    (operator.lt, "<"),
+    (operator.le, "<="),
+    (operator.gt, ">"),
+    (operator.ge, ">="),
+    (operator.eq, "=="),
+):
     _binary(_function, lambda b, x, y, _sign=_sign: b.fcmp_ordered(_sign, x, y), True)
 _binary(operator.ne, lambda b, x, y: b.fcmp_unordered("!=", x, y), True)
 _INPLACE = ((operator.iadd, "fadd"), (operator.isub, "fsub"), (operator.imul, "fmul"), (operator.itruediv, "fdiv"))
@@ -159,10 +171,12 @@ def emitted(target: Target, result: Any, arguments: tuple[Any, ...], body: Calla
 
 @dataclass(frozen=True)
 class Linked:
-    """A kernel function that calls `external` functions, and what they do: name -> (argument types, body(emitter, *values)).
+    """A kernel function that calls `external` functions, and what they do: name -> (argument types, body(emitter,
+    *values)).
 
-    Numba takes most of a kernel's compile time. A family whose specializations differ in their register tile alone gives the same function
-    object to all of them; Numba then lowers it once in a process, and the tiles are linked into it.
+    Numba takes most of a kernel's compile time. A family whose specializations differ in their register tile alone
+    gives the same function object to all of them; Numba then lowers it once in a process, and the tiles are linked into
+    it.
     """
 
     function: Any
@@ -170,7 +184,9 @@ class Linked:
 
 
 def external(name: str, arguments: tuple[Any, ...]) -> Any:
-    """An intrinsic that calls the function of that name, which `Linked.bodies` defines. Arguments are int64 and pointers."""
+    """An intrinsic that calls the function of that name, which `Linked.bodies` defines. Arguments are int64 and
+    pointers.
+    """
 
     def body(e: Emitter, *values: Any) -> None:
         e.b.call(declare(e.b.module, name, ir.VoidType(), [value.type for value in values]), values)
@@ -192,7 +208,8 @@ def define(target: Target, bodies: dict[str, tuple[tuple[Any, ...], Callable[...
 
 @cache
 def vectors(target: Target) -> Any:
-    """The vector operations of a target, as a module that kernels close over. `n` and `i` are integers, `p` and `q` pointers.
+    """The vector operations of a target, as a module that kernels close over. `n` and `i` are integers, `p` and `q`
+    pointers.
 
     lanes                                 the number of lanes, a constant
     floats(n) integers(n) real(n)         an argument as float pointer, int64 pointer, or the float64 of those bits

@@ -1,11 +1,14 @@
-"""Every op through passes, lowering and kernels, on every instruction set that this machine executes, against the float64 reference.
+"""Every op through passes, lowering and kernels, on every instruction set that this machine executes, against the
+float64 reference.
 
 Integers from -4 to 4 keep sums exact: where an op has no division, results agree to the bit.
 """
+
 from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from cnnc import driver
 from cnnc.backends import backend
 from cnnc.ir.graph import Builder
@@ -20,7 +23,9 @@ ODD = (1, 3, 5, 7, 15, 16, 17, 31, 33)
 def graph_of(build, *shapes, weights=()):
     """A graph of one op (or a few) over inputs x0, x1, ... and params w0, w1, ..."""
     b = Builder("case")
-    values = [b.input(f"x{i}", activation(("N", *s)) if not isinstance(s, TensorType) else s) for i, s in enumerate(shapes)]
+    values = [
+        b.input(f"x{i}", activation(("N", *s)) if not isinstance(s, TensorType) else s) for i, s in enumerate(shapes)
+    ]
     values += [b.param(f"w{i}", t) for i, t in enumerate(weights)]
     result = build(b, *values)
     results = result if isinstance(result, tuple) else (result,)
@@ -47,7 +52,9 @@ def compare(graph, target, batch=2, exact=True, tolerance=3e-6, seed=0, threads=
             np.testing.assert_array_equal(got[label], want, err_msg=f"{label} of\n{graph}")
         else:
             scale = np.abs(want[np.isfinite(want)]).max(initial=1e-30)
-            np.testing.assert_allclose(got[label], want, rtol=tolerance, atol=tolerance * scale, err_msg=f"{label} of\n{graph}")
+            np.testing.assert_allclose(
+                got[label], want, rtol=tolerance, atol=tolerance * scale, err_msg=f"{label} of\n{graph}"
+            )
 
 
 def conv(channels, filters, kernel, size=(9, 8), groups=1, bias=True, **attributes):
@@ -60,19 +67,33 @@ def conv(channels, filters, kernel, size=(9, 8), groups=1, bias=True, **attribut
 CONVOLUTIONS = {
     **{f"channels {c}": conv(c, 17, (3, 3), padding=(1, 1)) for c in ODD},
     **{f"filters {k}": conv(5, k, (3, 3), padding=(1, 1)) for k in ODD},
-    "1x1": conv(33, 35, (1, 1)), "1x1 stride 2": conv(33, 35, (1, 1), stride=(2, 2)), "1x1 of one pixel": conv(33, 35, (1, 1), (1, 1)),
-    "7x7 stride 2": conv(3, 33, (7, 7), (21, 19), stride=(2, 2), padding=(3, 3)), "11x11 stride 4": conv(3, 18, (11, 11), (35, 27), stride=(4, 4), padding=(2, 2)),
-    "asymmetric": conv(19, 5, (2, 4), padding=((1, 0), (0, 3))), "dilated": conv(19, 5, (3, 2), (11, 13), dilation=(2, 3), padding=(1, 2)),
-    "stride 3": conv(17, 16, (3, 3), (13, 11), stride=(3, 3)), "stride beyond kernel": conv(17, 16, (1, 2), (13, 11), stride=(3, 4)),
-    "whole image": conv(17, 16, (9, 8)), "one row": conv(17, 16, (1, 3), (1, 37), padding=(0, 1)), "one column": conv(17, 16, (3, 1), (37, 1)),
+    "1x1": conv(33, 35, (1, 1)),
+    "1x1 stride 2": conv(33, 35, (1, 1), stride=(2, 2)),
+    "1x1 of one pixel": conv(33, 35, (1, 1), (1, 1)),
+    "7x7 stride 2": conv(3, 33, (7, 7), (21, 19), stride=(2, 2), padding=(3, 3)),
+    "11x11 stride 4": conv(3, 18, (11, 11), (35, 27), stride=(4, 4), padding=(2, 2)),
+    "asymmetric": conv(19, 5, (2, 4), padding=((1, 0), (0, 3))),
+    "dilated": conv(19, 5, (3, 2), (11, 13), dilation=(2, 3), padding=(1, 2)),
+    "stride 3": conv(17, 16, (3, 3), (13, 11), stride=(3, 3)),
+    "stride beyond kernel": conv(17, 16, (1, 2), (13, 11), stride=(3, 4)),
+    "whole image": conv(17, 16, (9, 8)),
+    "one row": conv(17, 16, (1, 3), (1, 37), padding=(0, 1)),
+    "one column": conv(17, 16, (3, 1), (37, 1)),
     "prime": conv(7, 31, (3, 3), (23, 29), padding=(1, 1), bias=False),
     "groups of whole blocks": conv(64, 32, (3, 3), groups=2, padding=(1, 1)),
     **{f"groups of {c}": conv(4 * c, 8, (3, 3), groups=4, padding=(1, 1)) for c in (1, 3, 5, 7)},
-    "depthwise": conv(19, 19, (3, 3), groups=19, padding=(1, 1), stride=(2, 2)), "depthwise multiplier": conv(5, 15, (3, 3), groups=5),
-    "one dimension": graph_of(lambda b, x, w, c: b.add("conv", [x, w, c], {"padding": (2,), "stride": (2,)}), (17, 31),
-                              weights=[TensorType("f32", (9, 17, 5), "oiw"), vector(9)]),
-    "three dimensions": graph_of(lambda b, x, w, c: b.add("conv", [x, w, c], {"padding": (1, 0, 1), "stride": (1, 2, 1)}), (5, 4, 7, 6),
-                                 weights=[TensorType("f32", (6, 5, 3, 3, 2), "oidhw"), vector(6)]),
+    "depthwise": conv(19, 19, (3, 3), groups=19, padding=(1, 1), stride=(2, 2)),
+    "depthwise multiplier": conv(5, 15, (3, 3), groups=5),
+    "one dimension": graph_of(
+        lambda b, x, w, c: b.add("conv", [x, w, c], {"padding": (2,), "stride": (2,)}),
+        (17, 31),
+        weights=[TensorType("f32", (9, 17, 5), "oiw"), vector(9)],
+    ),
+    "three dimensions": graph_of(
+        lambda b, x, w, c: b.add("conv", [x, w, c], {"padding": (1, 0, 1), "stride": (1, 2, 1)}),
+        (5, 4, 7, 6),
+        weights=[TensorType("f32", (6, 5, 3, 3, 2), "oidhw"), vector(6)],
+    ),
 }
 
 
@@ -82,8 +103,24 @@ def test_convolution(name, target):
     compare(CONVOLUTIONS[name], target)
 
 
-GRADIENTS = ["channels 3", "channels 17", "filters 33", "1x1 stride 2", "7x7 stride 2", "11x11 stride 4", "asymmetric", "dilated", "stride 3",
-             "stride beyond kernel", "whole image", "groups of whole blocks", "groups of 3", "depthwise", "one dimension", "three dimensions"]
+GRADIENTS = [
+    "channels 3",
+    "channels 17",
+    "filters 33",
+    "1x1 stride 2",
+    "7x7 stride 2",
+    "11x11 stride 4",
+    "asymmetric",
+    "dilated",
+    "stride 3",
+    "stride beyond kernel",
+    "whole image",
+    "groups of whole blocks",
+    "groups of 3",
+    "depthwise",
+    "one dimension",
+    "three dimensions",
+]
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -106,16 +143,25 @@ def epilogue(op):
         y = b.add(op, [x, w, bias])
         y = b.add("mul", [b.add("sub", [y, other]), scale])
         return b.add("relu", [y])
+
     return build
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_epilogues(target):
-    compare(graph_of(epilogue("conv"), (5, 6, 7), (19, 4, 5), weights=[weights4(19, 5, 3, 3), vector(19), vector(19)]), target)
-    compare(graph_of(epilogue("linear"), (23,), (19,), weights=[TensorType("f32", (19, 23)), vector(19), vector(19)]), target)
+    compare(
+        graph_of(epilogue("conv"), (5, 6, 7), (19, 4, 5), weights=[weights4(19, 5, 3, 3), vector(19), vector(19)]),
+        target,
+    )
+    compare(
+        graph_of(epilogue("linear"), (23,), (19,), weights=[TensorType("f32", (19, 23)), vector(19), vector(19)]),
+        target,
+    )
+
     # f(0) is not 0: padded lanes must not become 1/2, or the next convolution would see them
     def chain(b, x, w, v):
         return b.add("conv", [b.add("sigmoid", [b.add("conv", [x, w])]), v])
+
     compare(graph_of(chain, (5, 6, 7), weights=[weights4(19, 5, 3, 3), weights4(3, 19, 1, 1)]), target, exact=False)
 
 
@@ -127,14 +173,21 @@ def test_linear(shape, batch, target):
     b = Builder("linear")
     x, dy = b.input("x", activation(("N", inputs))), b.input("dy", activation(("N", outputs)))
     w, c = b.param("w", TensorType("f32", (outputs, inputs))), b.param("c", vector(outputs))
-    results = [b.add("linear", [x, w, c]), b.add("linear_data_gradient", [dy, w]), b.add("linear_weight_gradient", [x, dy])]
+    results = [
+        b.add("linear", [x, w, c]),
+        b.add("linear_data_gradient", [dy, w]),
+        b.add("linear_weight_gradient", [x, dy]),
+    ]
     compare(b.finish([(f"y{i}", r) for i, r in enumerate(results)]), target, batch)
 
 
 POOLS = [
-    ("maxpool", {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1)}), ("maxpool", {"kernel": (2, 2), "stride": (2, 2), "ceil_mode": True}),
-    ("maxpool", {"kernel": (2, 3), "dilation": (2, 1), "stride": (1, 2)}), ("maxpool", {"kernel": (1, 1), "stride": (3, 2)}),
-    ("avgpool", {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1)}), ("avgpool", {"kernel": (2, 2), "stride": (2, 2), "ceil_mode": True}),
+    ("maxpool", {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1)}),
+    ("maxpool", {"kernel": (2, 2), "stride": (2, 2), "ceil_mode": True}),
+    ("maxpool", {"kernel": (2, 3), "dilation": (2, 1), "stride": (1, 2)}),
+    ("maxpool", {"kernel": (1, 1), "stride": (3, 2)}),
+    ("avgpool", {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1)}),
+    ("avgpool", {"kernel": (2, 2), "stride": (2, 2), "ceil_mode": True}),
     ("avgpool", {"kernel": (3, 2), "padding": (1, 1), "count_include_pad": False, "stride": (1, 2)}),
 ]
 
@@ -151,6 +204,7 @@ def test_pooling(op, attributes, blocked, target):
         if dy is None:
             return y
         return y, b.add(f"{op}_gradient", [x, dy] if op == "maxpool" else [dy], {**attributes, "size": (9, 7)})
+
     shape = graph_of(build, (19, 9, 7)).type
     out = shape(graph_of(build, (19, 9, 7)).outputs[0][1]).shape[1:]
     compare(graph_of(build, (19, 9, 7), out), target, exact=op == "maxpool")
@@ -170,9 +224,15 @@ def test_elementwise(op, target):
 @pytest.mark.parametrize("target", TARGETS)
 def test_broadcasting(target):
     def build(b, x, gate, one, v, w):
-        h = b.add("conv", [x, w])                              # blocked from here on
+        h = b.add("conv", [x, w])  # blocked from here on
         g = b.add("conv", [gate, w])
-        return (b.add("mul", [h, g]), b.add("add", [h, v]), b.add("sub", [b.add("constant", [], {"value": 2.0}), h]), b.add("mul", [h, one]))
+        return (
+            b.add("mul", [h, g]),
+            b.add("add", [h, v]),
+            b.add("sub", [b.add("constant", [], {"value": 2.0}), h]),
+            b.add("mul", [h, one]),
+        )
+
     compare(graph_of(build, (19, 5, 3), (19, 1, 1), (1, 5, 3), weights=[vector(21), weights4(21, 19, 1, 1)]), target)
 
 
@@ -180,11 +240,12 @@ def test_broadcasting(target):
 @pytest.mark.parametrize("sizes", [(16, 32, 16), (5, 18, 1), (3,)])
 def test_concat_and_slice(sizes, target):
     def build(b, *values):
-        xs, ws = values[:len(sizes)], values[len(sizes):]
+        xs, ws = values[: len(sizes)], values[len(sizes) :]
         y = b.add("concat", [b.add("conv", [x, w]) for x, w in zip(xs, ws, strict=True)])
         cut = b.add("slice", [y], {"axis": 1, "start": sizes[0] // 2, "size": sum(sizes) - sizes[0] // 2})
         rows = b.add("slice", [y], {"axis": 2, "start": 1, "size": 3})
         return y, cut, rows
+
     compare(graph_of(build, *((4, 5, 3) for _ in sizes), weights=[weights4(s, 4, 1, 1) for s in sizes]), target)
 
 
@@ -192,9 +253,19 @@ def test_concat_and_slice(sizes, target):
 def test_reductions(target):
     def build(b, x):
         mean, variance = b.insert("moments", [x]).results
-        return (b.add("mean", [x], {"axis": (2, 3)}), b.add("sum", [x], {"axis": (0,)}), b.add("mean", [x], {"axis": (1,), "keepdim": True}),
-                b.add("sum", [x], {"axis": (0, 1, 2, 3)}), mean, variance, b.add("count", [x]), b.add("batch_size", [x]),
-                b.add("reduce_channels", [x], {"expressions": ("a0 * a0",)}), b.add("global_avgpool", [x]))
+        return (
+            b.add("mean", [x], {"axis": (2, 3)}),
+            b.add("sum", [x], {"axis": (0,)}),
+            b.add("mean", [x], {"axis": (1,), "keepdim": True}),
+            b.add("sum", [x], {"axis": (0, 1, 2, 3)}),
+            mean,
+            variance,
+            b.add("count", [x]),
+            b.add("batch_size", [x]),
+            b.add("reduce_channels", [x], {"expressions": ("a0 * a0",)}),
+            b.add("global_avgpool", [x]),
+        )
+
     compare(graph_of(build, (19, 5, 3)), target, batch=3, exact=False)
 
 
@@ -203,8 +274,14 @@ def test_softmax_and_losses(target):
     def build(b, x, other, labels):
         g = b.add("softmax_gradient", [b.add("softmax", [x]), other])
         one = b.add("constant", [], {"value": 1.5})
-        return (b.add("softmax", [x]), g, b.add("cross_entropy", [x, labels]), b.add("cross_entropy_gradient", [x, labels, one]),
-                b.add("accuracy", [x, labels]))
+        return (
+            b.add("softmax", [x]),
+            g,
+            b.add("cross_entropy", [x, labels]),
+            b.add("cross_entropy_gradient", [x, labels, one]),
+            b.add("accuracy", [x, labels]),
+        )
+
     compare(graph_of(build, (13,), (13,), TensorType("i64", ("N",))), target, batch=7, exact=False)
 
 
@@ -217,7 +294,12 @@ def test_local_response_norm_and_dropout(blocked, target):
         if blocked:
             x, dy = (b.add("to_layout", [v], {"layout": layout}) for v in (x, dy))
         a = {"size": 5, "alpha": 0.5, "beta": 0.75, "k": 2.0}
-        return b.add("lrn", [x], a), b.add("lrn_gradient", [x, dy], a), b.add("dropout", [x, seed], {"p": 0.4, "salt": 3})
+        return (
+            b.add("lrn", [x], a),
+            b.add("lrn_gradient", [x, dy], a),
+            b.add("dropout", [x, seed], {"p": 0.4, "salt": 3}),
+        )
+
     compare(graph_of(build, (19, 5, 3), (19, 5, 3), TensorType("i64", (2,))), target, exact=False)
 
 
@@ -237,10 +319,18 @@ def test_logits_far_out():
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_nan_and_infinity_pass(target):
-    """NaN through ReLU and through max pooling, in the vector body and in the tail; all-negative input does not meet the padding's zero."""
+    """NaN through ReLU and through max pooling, in the vector body and in the tail; all-negative input does not meet
+    the padding's zero.
+    """
     x = -np.ones((1, 19, 9, 7), np.float32)
     x[0, 2, 4, 4], x[0, 18, 0, 0], x[0, 5] = np.nan, np.nan, -np.inf
-    graph = graph_of(lambda b, x: (b.add("relu", [x]), b.add("maxpool", [x], {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1)})), (19, 9, 7))
+    graph = graph_of(
+        lambda b, x: (
+            b.add("relu", [x]),
+            b.add("maxpool", [x], {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1)}),
+        ),
+        (19, 9, 7),
+    )
     got = driver.build(graph, {}, target).run({"x0": x})
     assert np.isnan(got["y0"]).sum() == 2
     assert np.nanmax(got["y1"]) == -1

@@ -1,4 +1,5 @@
 """`.npy`, `.npz` and binary data files, good and bad."""
+
 from __future__ import annotations
 
 import gzip
@@ -24,16 +25,27 @@ def refused(path: Path) -> str:
     return e.value.diagnostics[0].code
 
 
-@pytest.mark.parametrize("array", [
-    RNG.random((3, 4, 5)), RNG.random((3, 4)).astype(">f4"), np.asfortranarray(RNG.random((4, 6, 2))),
-    np.arange(5, dtype=np.uint8),
-    np.array(3), np.zeros((0, 4)), np.array([True, False])])
+@pytest.mark.parametrize(
+    "array",
+    [
+        RNG.random((3, 4, 5)),
+        RNG.random((3, 4)).astype(">f4"),
+        np.asfortranarray(RNG.random((4, 6, 2))),
+        np.arange(5, dtype=np.uint8),
+        np.array(3),
+        np.zeros((0, 4)),
+        np.array([True, False]),
+    ],
+)
 def test_arrays_come_back(tmp_path: Path, array: np.ndarray) -> None:
     np.save(tmp_path / "a.npy", array)
     np.savez(tmp_path / "plain.npz", a=array)
     np.savez_compressed(tmp_path / "small.npz", a=array, b=array)
-    for read in (read_arrays(tmp_path / "a.npy")["x"], read_arrays(tmp_path / "plain.npz")["a"],
-                 read_arrays(tmp_path / "small.npz")["b"]):
+    for read in (
+        read_arrays(tmp_path / "a.npy")["x"],
+        read_arrays(tmp_path / "plain.npz")["a"],
+        read_arrays(tmp_path / "small.npz")["b"],
+    ):
         np.testing.assert_array_equal(read, array)
         assert read.dtype.isnative
 
@@ -56,8 +68,10 @@ def header(shape: str, descr: str = "'<f8'") -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
 
 
-@pytest.mark.parametrize("shape", ["(1000000000000,)", "(1 << 62,)", "(99999, 99999, 99999, 99999)", "(-1,)", "(2, -3)",
-                                   "10", "[3]", "(" * 2000])
+@pytest.mark.parametrize(
+    "shape",
+    ["(1000000000000,)", "(1 << 62,)", "(99999, 99999, 99999, 99999)", "(-1,)", "(2, -3)", "10", "[3]", "(" * 2000],
+)
 def test_headers_are_not_believed(tmp_path: Path, shape: str) -> None:
     data = header(shape) + b"\0" * 64
     (tmp_path / "a.npy").write_bytes(data)
@@ -85,7 +99,7 @@ def test_cut_and_changed_files(tmp_path: Path) -> None:
     for i in range(200):
         data = bytearray(whole)
         if i % 2:
-            data = data[:len(data) * i // 200]
+            data = data[: len(data) * i // 200]
         else:
             for at in RNG.integers(0, len(data), 3):
                 data[at] = RNG.integers(0, 256)
@@ -121,8 +135,10 @@ def test_idx(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_idx(tmp_path / "w"), wide)
 
 
-@pytest.mark.parametrize("data", [b"", b"\0\0\x08", idx(np.zeros((2, 2), np.uint8))[:-1],
-                                  b"\0\0\x08\xff" + b"\xff" * 200, b"\0\0\x07\x01\0\0\0\0"])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\0\0\x08", idx(np.zeros((2, 2), np.uint8))[:-1], b"\0\0\x08\xff" + b"\xff" * 200, b"\0\0\x07\x01\0\0\0\0"],
+)
 def test_bad_idx(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a").write_bytes(data)
     (tmp_path / "b.gz").write_bytes(gzip.compress(data))

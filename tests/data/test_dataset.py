@@ -1,4 +1,5 @@
 """Data sets: where they come from, their parts, their batches."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -32,13 +33,19 @@ def rejected(code: str, make: Any) -> None:
 
 def test_philox_is_the_published_generator() -> None:
     """Known answers of Random123 (Salmon et al., 2011)."""
+
     def words(key: tuple[int, int], counter: list[int]) -> list[int]:
         return [int(w[0]) for w in philox(key, tuple(np.array([c], np.uint64) for c in counter))]
+
     ones = 0xFFFFFFFF
     assert words((0, 0), [0, 0, 0, 0]) == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
     assert words((ones, ones), [ones] * 4) == [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD]
     assert words((0xA4093822, 0x299F31D0), [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344]) == [
-        0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1]
+        0xD16CFE09,
+        0x94FDCCEB,
+        0x5001E420,
+        0x24126EA1,
+    ]
 
 
 def test_draws_are_uniform_and_apart() -> None:
@@ -66,8 +73,9 @@ def test_a_digit_as_png_is_the_digit_of_the_data_set(digit: int) -> None:
     settings = Preprocess(mean=(0.5,), std=(0.5,))
     data = Dataset.open(DIGITS / "digits.npz", settings, (1, 28, 28))
     picture = load_image(DIGITS / f"{digit}.png", settings, (1, 28, 28))
-    same = [int(y) for x, labels in data.test_batches(100) for i, y in enumerate(labels)
-            if np.array_equal(x[i], picture)]
+    same = [
+        int(y) for x, labels in data.test_batches(100) for i, y in enumerate(labels) if np.array_equal(x[i], picture)
+    ]
     assert same == [digit]
 
 
@@ -88,6 +96,7 @@ def test_order_follows_from_seed_and_epoch() -> None:
 
     def order(seed: int, epoch: int, batch: int = 5, skip: int = 0) -> np.ndarray[Any, Any]:
         return np.concatenate([x for x, _ in data.batches(batch, seed, epoch, skip=skip)])
+
     np.testing.assert_array_equal(order(1, 2), order(1, 2))
     np.testing.assert_array_equal(order(1, 2), order(1, 2, batch=7))
     np.testing.assert_array_equal(order(1, 2)[10:], order(1, 2, skip=2))
@@ -115,6 +124,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         if arrays:
             np.savez(tmp_path / name, **arrays)
         return lambda: Dataset.open(tmp_path / name, Preprocess(), (1, 6, 6))
+
     rejected("E0627", opened(p=X, q=Y))
     rejected("E0628", opened(x=X, y=Y[:5]))
     rejected("E0628", opened(x=X, y=np.eye(23)))
@@ -122,7 +132,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     rejected("E0628", opened(x=X[:, 0, 0], y=Y))
     rejected("E0630", opened(x=X[0, 0, 0, 0], y=Y))
     rejected("E0629", opened(x=X, y=Y + 0.5))
-    rejected("E0629", opened(x=X, y=np.full(23, 2 ** 63, np.uint64)))
+    rejected("E0629", opened(x=X, y=np.full(23, 2**63, np.uint64)))
     rejected("E0630", opened(x=X[:0], y=Y[:0]))
     rejected("E0627", opened("none.npz".replace("npz", "txt")))
     rejected("E0620", opened("none.npz"))
@@ -193,7 +203,7 @@ def test_shift() -> None:
     found = set()
     for before, after in zip(IMAGES, shifted, strict=True):
         padded = np.pad(before, [(0, 0), (2, 2), (2, 2)])
-        where = [(i, j) for i in range(5) for j in range(5) if np.array_equal(padded[:, i:i + 8, j:j + 10], after)]
+        where = [(i, j) for i in range(5) for j in range(5) if np.array_equal(padded[:, i : i + 8, j : j + 10], after)]
         assert len(where) == 1
         found.add(where[0])
     assert len(found) > 10
@@ -216,8 +226,9 @@ def test_jitter() -> None:
     assert ratio.min() >= 0.5
     assert ratio.max() <= 1.5
     np.testing.assert_allclose(brighter, floats * ratio[:, None, None, None], rtol=1e-4)
-    flat = augment.augment(np.full((4, 1, 8, 10), 0.5, np.float32), [ColorJitter(contrast=1.0, saturation=1.0)], 5, 0,
-                           NUMBERS[:4], SIZE)
+    flat = augment.augment(
+        np.full((4, 1, 8, 10), 0.5, np.float32), [ColorJitter(contrast=1.0, saturation=1.0)], 5, 0, NUMBERS[:4], SIZE
+    )
     np.testing.assert_allclose(flat, 0.5, rtol=1e-5)
 
 
@@ -226,6 +237,7 @@ def test_crop_from_a_larger_picture(tmp_path: Path) -> None:
     middle.
     """
     from cnnc.train.loop import canvas
+
     crop, settings = RandomCrop(), Preprocess(resize=12, crop=(8, 8), scale=1.0)
     assert canvas([crop], settings, (1, 8, 8)) == (12, 12)
     assert canvas([RandomCrop(padding=1)], settings, (1, 8, 8)) is None
@@ -238,11 +250,20 @@ def test_crop_from_a_larger_picture(tmp_path: Path) -> None:
     assert {int(v) for x, _ in data.test_batches(9) for v in x[:, 0, 0, 0]} == {2}
 
 
-@pytest.mark.parametrize(("name", "arguments"), [
-    ("random_shfit", {}), ("random_shift", {}), ("random_shift", {"pixels": -1}), ("random_shift", {"pixels": 100}),
-    ("random_shift", {"pixel": 1}), ("random_flip", {"p": 2}), ("random_crop", {"size": 5}),
-    ("random_crop", {"size": 0}),
-    ("color_jitter", {"contrast": "a"})])
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("random_shfit", {}),
+        ("random_shift", {}),
+        ("random_shift", {"pixels": -1}),
+        ("random_shift", {"pixels": 100}),
+        ("random_shift", {"pixel": 1}),
+        ("random_flip", {"p": 2}),
+        ("random_crop", {"size": 5}),
+        ("random_crop", {"size": 0}),
+        ("color_jitter", {"contrast": "a"}),
+    ],
+)
 def test_wrong_augmentations(name: str, arguments: dict[str, Any]) -> None:
     with pytest.raises(CnncError) as e:
         augment.build(name, arguments, SIZE)

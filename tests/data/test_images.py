@@ -1,4 +1,5 @@
 """Image files to network inputs."""
+
 from __future__ import annotations
 
 import os
@@ -58,7 +59,7 @@ def test_resize_and_crop_are_torchvisions(tmp_path: Path, size: tuple[int, int])
     nh, nw = (24, int(24 * w / h)) if h <= w else (int(24 * h / w), 24)
     resized = np.asarray(Image.fromarray(pixels).resize((nw, nh), Image.Resampling.BILINEAR))
     top, left = round((nh - 17) / 2.0), round((nw - 17) / 2.0)
-    np.testing.assert_array_equal(x, resized[top:top + 17, left:left + 17].transpose(2, 0, 1))
+    np.testing.assert_array_equal(x, resized[top : top + 17, left : left + 17].transpose(2, 0, 1))
 
 
 @pytest.mark.parametrize("size", [(8, 8), (5, 9), (9, 5), (100, 30), (28, 28), (1, 1)])
@@ -91,8 +92,10 @@ def test_transparency_is_laid_on_white(tmp_path: Path) -> None:
 def test_palettes_bits_and_wide_samples(tmp_path: Path) -> None:
     palette = Image.fromarray(RGB).quantize(16)
     palette.save(tmp_path / "p.png")
-    np.testing.assert_array_equal(load_image(tmp_path / "p.png", Preprocess(scale=1.0), (3, 40, 60)),
-                                  np.asarray(palette.convert("RGB")).transpose(2, 0, 1))
+    np.testing.assert_array_equal(
+        load_image(tmp_path / "p.png", Preprocess(scale=1.0), (3, 40, 60)),
+        np.asarray(palette.convert("RGB")).transpose(2, 0, 1),
+    )
     Image.fromarray(GREY > 100).save(tmp_path / "b.png")
     np.testing.assert_array_equal(load_image(tmp_path / "b.png", Preprocess(), (1, 8, 8))[0], GREY > 100)
     wide = GREY.astype(np.uint16) * 257
@@ -102,7 +105,7 @@ def test_palettes_bits_and_wide_samples(tmp_path: Path) -> None:
 
 def test_exif_orientation(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6                                      # the camera was turned: shown after a quarter turn
+    exif[0x0112] = 6  # the camera was turned: shown after a quarter turn
     Image.fromarray(RGB).save(tmp_path / "a.png", exif=exif)
     assert load_image(tmp_path / "a.png", Preprocess(), (3, 60, 40)).shape == (3, 60, 40)
 
@@ -122,8 +125,10 @@ def test_other_formats_are_refused(tmp_path: Path) -> None:
 
 def test_too_many_pixels(tmp_path: Path) -> None:
     """The header alone is believed: nothing is decoded."""
+
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
     for side in (9000, 40_000):
         header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
         path = tmp_path / f"{side}.png"
@@ -141,7 +146,7 @@ def test_damaged_files(tmp_path: Path, name: str) -> None:
     refused = []
     for i in range(60):
         if i % 2:
-            data = whole[:len(whole) * i // 60]
+            data = whole[: len(whole) * i // 60]
         else:
             changed = bytearray(whole)
             for at in RNG.integers(0, min(len(whole), 200), 4):
@@ -166,15 +171,20 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 
 def test_what_does_not_fit(tmp_path: Path) -> None:
     path = save(tmp_path, RGB)
-    cases = [((2, 8, 8), Preprocess()), ((10,), Preprocess()), ((3, 40, 40), Preprocess(resize=20)),
-             ((3, 40, 60), Preprocess(mean=(0.5, 0.5)))]
+    cases = [
+        ((2, 8, 8), Preprocess()),
+        ((10,), Preprocess()),
+        ((3, 40, 40), Preprocess(resize=20)),
+        ((3, 40, 60), Preprocess(mean=(0.5, 0.5))),
+    ]
     for shape, preprocess in cases:
         with pytest.raises(CnncError) as e:
             load_image(path, preprocess, shape)
         assert code(e) == "E0623"
     with pytest.raises(CnncError) as e:
-        load_image(save(tmp_path, RNG.integers(0, 256, (1, 5000), dtype=np.uint8)), Preprocess(resize=60_000),
-                   (1, 8, 8))
+        load_image(
+            save(tmp_path, RNG.integers(0, 256, (1, 5000), dtype=np.uint8)), Preprocess(resize=60_000), (1, 8, 8)
+        )
     assert code(e) == "E0622"
 
 
@@ -208,8 +218,10 @@ def test_arrays_as_input(tmp_path: Path) -> None:
     assert code(e) == "E0628"
 
 
-@pytest.mark.parametrize("preprocess", [Preprocess(), Preprocess(resize=20, mean=(0.5,), std=(0.25,)),
-                                        Preprocess(resize=(30, 19), crop=(17, 18))])
+@pytest.mark.parametrize(
+    "preprocess",
+    [Preprocess(), Preprocess(resize=20, mean=(0.5,), std=(0.25,)), Preprocess(resize=(30, 19), crop=(17, 18))],
+)
 def test_bytes_in_arrays_are_treated_as_files_are(tmp_path: Path, preprocess: Preprocess) -> None:
     np.save(tmp_path / "a.npy", RGB[None])
     expected = load_image(save(tmp_path, RGB), preprocess, (3, 16, 16))
@@ -222,8 +234,12 @@ def test_label_names(tmp_path: Path) -> None:
     assert label_names(Preprocess(), model) is None
     assert label_names(Preprocess(labels="names.txt"), model) == ["cat", "dog"]
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\x80")
-    for name, expected in (("../names.txt", "E0624"), ("/etc/passwd", "E0624"), ("bad.txt", "E0624"),
-                           ("none.txt", "E0620")):
+    for name, expected in (
+        ("../names.txt", "E0624"),
+        ("/etc/passwd", "E0624"),
+        ("bad.txt", "E0624"),
+        ("none.txt", "E0620"),
+    ):
         with pytest.raises(CnncError) as e:
             label_names(Preprocess(labels=name), model)
         assert code(e) == expected

@@ -1,4 +1,5 @@
 """Every code is explained, and every example of a frontend code gives that code."""
+
 from __future__ import annotations
 
 import re
@@ -11,13 +12,17 @@ from cnnc.diagnostics import CnncError
 from cnnc.frontend import load, parse
 
 ROOT = Path(__file__).parents[2]
-OTHERWISE = {"E0105", "E0106", "E0401", "E0204", "E0410"}           # not by the text of a model alone
+OTHERWISE = {"E0105", "E0106", "E0401", "E0204", "E0410"}  # not by the text of a model alone
 FRONTEND = sorted(c for c in CODES if c[:3] in ("E01", "E02", "E03", "E04", "W01") and c not in OTHERWISE)
 
 
 def used_codes() -> set[str]:
-    return {code for path in (ROOT / "cnnc").rglob("*.py") if path.name != "codes.py"
-            for code in re.findall(r'"([EW]0\d{3})"', path.read_text(encoding="utf-8"))}
+    return {
+        code
+        for path in (ROOT / "cnnc").rglob("*.py")
+        if path.name != "codes.py"
+        for code in re.findall(r'"([EW]0\d{3})"', path.read_text(encoding="utf-8"))
+    }
 
 
 def test_every_code_in_use_is_explained() -> None:

@@ -1,4 +1,5 @@
 """What programs mean: graphs, names, sharing, blocks, loops, outputs, parameters."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -31,44 +32,125 @@ def nodes(program: Program) -> list[tuple[str, str]]:
 
 # --- values
 
-@pytest.mark.parametrize(("expression", "value"), [
-    ("2 + 3 * 4", 14), ("2 ** 3 ** 2", 512), ("-2 ** 2", -4), ("7 // 2", 3), ("-7 // 2", -4), ("7 % 3", 1), ("64 // 2", 32),
-    ("10 - 2 - 3", 5),
-    ("[1, 2, 3][1]", 2), ("[1, 2, 3][-1]", 3), ("(4, 5)[0]", 4), ("{18: 2, 34: 3}[34]", 3), ("{lr = 7}[\"lr\"]", 7), ("len([1, 2])", 2),
-    ("max(3, 5)", 5), ("min([3, 5])", 3), ("int(7 / 2)", 3), ("round(2.6)", 3), ("1 < 2 and 2 < 3 ? 8 : 9", 8), ("not true ? 8 : 9", 9),
-    ("false and 1 // 0 == 0 ? 8 : 9", 9), ("1 < 2 < 3 ? 8 : 9", 8), ("1 < 3 < 2 ? 8 : 9", 9), ("\"a\" + \"b\" == \"ab\" ? 8 : 9", 8),
-    ("len([0] * 5 + [1])", 6), ("true == 1 ? 8 : 9", 9), ("[1, 2] == (1, 2) ? 8 : 9", 8), ("none == none ? 8 : 9", 8),
-    ("relu == relu ? 8 : 9", 8),
-    ("true ? 1 : false ? 2 : 3", 1), ("x.channels + x.height + x.width + x.rank", 71), ("x.shape[1] + x.shape[-1]", 35),
-    ("x.batch == x.shape[0] ? 8 : 9", 8), ("1e2 == 100 ? 8 : 9", 8), ("len(\"abc\")", 3), ("1 == 1.0 ? 8 : 9", 8)])
+
+@pytest.mark.parametrize(
+    ("expression", "value"),
+    [
+        ("2 + 3 * 4", 14),
+        ("2 ** 3 ** 2", 512),
+        ("-2 ** 2", -4),
+        ("7 // 2", 3),
+        ("-7 // 2", -4),
+        ("7 % 3", 1),
+        ("64 // 2", 32),
+        ("10 - 2 - 3", 5),
+        ("[1, 2, 3][1]", 2),
+        ("[1, 2, 3][-1]", 3),
+        ("(4, 5)[0]", 4),
+        ("{18: 2, 34: 3}[34]", 3),
+        ('{lr = 7}["lr"]', 7),
+        ("len([1, 2])", 2),
+        ("max(3, 5)", 5),
+        ("min([3, 5])", 3),
+        ("int(7 / 2)", 3),
+        ("round(2.6)", 3),
+        ("1 < 2 and 2 < 3 ? 8 : 9", 8),
+        ("not true ? 8 : 9", 9),
+        ("false and 1 // 0 == 0 ? 8 : 9", 9),
+        ("1 < 2 < 3 ? 8 : 9", 8),
+        ("1 < 3 < 2 ? 8 : 9", 9),
+        ('"a" + "b" == "ab" ? 8 : 9', 8),
+        ("len([0] * 5 + [1])", 6),
+        ("true == 1 ? 8 : 9", 9),
+        ("[1, 2] == (1, 2) ? 8 : 9", 8),
+        ("none == none ? 8 : 9", 8),
+        ("relu == relu ? 8 : 9", 8),
+        ("true ? 1 : false ? 2 : 3", 1),
+        ("x.channels + x.height + x.width + x.rank", 71),
+        ("x.shape[1] + x.shape[-1]", 35),
+        ("x.batch == x.shape[0] ? 8 : 9", 8),
+        ("1e2 == 100 ? 8 : 9", 8),
+        ('len("abc")', 3),
+        ("1 == 1.0 ? 8 : 9", 8),
+    ],
+)
 def test_arithmetic(expression: str, value: int) -> None:
     program = model(f"y = {expression}\nreturn x -> conv(y + 20, 1)")
     assert program.graph.type(program.graph.outputs[0][1]).shape[1] == value + 20
 
 
-@pytest.mark.parametrize(("expression", "code"), [
-    ("1 // 0", "E0311"), ("1 % 0", "E0311"), ("1 / 0.0", "E0311"), ("0 ** -1", "E0311"), ("(-8) ** 0.5", "E0311"), ("10 ** 30", "E0404"),
-    ("10 ** 10 ** 10", "E0404"), ("2 ** 62 * 2", "E0404"), ("1e308 * 10", "E0404"), ("\"a\" - 1", "E0308"), ("1 + \"a\"", "E0308"),
-    ("[1] + 1", "E0308"),
-    ("true + 1", "E0308"), ("-\"a\"", "E0308"), ("not 1", "E0310"), ("1 and true", "E0310"), ("1 ? 2 : 3", "E0310"), ("1 < \"a\"", "E0308"),
-    ("[1] < [2]", "E0308"), ("x < 1", "E0308"), ("x == x", "E0308"), ("x ** 2", "E0308"), ("x // 2", "E0308"), ("x + \"a\"", "E0308"),
-    ("x / 0", "E0311"),
-    ("[1][1]", "E0309"), ("[1][-2]", "E0309"), ("[1][0.0]", "E0308"), ("[1][true]", "E0308"), ("{1: 2}[2]", "E0309"), ("3[0]", "E0308"),
-    ("{[1]: 2}", "E0308"), ("x.batch * 2", "E0318"), ("x.batch > 2", "E0318"), ("x.batch == 2", "E0318"), ("N", "E0318"),
-    ("x.nothing", "E0306"),
-    ("[1].channels", "E0306"), ("(x -> flatten).height", "E0306"), ("undefined", "E0301"), ("None", "E0301"),
-    ("len(3)", "E0308"), ("max()", "E0207"), ("max(\"a\", 1)", "E0308"), ("len(1, 2)", "E0207"), ("[0] * 10 ** 9", "E0409"),
-    ("\"a\" * 10 ** 9", "E0409"),
-    ("3(4)", "E0302"), ("3 -> relu", "E0308"), ("x -> len", "E0302"), ("{a: 1, a: 2}", "E0301")])
+@pytest.mark.parametrize(
+    ("expression", "code"),
+    [
+        ("1 // 0", "E0311"),
+        ("1 % 0", "E0311"),
+        ("1 / 0.0", "E0311"),
+        ("0 ** -1", "E0311"),
+        ("(-8) ** 0.5", "E0311"),
+        ("10 ** 30", "E0404"),
+        ("10 ** 10 ** 10", "E0404"),
+        ("2 ** 62 * 2", "E0404"),
+        ("1e308 * 10", "E0404"),
+        ('"a" - 1', "E0308"),
+        ('1 + "a"', "E0308"),
+        ("[1] + 1", "E0308"),
+        ("true + 1", "E0308"),
+        ('-"a"', "E0308"),
+        ("not 1", "E0310"),
+        ("1 and true", "E0310"),
+        ("1 ? 2 : 3", "E0310"),
+        ('1 < "a"', "E0308"),
+        ("[1] < [2]", "E0308"),
+        ("x < 1", "E0308"),
+        ("x == x", "E0308"),
+        ("x ** 2", "E0308"),
+        ("x // 2", "E0308"),
+        ('x + "a"', "E0308"),
+        ("x / 0", "E0311"),
+        ("[1][1]", "E0309"),
+        ("[1][-2]", "E0309"),
+        ("[1][0.0]", "E0308"),
+        ("[1][true]", "E0308"),
+        ("{1: 2}[2]", "E0309"),
+        ("3[0]", "E0308"),
+        ("{[1]: 2}", "E0308"),
+        ("x.batch * 2", "E0318"),
+        ("x.batch > 2", "E0318"),
+        ("x.batch == 2", "E0318"),
+        ("N", "E0318"),
+        ("x.nothing", "E0306"),
+        ("[1].channels", "E0306"),
+        ("(x -> flatten).height", "E0306"),
+        ("undefined", "E0301"),
+        ("None", "E0301"),
+        ("len(3)", "E0308"),
+        ("max()", "E0207"),
+        ('max("a", 1)', "E0308"),
+        ("len(1, 2)", "E0207"),
+        ("[0] * 10 ** 9", "E0409"),
+        ('"a" * 10 ** 9', "E0409"),
+        ("3(4)", "E0302"),
+        ("3 -> relu", "E0308"),
+        ("x -> len", "E0302"),
+        ("{a: 1, a: 2}", "E0301"),
+    ],
+)
 def test_arithmetic_that_fails(expression: str, code: str) -> None:
     assert codes(f"y = {expression}\nreturn x")[0] == code
 
 
 # --- names
 
+
 def test_running_names_are_counted_for_each_op() -> None:
     program = model("x = x -> conv(8, 3) -> relu -> conv(8, 3) -> relu\nreturn x + x")
-    assert nodes(program) == [("conv1", "conv"), ("relu1", "relu"), ("conv2", "conv"), ("relu2", "relu"), ("add1", "add")]
+    assert nodes(program) == [
+        ("conv1", "conv"),
+        ("relu1", "relu"),
+        ("conv2", "conv"),
+        ("relu2", "relu"),
+        ("add1", "add"),
+    ]
     assert list(program.parameters) == ["conv1.weight", "conv1.bias", "conv2.weight", "conv2.bias"]
 
 
@@ -81,7 +163,11 @@ def test_names_nest_by_block_and_stay_when_other_blocks_change() -> None:
     head = "block a(x) { return x -> conv(3, 1) -> relu }\nblock b(x) { return x -> conv(3, 1) }"
     program = model("return x -> a -> b -> a as last -> b", head)
     assert [n for n in program.parameters if n.endswith("weight")] == [
-        "a1.conv1.weight", "b1.conv1.weight", "last.conv1.weight", "b2.conv1.weight"]
+        "a1.conv1.weight",
+        "b1.conv1.weight",
+        "last.conv1.weight",
+        "b2.conv1.weight",
+    ]
 
 
 def test_labels_are_calculated() -> None:
@@ -89,7 +175,7 @@ def test_labels_are_calculated() -> None:
     assert [n for n, _ in nodes(program)] == ["layer1.0.act", "layer1.1.act", "layer2.0.act", "layer2.1.act"]
 
 
-@pytest.mark.parametrize("label", ["a..b", ".a", "a.", "a{0.5}", "a{x}", "a{true}", "a{\"\u00e9\"}", "{\"\"}", "a{\"b c\"}"])
+@pytest.mark.parametrize("label", ["a..b", ".a", "a.", "a{0.5}", "a{x}", "a{true}", 'a{"\u00e9"}', '{""}', 'a{"b c"}'])
 def test_labels_that_are_no_names(label: str) -> None:
     assert codes(f"return x -> relu as {label}") == ["E0314"]
 
@@ -99,8 +185,10 @@ def test_names_are_taken_once() -> None:
     assert found.code == "E0314"
     assert found.notes == ("it is used at <text>:4:18 already",)
     assert codes("for i in 0..2 { x = x -> relu as a }\nreturn x") == ["E0314"]
-    assert codes("y = x -> b as a.b\nreturn y -> c as a", "block b(x) { return x -> conv(3, 1) as c }\n"
-                 "block c(x) { return x -> b as b }") == ["E0314"]
+    assert codes(
+        "y = x -> b as a.b\nreturn y -> c as a",
+        "block b(x) { return x -> conv(3, 1) as c }\nblock c(x) { return x -> b as b }",
+    ) == ["E0314"]
 
 
 def test_start_and_sum_may_be_named() -> None:
@@ -110,6 +198,7 @@ def test_start_and_sum_may_be_named() -> None:
 
 
 # --- sharing
+
 
 def test_a_layer_applied_twice_shares_its_parameters() -> None:
     program = model("tower = conv(8, 3)\nreturn x -> tower, x -> tower -> relu")
@@ -135,7 +224,11 @@ def test_a_bare_name_is_a_kind_and_makes_new_layers() -> None:
     head = "block b(x) { return x -> conv(3, 3) }\nblock two(x, u) { return x -> u -> u }"
     program = model("return x -> two(b) -> two(batchnorm)", head)
     assert [n for n in program.parameters if n.endswith("weight")] == [
-        "two1.b1.conv1.weight", "two1.b2.conv1.weight", "two2.batchnorm1.weight", "two2.batchnorm2.weight"]
+        "two1.b1.conv1.weight",
+        "two1.b2.conv1.weight",
+        "two2.batchnorm1.weight",
+        "two2.batchnorm2.weight",
+    ]
 
 
 def test_parameters_that_are_layers() -> None:
@@ -152,6 +245,7 @@ def test_sharing_needs_the_same_shapes() -> None:
 
 # --- blocks, loops, conditions
 
+
 def test_arguments_by_position_name_and_default() -> None:
     head = "block b(x, w, k = 1, act = relu) { return x -> conv(w, k) -> act }"
     for call in ("b(4, 3)", "b(4, k=3)", "b(w=4, k=3)", "b(4, 3, relu)"):
@@ -165,7 +259,12 @@ def test_arguments_by_position_name_and_default() -> None:
 
 
 def test_defaults_use_what_is_before_them() -> None:
-    assert model("return x -> b(4)", "block b(x, w, out = 2 * w) { return x -> conv(out, 1) }").graph.type("b1.conv1").shape[1] == 8
+    assert (
+        model("return x -> b(4)", "block b(x, w, out = 2 * w) { return x -> conv(out, 1) }")
+        .graph.type("b1.conv1")
+        .shape[1]
+        == 8
+    )
 
 
 def test_blocks_return_several() -> None:
@@ -178,8 +277,12 @@ def test_blocks_do_not_see_their_callers_variables() -> None:
 
 
 def test_blocks_see_constants_that_come_later() -> None:
-    assert model("return x -> b",
-                 "block b(x) { return x -> conv(W, 1) }\nconst W = V + 1\nconst V = 4").graph.type("b1.conv1").shape[1] == 5
+    assert (
+        model("return x -> b", "block b(x) { return x -> conv(W, 1) }\nconst W = V + 1\nconst V = 4")
+        .graph.type("b1.conv1")
+        .shape[1]
+        == 5
+    )
 
 
 def test_recursion_ends_by_a_condition() -> None:
@@ -196,7 +299,9 @@ def test_recursion_within_expressions() -> None:
 
 
 def test_loops_carry_and_unpack() -> None:
-    program = model("w = 1\nfor a, b in [[1, 2], [3, 4]] { w = w + a * b }\nfor k in {5: 1, 6: 2} { w = w + k }\nreturn x -> conv(w, 1)")
+    program = model(
+        "w = 1\nfor a, b in [[1, 2], [3, 4]] { w = w + a * b }\nfor k in {5: 1, 6: 2} { w = w + k }\nreturn x -> conv(w, 1)"
+    )
     assert program.graph.type("conv1").shape[1] == 1 + 2 + 12 + 11
 
 
@@ -212,14 +317,17 @@ def test_a_variable_does_not_hide_the_layer_of_its_name() -> None:
 
 # --- inputs, outputs, parameters of the model
 
+
 def test_outputs_are_named() -> None:
     assert model("return x -> relu").graph.outputs == (("output", "relu1"),)
     assert model("a = x -> relu\nreturn a, x").graph.outputs == (("a", "relu1"), ("x", "x"))
     assert model("return x -> relu, x").graph.outputs == (("output0", "relu1"), ("output1", "x"))
-    assert model("return {logits: x -> relu, \"b\": x}").graph.outputs == (("logits", "relu1"), ("b", "x"))
+    assert model('return {logits: x -> relu, "b": x}').graph.outputs == (("logits", "relu1"), ("b", "x"))
 
 
-@pytest.mark.parametrize("returned", ["3", "relu", "[x]  ", "x, 3", "{a: 3}", "{}", "\"x\"", "{\"a b\": x}", "[]", "[[x]]", "x.shape"])
+@pytest.mark.parametrize(
+    "returned", ["3", "relu", "[x]  ", "x, 3", "{a: 3}", "{}", '"x"', '{"a b": x}', "[]", "[[x]]", "x.shape"]
+)
 def test_outputs_that_are_no_tensors(returned: str) -> None:
     if returned.strip() == "[x]":
         assert model(f"return {returned}").graph.outputs == (("output0", "x"),)
@@ -230,7 +338,7 @@ def test_outputs_that_are_no_tensors(returned: str) -> None:
 def test_parameters_of_the_model() -> None:
     for given in (50, "50", "25 * 2", np.int64(50)):
         assert model("return x -> conv(n, 1)", "", "n = 3", n=given).arguments == {"n": 50}
-    assert model("return x", "", "s = \"a\"", s="b").arguments == {"s": "b"}
+    assert model("return x", "", 's = "a"', s="b").arguments == {"s": "b"}
     assert model("return x -> conv(s[1], 1)", "", "s = [1, 2]", s=[3, 4]).arguments == {"s": (3, 4)}
     assert model("return x -> b", "block u(x) { return x -> relu }", "b = u", b="conv(3, 1)").parameters
     for given in ("abc", "[1]", "true", True, None, object(), "1 +", float("nan"), {1: object()}):
@@ -252,10 +360,21 @@ def test_several_inputs() -> None:
     assert list(program.inputs) == ["a", "b"]
 
 
-@pytest.mark.parametrize(("declaration", "code"), [
-    ("f32[1, 3]", "E0320"), ("f32[N]", "E0320"), ("f32[N, N]", "E0320"), ("f64[N, 3]", "E0320"), ("f16[N, 3]", "E0319"),
-    ("f32[N, 0]", "E0203"),
-    ("f32[N, -1]", "E0203"), ("f32[N, 2 ** 31]", "E0402"), ("f32[N, 0.5]", "E0308"), ("f32[N, 1, 1, 1, 1, 1, 1, 1, 1]", "E0320")])
+@pytest.mark.parametrize(
+    ("declaration", "code"),
+    [
+        ("f32[1, 3]", "E0320"),
+        ("f32[N]", "E0320"),
+        ("f32[N, N]", "E0320"),
+        ("f64[N, 3]", "E0320"),
+        ("f16[N, 3]", "E0319"),
+        ("f32[N, 0]", "E0203"),
+        ("f32[N, -1]", "E0203"),
+        ("f32[N, 2 ** 31]", "E0402"),
+        ("f32[N, 0.5]", "E0308"),
+        ("f32[N, 1, 1, 1, 1, 1, 1, 1, 1]", "E0320"),
+    ],
+)
 def test_inputs_that_are_none(declaration: str, code: str) -> None:
     with pytest.raises(CnncError) as caught:
         parse(f"model m() {{ input x: {declaration} return x -> relu }}")
@@ -264,24 +383,38 @@ def test_inputs_that_are_none(declaration: str, code: str) -> None:
 
 # --- errors
 
+
 def test_the_caret_is_under_the_argument_at_fault() -> None:
-    for call, fault in (("conv(0, 3)", "0"), ("conv(8, 3, stride=0)", "stride=0"), ("conv(8, 99)", "99"),
-                        ("maxpool(3, padding=true)", "padding=true"),
-                        ("conv(8, 3, groups=2)", "groups=2"), ("linear(10)", "linear"), ("relu(3)", "3"),
-                        ("conv(8, kernel=3)", "kernel=3"), ("conv(8)", "conv(8)"), ("rleu", "rleu"), ("conv(8 / 2, 3)", "8 / 2")):
+    for call, fault in (
+        ("conv(0, 3)", "0"),
+        ("conv(8, 3, stride=0)", "stride=0"),
+        ("conv(8, 99)", "99"),
+        ("maxpool(3, padding=true)", "padding=true"),
+        ("conv(8, 3, groups=2)", "groups=2"),
+        ("linear(10)", "linear"),
+        ("relu(3)", "3"),
+        ("conv(8, kernel=3)", "kernel=3"),
+        ("conv(8)", "conv(8)"),
+        ("rleu", "rleu"),
+        ("conv(8 / 2, 3)", "8 / 2"),
+    ):
         found = wrong(f"return x -> {call}")[0]
         assert found.span is not None
-        assert found.span.source.text[found.span.start:found.span.end] == fault, call
+        assert found.span.source.text[found.span.start : found.span.end] == fault, call
 
 
 def test_calls_are_told() -> None:
-    found = wrong("return x -> outer", "block inner(x, k) { return x -> conv(8, k) }\nblock outer(x) { return x -> inner(99) }")[0]
+    found = wrong(
+        "return x -> outer", "block inner(x, k) { return x -> conv(8, k) }\nblock outer(x) { return x -> inner(99) }"
+    )[0]
     assert [name for name, _ in found.calls] == ["inner", "outer"]
     assert found.notes == ("the input is 32 x 32, padded by 0 and 0 on axis 2",)
 
 
 def test_a_failure_silences_what_depends_on_it() -> None:
-    assert codes("y = x -> rleu\nz = y + 1\nw = z.channels\nfor i in 0..w { z = z -> relu }\nq = undefined\nreturn z") == ["E0302", "E0301"]
+    assert codes(
+        "y = x -> rleu\nz = y + 1\nw = z.channels\nfor i in 0..w { z = z -> relu }\nq = undefined\nreturn z"
+    ) == ["E0302", "E0301"]
     assert codes("if undefined { a = 3 }\nfor i in nothing { b = 4 }\nreturn x -> conv(a, b)") == ["E0301", "E0301"]
 
 
@@ -291,8 +424,9 @@ def test_later_layers_of_a_failed_pipe_are_looked_at() -> None:
 
 def test_what_is_not_reached_is_looked_at() -> None:
     assert codes("if false { y = x -> rleu } else { y = x }\nreturn y") == ["E0302"]
-    assert codes("return x", "block b(x, k = nothing) { for i in 0..n { x = x -> conv(w, k) as a{j} } return {a: x, b: y} }") == [
-        "E0301", "E0301", "E0301", "E0301", "E0301"]
+    assert codes(
+        "return x", "block b(x, k = nothing) { for i in 0..n { x = x -> conv(w, k) as a{j} } return {a: x, b: y} }"
+    ) == ["E0301", "E0301", "E0301", "E0301", "E0301"]
     assert model("return x -> b", "block b(x) { if x.rank == 9 { y = x } return x }").warnings == ()
 
 
@@ -307,11 +441,20 @@ def test_origins_lead_to_the_source() -> None:
     assert [(name, str(span)) for name, span in node.origin.calls] == [("b", "<text>:4:13")]
 
 
-@pytest.mark.parametrize(("layer", "warned"), [
-    ("maxpool(3, stride=3)", True), ("conv(8, 3, stride=2)", True), ("conv(8, 3, stride=2, padding=1)", False),
-    ("conv(8, 1, stride=3)", False),
-    ("maxpool(3, stride=2, padding=1)", False), ("maxpool(3, stride=3, ceil_mode=true)", False), ("conv(8, 4, stride=2)", False),
-    ("conv(8, 3, stride=2, padding=[[1, 0], [1, 0]])", False), ("avgpool([2, 3])", True)])
+@pytest.mark.parametrize(
+    ("layer", "warned"),
+    [
+        ("maxpool(3, stride=3)", True),
+        ("conv(8, 3, stride=2)", True),
+        ("conv(8, 3, stride=2, padding=1)", False),
+        ("conv(8, 1, stride=3)", False),
+        ("maxpool(3, stride=2, padding=1)", False),
+        ("maxpool(3, stride=3, ceil_mode=true)", False),
+        ("conv(8, 4, stride=2)", False),
+        ("conv(8, 3, stride=2, padding=[[1, 0], [1, 0]])", False),
+        ("avgpool([2, 3])", True),
+    ],
+)
 def test_windows_that_do_not_tile(layer: str, warned: bool) -> None:
     assert [w.code for w in model(f"return x -> {layer}").warnings] == ["W0101"] * warned
 

@@ -1,4 +1,5 @@
 """Includes, settings of inputs, recipes, and the speed of it all."""
+
 from __future__ import annotations
 
 import subprocess
@@ -34,9 +35,14 @@ def codes(path: Path) -> list[str]:
 
 # --- includes
 
+
 def test_items_of_another_file(tmp_path: Path) -> None:
-    write(tmp_path, m='include "parts/b.cnn"\n' + MODEL, parts__b='include "c.cnn"\nblock b(x) { return x -> c }\n',
-          parts__c=BLOCK.replace("b(x)", "c(x)"))
+    write(
+        tmp_path,
+        m='include "parts/b.cnn"\n' + MODEL,
+        parts__b='include "c.cnn"\nblock b(x) { return x -> c }\n',
+        parts__c=BLOCK.replace("b(x)", "c(x)"),
+    )
     assert list(load(tmp_path / "m.cnn").parameters) == ["b1.c1.conv1.weight", "b1.c1.conv1.bias"]
 
 
@@ -58,8 +64,18 @@ def test_includes_stay_in_the_folder(tmp_path: Path) -> None:
     inside = tmp_path / "inside"
     inside.mkdir()
     (inside / "link.cnn").symlink_to(outside)
-    for name in ("../outside.cnn", str(outside), "link.cnn", "parts/../../outside.cnn", "nothing.cnn", "", ".",
-                 "a\\b.cnn", "/dev/zero", "C:/a.cnn"):
+    for name in (
+        "../outside.cnn",
+        str(outside),
+        "link.cnn",
+        "parts/../../outside.cnn",
+        "nothing.cnn",
+        "",
+        ".",
+        "a\\b.cnn",
+        "/dev/zero",
+        "C:/a.cnn",
+    ):
         write(inside, m=f'include "{name}"\n' + MODEL)
         assert codes(inside / "m.cnn")[0] == "E0313", name
     with pytest.raises(CnncError) as caught:
@@ -97,12 +113,15 @@ def test_bytes(tmp_path: Path) -> None:
 
 # --- settings of inputs
 
+
 def settings(text: str, shape: str = "3, 32, 32") -> Preprocess:
     return parse(f"model m() {{ input x: f32[N, {shape}] {{ {text} }} return x -> relu }}").inputs["x"]
 
 
 def test_settings_of_an_input() -> None:
-    found = settings('resize = 40  crop = 32  mean = [0.1, 0.2, 0.3]  std = 0.5  scale = 1 / 128  channels = "bgr"  labels = "names.txt"')
+    found = settings(
+        'resize = 40  crop = 32  mean = [0.1, 0.2, 0.3]  std = 0.5  scale = 1 / 128  channels = "bgr"  labels = "names.txt"'
+    )
     assert found == Preprocess(40, (32, 32), 1 / 128, (0.1, 0.2, 0.3), (0.5,), "bgr", "names.txt")
     assert settings("") == Preprocess(channels="rgb")
     assert settings("", "1, 8, 8") == Preprocess(channels="grey")
@@ -111,14 +130,33 @@ def test_settings_of_an_input() -> None:
     assert settings('channels = "gray"', "1, 8, 8").channels == "grey"
 
 
-@pytest.mark.parametrize(("text", "code"), [
-    ("resize = 0", "E0321"), ("resize = 0.5", "E0321"), ("resize = [1, 2, 3]", "E0321"), ("resize = true", "E0321"), ("crop = 16", "E0321"),
-    ("resize = 16  crop = 32", "E0321"), ("mean = [1, 2]", "E0321"), ("mean = \"a\"", "E0321"), ("std = 0", "E0321"),
-    ("std = [1, -1, 1]", "E0321"),
-    ("scale = 0", "E0321"), ("channels = \"grey\"", "E0321"), ("channels = 3", "E0321"), ("channels = \"hsv\"", "E0321"),
-    ("labels = 3", "E0321"),
-    ("labels = \"../names.txt\"", "E0321"), ("labels = \"/etc/passwd\"", "E0321"), ("labels = \"\"", "E0321"), ("reszie = 3", "E0307"),
-    ("mean = 1  mean = 2", "E0303"), ("mean = undefined", "E0301"), ("resize = 10 ** 9", "E0321")])
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("resize = 0", "E0321"),
+        ("resize = 0.5", "E0321"),
+        ("resize = [1, 2, 3]", "E0321"),
+        ("resize = true", "E0321"),
+        ("crop = 16", "E0321"),
+        ("resize = 16  crop = 32", "E0321"),
+        ("mean = [1, 2]", "E0321"),
+        ('mean = "a"', "E0321"),
+        ("std = 0", "E0321"),
+        ("std = [1, -1, 1]", "E0321"),
+        ("scale = 0", "E0321"),
+        ('channels = "grey"', "E0321"),
+        ("channels = 3", "E0321"),
+        ('channels = "hsv"', "E0321"),
+        ("labels = 3", "E0321"),
+        ('labels = "../names.txt"', "E0321"),
+        ('labels = "/etc/passwd"', "E0321"),
+        ('labels = ""', "E0321"),
+        ("reszie = 3", "E0307"),
+        ("mean = 1  mean = 2", "E0303"),
+        ("mean = undefined", "E0301"),
+        ("resize = 10 ** 9", "E0321"),
+    ],
+)
 def test_settings_that_are_wrong(text: str, code: str) -> None:
     with pytest.raises(CnncError) as caught:
         settings(text)
@@ -133,9 +171,12 @@ def test_settings_of_images_on_features() -> None:
 
 # --- recipes
 
+
 def recipe(text: str) -> Recipe:
-    found = parse("model m() { input x: f32[N, 3, 8, 8] return x -> conv(4, 3) as features.0 -> flatten -> linear(2) as fc }\n"
-                  f"const RATE = 0.25\ntrain {{ {text} }}").recipe
+    found = parse(
+        "model m() { input x: f32[N, 3, 8, 8] return x -> conv(4, 3) as features.0 -> flatten -> linear(2) as fc }\n"
+        f"const RATE = 0.25\ntrain {{ {text} }}"
+    ).recipe
     assert found is not None
     return found
 
@@ -143,9 +184,11 @@ def recipe(text: str) -> Recipe:
 def test_recipes_are_plain_data() -> None:
     assert parse("model m() { input x: f32[N, 3] return x -> relu }").recipe is None
     assert recipe("") == Recipe()
-    found = recipe('loss = cross_entropy  optimizer = sgd(RATE, nesterov=true, momentum=0.9)  schedule = step(every=[3, 5]) '
-                   'epochs = 2  batch = 8  augment = [random_shift(2), random_flip]  freeze = "features.*" '
-                   'groups = {"fc.*": {lr = 0.01}, "*.bias": {weight_decay = 0}}')
+    found = recipe(
+        "loss = cross_entropy  optimizer = sgd(RATE, nesterov=true, momentum=0.9)  schedule = step(every=[3, 5]) "
+        'epochs = 2  batch = 8  augment = [random_shift(2), random_flip]  freeze = "features.*" '
+        'groups = {"fc.*": {lr = 0.01}, "*.bias": {weight_decay = 0}}'
+    )
     assert found.optimizer == RecipeCall("sgd", {"lr": 0.25, "momentum": 0.9, "weight_decay": 0.0, "nesterov": True})
     assert found.schedule == RecipeCall("step", {"every": (3, 5), "factor": 0.1, "warmup": 0})
     assert (found.epochs, found.batch) == (2, 8)
@@ -155,20 +198,42 @@ def test_recipes_are_plain_data() -> None:
     assert str(found.schedule) == "step(every=[3, 5], factor=0.1, warmup=0)"
 
 
-@pytest.mark.parametrize(("text", "code"), [
-    ("optimiser = sgd(lr=0.1)", "E0307"), ("optimizer = sdg(lr=0.1)", "E0322"), ("optimizer = sgd()", "E0207"),
-    ("optimizer = sgd(rate=0.1)", "E0206"),
-    ("optimizer = sgd(0.1, 0, 0, false, 1)", "E0208"), ("optimizer = sgd(0.1, lr=0.1)", "E0208"), ("optimizer = sgd(lr=0)", "E0322"),
-    ("optimizer = sgd(lr=-1)", "E0322"), ("optimizer = sgd(lr=\"a\")", "E0322"), ("optimizer = sgd(lr=0.1, nesterov=1)", "E0322"),
-    ("optimizer = sgd(lr=true)", "E0322"), ("optimizer = adam(betas=0.9)", "E0322"), ("optimizer = adam(betas=[0.9, 1])", "E0322"),
-    ("optimizer = 3", "E0322"),
-    ("loss = mse()", "E0322"), ("schedule = cosine(warm=1)", "E0206"), ("epochs = 0", "E0322"), ("epochs = 1.5", "E0322"),
-    ("batch = true", "E0322"),
-    ("batch = 10 ** 9", "E0322"), ("augment = [random_shift()]", "E0207"), ("augment = [1]", "E0322"),
-    ("augment = random_flip(p=2)", "E0322"),
-    ("freeze = 3", "E0322"), ("groups = 3", "E0322"), ("groups = {\"fc.*\": 3}", "E0322"), ("groups = {\"fc.*\": {rate = 1}}", "E0307"),
-    ("groups = {\"fc.*\": {lr = -1}}", "E0322"), ("groups = {3: {lr = 1}}", "E0322"), ("epochs = 1  epochs = 2", "E0303"),
-    ("epochs = undefined", "E0301")])
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("optimiser = sgd(lr=0.1)", "E0307"),
+        ("optimizer = sdg(lr=0.1)", "E0322"),
+        ("optimizer = sgd()", "E0207"),
+        ("optimizer = sgd(rate=0.1)", "E0206"),
+        ("optimizer = sgd(0.1, 0, 0, false, 1)", "E0208"),
+        ("optimizer = sgd(0.1, lr=0.1)", "E0208"),
+        ("optimizer = sgd(lr=0)", "E0322"),
+        ("optimizer = sgd(lr=-1)", "E0322"),
+        ('optimizer = sgd(lr="a")', "E0322"),
+        ("optimizer = sgd(lr=0.1, nesterov=1)", "E0322"),
+        ("optimizer = sgd(lr=true)", "E0322"),
+        ("optimizer = adam(betas=0.9)", "E0322"),
+        ("optimizer = adam(betas=[0.9, 1])", "E0322"),
+        ("optimizer = 3", "E0322"),
+        ("loss = mse()", "E0322"),
+        ("schedule = cosine(warm=1)", "E0206"),
+        ("epochs = 0", "E0322"),
+        ("epochs = 1.5", "E0322"),
+        ("batch = true", "E0322"),
+        ("batch = 10 ** 9", "E0322"),
+        ("augment = [random_shift()]", "E0207"),
+        ("augment = [1]", "E0322"),
+        ("augment = random_flip(p=2)", "E0322"),
+        ("freeze = 3", "E0322"),
+        ("groups = 3", "E0322"),
+        ('groups = {"fc.*": 3}', "E0322"),
+        ('groups = {"fc.*": {rate = 1}}', "E0307"),
+        ('groups = {"fc.*": {lr = -1}}', "E0322"),
+        ("groups = {3: {lr = 1}}", "E0322"),
+        ("epochs = 1  epochs = 2", "E0303"),
+        ("epochs = undefined", "E0301"),
+    ],
+)
 def test_recipes_that_are_wrong(text: str, code: str) -> None:
     with pytest.raises(CnncError) as caught:
         recipe(text)
@@ -177,8 +242,11 @@ def test_recipes_that_are_wrong(text: str, code: str) -> None:
 
 # --- speed
 
+
 def test_import_is_light() -> None:
-    script = "import sys, cnnc.frontend; print(*(m for m in ('lark', 'numpy', 'numba', 'networkx') if m in sys.modules))"
+    script = (
+        "import sys, cnnc.frontend; print(*(m for m in ('lark', 'numpy', 'numba', 'networkx') if m in sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == ""
 
@@ -192,9 +260,14 @@ def test_resnet_50_elaborates_quickly() -> None:
 
 def test_time_is_linear_in_layers() -> None:
     def seconds(layers: int) -> float:
-        text = "model m() { input x: f32[N, 3, 8, 8]\n" + "x = x -> conv(3, 3, padding=1) -> relu\n" * layers + "return x }"
+        text = (
+            "model m() { input x: f32[N, 3, 8, 8]\n"
+            + "x = x -> conv(3, 3, padding=1) -> relu\n" * layers
+            + "return x }"
+        )
         start = time.process_time()
         parse(text)
         return time.process_time() - start
+
     seconds(10)
     assert min(seconds(2000) for _ in range(2)) < 8 * min(seconds(500) for _ in range(2))

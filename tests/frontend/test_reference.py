@@ -1,4 +1,5 @@
 """The examples of the language reference, and the programs of the examples folder."""
+
 from __future__ import annotations
 
 import re
@@ -41,19 +42,25 @@ def test_rendered_error_of_the_reference() -> None:
 def test_every_layer_is_in_the_reference() -> None:
     import cnnc.ops  # noqa: F401
     from cnnc.ir.op import LAYERS
-    table = REFERENCE[REFERENCE.index("| layer | |\n"):REFERENCE.index("## Bounds\n")]
+
+    table = REFERENCE[REFERENCE.index("| layer | |\n") : REFERENCE.index("## Bounds\n")]
     for layer in LAYERS.values():
         signature = re.search(rf"`{layer.name}\b(?:\(([^`]*)\))?`", table)
         assert signature is not None, layer.name
-        names = [part.split("=")[0].strip() for part in (signature[1] or "").split(",") if part.strip() and part.strip() != "list"]
+        names = [
+            part.split("=")[0].strip()
+            for part in (signature[1] or "").split(",")
+            if part.strip() and part.strip() != "list"
+        ]
         assert names == [a.name for a in layer.arguments], layer.name
 
 
 def test_every_recipe_call_is_in_the_reference() -> None:
     from cnnc.frontend import recipes
+
     for table in (recipes.LOSSES, recipes.OPTIMIZERS, recipes.SCHEDULES, recipes.AUGMENTATIONS):
         for name, arguments in table.items():
-            if name != "horizontal_flip":               # the older name of random_flip
+            if name != "horizontal_flip":  # the older name of random_flip
                 signature = re.search(rf"`{name}\(([^`]*?)\)`", REFERENCE)
                 assert signature is not None, name
                 names = re.findall(r"(\w+)(?==|,|$)", re.sub(r"\[.*?\]|=\s*[^,]+", "", signature[1]))
@@ -62,26 +69,30 @@ def test_every_recipe_call_is_in_the_reference() -> None:
 
 def test_keywords_of_the_reference() -> None:
     from cnnc.frontend.expected import KEYWORDS
+
     line = next(line for line in REFERENCE.splitlines() if line.startswith("    include "))
     assert set(line.split()) == KEYWORDS
 
 
-@pytest.mark.parametrize(("name", "settings", "parameters"), [
-    ("lenet5", {}, 61_706),
-    ("lenet5_relu", {}, 1_256_080),
-    ("alexnet", {}, 61_100_840),
-    ("alexnet", {"size": 227}, 61_100_840),
-    ("alexnet", {"original": True}, 60_965_224),
-    ("vgg", {"depth": 11}, 132_863_336),
-    ("vgg", {"depth": 13}, 133_047_848),
-    ("vgg", {"depth": 16}, 138_357_544),
-    ("vgg", {"depth": 19}, 143_667_240),
-    ("resnet", {"depth": 18}, 11_689_512),
-    ("resnet", {"depth": 34}, 21_797_672),
-    ("resnet", {"depth": 50}, 25_557_032),
-    ("resnet", {"depth": 101}, 44_549_160),
-    ("resnet", {"depth": 152}, 60_192_808),
-])
+@pytest.mark.parametrize(
+    ("name", "settings", "parameters"),
+    [
+        ("lenet5", {}, 61_706),
+        ("lenet5_relu", {}, 1_256_080),
+        ("alexnet", {}, 61_100_840),
+        ("alexnet", {"size": 227}, 61_100_840),
+        ("alexnet", {"original": True}, 60_965_224),
+        ("vgg", {"depth": 11}, 132_863_336),
+        ("vgg", {"depth": 13}, 133_047_848),
+        ("vgg", {"depth": 16}, 138_357_544),
+        ("vgg", {"depth": 19}, 143_667_240),
+        ("resnet", {"depth": 18}, 11_689_512),
+        ("resnet", {"depth": 34}, 21_797_672),
+        ("resnet", {"depth": 50}, 25_557_032),
+        ("resnet", {"depth": 101}, 44_549_160),
+        ("resnet", {"depth": 152}, 60_192_808),
+    ],
+)
 def test_examples_have_torchvisions_parameters(name: str, settings: dict[str, object], parameters: int) -> None:
     program = load(ROOT / "examples" / f"{name}.cnn", **settings)
     total = 0
@@ -98,14 +109,23 @@ def test_examples_have_torchvisions_parameters(name: str, settings: dict[str, ob
 def test_names_are_torchvisions() -> None:
     names = list(load(ROOT / "examples" / "resnet.cnn", depth=50).parameters)
     assert names[0] == "conv1.weight"
-    assert {"layer1.0.downsample.0.weight", "layer4.2.bn3.running_var", "layer3.5.conv2.weight", "fc.bias"} <= set(names)
+    assert {"layer1.0.downsample.0.weight", "layer4.2.bn3.running_var", "layer3.5.conv2.weight", "fc.bias"} <= set(
+        names
+    )
     names = list(load(ROOT / "examples" / "vgg.cnn", depth=16).parameters)
     assert [n for n in names if n.endswith("weight")] == [
         *(f"features.{i}.weight" for i in (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)),
-        "classifier.0.weight", "classifier.3.weight", "classifier.6.weight"]
+        "classifier.0.weight",
+        "classifier.3.weight",
+        "classifier.6.weight",
+    ]
     names = list(load(ROOT / "examples" / "alexnet.cnn").parameters)
     assert [n for n in names if n.endswith("weight")] == [
-        *(f"features.{i}.weight" for i in (0, 3, 6, 8, 10)), "classifier.1.weight", "classifier.4.weight", "classifier.6.weight"]
+        *(f"features.{i}.weight" for i in (0, 3, 6, 8, 10)),
+        "classifier.1.weight",
+        "classifier.4.weight",
+        "classifier.6.weight",
+    ]
 
 
 def test_programs_of_the_design() -> None:

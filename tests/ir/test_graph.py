@@ -66,7 +66,8 @@ def test_who_reads_what() -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["undefined", "twice", "type", "attribute", "operands", "output", "update", "labels", "leaf", "absent", "kind"]
+    "damage",
+    ["undefined", "twice", "type", "attribute", "operands", "output", "update", "labels", "leaf", "absent", "kind"],
 )
 def test_verification_finds(damage: str) -> None:
     graph = small()
@@ -135,7 +136,9 @@ def test_new_names_do_not_collide_with_old_ones_further_down() -> None:
 
     def rule(rewriter: Rewriter, node: Node) -> str | None:
         return (
-            rewriter.add("relu", [rewriter.add("neg", node.operands, {}, "fc")], {}, results=node.results) if node.name == "relu1" else None
+            rewriter.add("relu", [rewriter.add("neg", node.operands, {}, "fc")], {}, results=node.results)
+            if node.name == "relu1"
+            else None
         )
 
     verify(rewrite(graph, rule))
@@ -178,12 +181,20 @@ def test_inputs_of_every_kind() -> None:
     inputs, values = random_values(graph, 2, integers=True)
     expected = run(graph, inputs, values)["logits"]
     x = inputs["x"]
-    for other in (x.astype(np.float32), x.astype(np.int32), x.astype(">f4"), np.asfortranarray(x), np.repeat(x, 2, 0)[::2], x.tolist()):
+    for other in (
+        x.astype(np.float32),
+        x.astype(np.int32),
+        x.astype(">f4"),
+        np.asfortranarray(x),
+        np.repeat(x, 2, 0)[::2],
+        x.tolist(),
+    ):
         np.testing.assert_array_equal(run(graph, {"x": other}, values)["logits"], expected)
 
 
 @pytest.mark.parametrize(
-    ("inputs", "words"), [({}, "missing"), ({"x": np.zeros((2, 6, 6))}, "not \\[2, 6, 6\\]"), ({"x": np.zeros((2, 3, 6, 6))}, "nchw, not")]
+    ("inputs", "words"),
+    [({}, "missing"), ({"x": np.zeros((2, 6, 6))}, "not \\[2, 6, 6\\]"), ({"x": np.zeros((2, 3, 6, 6))}, "nchw, not")],
 )
 def test_inputs_that_do_not_fit(inputs: dict[str, object], words: str) -> None:
     graph = small()

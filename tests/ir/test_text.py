@@ -82,9 +82,14 @@ TYPES = st.builds(
     TYPES,
 )
 @settings(max_examples=150, deadline=None)
-def test_any_attributes_names_and_types_are_read_back(attributes: dict[str, Any], names: list[str], t: TensorType) -> None:
+def test_any_attributes_names_and_types_are_read_back(
+    attributes: dict[str, Any], names: list[str], t: TensorType
+) -> None:
     a, b, c = names
-    nodes = (Node("input", (), Attributes(), (a,), (t,)), Node("relu", (a, None), Attributes(attributes), (b, c), (t, t)))
+    nodes = (
+        Node("input", (), Attributes(), (a,), (t,)),
+        Node("relu", (a, None), Attributes(attributes), (b, c), (t, t)),
+    )
     graph = Graph("g", nodes, (("out", b), (c, c)))
     again = parse_graph(print_graph(graph), verify=False)
     assert again == graph
@@ -96,7 +101,9 @@ def test_any_attributes_names_and_types_are_read_back(attributes: dict[str, Any]
 def test_numbers_keep_every_bit(value: float) -> None:
     text = f"graph @g() {{\n  %c = constant() {{value={print_value(value)}}} : f32[]\n  return %c\n}}\n"
     read = parse_graph(text).node("c").attributes["value"]
-    assert (math.isnan(value) and math.isnan(read)) or (read == value and math.copysign(1, read) == math.copysign(1, value))
+    assert (math.isnan(value) and math.isnan(read)) or (
+        read == value and math.copysign(1, read) == math.copysign(1, value)
+    )
 
 
 @given(
@@ -147,7 +154,8 @@ def test_no_text_gives_anything_but_a_diagnostic(text: str) -> None:
 
 
 @given(
-    st.integers(0, len(LENET) - 1), st.sampled_from(["", "%", "}", "(", "N", "9", '"', "\x00", "é", "nchw", "conv", "-", "%conv1", "\n"])
+    st.integers(0, len(LENET) - 1),
+    st.sampled_from(["", "%", "}", "(", "N", "9", '"', "\x00", "é", "nchw", "conv", "-", "%conv1", "\n"]),
 )
 @settings(max_examples=200, deadline=None)
 def test_a_changed_text_gives_a_diagnostic_or_a_graph(at: int, put: str) -> None:
@@ -205,6 +213,8 @@ def test_a_text_beyond_measure_is_refused() -> None:
         parse_graph(LENET.replace("[2,2]", "[" + "9" * 5000 + ",2]"))
 
 
-@pytest.mark.parametrize("graph", [small(), small(dropout=True), *(random_network(s) for s in range(20))], ids=lambda g: g.name)
+@pytest.mark.parametrize(
+    "graph", [small(), small(dropout=True), *(random_network(s) for s in range(20))], ids=lambda g: g.name
+)
 def test_networks_are_read_back(graph: Graph) -> None:
     assert parse_graph(print_graph(graph)) == graph

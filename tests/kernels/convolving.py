@@ -53,7 +53,11 @@ def forward(x, w, stride, padding, dilation, groups):
     seen = windows(x, kernel, stride, padding, dilation, out)
     parts = []
     for g in range(groups):
-        own = w[g * len(w) // groups : (g + 1) * len(w) // groups].astype(np.float64).reshape(len(w) // groups, w.shape[1], -1)
+        own = (
+            w[g * len(w) // groups : (g + 1) * len(w) // groups]
+            .astype(np.float64)
+            .reshape(len(w) // groups, w.shape[1], -1)
+        )
         parts.append(np.einsum("tnc...,kct->nk...", seen[:, :, g * w.shape[1] : (g + 1) * w.shape[1]], own))
     return np.concatenate(parts, axis=1)
 
@@ -73,7 +77,10 @@ def gradients(x, w, dy, stride, padding, dilation, groups):
         for tap in np.ndindex(*kernel):
             part = np.einsum("nk...,kc->nc...", dy[:, outs], w[(outs, slice(None), *tap)].astype(np.float64))
             for position in np.ndindex(*out):
-                at = [p * s + t * d - a for p, s, t, d, (a, _) in zip(position, stride, tap, dilation, padding, strict=True)]
+                at = [
+                    p * s + t * d - a
+                    for p, s, t, d, (a, _) in zip(position, stride, tap, dilation, padding, strict=True)
+                ]
                 if all(0 <= i < size for i, size in zip(at, x.shape[2:], strict=True)):
                     dx[(slice(None), ins, *at)] += part[(..., *position)]
     return dx, dw
@@ -96,11 +103,18 @@ def direct(name, x, w, bias=None, stride=(1, 1), padding=NONE, dilation=(1, 1), 
     """The forward kernel's result in logical shape. `extra`: operands, of rank 4 (full) or 1 (channel)."""
     goal = target.named(name)
     kinds = tuple("full" if a.ndim == 4 else "channel" for a in extra)
-    plan = conv_shapes.direct_plan(goal, *sizes(x, len(w), w, stride, padding, dilation, groups), plain, expression, kinds)
+    plan = conv_shapes.direct_plan(
+        goal, *sizes(x, len(w), w, stride, padding, dilation, groups), plain, expression, kinds
+    )
     packed = pack(name, w, plan.weights) if packed_by_kernel else place(pack_weights(w, plan.weights))
     out = [conv_shapes.output_size(*g) for g in zip(x.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)]
     y = guarded((len(x), -(-len(w) // goal.lanes), *out, goal.lanes))
-    buffers = {"x": place(x if plain else block(x, goal.lanes)), "w": packed, "bias": None if bias is None else place(bias), "y": y}
+    buffers = {
+        "x": place(x if plain else block(x, goal.lanes)),
+        "w": packed,
+        "bias": None if bias is None else place(bias),
+        "y": y,
+    }
     for i, array in enumerate(extra):
         buffers[f"a{i}"] = place(block(array, goal.lanes) if array.ndim == 4 else array)
     run(plan.step, name, buffers)
@@ -115,7 +129,9 @@ def pack(name, w, form):
     return packed
 
 
-def data_gradient(name, shape, w, dy, stride=(1, 1), padding=NONE, dilation=(1, 1), groups=1, expression=None, extra=()):
+def data_gradient(
+    name, shape, w, dy, stride=(1, 1), padding=NONE, dilation=(1, 1), groups=1, expression=None, extra=()
+):
     goal = target.named(name)
     kinds = tuple("full" if a.ndim == 4 else "channel" for a in extra)
     geometry = (*shape, len(w), w.shape[2:], stride, padding, dilation, groups)
@@ -133,7 +149,9 @@ def data_gradient(name, shape, w, dy, stride=(1, 1), padding=NONE, dilation=(1, 
 
 def weight_gradient(name, x, dy, shape, stride=(1, 1), padding=NONE, dilation=(1, 1), groups=1, plain=False):
     goal = target.named(name)
-    plan = conv_shapes.weight_gradient_plan(goal, *x.shape, shape[0], shape[2:], stride, padding, dilation, groups, plain)
+    plan = conv_shapes.weight_gradient_plan(
+        goal, *x.shape, shape[0], shape[2:], stride, padding, dilation, groups, plain
+    )
     dw = guarded(shape)
     run(plan, name, {"x": place(x if plain else block(x, goal.lanes)), "dy": place(block(dy, goal.lanes)), "dw": dw})
     check_guards(dw)

@@ -58,7 +58,9 @@ def test_integers_are_exact(name, case):
 def test_integers_are_exact_from_plain_input(name, case):
     shape, filters, kernel, *rest = PLAIN[case]
     x, w = integers(shape, 1), integers((filters, shape[1], *kernel), 2)
-    np.testing.assert_array_equal(direct(name, x, w, None, *rest, plain=True, packed_by_kernel=True), forward(x, w, *rest))
+    np.testing.assert_array_equal(
+        direct(name, x, w, None, *rest, plain=True, packed_by_kernel=True), forward(x, w, *rest)
+    )
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -97,7 +99,9 @@ def test_epilogue_with_full_and_channel_operands(name):
 
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize(
-    "tree", [("add", ("var", "y"), ("const", 1.0)), ("div", ("const", 8.0), ("var", "a0"))], ids=["constant", "division"]
+    "tree",
+    [("add", ("var", "y"), ("const", 1.0)), ("div", ("const", 8.0), ("var", "a0"))],
+    ids=["constant", "division"],
 )
 def test_padded_lanes_stay_zero_whatever_the_expression(name, tree):
     # `unblock` asserts the zeros.

@@ -33,7 +33,9 @@ def test_weight_gradient_from_plain_input(name, case):
     shape, filters, kernel, *rest = PLAIN[case]
     x, w = integers(shape, 1), integers((filters, shape[1], *kernel), 2)
     dy = integers(outputs(shape, filters, kernel, *rest[:3]), 3)
-    np.testing.assert_array_equal(weight_gradient(name, x, dy, w.shape, *rest, plain=True), gradients(x, w, dy, *rest)[1])
+    np.testing.assert_array_equal(
+        weight_gradient(name, x, dy, w.shape, *rest, plain=True), gradients(x, w, dy, *rest)[1]
+    )
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -70,5 +72,7 @@ def test_weights_without_any_valid_pixel_have_no_gradient(name):
 def test_no_register_tile_spills(name, plain):
     goal = target.named(name)
     channels = 3 if plain else 32
-    plan = conv_shapes.weight_gradient_plan(goal, 2, channels, 32, 32, 64, (7, 7), (2, 2), ((3, 3), (3, 3)), plain=plain)
+    plan = conv_shapes.weight_gradient_plan(
+        goal, 2, channels, 32, 32, 64, (7, 7), (2, 2), ((3, 3), (3, 3)), plain=plain
+    )
     assert spills(compile.assembly(plan.kernel, goal), 4) == []

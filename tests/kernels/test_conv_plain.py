@@ -23,7 +23,9 @@ CASES = {
 
 def plan(name, what, case, expression=None, operands=()):
     shape, filters, *rest = case
-    return conv_shapes.plain_plan(target.named(name), what, shape[0], shape[1], shape[2:], filters, *rest, expression, operands)
+    return conv_shapes.plain_plan(
+        target.named(name), what, shape[0], shape[1], shape[2:], filters, *rest, expression, operands
+    )
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -52,7 +54,12 @@ def test_integers_are_exact(name, case):
 def test_epilogue(name):
     case = CASES["grouped, 3 channels a group"]
     shape, filters, kernel, *rest = case
-    x, w, full, shift = integers(shape, 1), integers((filters, 3, *kernel), 2), integers((2, 6, 7, 21), 3), integers(6, 4)
+    x, w, full, shift = (
+        integers(shape, 1),
+        integers((filters, 3, *kernel), 2),
+        integers((2, 6, 7, 21), 3),
+        integers(6, 4),
+    )
     tree = ("max", ("add", ("mul", ("var", "y"), ("var", "a0")), ("var", "a1")), ("const", 0.0))
     y = guarded(full.shape)
     buffers = {"x": place(x), "w": place(w), "bias": None, "y": y, "a0": place(full), "a1": place(shift)}

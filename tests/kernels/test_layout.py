@@ -51,7 +51,11 @@ def test_there_and_back(name, channels):
 def test_copies(name):
     this = target.named(name)
     rng = np.random.default_rng(0)
-    for axis, shapes in ((1, [(2, 3, 5, 7), (2, 1, 5, 7), (2, 17, 5, 7)]), (0, [(2, 3), (5, 3)]), (3, [(2, 3, 5, 1), (2, 3, 5, 9)])):
+    for axis, shapes in (
+        (1, [(2, 3, 5, 7), (2, 1, 5, 7), (2, 17, 5, 7)]),
+        (0, [(2, 3), (5, 3)]),
+        (3, [(2, 3, 5, 1), (2, 3, 5, 9)]),
+    ):
         parts = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
         want = np.concatenate(parts, axis)
         y = guarded(want.shape)
@@ -114,13 +118,17 @@ def test_dropout_is_the_same_in_every_layout(name):
         x = rng.standard_normal(shape).astype(np.float32)
         p, salt = 0.3, 9
         index = np.arange(x.size, dtype=np.uint64)
-        words = philox([index, index * 0, index * 0 + np.uint64(salt), index * 0 + np.uint64(41)], [0x89ABCDEF, 0x1234567])
+        words = philox(
+            [index, index * 0, index * 0 + np.uint64(salt), index * 0 + np.uint64(41)], [0x89ABCDEF, 0x1234567]
+        )
         want = np.where(words[0].reshape(shape) >= round(p * 2**32), x * np.float32(1 / (1 - p)), 0)
         y = guarded(shape)
         launch(plan_dropout(this, shape, False, p, salt), name, {"state": state, "x": place(x), "y": y})
         np.testing.assert_array_equal(y, want)
         check_guards(y)
         y = guarded(block(x, this.lanes).shape)
-        launch(plan_dropout(this, shape, True, p, salt), name, {"state": state, "x": place(block(x, this.lanes)), "y": y})
+        launch(
+            plan_dropout(this, shape, True, p, salt), name, {"state": state, "x": place(block(x, this.lanes)), "y": y}
+        )
         np.testing.assert_array_equal(unblock(y, shape[1]), want)
     assert abs((want == 0).mean() - p) < 0.02

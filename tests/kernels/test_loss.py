@@ -20,7 +20,12 @@ def log_softmax(x, axis):
 @pytest.mark.parametrize("log", [False, True])
 def test_softmax_and_gradient(name, log):
     this, rng = target.named(name), np.random.default_rng(0)
-    shapes = [((3, size), -1) for size in (*SIZES, 1000)] + [((2, 5, 7, 3), 1), ((2, 17, 33), 1), ((7, 1), 0), ((5, 64), 0)]
+    shapes = [((3, size), -1) for size in (*SIZES, 1000)] + [
+        ((2, 5, 7, 3), 1),
+        ((2, 17, 33), 1),
+        ((7, 1), 0),
+        ((5, 64), 0),
+    ]
     for shape, axis in shapes:
         for scale in (1, 1e4):
             x = (scale * rng.standard_normal(shape)).astype(np.float32)
@@ -32,7 +37,11 @@ def test_softmax_and_gradient(name, log):
             np.testing.assert_allclose(y, want, rtol=5e-6, atol=1e-6 if scale == 1 else 4e-3 if log else 1e-6)
             check_guards(y)
             exact = want.astype(np.float32).astype(np.float64)
-            launch(plan_softmax(this, shape, axis, log, gradient=True), name, {"y": place(exact), "dy": place(dy), "dx": dx})
+            launch(
+                plan_softmax(this, shape, axis, log, gradient=True),
+                name,
+                {"y": place(exact), "dy": place(dy), "dx": dx},
+            )
             if log:
                 gradient = dy - np.exp(exact) * dy.astype(np.float64).sum(axis, keepdims=True)
             else:
@@ -80,7 +89,11 @@ def test_a_label_out_of_range_gives_nan(name, label):
     loss, dx = guarded(1), guarded(x.shape)
     launch(plan_cross_entropy(this, 3, 7), name, {"x": place(x), "labels": labels, "loss": loss})
     assert np.isnan(loss[0])
-    launch(plan_cross_entropy_gradient(this, 3, 7), name, {"x": place(x), "labels": labels, "scale": np.ones(1, np.float32), "dx": dx})
+    launch(
+        plan_cross_entropy_gradient(this, 3, 7),
+        name,
+        {"x": place(x), "labels": labels, "scale": np.ones(1, np.float32), "dx": dx},
+    )
     assert np.isnan(dx[1]).all()
     assert np.isfinite(dx[[0, 2]]).all()
 

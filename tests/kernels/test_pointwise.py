@@ -19,7 +19,10 @@ def run(name, shape, blocked, operands, expressions, rng, integers=True):
     logical = [rng.integers(-4, 5, o.shape) if integers else rng.standard_normal(o.shape) * 3 for o in operands]
     logical = [array.astype(np.float32) for array in logical]
     plan = plan_map(target.named(name), shape, blocked, operands, expressions)
-    buffers = {f"a{k}": place(block(x, lanes) if o.blocked else x) for k, (x, o) in enumerate(zip(logical, operands, strict=True))}
+    buffers = {
+        f"a{k}": place(block(x, lanes) if o.blocked else x)
+        for k, (x, o) in enumerate(zip(logical, operands, strict=True))
+    }
     stored = block(np.zeros(shape, np.float32), lanes).shape if blocked else shape
     results = {f"y{j}": guarded(stored) for j in range(len(expressions))}
     launch(plan, name, buffers | results)
@@ -53,8 +56,22 @@ def test_channel_operands(name, channels):
         for blocked in (False, True):
             run(name, shape, blocked, [Operand(shape, blocked), Operand(vector), Operand(vector)], normalize, rng)
             run(name, shape, blocked, [Operand(shape, blocked), Operand((1, 1, 1, 1))], [("add", A0, A1)], rng)
-            run(name, shape, blocked, [Operand(shape, blocked), Operand((2, channels, 1, 1), blocked)], [("add", A0, A1)], rng)
-            run(name, shape, blocked, [Operand(shape, blocked), Operand((2, channels, 1, space[1]), blocked)], [("add", A0, A1)], rng)
+            run(
+                name,
+                shape,
+                blocked,
+                [Operand(shape, blocked), Operand((2, channels, 1, 1), blocked)],
+                [("add", A0, A1)],
+                rng,
+            )
+            run(
+                name,
+                shape,
+                blocked,
+                [Operand(shape, blocked), Operand((2, channels, 1, space[1]), blocked)],
+                [("add", A0, A1)],
+                rng,
+            )
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -78,7 +95,9 @@ def test_plain_broadcasts(name):
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_momentum_in_place_and_in_pieces(name):
-    """v' = 0.5 v + g and p' = p - lr v', into the operands' own buffers, on a tensor of many chunks; the order of chunks is free."""
+    """v' = 0.5 v + g and p' = p - lr v', into the operands' own buffers, on a tensor of many chunks; the order of
+    chunks is free.
+    """
     rng = np.random.default_rng(3)
     size = 100_003
     p, v, g = (place(rng.integers(-8, 9, size)) for _ in range(3))

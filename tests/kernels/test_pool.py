@@ -91,9 +91,13 @@ def test_windows(name, case):
             run = partial(pool, name=name, lanes=this.lanes if blocked else 0)
             args = (this, x.shape, (2, channels, *out), blocked, kernel, stride, padding)
             np.testing.assert_array_equal(run(plan_maxpool(*args, dilation), best, x=stored(x)), best)
-            np.testing.assert_array_equal(run(plan_maxpool(*args, dilation, True), dbest, x=stored(x), dy=stored(dy)), dbest)
+            np.testing.assert_array_equal(
+                run(plan_maxpool(*args, dilation, True), dbest, x=stored(x), dy=stored(dy)), dbest
+            )
             if all(d == 1 for d in dilation):
-                np.testing.assert_allclose(run(plan_avgpool(*args, include), mean, x=stored(x)), mean, rtol=1e-6, atol=1e-6)
+                np.testing.assert_allclose(
+                    run(plan_avgpool(*args, include), mean, x=stored(x)), mean, rtol=1e-6, atol=1e-6
+                )
                 got = run(plan_avgpool(*args, include, True), dmean, dy=stored(dy))
                 np.testing.assert_allclose(got, dmean, rtol=1e-6, atol=2e-6)
 
@@ -122,7 +126,11 @@ def test_nan_and_infinity(name):
         store = (lambda a: place(block(a, this.lanes))) if blocked else place
         y, dx = guarded(store(best).shape), guarded(store(x).shape)
         launch(plan_maxpool(this, x.shape, best.shape, blocked, *args), name, {"x": store(x), "y": y})
-        launch(plan_maxpool(this, x.shape, best.shape, blocked, *args, True), name, {"x": store(x), "dy": store(dy), "dx": dx})
+        launch(
+            plan_maxpool(this, x.shape, best.shape, blocked, *args, True),
+            name,
+            {"x": store(x), "dy": store(dy), "dx": dx},
+        )
         if blocked and 19 % this.lanes:
             np.testing.assert_array_equal(np.moveaxis(y, -1, 2).reshape(1, -1, 5, 5)[:, :19], best)
             assert (np.moveaxis(y, -1, 2).reshape(1, -1, 5, 5)[:, 19:] == 0).all()

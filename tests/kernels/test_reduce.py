@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from cnnc.kernels.cpu import target
-from cnnc.kernels.cpu.shapes import Operand, channel_parts, plan_combine_moments, plan_moments, plan_reduce_axes, plan_reduce_channels
+from cnnc.kernels.cpu.shapes import (
+    Operand,
+    channel_parts,
+    plan_combine_moments,
+    plan_moments,
+    plan_reduce_axes,
+    plan_reduce_channels,
+)
 
 from .launching import SIZES, TARGETS, block, check_guards, guarded, launch, place
 
@@ -19,12 +26,21 @@ def test_channel_sums_of_integers_are_exact(name, blocked):
     expressions = [A0, ("mul", A0, ("sub", A1, A2))]
     for channels in SIZES:
         for shape in ((2, channels, 1, 1), (3, channels, 5, 7), (1, channels, 17, 31)):
-            dy, x, mean = rng.integers(-4, 5, shape), rng.integers(-4, 5, shape), rng.integers(-4, 5, (1, channels, 1, 1))
+            dy, x, mean = (
+                rng.integers(-4, 5, shape),
+                rng.integers(-4, 5, shape),
+                rng.integers(-4, 5, (1, channels, 1, 1)),
+            )
             operands = [Operand(shape, blocked), Operand(shape, blocked), Operand((1, channels, 1, 1))]
             plan = plan_reduce_channels(target.named(name), shape, blocked, operands, expressions, scale=0.5)
             results = {"y0": guarded(channels), "y1": guarded(channels)}
             stored = [place(block(a, lanes) if blocked else a) for a in (dy, x)]
-            launch(plan, name, results | {"a0": stored[0], "a1": stored[1], "a2": place(mean.ravel())}, order=range(plan.chunks)[::-1])
+            launch(
+                plan,
+                name,
+                results | {"a0": stored[0], "a1": stored[1], "a2": place(mean.ravel())},
+                order=range(plan.chunks)[::-1],
+            )
             np.testing.assert_array_equal(results["y0"], dy.sum((0, 2, 3)) / 2)
             np.testing.assert_array_equal(results["y1"], (dy * (x - mean)).sum((0, 2, 3)) / 2)
             for array in results.values():
@@ -114,7 +130,9 @@ def test_parts(name, blocked):
             x = (100 + rng.standard_normal(shape) + 3 * rng.standard_normal((6, 1, 1, 1))).astype(np.float32)
             stored = place(block(x, this.lanes) if blocked else x)
             means, variances, mean, variance = (guarded(s) for s in ((parts, channels),) * 2 + (channels,) * 2)
-            launch(plan_moments(this, shape, blocked, parts), name, {"mean": means, "variance": variances, "a0": stored})
+            launch(
+                plan_moments(this, shape, blocked, parts), name, {"mean": means, "variance": variances, "a0": stored}
+            )
             buffers = {"means": means, "variances": variances, "mean": mean, "variance": variance}
             launch(plan_combine_moments(this, channels, parts), name, buffers)
             np.testing.assert_allclose(mean, x.astype(np.float64).mean((0, 2, 3)), rtol=1e-6)

@@ -49,7 +49,9 @@ def samples():
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize(("operation", "definition", "ulps"), [("exp", np.exp, 2), ("log", np.log, 2), ("tanh", np.tanh, 3)])
+@pytest.mark.parametrize(
+    ("operation", "definition", "ulps"), [("exp", np.exp, 2), ("log", np.log, 2), ("tanh", np.tanh, 3)]
+)
 def test_error_in_units_of_the_last_place(name, operation, definition, ulps):
     x = samples()
     with np.errstate(all="ignore"):

@@ -1,8 +1,12 @@
 """Plans print and parse back, and their live buffers never overlap."""
+
 from __future__ import annotations
 
-import cnnc
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import cnnc
 from cnnc import driver
 from cnnc.backends import backend
 from cnnc.diagnostics import CnncError
@@ -12,9 +16,6 @@ from cnnc.lowering.plan import parse_plan
 from cnnc.lowering.select import lives_of
 from cnnc.passes.optimizer import SGD
 from cnnc.passes.training import training_graph
-from hypothesis import given
-from hypothesis import strategies as st
-
 from tests.networks import ALL_EXAMPLES, EXAMPLES, MIXED
 
 CPU = backend("cpu")
@@ -72,8 +73,16 @@ def test_the_walk_finds_an_overlap():
         memory.check(lives, {"a": 0, "b": 32}, 128)
 
 
-@pytest.mark.parametrize("text", ["", "plan", "plan @x target=avx512 batch=1 arena=0 scratch=0 {\n  step %a: k{}(x=%",
-                                  "plan @x target=avx512 batch=z arena=0 scratch=0 {", "plan @x target=a batch=1 arena=0 scratch=0 {\n  buffer %a 1 nowhere"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "plan",
+        "plan @x target=avx512 batch=1 arena=0 scratch=0 {\n  step %a: k{}(x=%",
+        "plan @x target=avx512 batch=z arena=0 scratch=0 {",
+        "plan @x target=a batch=1 arena=0 scratch=0 {\n  buffer %a 1 nowhere",
+    ],
+)
 def test_bad_text_is_a_diagnostic(text):
     with pytest.raises(CnncError) as e:
         parse_plan(text)

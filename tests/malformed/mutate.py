@@ -1,14 +1,79 @@
 """Malformed model files, made from good ones: the same seed gives the same file."""
+
 from __future__ import annotations
 
 import random
 import re
 
 _LEXEMES = re.compile(r'[A-Za-z_][A-Za-z0-9_]*|[0-9]+(?:\.[0-9]+)?|"[^"\n]*"|->|\.\.|[-+*/%<>=!]=?|\s+|.', re.S)
-_JUNK = ("(", ")", "[", "]", "{", "}", ",", ":", "=", "==", "->", "..", ".", "as", "in", "if", "else", "for", "return", "input", "model",
-         "block", "train", "const", "include", "expect", "not", "and", "?", "0", "-1", "0.5", "10**30", "1e999", "\"", "'", ";", "\\", "#",
-         "\x00", "\ufeff", "\u202e", "\ud800", "\t", "\r", "é", "none", "true", "relu", "x", "N", "[]", "{}", "()", "[[[]]]", "x.batch",
-         "conv", "linear(0)", "\"same\"", "99999999999", "3x", "!", "&&", "@", "**", "//")
+_JUNK = (
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    ",",
+    ":",
+    "=",
+    "==",
+    "->",
+    "..",
+    ".",
+    "as",
+    "in",
+    "if",
+    "else",
+    "for",
+    "return",
+    "input",
+    "model",
+    "block",
+    "train",
+    "const",
+    "include",
+    "expect",
+    "not",
+    "and",
+    "?",
+    "0",
+    "-1",
+    "0.5",
+    "10**30",
+    "1e999",
+    '"',
+    "'",
+    ";",
+    "\\",
+    "#",
+    "\x00",
+    "\ufeff",
+    "\u202e",
+    "\ud800",
+    "\t",
+    "\r",
+    "é",
+    "none",
+    "true",
+    "relu",
+    "x",
+    "N",
+    "[]",
+    "{}",
+    "()",
+    "[[[]]]",
+    "x.batch",
+    "conv",
+    "linear(0)",
+    '"same"',
+    "99999999999",
+    "3x",
+    "!",
+    "&&",
+    "@",
+    "**",
+    "//",
+)
 
 
 def mutate(text: str, seed: int) -> str:
@@ -41,12 +106,59 @@ def mutate(text: str, seed: int) -> str:
 
 
 _VALUES = (
-    "-1", "0", "1", "2", "7", "40", "0.5", "1e300", "2 ** 31", "2 ** 62", "10 ** 30", "(1 / 0)", "true", "false", "none", '"same"', '"x"',
-    "[]", "[1, 2]", "[2, 2, 2]", "[[1, 2], [3, 4]]", "[[1], 2]", "{}", "{a: 1}", "{1: 2}", "x", "image", "relu", "conv", "conv(3, 3)",
-    "basic", "dropout(0.5)", "x.batch", "x.shape", "x.shape[1]", "[x]", "[x, x]", "len", "max", "max([1, 2])", "(x + 1)", "N", "undefined",
-    "[0] * 9999", "-0.0", "1e-320", "3 // 2", '("a" * 3)')
-_EXPRESSION = re.compile(r'(?:[(=,\[+:?/*]|\bin|return)\s*("[^"\n]*"|[0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?|[A-Za-z_][A-Za-z0-9_.]*)'
-                         r'(?=\s*[),\]\s}+*/])(?!\s*=)')
+    "-1",
+    "0",
+    "1",
+    "2",
+    "7",
+    "40",
+    "0.5",
+    "1e300",
+    "2 ** 31",
+    "2 ** 62",
+    "10 ** 30",
+    "(1 / 0)",
+    "true",
+    "false",
+    "none",
+    '"same"',
+    '"x"',
+    "[]",
+    "[1, 2]",
+    "[2, 2, 2]",
+    "[[1, 2], [3, 4]]",
+    "[[1], 2]",
+    "{}",
+    "{a: 1}",
+    "{1: 2}",
+    "x",
+    "image",
+    "relu",
+    "conv",
+    "conv(3, 3)",
+    "basic",
+    "dropout(0.5)",
+    "x.batch",
+    "x.shape",
+    "x.shape[1]",
+    "[x]",
+    "[x, x]",
+    "len",
+    "max",
+    "max([1, 2])",
+    "(x + 1)",
+    "N",
+    "undefined",
+    "[0] * 9999",
+    "-0.0",
+    "1e-320",
+    "3 // 2",
+    '("a" * 3)',
+)
+_EXPRESSION = re.compile(
+    r'(?:[(=,\[+:?/*]|\bin|return)\s*("[^"\n]*"|[0-9]+(?:\.[0-9]+)?(?:e-?[0-9]+)?|[A-Za-z_][A-Za-z0-9_.]*)'
+    r"(?=\s*[),\]\s}+*/])(?!\s*=)"
+)
 
 
 def mutate_values(text: str, seed: int) -> str:

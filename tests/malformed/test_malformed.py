@@ -1,4 +1,5 @@
 """Whatever a file holds: diagnostics, an exit code, and no other exception, within two seconds."""
+
 from __future__ import annotations
 
 import time
@@ -63,12 +64,13 @@ def test_mutated(tmp_path: Path) -> None:
         path = tmp_path / f"{name}.cnn"
         path.write_bytes(content)
         failed += diagnose(path) is not None
-    assert failed >= 350                    # a change of a number may well give another good network
+    assert failed >= 350  # a change of a number may well give another good network
 
 
 def test_commands_exit_with_one(tmp_path: Path) -> None:
     """The same through the command line: exit code 1 (5 where memory is short), the diagnostic on stderr, no traceback."""
     from cnnc.cli.main import cli
+
     failed = 0
     for name, content in {**corpus.by_code(), **corpus.mutated(200)}.items():
         path = tmp_path / f"{name}.cnn"

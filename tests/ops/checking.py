@@ -28,7 +28,10 @@ def reference(op: str, *arrays: Any, **attributes: Any) -> Any:
     """The op on arrays: inference, then the reference; one array, or a tuple of several."""
     record = OPS[op]
     complete = record.complete(attributes)
-    given = [None if a is None else a if isinstance(a, np.ndarray) and a.dtype.kind == "i" else np.asarray(a, np.float64) for a in arrays]
+    given = [
+        None if a is None else a if isinstance(a, np.ndarray) and a.dtype.kind == "i" else np.asarray(a, np.float64)
+        for a in arrays
+    ]
     types = record.infer([None if a is None else type_of(a) for a in given], Attributes(complete))
     results = record.reference(given, complete, types)
     for result, t in zip(results, types, strict=True):
@@ -73,7 +76,10 @@ def check_gradient(
     """d loss / d array of every array against central differences: relative to the largest entry."""
     rng = np.random.default_rng(seed)
     weights = {n: np.asarray(a, np.float64) for n, a in arrays.items()}
-    given = {n: np.asarray(a) if np.asarray(a).dtype.kind == "i" else np.asarray(a, np.float64) for n, a in (fixed or {}).items()}
+    given = {
+        n: np.asarray(a) if np.asarray(a).dtype.kind == "i" else np.asarray(a, np.float64)
+        for n, a in (fixed or {}).items()
+    }
     graph = scalar_loss(build, weights, given, layouts)
     verify(graph)
     inputs = dict(given)

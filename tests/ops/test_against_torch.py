@@ -53,7 +53,12 @@ def as_list(value: Any, rank: int) -> list[int]:
 def test_convolution_and_its_gradients(x: Any, w: Any, stride: Any, padding: Any, dilation: Any, groups: int) -> None:
     rank = len(x) - 2
     a, b, c = normal(*x), normal(*w), normal(w[0])
-    given = {"stride": as_list(stride, rank), "padding": as_list(padding, rank), "dilation": as_list(dilation, rank), "groups": groups}
+    given = {
+        "stride": as_list(stride, rank),
+        "padding": as_list(padding, rank),
+        "dilation": as_list(dilation, rank),
+        "groups": groups,
+    }
     tx, tw, tb = (t(v).requires_grad_() for v in (a, b, c))
     theirs = (F.conv1d, F.conv2d, F.conv3d)[rank - 1](tx, tw, tb, stride, padding, dilation, groups)
     same(reference("conv", a, b, c, **given), theirs)
@@ -68,7 +73,10 @@ def test_convolution_and_its_gradients(x: Any, w: Any, stride: Any, padding: Any
 @pytest.mark.parametrize(("kernel", "dilation"), [(3, 1), (2, 1), (4, 1), (2, 3), (5, 2)])
 def test_convolution_with_same_padding(kernel: int, dilation: int) -> None:
     a, b = normal(2, 3, 9, 8), normal(4, 3, kernel, kernel)
-    same(reference("conv", a, b, padding="same", dilation=[dilation] * 2), F.conv2d(t(a), t(b), None, padding="same", dilation=dilation))
+    same(
+        reference("conv", a, b, padding="same", dilation=[dilation] * 2),
+        F.conv2d(t(a), t(b), None, padding="same", dilation=dilation),
+    )
 
 
 def test_convolution_with_asymmetric_padding() -> None:
@@ -163,7 +171,11 @@ def test_batchnorm(shape: Any) -> None:
     x, g, b, m, v = normal(*shape), normal(3), normal(3), normal(3), np.abs(normal(3))
     same(reference("batchnorm", x, g, b, m, v, eps=1e-3), F.batch_norm(t(x), t(m), t(v), t(g), t(b), eps=1e-3))
     mean, variance = reference("moments", x)
-    same(reference("batchnorm", x, g, b, mean, variance), F.batch_norm(t(x), None, None, t(g), t(b), training=True), 1e-10)
+    same(
+        reference("batchnorm", x, g, b, mean, variance),
+        F.batch_norm(t(x), None, None, t(g), t(b), training=True),
+        1e-10,
+    )
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 11])
@@ -240,4 +252,6 @@ def test_reductions_and_shapes() -> None:
     same(reference("flatten", a), t(a).flatten(1))
     same(reference("concat", a, a * 2, axis=2), torch.cat([t(a), t(a) * 2], 2))
     same(reference("slice", a, axis=3, start=1, size=3), t(a)[..., 1:4])
-    same(reference("expand", normal(2, 3, 1, 1) * 0 + 1, shape=[2, 3, 4, 5]), torch.ones(2, 3, 4, 5, dtype=torch.float64))
+    same(
+        reference("expand", normal(2, 3, 1, 1) * 0 + 1, shape=[2, 3, 4, 5]), torch.ones(2, 3, 4, 5, dtype=torch.float64)
+    )

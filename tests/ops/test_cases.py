@@ -1,4 +1,6 @@
-"""Values worked out by hand, among them those of the usual lectures, and cases that have broken others, on the references."""
+"""Values worked out by hand, among them those of the usual lectures, and cases that have broken others, on the
+references.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,11 @@ NAN, INF = float("nan"), float("inf")
 
 
 def infer(op: str, *shapes: Any, **attributes: Any) -> tuple[Any, ...]:
-    return OPS[op].infer([None if s is None else activation(tuple(s)) for s in shapes], OPS[op].complete(attributes))[0].shape
+    return (
+        OPS[op]
+        .infer([None if s is None else activation(tuple(s)) for s in shapes], OPS[op].complete(attributes))[0]
+        .shape
+    )
 
 
 # ------------------------------------------------------------------------------------------------ lectures
@@ -61,7 +67,12 @@ def test_backpropagation_by_hand() -> None:
     graph, gradients = differentiate(b.finish([("f", f)]), f, ["x0", "x1", "y0", "y1"])
     found = run(graph, {}, {"x0": 1.0, "x1": -1.0, "y0": 1.0, "y1": -2.0}, keep=gradients.values())
     assert round(float(found["f"]), 2) == 20.09
-    assert [round(float(found.kept[gradients[n]]), 2) for n in ("x0", "x1", "y0", "y1")] == [40.17, -40.17, 20.09, -20.09]
+    assert [round(float(found.kept[gradients[n]]), 2) for n in ("x0", "x1", "y0", "y1")] == [
+        40.17,
+        -40.17,
+        20.09,
+        -20.09,
+    ]
 
 
 def test_alexnet_s_first_layers() -> None:
@@ -75,7 +86,9 @@ def test_alexnet_s_first_layers() -> None:
 def test_ceil_mode_with_count_include_pad() -> None:
     x = np.arange(1.0, 6).reshape(1, 1, 5)
     for include in (True, False):
-        assert reference("avgpool", x, kernel=[2], stride=[2], ceil_mode=True, count_include_pad=include).ravel().tolist() == [1.5, 3.5, 5]
+        assert reference(
+            "avgpool", x, kernel=[2], stride=[2], ceil_mode=True, count_include_pad=include
+        ).ravel().tolist() == [1.5, 3.5, 5]
 
 
 def test_ceil_mode_starts_no_window_in_the_padding_behind() -> None:
@@ -114,7 +127,9 @@ def test_the_first_of_equal_values_wins_the_gradient() -> None:
 
 def test_the_gradient_of_a_window_of_minus_infinities_goes_to_a_pixel() -> None:
     x = np.full((1, 1, 2, 2), -INF)
-    dx = reference("maxpool_gradient", x, np.ones((1, 1, 2, 2)), kernel=[2, 2], stride=[2, 2], padding=[1, 1], size=[2, 2])
+    dx = reference(
+        "maxpool_gradient", x, np.ones((1, 1, 2, 2)), kernel=[2, 2], stride=[2, 2], padding=[1, 1], size=[2, 2]
+    )
     assert dx.sum() == 4
 
 
@@ -139,7 +154,9 @@ def test_pixels_that_no_window_reaches_have_no_gradient() -> None:
     assert dx[0, 0, 4].sum() == dx[0, 0, :, 4].sum() == 0
 
 
-@pytest.mark.parametrize(("kernel", "dilation", "pads"), [(2, 1, (0, 1)), (4, 1, (1, 2)), (3, 1, (1, 1)), (2, 3, (1, 2)), (4, 2, (3, 3))])
+@pytest.mark.parametrize(
+    ("kernel", "dilation", "pads"), [(2, 1, (0, 1)), (4, 1, (1, 2)), (3, 1, (1, 1)), (2, 3, (1, 2)), (4, 2, (3, 3))]
+)
 def test_same_padding_puts_the_odd_pixel_behind(kernel: int, dilation: int, pads: tuple[int, int]) -> None:
     x, w = np.random.default_rng(0).standard_normal((1, 2, 9)), np.random.default_rng(1).standard_normal((3, 2, kernel))
     same = reference("conv", x, w, padding="same", dilation=[dilation])
@@ -183,7 +200,10 @@ def test_channels(channels: int, groups: Any) -> None:
     """In whole numbers a convolution is exact, and its data gradient is its transpose."""
     rng = np.random.default_rng(channels)
     g = channels if groups == "depthwise" else 1
-    x, w = (rng.integers(-4, 5, s).astype(float) for s in ((2, channels, 4, 3), (2 * channels if g > 1 else 5, channels // g, 3, 3)))
+    x, w = (
+        rng.integers(-4, 5, s).astype(float)
+        for s in ((2, channels, 4, 3), (2 * channels if g > 1 else 5, channels // g, 3, 3))
+    )
     y = reference("conv", x, w, padding=[1, 1], groups=g)
     expected = np.zeros_like(y)
     per = w.shape[0] // g
@@ -231,7 +251,9 @@ def test_moments_with_a_mean_far_above_the_deviation() -> None:
 
 def test_batchnorm_with_negative_and_zero_scale() -> None:
     x = np.array([[1.0, 1.0], [3.0, 3.0]])
-    y = reference("batchnorm", x, np.array([-1.0, 0.0]), np.array([0.0, 4.0]), np.array([2.0, 2.0]), np.ones(2), eps=0.0)
+    y = reference(
+        "batchnorm", x, np.array([-1.0, 0.0]), np.array([0.0, 4.0]), np.array([2.0, 2.0]), np.ones(2), eps=0.0
+    )
     assert y.tolist() == [[1, 4], [-1, 4]]
 
 

@@ -34,7 +34,9 @@ def test_activation(op: str) -> None:
     check_gradient(one(op), {"x": x})
 
 
-@pytest.mark.parametrize(("op", "attributes"), [("leaky_relu", {"negative_slope": 0.2}), ("elu", {"alpha": 0.7}), ("silu", {"beta": 1.7})])
+@pytest.mark.parametrize(
+    ("op", "attributes"), [("leaky_relu", {"negative_slope": 0.2}), ("elu", {"alpha": 0.7}), ("silu", {"beta": 1.7})]
+)
 def test_activation_with_arguments(op: str, attributes: dict[str, Any]) -> None:
     check_gradient(one(op, **attributes), {"x": normal(3, 5)})
 
@@ -67,14 +69,20 @@ def test_same_value_twice() -> None:
 def test_pointwise_expressions() -> None:
     check_gradient(
         lambda b, n: (
-            b.insert("pointwise", n, {"expressions": ["a0 * tanh(a1) + a2", "where(a0 > a1, exp(a0), a2 / 3)", "max(a0, a1)"]}).results
+            b.insert(
+                "pointwise",
+                n,
+                {"expressions": ["a0 * tanh(a1) + a2", "where(a0 > a1, exp(a0), a2 / 3)", "max(a0, a1)"]},
+            ).results
         ),
         {"x": normal(2, 3, 4), "y": normal(2, 3, 4), "v": normal(3)},
     )
 
 
 def test_a_constant_expression_has_no_gradient() -> None:
-    check_gradient(lambda b, n: b.add("pointwise", n, {"expressions": ["a1 * 2"]}), {"x": normal(2, 3), "y": normal(2, 3)})
+    check_gradient(
+        lambda b, n: b.add("pointwise", n, {"expressions": ["a1 * 2"]}), {"x": normal(2, 3), "y": normal(2, 3)}
+    )
 
 
 # ------------------------------------------------------------------------------------------------ convolution, linear
@@ -97,7 +105,9 @@ CONVOLUTIONS = [
 
 @pytest.mark.parametrize(("x", "w", "attributes"), CONVOLUTIONS)
 def test_convolution(x: tuple[int, ...], w: tuple[int, ...], attributes: dict[str, Any]) -> None:
-    check_gradient(one("conv", **attributes), {"x": normal(*x), "w": normal(*w), "b": normal(w[0])}, layouts={"w": WEIGHTS[len(w)]})
+    check_gradient(
+        one("conv", **attributes), {"x": normal(*x), "w": normal(*w), "b": normal(w[0])}, layouts={"w": WEIGHTS[len(w)]}
+    )
 
 
 def test_convolution_twice_with_one_weight() -> None:
@@ -153,7 +163,8 @@ def test_pooling_of_other_ranks() -> None:
 def test_batchnorm_over_all_operands() -> None:
     for shape in ((2, 3, 4, 4), (5, 3)):
         check_gradient(
-            one("batchnorm", eps=0.01), {"x": normal(*shape), "g": normal(3), "b": normal(3), "m": normal(3), "v": np.abs(normal(3)) + 0.5}
+            one("batchnorm", eps=0.01),
+            {"x": normal(*shape), "g": normal(3), "b": normal(3), "m": normal(3), "v": np.abs(normal(3)) + 0.5},
         )
 
 
@@ -176,7 +187,9 @@ def test_lrn(size: int) -> None:
 
 
 def test_dropout() -> None:
-    check_gradient(lambda b, n: b.add("dropout", n, {"p": 0.4, "salt": 3}), {"x": normal(4, 5)}, {"seed": np.array([11, 2])})
+    check_gradient(
+        lambda b, n: b.add("dropout", n, {"p": 0.4, "salt": 3}), {"x": normal(4, 5)}, {"seed": np.array([11, 2])}
+    )
     check_gradient(one("dropout"), {"x": normal(4, 5)})
 
 
@@ -190,7 +203,9 @@ def test_softmax_and_cross_entropy() -> None:
 
 
 @pytest.mark.parametrize("op", ["sum", "mean"])
-@pytest.mark.parametrize(("axis", "keepdim"), [(0, False), ((2, 3), False), ((2, 3), True), (1, True), ((0, 1, 2, 3), False), (-1, False)])
+@pytest.mark.parametrize(
+    ("axis", "keepdim"), [(0, False), ((2, 3), False), ((2, 3), True), (1, True), ((0, 1, 2, 3), False), (-1, False)]
+)
 def test_reductions(op: str, axis: Any, keepdim: bool) -> None:
     check_gradient(one(op, axis=axis, keepdim=keepdim), {"x": normal(2, 3, 2, 4)})
 
@@ -202,9 +217,12 @@ def test_shapes() -> None:
     check_gradient(one("slice", axis=1, start=1, size=2), {"x": normal(2, 5, 3)})
     check_gradient(one("slice", axis=2, start=0, size=3), {"x": normal(2, 2, 3, 2)})
     check_gradient(one("concat"), {"x": normal(2, 3, 2), "y": normal(2, 1, 2), "z": normal(2, 2, 2)})
-    check_gradient(lambda b, n: b.add("concat", [n[0], n[1], n[0]], {"axis": 2}), {"x": normal(2, 3, 2), "y": normal(2, 3, 4)})
     check_gradient(
-        lambda b, n: b.add("to_layout", [b.add("to_layout", n, {"layout": "nchw16c"})], {"layout": "nchw"}), {"x": normal(2, 3, 2, 2)}
+        lambda b, n: b.add("concat", [n[0], n[1], n[0]], {"axis": 2}), {"x": normal(2, 3, 2), "y": normal(2, 3, 4)}
+    )
+    check_gradient(
+        lambda b, n: b.add("to_layout", [b.add("to_layout", n, {"layout": "nchw16c"})], {"layout": "nchw"}),
+        {"x": normal(2, 3, 2, 2)},
     )
 
 

@@ -30,7 +30,10 @@ class Net(Builder):
 
     def norm(self, x: str, name: str, **attributes: Any) -> str:
         c = int(self.type(x).shape[1])
-        vectors = [self.vector(f"{name}.{n}", c, n.startswith("running")) for n in ("weight", "bias", "running_mean", "running_var")]
+        vectors = [
+            self.vector(f"{name}.{n}", c, n.startswith("running"))
+            for n in ("weight", "bias", "running_mean", "running_var")
+        ]
         return self.add("batchnorm", [x, *vectors], attributes, name)
 
     def linear(self, x: str, features: int, name: str) -> str:
@@ -41,7 +44,12 @@ class Net(Builder):
 def small(dropout: bool = False, classes: int = 3) -> Graph:
     """conv, batch norm, ReLU, residual, pooling, linear over [N, 2, 6, 6]."""
     b = Net("small")
-    x = b.add("relu", [b.norm(b.conv(b.image(2, 6, 6), 4, "conv1", bias=False, padding=[1, 1]), "bn1", momentum=0.2)], {}, "relu1")
+    x = b.add(
+        "relu",
+        [b.norm(b.conv(b.image(2, 6, 6), 4, "conv1", bias=False, padding=[1, 1]), "bn1", momentum=0.2)],
+        {},
+        "relu1",
+    )
     y = b.norm(b.conv(x, 4, "conv2", padding=[1, 1]), "bn2")
     y = b.add("relu", [b.add("add", [x, y], {}, "sum")], {}, "relu2")
     y = b.add("flatten", [b.add("maxpool", [y], {"kernel": [2, 2], "stride": [2, 2]}, "pool")], {}, "flat")
@@ -61,20 +69,46 @@ def random_network(seed: int) -> Graph:
         name, channels, room = f"v{i}", int(t.shape[1]), min(int(d) for d in t.shape[2:])
         kind = str(
             rng.choice(
-                ["conv", "conv", "conv", "norm", "pointwise", "pointwise", "binary", "binary", "pool", "concat", "slice", "gate", "lrn"]
+                [
+                    "conv",
+                    "conv",
+                    "conv",
+                    "norm",
+                    "pointwise",
+                    "pointwise",
+                    "binary",
+                    "binary",
+                    "pool",
+                    "concat",
+                    "slice",
+                    "gate",
+                    "lrn",
+                ]
             )
         )
         alike = [v for v in values if b.type(v).shape == t.shape]
         if kind == "conv":
             groups = int(rng.choice([g for g in (1, 1, 2, channels) if channels % g == 0]))
             size = int(rng.integers(1, 4))
-            y = b.conv(x, groups * int(rng.integers(1, 5)), name, size, bool(rng.integers(2)), padding=[size // 2] * 2, groups=groups)
+            y = b.conv(
+                x,
+                groups * int(rng.integers(1, 5)),
+                name,
+                size,
+                bool(rng.integers(2)),
+                padding=[size // 2] * 2,
+                groups=groups,
+            )
         elif kind == "norm":
             y = b.norm(x, name)
         elif kind == "pointwise":
             y = b.add(str(rng.choice(["relu", "sigmoid", "tanh", "silu", "relu6", "neg", "abs"])), [x], {}, name)
         elif kind == "binary":
-            other = str(rng.choice(alike)) if rng.integers(3) else b.add("constant", [], {"value": float(rng.choice([0, 1, -1.5]))})
+            other = (
+                str(rng.choice(alike))
+                if rng.integers(3)
+                else b.add("constant", [], {"value": float(rng.choice([0, 1, -1.5]))})
+            )
             y = b.add(str(rng.choice(["add", "sub", "mul"])), [x, other], {}, name)
         elif kind == "pool" and room >= 4:
             y = b.add(
@@ -88,9 +122,16 @@ def random_network(seed: int) -> Graph:
             y = b.add("concat", [x, str(rng.choice(near))], {}, name)
         elif kind == "slice" and channels > 1:
             start = int(rng.integers(channels - 1))
-            y = b.add("slice", [x], {"axis": 1, "start": start, "size": int(rng.integers(1, channels - start + 1))}, name)
+            y = b.add(
+                "slice", [x], {"axis": 1, "start": start, "size": int(rng.integers(1, channels - start + 1))}, name
+            )
         elif kind == "gate":
-            y = b.add("mul", [x, b.add("sigmoid", [b.conv(b.add("global_avgpool", [x], {}), channels, f"{name}.gate", 1)], {})], {}, name)
+            y = b.add(
+                "mul",
+                [x, b.add("sigmoid", [b.conv(b.add("global_avgpool", [x], {}), channels, f"{name}.gate", 1)], {})],
+                {},
+                name,
+            )
         else:
             y = b.add("lrn", [x], {"size": 3}, name)
         values.append(y)

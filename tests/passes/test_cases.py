@@ -1,7 +1,9 @@
-"""Golden cases, text in, text out. Each file: `# passes: ...`, what it is about, a graph, `# after`, the graph that the passes make of it.
+"""Golden cases, text in, text out. Each file: `# passes: ...`, what it is about, a graph, `# after`, the graph that the
+passes make of it.
 
-Five checks each: it parses, both sides verify, both round-trip, the text is the golden text, and the reference finds the same results
-before and after on random tensors. `UPDATE_GOLDEN=1 pytest tests/passes/test_cases.py` writes the golden side anew.
+Five checks each: it parses, both sides verify, both round-trip, the text is the golden text, and the reference finds
+the same results before and after on random tensors. `UPDATE_GOLDEN=1 pytest tests/passes/test_cases.py` writes the
+golden side anew.
 """
 
 from __future__ import annotations
@@ -23,7 +25,11 @@ from cnnc.passes.optimizer import SGD, Adam
 from cnnc.passes.training import training_graph
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.ir"))
-OPTIMIZERS = {"sgd": SGD(momentum=0.9, weight_decay=0.0001, rates=(("fc.*", 0.1),)), "adam": Adam(weight_decay=0.01), "plain": SGD()}
+OPTIMIZERS = {
+    "sgd": SGD(momentum=0.9, weight_decay=0.0001, rates=(("fc.*", 0.1),)),
+    "adam": Adam(weight_decay=0.01),
+    "plain": SGD(),
+}
 
 
 def read(path: Path) -> tuple[str, str, str, str]:

@@ -119,7 +119,11 @@ def test_observers_see_every_step(tmp_path: Path) -> None:
     manager = PassManager(
         inference_pipeline(),
         observer=observers(
-            stages, check, None, Dump(tmp_path, graph, diffs=True), lambda before, p, after, seconds: seen.append((p.name, seconds >= 0))
+            stages,
+            check,
+            None,
+            Dump(tmp_path, graph, diffs=True),
+            lambda before, p, after, seconds: seen.append((p.name, seconds >= 0)),
         ),
     )
     result = manager.run(graph)
@@ -170,13 +174,21 @@ def test_a_thousand_layers() -> None:
         b = Net("deep")
         y = b.image(4, 6, 6)
         for i in range(layers):
-            y = b.add("relu", [b.add("add", [y, b.norm(b.conv(y, 4, f"c{i}", padding=[1, 1]), f"n{i}")], {}, f"s{i}")], {}, f"r{i}")
+            y = b.add(
+                "relu",
+                [b.add("add", [y, b.norm(b.conv(y, 4, f"c{i}", padding=[1, 1]), f"n{i}")], {}, f"s{i}")],
+                {},
+                f"r{i}",
+            )
         return b.finish([("logits", b.linear(b.add("flatten", [b.add("global_avgpool", [y], {})], {}), 3, "fc"))])
 
     seconds = []
     for layers in (250, 1000):
         graph = deep(layers)
-        inference, training = PassManager(inference_pipeline(), verify=False), PassManager(training_pipeline(), verify=False)
+        inference, training = (
+            PassManager(inference_pipeline(), verify=False),
+            PassManager(training_pipeline(), verify=False),
+        )
         verify(inference.run(graph))
         verify(training.run(training_graph(graph, optimizer=SGD(momentum=0.9))))
         seconds.append(sum(s for m in (inference, training) for _, s in m.seconds))

@@ -74,7 +74,9 @@ OPTIMIZERS = [
 ]
 
 
-@pytest.mark.parametrize(("ours", "name", "arguments"), OPTIMIZERS, ids=[f"{n}{i}" for i, (_, n, _) in enumerate(OPTIMIZERS)])
+@pytest.mark.parametrize(
+    ("ours", "name", "arguments"), OPTIMIZERS, ids=[f"{n}{i}" for i, (_, n, _) in enumerate(OPTIMIZERS)]
+)
 def test_steps_are_pytorch_s(ours: Optimizer, name: str, arguments: dict[str, Any]) -> None:
     torch = pytest.importorskip("torch")
     graph = small()
@@ -168,7 +170,12 @@ def test_a_batch_norm_used_twice_updates_twice() -> None:
     b = Net("g")
     x = b.image(3, 4, 4)
     y = b.norm(x, "bn")
-    z = b.add("batchnorm", [b.add("mul", [y, y], {}), *(f"bn.{n}" for n in ("weight", "bias", "running_mean", "running_var"))], {}, "again")
+    z = b.add(
+        "batchnorm",
+        [b.add("mul", [y, y], {}), *(f"bn.{n}" for n in ("weight", "bias", "running_mean", "running_var"))],
+        {},
+        "again",
+    )
     graph = training_mode(b.finish([("z", z)]))
     verify(graph)
     inputs, values = random_values(graph, 2)

@@ -1,11 +1,13 @@
 """PyTorch's word: the same weights, by name, give the same outputs, losses, gradients and running statistics."""
+
 from __future__ import annotations
 
 from pathlib import Path
 
-import cnnc
 import numpy as np
 import pytest
+
+import cnnc
 
 torch = pytest.importorskip("torch")
 functional = torch.nn.functional
@@ -17,6 +19,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def pair(name, tmp_path):
     """A PyTorch module and our network with its weights, carried over in a file."""
     from safetensors.torch import save_file
+
     module, (_, file, parameters) = networks.build(name), networks.NETWORKS[name]
     net = cnnc.load(EXAMPLES / file, **parameters)
     save_file({k: v.contiguous() for k, v in module.state_dict().items()}, tmp_path / "weights.safetensors")

@@ -1,13 +1,14 @@
 """`.cnnx` files: what was saved is what runs; what is damaged is refused."""
+
 from __future__ import annotations
 
-import cnnc
 import numpy as np
 import pytest
+
+import cnnc
 from cnnc import artifact
 from cnnc.diagnostics import CnncError
 from cnnc.interop import safetensors
-
 from tests.networks import MIXED
 
 

@@ -1,13 +1,15 @@
 """Compiled kernels on disk: used when they are what they say, rebuilt when not, and never needed."""
+
 from __future__ import annotations
 
 import os
 
 import pytest
+
 from cnnc.runtime import cache
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path, monkeypatch):
     path = tmp_path / "kernels"
     monkeypatch.setenv("CNNC_CACHE_DIR", str(path))
@@ -36,8 +38,16 @@ def test_only_the_owner_may_touch_it(folder):
     assert path.stat().st_mode & 0o077 == 0
 
 
-@pytest.mark.parametrize("damage", [lambda p: p.write_bytes(p.read_bytes()[:-1]), lambda p: p.write_bytes(b""), lambda p: p.write_bytes(b"x" * 500),
-                                    lambda p: p.write_bytes(p.read_bytes()[:-1] + b"!"), lambda p: p.chmod(0o666)])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda p: p.write_bytes(p.read_bytes()[:-1]),
+        lambda p: p.write_bytes(b""),
+        lambda p: p.write_bytes(b"x" * 500),
+        lambda p: p.write_bytes(p.read_bytes()[:-1] + b"!"),
+        lambda p: p.chmod(0o666),
+    ],
+)
 def test_what_cannot_be_trusted_is_rebuilt(folder, damage):
     code()
     (path,) = folder.glob("*.o")

@@ -1,4 +1,5 @@
 """Calling a compiled network: any thread count, any threads, any array; nothing is shared that should not be."""
+
 from __future__ import annotations
 
 import array
@@ -7,13 +8,13 @@ import subprocess
 import sys
 import threading
 
-import cnnc
 import numpy as np
 import pytest
+
+import cnnc
 from cnnc import driver
 from cnnc.diagnostics import CnncError
 from cnnc.passes.optimizer import SGD
-
 from tests.networks import LENET, MIXED
 
 
@@ -53,6 +54,7 @@ def test_training_bits_do_not_depend_on_threads(net):
         for step in range(3):
             exe(image=images(4, step), labels=np.arange(4), seed=np.array([7, step]), learning_rate=np.float32(0.05))
         return b"".join(v.tobytes() for v in exe.values.values())
+
     assert len({train(t) for t in (1, 2, 4)}) == 1
 
 
@@ -60,7 +62,7 @@ def test_a_batch_is_its_images(exe):
     x = images(4)
     whole = exe(x)
     for i in range(4):
-        np.testing.assert_allclose(exe(x[i:i + 1])[0], whole[i], rtol=0, atol=1e-6 * np.abs(whole).max())
+        np.testing.assert_allclose(exe(x[i : i + 1])[0], whole[i], rtol=0, atol=1e-6 * np.abs(whole).max())
 
 
 def test_empty_batch(exe):
@@ -73,6 +75,7 @@ def test_several_threads_call_one_executable(exe):
 
     def call(s):
         got[s] = all(np.array_equal(exe(images(2, s)), expected[s]) for _ in range(20))
+
     threads = [threading.Thread(target=call, args=(s,)) for s in range(8)]
     for t in threads:
         t.start()
@@ -86,7 +89,7 @@ def test_results_do_not_depend_on_what_memory_held(net):
     expected = exe(images(2))
     program = exe.runner.program(2)
     (frame,) = program._frames
-    frame.arena[:] = 0xFF                                     # every float32 of it is NaN
+    frame.arena[:] = 0xFF  # every float32 of it is NaN
     for scratch in frame.runner._scratch:
         scratch[:] = 0xFF
     assert np.array_equal(exe(images(2)), expected)
@@ -124,31 +127,55 @@ def test_weights_are_a_snapshot(net):
 
 # ------------------------------------------------------------------------------------------------ inputs
 
+
 def test_anything_like_an_array(exe):
     x = images(2)
     expected = exe(x)
     read_only = x.copy()
     read_only.flags.writeable = False
+
     class Interface:
         __array_interface__ = x.__array_interface__
+
     class Dlpack:
         def __dlpack__(self, **options):
             return x.__dlpack__(**options)
+
         def __dlpack_device__(self):
             return x.__dlpack_device__()
+
     flat = array.array("f", x.ravel())
-    for same in (x.astype(np.float64), np.asfortranarray(x), x[:, :, ::-1][:, :, ::-1], x.astype(">f4"), read_only, Interface(), Dlpack(),
-                 memoryview(flat).cast("B").cast("f", x.shape), x.tolist()):
+    for same in (
+        x.astype(np.float64),
+        np.asfortranarray(x),
+        x[:, :, ::-1][:, :, ::-1],
+        x.astype(">f4"),
+        read_only,
+        Interface(),
+        Dlpack(),
+        memoryview(flat).cast("B").cast("f", x.shape),
+        x.tolist(),
+    ):
         assert np.array_equal(exe(same), expected)
     assert np.array_equal(exe(np.ones(x.shape, np.int64)), exe(np.ones(x.shape, np.float32)))
     unaligned = np.frombuffer(b"\0" + x.tobytes(), np.uint8)[1:].view(np.float32).reshape(x.shape)
     assert np.array_equal(exe(unaligned), expected)
 
 
-@pytest.mark.parametrize(("value", "code"), [
-    (np.zeros((2, 3, 19, 17), np.complex64), "E0701"), (np.zeros((2, 3, 19, 17), object), "E0701"), ("image", "E0701"), (None, "E0701"),
-    (np.zeros((3, 19, 17), np.float32), "E0702"), (np.zeros((1, 19, 17, 3), np.float32), "E0702"), (np.zeros((1, 4, 19, 17), np.float32), "E0702"),
-    (np.zeros(0), "E0702"), ([[1, 2], [3]], "E0701")])
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [
+        (np.zeros((2, 3, 19, 17), np.complex64), "E0701"),
+        (np.zeros((2, 3, 19, 17), object), "E0701"),
+        ("image", "E0701"),
+        (None, "E0701"),
+        (np.zeros((3, 19, 17), np.float32), "E0702"),
+        (np.zeros((1, 19, 17, 3), np.float32), "E0702"),
+        (np.zeros((1, 4, 19, 17), np.float32), "E0702"),
+        (np.zeros(0), "E0702"),
+        ([[1, 2], [3]], "E0701"),
+    ],
+)
 def test_what_does_not_fit_is_refused(exe, value, code):
     with pytest.raises(CnncError) as e:
         exe(value)
@@ -156,7 +183,12 @@ def test_what_does_not_fit_is_refused(exe, value, code):
 
 
 def test_calls_with_wrong_arguments(exe):
-    for call in (lambda: exe(), lambda: exe(images(1), images(1)), lambda: exe(img=images(1)), lambda: exe(images(1), image=images(1))):
+    for call in (
+        lambda: exe(),
+        lambda: exe(images(1), images(1)),
+        lambda: exe(img=images(1)),
+        lambda: exe(images(1), image=images(1)),
+    ):
         with pytest.raises(CnncError) as e:
             call()
         assert e.value.diagnostics[0].code == "E0703"

@@ -1,4 +1,5 @@
 """Whole runs: files, resuming, interruption, settings."""
+
 from __future__ import annotations
 
 import json
@@ -100,12 +101,14 @@ def killed(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
         if self.steps == after:
             raise Stop
         return step(self, x, labels)
+
     monkeypatch.setattr(Trainer, "measured_step", dying)
 
 
 @pytest.mark.parametrize("steps", [3, 8, 20])
-def test_a_killed_run_that_is_resumed_ends_alike(data: Path, tmp_path: Path, steps: int,
-                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_that_is_resumed_ends_alike(
+    data: Path, tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = go(data, tmp_path / "whole")[1]
     with monkeypatch.context() as m:
         killed(m, steps)
@@ -117,13 +120,15 @@ def test_a_killed_run_that_is_resumed_ends_alike(data: Path, tmp_path: Path, ste
     for name in a.entries:
         np.testing.assert_array_equal(a.read(name), b.read(name))
     lines = [json.loads(line) for line in (resumed.folder / "metrics.jsonl").read_text().splitlines()]
-    assert [(r["epoch"], r["loss"], r["val_loss"]) for r in lines] == [(r["epoch"], r["loss"], r["val_loss"])
-                                                                       for r in whole.history]
+    assert [(r["epoch"], r["loss"], r["val_loss"]) for r in lines] == [
+        (r["epoch"], r["loss"], r["val_loss"]) for r in whole.history
+    ]
 
 
 @pytest.mark.parametrize("steps", [1, 7, 9])
-def test_an_interrupted_run_goes_on_in_the_middle_of_an_epoch(data: Path, tmp_path: Path, steps: int,
-                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_goes_on_in_the_middle_of_an_epoch(
+    data: Path, tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = go(data, tmp_path / "whole")[1]
     step = Trainer.measured_step
 
@@ -131,6 +136,7 @@ def test_an_interrupted_run_goes_on_in_the_middle_of_an_epoch(data: Path, tmp_pa
         if self.steps == steps:
             os.kill(os.getpid(), signal.SIGINT)
         return step(self, x, labels)
+
     with monkeypatch.context() as m:
         m.setattr(Trainer, "measured_step", interrupting)
         with pytest.raises(Interrupted) as e:
@@ -153,8 +159,12 @@ def test_a_finished_run_resumed_stays_as_it_is(data: Path, tmp_path: Path) -> No
 
 def test_resume_refuses_other_settings(data: Path, tmp_path: Path) -> None:
     go(data, tmp_path / "a", epochs=1)
-    for options in ({"seed": 8}, {"overrides": ["optimizer.lr=0.2"]}, {"overrides": ["batch=9"]},
-                    {"text": TEXT.replace("conv(4", "conv(5")}):
+    for options in (
+        {"seed": 8},
+        {"overrides": ["optimizer.lr=0.2"]},
+        {"overrides": ["batch=9"]},
+        {"text": TEXT.replace("conv(4", "conv(5")},
+    ):
         assert code(lambda o=options: go(data, tmp_path / "a", resume=True, epochs=1, **o)) == ("E0643", 3)
     assert (tmp_path / "a" / "weights.safetensors").is_file()
 
@@ -164,9 +174,13 @@ def test_resume_refuses_damaged_checkpoints(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "a" / "checkpoint.safetensors"
     file = safetensors.open_file(path)
     values = {n: np.array(file.read(n)) for n in file.entries}
-    for change in ({"run": "{}"}, {"run": "["}, {"run": file.metadata["run"].replace('"epoch": 1', '"epoch": -1', 1)},
-                   {"cnnc.checkpoint": "9"},
-                   {"run": file.metadata["run"].replace('"sums": [', '"sums": [1, ')}):
+    for change in (
+        {"run": "{}"},
+        {"run": "["},
+        {"run": file.metadata["run"].replace('"epoch": 1', '"epoch": -1', 1)},
+        {"cnnc.checkpoint": "9"},
+        {"run": file.metadata["run"].replace('"sums": [', '"sums": [1, ')},
+    ):
         safetensors.write_file(path, values, {**file.metadata, **change})
         assert code(lambda: go(data, tmp_path / "a", resume=True, epochs=1)) == ("E0643", 3)
     values.pop("optimizer.momentum.fc.bias")
@@ -194,8 +208,13 @@ def test_progress_goes_to_stderr(data: Path, tmp_path: Path, capsys: pytest.Capt
 def test_frozen_parameters_and_weights_to_start_from(data: Path, tmp_path: Path) -> None:
     first = go(data, tmp_path / "a", epochs=1)[0]
     wider = TEXT.replace("classes = 3", "classes = 5")
-    network, _ = go(data, tmp_path / "b", wider, weights=tmp_path / "a" / "weights.safetensors",
-                    overrides=['freeze=["conv.*", "bn.*"]', 'groups={"fc.bias": {lr = 0}}', "epochs=2"])
+    network, _ = go(
+        data,
+        tmp_path / "b",
+        wider,
+        weights=tmp_path / "a" / "weights.safetensors",
+        overrides=['freeze=["conv.*", "bn.*"]', 'groups={"fc.bias": {lr = 0}}', "epochs=2"],
+    )
     np.testing.assert_array_equal(network.weights["conv.weight"], first.weights["conv.weight"])
     np.testing.assert_array_equal(network.weights["bn.weight"], first.weights["bn.weight"])
     assert network.weights["fc.weight"].shape == (5, 36)

@@ -1,4 +1,5 @@
 """Schedules, optimizers by name, and `--set`."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -30,15 +31,18 @@ def test_names_are_those_of_the_language() -> None:
     assert set(LANGUAGE_OPTIMIZERS) <= set(OPTIMIZERS)
 
 
-@pytest.mark.parametrize(("name", "arguments", "expected"), [
-    ("constant", {}, [1, 1, 1, 1]),
-    ("constant", {"warmup": 2}, [0.25, 0.75, 1, 1]),
-    ("step", {"every": 1}, [1, 0.1, 0.01, 0.001]),
-    ("step", {"every": (1, 3), "factor": 0.5}, [1, 0.5, 0.5, 0.25]),
-    ("cosine", {}, [0.961940, 0.691342, 0.308658, 0.038060]),
-    ("cosine", {"warmup": 1}, [0.5, 0.933013, 0.5, 0.066987]),
-    ("exponential", {"factor": 0.25}, [0.5, 0.125, 0.03125, 0.0078125]),
-])
+@pytest.mark.parametrize(
+    ("name", "arguments", "expected"),
+    [
+        ("constant", {}, [1, 1, 1, 1]),
+        ("constant", {"warmup": 2}, [0.25, 0.75, 1, 1]),
+        ("step", {"every": 1}, [1, 0.1, 0.01, 0.001]),
+        ("step", {"every": (1, 3), "factor": 0.5}, [1, 0.5, 0.5, 0.25]),
+        ("cosine", {}, [0.961940, 0.691342, 0.308658, 0.038060]),
+        ("cosine", {"warmup": 1}, [0.5, 0.933013, 0.5, 0.066987]),
+        ("exponential", {"factor": 0.25}, [0.5, 0.125, 0.03125, 0.0078125]),
+    ],
+)
 def test_factors_in_the_middle_of_four_epochs(name: str, arguments: dict[str, Any], expected: list[float]) -> None:
     schedule = build(name, arguments)
     assert [schedule.at(e + 0.5, 4) for e in range(4)] == pytest.approx(expected, abs=1e-6)
@@ -52,15 +56,25 @@ def test_wrong_schedules() -> None:
 
 
 def test_wrong_optimizers() -> None:
-    for make in (lambda: sgd(lr=0), lambda: sgd(lr=float("nan")), lambda: sgd(momentum=-1),
-                 lambda: adam(betas=(1, 0.9)),
-                 lambda: adam(betas=0.9), lambda: adam(eps=0), lambda: adadelta(rho=2), lambda: sgd(weight_decay="a")):
+    for make in (
+        lambda: sgd(lr=0),
+        lambda: sgd(lr=float("nan")),
+        lambda: sgd(momentum=-1),
+        lambda: adam(betas=(1, 0.9)),
+        lambda: adam(betas=0.9),
+        lambda: adam(eps=0),
+        lambda: adadelta(rho=2),
+        lambda: sgd(weight_decay="a"),
+    ):
         assert code(make) == "E0640"
 
 
 def test_groups_and_frozen_parameters() -> None:
-    recipe = Recipe(optimizer=RecipeCall("sgd", {"lr": 0.1, "momentum": 0.9}), freeze=("features.*",),
-                    groups={"fc.*": {"lr": 0.01}, "*.bias": {"weight_decay": 0.0}})
+    recipe = Recipe(
+        optimizer=RecipeCall("sgd", {"lr": 0.1, "momentum": 0.9}),
+        freeze=("features.*",),
+        groups={"fc.*": {"lr": 0.01}, "*.bias": {"weight_decay": 0.0}},
+    )
     optimizer = from_recipe(recipe)
     assert optimizer.trained(NAMES) == ["fc.weight", "fc.bias"]
     assert optimizer.rate("fc.weight") == pytest.approx(0.1)
@@ -70,10 +84,20 @@ def test_groups_and_frozen_parameters() -> None:
 
 def test_overrides() -> None:
     recipe = Recipe(optimizer=RecipeCall("sgd", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.0, "nesterov": False}))
-    changed = override(recipe, ["optimizer.lr=0.01", "optimizer.nesterov = true", "epochs=3",
-                                "schedule=cosine(warmup=2)", "schedule.warmup=1",
-                                "augment=[random_flip(), random_shift(2)]", 'freeze=["fc.*"]',
-                                'groups={"fc.*": {lr = 0.5}}'], NAMES)
+    changed = override(
+        recipe,
+        [
+            "optimizer.lr=0.01",
+            "optimizer.nesterov = true",
+            "epochs=3",
+            "schedule=cosine(warmup=2)",
+            "schedule.warmup=1",
+            "augment=[random_flip(), random_shift(2)]",
+            'freeze=["fc.*"]',
+            'groups={"fc.*": {lr = 0.5}}',
+        ],
+        NAMES,
+    )
     assert changed.optimizer.arguments["lr"] == 0.01
     assert changed.optimizer.arguments["nesterov"] is True
     assert changed.optimizer.arguments["momentum"] == 0.9
@@ -86,12 +110,30 @@ def test_overrides() -> None:
     assert override(recipe, ["optimizer=adam(lr=1e-3)"]).optimizer.arguments["betas"] == (0.9, 0.999)
 
 
-@pytest.mark.parametrize("assignment", ["optimizer.lr", "optimizer.lr=", "=3", "optimiser.lr=1", "optimizer.rl=1",
-                                        "epochs.x=1", "epochs=0",
-                                        "epochs=1.5", "batch=x", "optimizer.lr=-1", "optimizer.lr=(",
-                                        "optimizer.lr=1 1", "loss=hinge",
-                                        "optimizer=sgd", "schedule=step(2, 3, 4, 5)", "augment=[1]",
-                                        "optimizer.lr=\"a\"", "a\0=1", "freeze=1"])
+@pytest.mark.parametrize(
+    "assignment",
+    [
+        "optimizer.lr",
+        "optimizer.lr=",
+        "=3",
+        "optimiser.lr=1",
+        "optimizer.rl=1",
+        "epochs.x=1",
+        "epochs=0",
+        "epochs=1.5",
+        "batch=x",
+        "optimizer.lr=-1",
+        "optimizer.lr=(",
+        "optimizer.lr=1 1",
+        "loss=hinge",
+        "optimizer=sgd",
+        "schedule=step(2, 3, 4, 5)",
+        "augment=[1]",
+        'optimizer.lr="a"',
+        "a\0=1",
+        "freeze=1",
+    ],
+)
 def test_wrong_overrides(assignment: str) -> None:
     with pytest.raises(CnncError) as e:
         override(Recipe(), [assignment], NAMES)

@@ -1,4 +1,5 @@
 """The Trainer: against PyTorch, repeatable, in step with the network's weights."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -44,12 +45,24 @@ def equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
 def test_steps_are_pytorchs(target: str, kind: str) -> None:
     torch = pytest.importorskip("torch")
     network = tiny()
-    model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.BatchNorm2d(4), torch.nn.ReLU(),
-                                torch.nn.MaxPool2d(2),
-                                torch.nn.Flatten(), torch.nn.Linear(36, 3))
-    names = {"conv.weight": "0.weight", "conv.bias": "0.bias", "bn.weight": "1.weight", "bn.bias": "1.bias",
-             "bn.running_mean": "1.running_mean",
-             "bn.running_var": "1.running_var", "fc.weight": "5.weight", "fc.bias": "5.bias"}
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3, padding=1),
+        torch.nn.BatchNorm2d(4),
+        torch.nn.ReLU(),
+        torch.nn.MaxPool2d(2),
+        torch.nn.Flatten(),
+        torch.nn.Linear(36, 3),
+    )
+    names = {
+        "conv.weight": "0.weight",
+        "conv.bias": "0.bias",
+        "bn.weight": "1.weight",
+        "bn.bias": "1.bias",
+        "bn.running_mean": "1.running_mean",
+        "bn.running_var": "1.running_var",
+        "fc.weight": "5.weight",
+        "fc.bias": "5.bias",
+    }
     state = model.state_dict()
     for ours, theirs in names.items():
         network.weights[ours] = state[theirs].numpy()
@@ -60,7 +73,7 @@ def test_steps_are_pytorchs(target: str, kind: str) -> None:
         ours, theirs = sgd(**options), torch.optim.SGD(model.parameters(), **options)
     trainer = Trainer(network, ours, target=target)
     for i in range(5):
-        x, y = X[i * 9:i * 9 + 9], Y[i * 9:i * 9 + 9]
+        x, y = X[i * 9 : i * 9 + 9], Y[i * 9 : i * 9 + 9]
         loss = torch.nn.functional.cross_entropy(model(torch.from_numpy(x)), torch.from_numpy(y))
         theirs.zero_grad()
         loss.backward()
@@ -78,18 +91,21 @@ def test_fit_learns_and_is_repeatable(target: str) -> None:
     for threads in (1, 2):
         network = tiny(rate=0.2)
         trainer = Trainer(network, sgd(lr=0.1, momentum=0.9), seed=3, threads=threads, target=target)
-        records = trainer.fit((X[:40], Y[:40], X[40:], Y[40:]), epochs=4, batch=8, schedule=Cosine(warmup=1),
-                              quiet=True)
+        records = trainer.fit(
+            (X[:40], Y[:40], X[40:], Y[40:]), epochs=4, batch=8, schedule=Cosine(warmup=1), quiet=True
+        )
         assert [r["epoch"] for r in records] == [1, 2, 3, 4]
         assert set(records[0]) == {"epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds"}
         assert records[-1]["val_accuracy"] >= 0.9
-        assert trainer.evaluate((X[40:], Y[40:])) == pytest.approx((records[-1]["val_loss"],
-                                                                    records[-1]["val_accuracy"]))
+        assert trainer.evaluate((X[40:], Y[40:])) == pytest.approx(
+            (records[-1]["val_loss"], records[-1]["val_accuracy"])
+        )
         found.append(weights(network))
     assert equal(*found)
     other = tiny(rate=0.2)
-    Trainer(other, sgd(lr=0.1, momentum=0.9), seed=4, target=target).fit((X[:40], Y[:40]), epochs=4, batch=8,
-                                                                         quiet=True)
+    Trainer(other, sgd(lr=0.1, momentum=0.9), seed=4, target=target).fit(
+        (X[:40], Y[:40]), epochs=4, batch=8, quiet=True
+    )
     assert not equal(found[0], weights(other))
 
 
@@ -156,11 +172,22 @@ def test_last_batch_may_be_smaller() -> None:
     assert trainer.steps == 4
 
 
-@pytest.mark.parametrize(("x", "labels", "code"), [
-    (X, Y + 1, "E0629"), (X, Y - 1, "E0629"), (X, Y.astype(float), "E0629"), (X[:0], Y[:0], "E0630"),
-    (X, Y[:3], "E0702"), (X, Y[:, None], "E0702"),
-    (X[:, 0], Y, "E0702"), (X[:, :, :5], Y, "E0702"), ("text", Y, "E0701"), (X.astype(np.complex64), Y, "E0701"),
-    ({"x": X}, Y, "E0703")])
+@pytest.mark.parametrize(
+    ("x", "labels", "code"),
+    [
+        (X, Y + 1, "E0629"),
+        (X, Y - 1, "E0629"),
+        (X, Y.astype(float), "E0629"),
+        (X[:0], Y[:0], "E0630"),
+        (X, Y[:3], "E0702"),
+        (X, Y[:, None], "E0702"),
+        (X[:, 0], Y, "E0702"),
+        (X[:, :, :5], Y, "E0702"),
+        ("text", Y, "E0701"),
+        (X.astype(np.complex64), Y, "E0701"),
+        ({"x": X}, Y, "E0703"),
+    ],
+)
 def test_what_a_step_refuses(x: Any, labels: Any, code: str) -> None:
     network = tiny()
     before = weights(network)
@@ -178,11 +205,13 @@ def test_what_cannot_be_trained() -> None:
     a = RNG.random((4, 3)).astype(np.float32)
     assert trainer.step({"a": a, "b": a}, np.zeros(4, int)) > trainer.step({"a": a, "b": a}, np.zeros(4, int))
     softmax = driver.parse("model m() { input a: f32[N, 3]  return a -> linear(2) -> softmax }")
-    for make, code in ((lambda: trainer.fit((a, np.zeros(4, int))), "E0641"),
-                       (lambda: Trainer(tiny(), loss="l2"), "E0808"),
-                       (lambda: Trainer(tiny(), seed=-1), "E0640"),
-                       (lambda: Trainer(softmax), "E0806"),
-                       (lambda: Trainer(tiny(), target="reference").fit((X, Y + 1)), "E0629")):
+    for make, code in (
+        (lambda: trainer.fit((a, np.zeros(4, int))), "E0641"),
+        (lambda: Trainer(tiny(), loss="l2"), "E0808"),
+        (lambda: Trainer(tiny(), seed=-1), "E0640"),
+        (lambda: Trainer(softmax), "E0806"),
+        (lambda: Trainer(tiny(), target="reference").fit((X, Y + 1)), "E0629"),
+    ):
         with pytest.raises(CnncError) as e:
             make()
         assert e.value.diagnostics[0].code == code

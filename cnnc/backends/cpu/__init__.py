@@ -1,4 +1,5 @@
 """The CPU: Numba kernels with LLVM vector tiles, run by one step driver on Numba's thread pool."""
+
 from __future__ import annotations
 
 import importlib.metadata
@@ -24,7 +25,13 @@ _loaded: dict[tuple[str, str], int] = {}
 @lru_cache(maxsize=1)
 def identity() -> str:
     """What decides the code of every kernel besides its name and target: sources and compilers."""
-    return " ".join([compile.source_digest(), sys.version.split()[0], *(importlib.metadata.version(p) for p in ("numba", "llvmlite"))])
+    return " ".join(
+        [
+            compile.source_digest(),
+            sys.version.split()[0],
+            *(importlib.metadata.version(p) for p in ("numba", "llvmlite")),
+        ]
+    )
 
 
 class CpuBackend:
@@ -58,13 +65,16 @@ class CpuBackend:
     def rule(self, op: str) -> Callable[..., None]:
         """How a node of an op becomes steps."""
         from cnnc.backends.cpu.rules import RULES
+
         return RULES[op]
 
     def _address(self, name: str, build: Callable[[], bytes]) -> int:
         with _lock:
             key = (self.name, name)
             if key not in _loaded:
-                _loaded[key] = compile.load(cache.object_code(name, f"{self.name} {self.target.features}", identity(), build))
+                _loaded[key] = compile.load(
+                    cache.object_code(name, f"{self.name} {self.target.features}", identity(), build)
+                )
             return _loaded[key]
 
     def address(self, kernel: KernelName) -> int:
@@ -78,8 +88,12 @@ class CpuBackend:
     def missing(self, kernels: Iterable[KernelName]) -> list[KernelName]:
         """The kernels that would have to be compiled."""
         with _lock:
-            return [k for k in dict.fromkeys(kernels)
-                    if (self.name, str(k)) not in _loaded and not cache.known(str(k), f"{self.name} {self.target.features}", identity())]
+            return [
+                k
+                for k in dict.fromkeys(kernels)
+                if (self.name, str(k)) not in _loaded
+                and not cache.known(str(k), f"{self.name} {self.target.features}", identity())
+            ]
 
     def plan(self, graph: Graph, batch: int) -> Plan:
         """The Plan of a graph of this backend's layouts."""

@@ -1,4 +1,5 @@
 """What the rules share: launches of kernels as steps, and operands as the planners want them."""
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +13,6 @@ from cnnc.lowering.plan import KernelName, Ref
 from cnnc.lowering.select import Lowering
 from cnnc.ops.pointwise import channel_aligned
 
-
 Rule = Callable[..., None]
 
 
@@ -24,17 +24,35 @@ def kernel_name(kernel: Any) -> KernelName:
     return KernelName(kernel.family, tuple(kernel.parameters))
 
 
-def launch(low: Lowering, node: Node, plan: shapes.Launch, buffers: Mapping[str, Ref], writes: Iterable[str], reuse: Mapping[str, str] | None = None,
-           note: str = "") -> None:
-    """A step from a planner's launch. `buffers` and `writes` go by the kernel's argument names; a buffer's number in the launch is a byte
-    offset. `reuse` maps a written argument to one whose memory it may take over."""
+def launch(
+    low: Lowering,
+    node: Node,
+    plan: shapes.Launch,
+    buffers: Mapping[str, Ref],
+    writes: Iterable[str],
+    reuse: Mapping[str, str] | None = None,
+    note: str = "",
+) -> None:
+    """A step from a planner's launch. `buffers` and `writes` go by the kernel's argument names; a buffer's number in
+    the launch is a byte offset. `reuse` maps a written argument to one whose memory it may take over.
+    """
     arguments: dict[str, int | Ref] = {}
     for name, number in plan.arguments.items():
         ref = buffers.get(name)
         arguments[name] = number if ref is None else Ref(ref.buffer, ref.offset + number)
-    assert set(plan.buffers) <= set(buffers) or not plan.chunks, f"{plan.kernel.family}: {plan.buffers} are not {tuple(buffers)}"
-    low.step(node, kernel_name(plan.kernel), arguments, plan.chunks, [buffers[w] for w in writes], plan.scratch, note,
-             {buffers[w].buffer: buffers[r].buffer for w, r in (reuse or {}).items()})
+    assert set(plan.buffers) <= set(buffers) or not plan.chunks, (
+        f"{plan.kernel.family}: {plan.buffers} are not {tuple(buffers)}"
+    )
+    low.step(
+        node,
+        kernel_name(plan.kernel),
+        arguments,
+        plan.chunks,
+        [buffers[w] for w in writes],
+        plan.scratch,
+        note,
+        {buffers[w].buffer: buffers[r].buffer for w, r in (reuse or {}).items()},
+    )
 
 
 def is_blocked(t: TensorType) -> bool:

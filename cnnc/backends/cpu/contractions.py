@@ -1,4 +1,5 @@
 """Convolution and linear layers on the CPU: which algorithm, and the packing of weights that it wants."""
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -39,30 +40,61 @@ class Geometry:
         self.filters, self.groups = filters, int(node.attributes.get("groups", 1))
         self.window = window
         if self.space <= 2:
-            self.sizes = (self.images, self.channels, *two(x[2:], 1), filters, two(window.kernel, 1), two(window.stride, 1),
-                          two(window.padding, (0, 0)), two(window.dilation, 1), self.groups)
+            self.sizes = (
+                self.images,
+                self.channels,
+                *two(x[2:], 1),
+                filters,
+                two(window.kernel, 1),
+                two(window.stride, 1),
+                two(window.padding, (0, 0)),
+                two(window.dilation, 1),
+                self.groups,
+            )
 
 
-def emit(low: Lowering, node: Node, plan: Any, buffers: dict[str, Ref], writes: Sequence[str], order: Sequence[str], note: str = "") -> None:
+def emit(
+    low: Lowering,
+    node: Node,
+    plan: Any,
+    buffers: dict[str, Ref],
+    writes: Sequence[str],
+    order: Sequence[str],
+    note: str = "",
+) -> None:
     """A step from a plan that names its integers and tables; `order` is that of the kernel's arguments."""
     known: dict[str, int | Ref] = {**plan.arguments, **buffers}
     for name, numbers in plan.tables.items():
         known[name] = low.table(name, numbers.tolist())
-    low.step(node, kernel_name(plan.kernel), {name: known[name] for name in order}, plan.chunks, [buffers[w] for w in writes], plan.scratch, note)
+    low.step(
+        node,
+        kernel_name(plan.kernel),
+        {name: known[name] for name in order},
+        plan.chunks,
+        [buffers[w] for w in writes],
+        plan.scratch,
+        note,
+    )
 
 
 def packed(low: Lowering, node: Node, weight: str, form: Any) -> Ref:
     """Weights in the kernel's order; convolutions that want the same form of the same weights share it."""
+
     def make() -> Ref:
         target = low.buffer(f"{weight}~packed", "arena", 4 * form.floats)
         plan = conv_shapes.pack_plan(form)
         emit(low, node, plan, {"source": low.ref(weight), "packed": target}, ["packed"], conv_shapes.PACK_ARGUMENTS)
         return target
+
     return low.once(("packed", weight, form), make)
 
 
-def direct(low: Lowering, node: Node, plan: Any, x: str, offset: int = 0, bias: str | None = None, note: str = "") -> None:
-    """A step of the direct convolution, with the packing of its weights before it. offset: in floats, of y and the operands like it."""
+def direct(
+    low: Lowering, node: Node, plan: Any, x: str, offset: int = 0, bias: str | None = None, note: str = ""
+) -> None:
+    """A step of the direct convolution, with the packing of its weights before it. offset: in floats, of y and the
+    operands like it.
+    """
     weight = node.operands[1]
     assert weight is not None
     _, kinds, extras = epilogue(low, node)
@@ -73,11 +105,23 @@ def direct(low: Lowering, node: Node, plan: Any, x: str, offset: int = 0, bias: 
     for i, (o, kind) in enumerate(zip(extras, kinds, strict=True)):
         ref = low.ref(o)
         buffers[f"a{i}"] = Ref(ref.buffer, ref.offset + (4 * offset if kind == "full" else 0))
-    step = conv_shapes.KernelPlan(plan.step.kernel, {**plan.step.arguments, **({} if bias else {"bias": 0})}, plan.step.tables, plan.step.chunks,
-                                  plan.step.scratch)
+    step = conv_shapes.KernelPlan(
+        plan.step.kernel,
+        {**plan.step.arguments, **({} if bias else {"bias": 0})},
+        plan.step.tables,
+        plan.step.chunks,
+        plan.step.scratch,
+    )
     order = (*conv_shapes.DIRECT_ARGUMENTS, *(f"a{i}" for i in range(len(extras))))
-    emit(low, node, step, buffers, ["y"], order, note or f"direct {dict(step.kernel.parameters).get('pixels')}x"
-                                                         f"{dict(step.kernel.parameters).get('vectors')}")
+    emit(
+        low,
+        node,
+        step,
+        buffers,
+        ["y"],
+        order,
+        note or f"direct {dict(step.kernel.parameters).get('pixels')}x{dict(step.kernel.parameters).get('vectors')}",
+    )
 
 
 def conv(low: Lowering, node: Node) -> None:
@@ -90,7 +134,9 @@ def conv(low: Lowering, node: Node) -> None:
     if not is_blocked(node.type):
         plain(low, node, geometry)
         return
-    plan = conv_shapes.direct_plan(target_of(low), *geometry.sizes, plain=not is_blocked(low.type(x)), expression=expression, operands=kinds)
+    plan = conv_shapes.direct_plan(
+        target_of(low), *geometry.sizes, plain=not is_blocked(low.type(x)), expression=expression, operands=kinds
+    )
     direct(low, node, plan, x, bias=rest[0] if rest else None)
 
 
@@ -106,8 +152,15 @@ def conv_data_gradient(low: Lowering, node: Node) -> None:
         return
     plans = conv_shapes.data_gradient_plans(target_of(low), *geometry.sizes, expression=expression, operands=kinds)
     for parity in plans:
-        direct(low, node, parity.plan, dy, parity.offset, rest[0] if rest else None,
-               "data gradient" + (f", {len(plans)} parities" if len(plans) > 1 else ""))
+        direct(
+            low,
+            node,
+            parity.plan,
+            dy,
+            parity.offset,
+            rest[0] if rest else None,
+            "data gradient" + (f", {len(plans)} parities" if len(plans) > 1 else ""),
+        )
 
 
 def conv_weight_gradient(low: Lowering, node: Node) -> None:
@@ -124,11 +177,29 @@ def conv_weight_gradient(low: Lowering, node: Node) -> None:
 
 
 def plain(low: Lowering, node: Node, geometry: Geometry) -> None:
-    """Any rank and any groups on plain tensors. The kernels name forward's tensors: x, w, y; in a gradient some of them are results."""
+    """Any rank and any groups on plain tensors. The kernels name forward's tensors: x, w, y; in a gradient some of them
+    are results.
+    """
     expression, kinds, extras = (None, (), []) if node.op == "conv_weight_gradient" else epilogue(low, node)
-    what, window = {"conv": "forward", "conv_data_gradient": "data_gradient", "conv_weight_gradient": "weight_gradient"}[node.op], geometry.window
-    plan = conv_shapes.plain_plan(target_of(low), what, geometry.images, geometry.channels, geometry.size, geometry.filters, window.kernel,
-                                  window.stride, window.padding, window.dilation, geometry.groups, expression, kinds)
+    what, window = (
+        {"conv": "forward", "conv_data_gradient": "data_gradient", "conv_weight_gradient": "weight_gradient"}[node.op],
+        geometry.window,
+    )
+    plan = conv_shapes.plain_plan(
+        target_of(low),
+        what,
+        geometry.images,
+        geometry.channels,
+        geometry.size,
+        geometry.filters,
+        window.kernel,
+        window.stride,
+        window.padding,
+        window.dilation,
+        geometry.groups,
+        expression,
+        kinds,
+    )
     first, second = (low.ref(o) for o in node.inputs[:2])
     result = low.ref(node.name)
     if node.op == "conv_weight_gradient":
@@ -141,10 +212,19 @@ def plain(low: Lowering, node: Node, geometry: Geometry) -> None:
     else:
         plan.arguments["bias"] = 0
     buffers |= {f"a{i}": low.ref(o) for i, o in enumerate(extras)}
-    emit(low, node, plan, buffers, writes, (*conv_shapes.PLAIN_ARGUMENTS, *(f"a{i}" for i in range(len(extras)))), "generic")
+    emit(
+        low,
+        node,
+        plan,
+        buffers,
+        writes,
+        (*conv_shapes.PLAIN_ARGUMENTS, *(f"a{i}" for i in range(len(extras)))),
+        "generic",
+    )
 
 
 # ------------------------------------------------------------------------------------------------ linear
+
 
 def linear(low: Lowering, node: Node) -> None:
     x, weight, *rest = node.operands
@@ -154,7 +234,12 @@ def linear(low: Lowering, node: Node) -> None:
     expression, kinds, extras = epilogue(low, node)
     bias = rest[0] if rest else None
     plan = shapes_linear.plan_linear(target_of(low), n, inputs, outputs, bias is not None, expression, kinds)
-    buffers = {"x": low.ref(x), "w": low.ref(weight), "y": low.ref(node.name), **{f"a{i}": low.ref(o) for i, o in enumerate(extras)}}
+    buffers = {
+        "x": low.ref(x),
+        "w": low.ref(weight),
+        "y": low.ref(node.name),
+        **{f"a{i}": low.ref(o) for i, o in enumerate(extras)},
+    }
     if bias is not None:
         buffers["bias"] = low.ref(bias)
     launch(low, node, plan, buffers, ["y"])
@@ -162,7 +247,9 @@ def linear(low: Lowering, node: Node) -> None:
 
 def linear_data_gradient(low: Lowering, node: Node) -> None:
     dy, weight = node.inputs
-    plan = shapes_linear.plan_linear_data_gradient(target_of(low), low.shape(dy)[0], low.shape(weight)[1], low.shape(weight)[0])
+    plan = shapes_linear.plan_linear_data_gradient(
+        target_of(low), low.shape(dy)[0], low.shape(weight)[1], low.shape(weight)[0]
+    )
     launch(low, node, plan, {"a": low.ref(dy), "b": low.ref(weight), "c": low.ref(node.name)}, ["c"])
 
 
@@ -173,6 +260,10 @@ def linear_weight_gradient(low: Lowering, node: Node) -> None:
 
 
 RULES: dict[str, Rule] = {
-    "conv": conv, "conv_data_gradient": conv_data_gradient, "conv_weight_gradient": conv_weight_gradient,
-    "linear": linear, "linear_data_gradient": linear_data_gradient, "linear_weight_gradient": linear_weight_gradient,
+    "conv": conv,
+    "conv_data_gradient": conv_data_gradient,
+    "conv_weight_gradient": conv_weight_gradient,
+    "linear": linear,
+    "linear_data_gradient": linear_data_gradient,
+    "linear_weight_gradient": linear_weight_gradient,
 }

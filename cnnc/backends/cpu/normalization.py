@@ -1,4 +1,5 @@
 """Softmax, losses and local response norm on the CPU."""
+
 from __future__ import annotations
 
 from cnnc.backends.cpu.common import Rule, is_blocked, launch, target_of
@@ -12,7 +13,9 @@ def lrn(low: Lowering, node: Node) -> None:
     """The kernel works on blocks of channels; a plain tensor is converted for it."""
     a, target, shape = node.attributes, target_of(low), low.shape(node.name)
     gradient = node.op == "lrn_gradient"
-    plan = shapes_norm.plan_lrn(target, shape, a["size"], a.get("alpha", 1e-4), a.get("beta", 0.75), a.get("k", 1.0), gradient)
+    plan = shapes_norm.plan_lrn(
+        target, shape, a["size"], a.get("alpha", 1e-4), a.get("beta", 0.75), a.get("k", 1.0), gradient
+    )
     plain = not is_blocked(node.type)
 
     def operand(value: str) -> Ref:
@@ -21,8 +24,13 @@ def lrn(low: Lowering, node: Node) -> None:
         blocked = low.buffer(f"{node.name}~{value}", "arena", 4 * shapes.blocked_size(shape, target))
         launch(low, node, shapes_layout.plan_block(target, shape), {"x": low.ref(value), "y": blocked}, ["y"])
         return blocked
+
     buffers = dict(zip(("x", "y"), map(operand, node.inputs), strict=False))
-    result = low.buffer(f"{node.name}~blocked", "arena", 4 * shapes.blocked_size(shape, target)) if plain else low.ref(node.name)
+    result = (
+        low.buffer(f"{node.name}~blocked", "arena", 4 * shapes.blocked_size(shape, target))
+        if plain
+        else low.ref(node.name)
+    )
     written = "dx" if gradient else "y"
     launch(low, node, plan, {**buffers, written: result}, [written])
     if plain:
@@ -32,7 +40,13 @@ def lrn(low: Lowering, node: Node) -> None:
 def softmax(low: Lowering, node: Node) -> None:
     shape, axis = low.shape(node.name), node.attributes.get("axis", 1)
     if node.op == "softmax":
-        launch(low, node, shapes_norm.plan_softmax(target_of(low), shape, axis), {"x": low.ref(node.inputs[0]), "y": low.ref(node.name)}, ["y"])
+        launch(
+            low,
+            node,
+            shapes_norm.plan_softmax(target_of(low), shape, axis),
+            {"x": low.ref(node.inputs[0]), "y": low.ref(node.name)},
+            ["y"],
+        )
         return
     y, dy = node.inputs
     plan = shapes_norm.plan_softmax(target_of(low), shape, axis, gradient=True)
@@ -59,6 +73,11 @@ def accuracy(low: Lowering, node: Node) -> None:
 
 
 RULES: dict[str, Rule] = {
-    "lrn": lrn, "lrn_gradient": lrn, "softmax": softmax, "softmax_gradient": softmax, "cross_entropy": cross_entropy,
-    "cross_entropy_gradient": cross_entropy_gradient, "accuracy": accuracy,
+    "lrn": lrn,
+    "lrn_gradient": lrn,
+    "softmax": softmax,
+    "softmax_gradient": softmax,
+    "cross_entropy": cross_entropy,
+    "cross_entropy_gradient": cross_entropy_gradient,
+    "accuracy": accuracy,
 }

@@ -1,4 +1,5 @@
 """What each op becomes on the CPU: planners of the kernels turn shapes into launches, rules put buffers to them."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -17,10 +18,19 @@ from cnnc.ops.shape import all_axes
 
 # ------------------------------------------------------------------------------------------------ pointwise
 
+
 def pointwise(low: Lowering, node: Node) -> None:
     shape = as_result(low.shape(node.name))
-    plan = shapes.plan_map(target_of(low), shape, is_blocked(node.type), [operand(low, o, len(shape)) for o in node.inputs], expressions(node))
-    buffers = {f"y{i}": low.ref(r) for i, r in enumerate(node.results)} | {f"a{i}": low.ref(o) for i, o in enumerate(node.inputs)}
+    plan = shapes.plan_map(
+        target_of(low),
+        shape,
+        is_blocked(node.type),
+        [operand(low, o, len(shape)) for o in node.inputs],
+        expressions(node),
+    )
+    buffers = {f"y{i}": low.ref(r) for i, r in enumerate(node.results)} | {
+        f"a{i}": low.ref(o) for i, o in enumerate(node.inputs)
+    }
     reuse: dict[str, str] = {}
     for i, result in enumerate(node.results):
         for j, o in enumerate(node.inputs):
@@ -30,12 +40,20 @@ def pointwise(low: Lowering, node: Node) -> None:
 
 
 def constant(low: Lowering, node: Node) -> None:
-    launch(low, node, shapes_layout.plan_fill(target_of(low), 1, float(node.attributes["value"])), {"y0": low.ref(node.name)}, ["y0"])
+    launch(
+        low,
+        node,
+        shapes_layout.plan_fill(target_of(low), 1, float(node.attributes["value"])),
+        {"y0": low.ref(node.name)},
+        ["y0"],
+    )
 
 
 def expand(low: Lowering, node: Node) -> None:
     shape = low.shape(node.name)
-    plan = shapes.plan_map(target_of(low), shape, is_blocked(node.type), [operand(low, node.inputs[0], len(shape))], [ex.var("a0")])
+    plan = shapes.plan_map(
+        target_of(low), shape, is_blocked(node.type), [operand(low, node.inputs[0], len(shape))], [ex.var("a0")]
+    )
     launch(low, node, plan, {"y0": low.ref(node.name), "a0": low.ref(node.inputs[0])}, ["y0"])
 
 
@@ -47,8 +65,12 @@ def copy(low: Lowering, node: Node, source: Ref, target: Ref, t: TensorType) -> 
 
 def number(value: Callable[[Lowering, Node], float]) -> Rule:
     """An op whose result follows from shapes alone."""
+
     def rule(low: Lowering, node: Node) -> None:
-        launch(low, node, shapes_layout.plan_fill(target_of(low), 1, value(low, node)), {"y0": low.ref(node.name)}, ["y0"])
+        launch(
+            low, node, shapes_layout.plan_fill(target_of(low), 1, value(low, node)), {"y0": low.ref(node.name)}, ["y0"]
+        )
+
     return rule
 
 
@@ -59,13 +81,16 @@ def values_per_channel(low: Lowering, node: Node) -> float:
 
 # ------------------------------------------------------------------------------------------------ sums
 
+
 def moments(low: Lowering, node: Node) -> None:
     """Few channels and many images are split by images too, so that there is work for all threads."""
     x, target = node.inputs[0], target_of(low)
     shape, blocked = low.shape(x), is_blocked(low.type(x))
     parts = shapes.channel_parts(target, shape, blocked)
     results = dict(zip(("mean", "variance"), map(low.ref, node.results), strict=True))
-    partial = results if parts == 1 else {k: low.buffer(f"{node.name}~{k}", "arena", 4 * parts * shape[1]) for k in results}
+    partial = (
+        results if parts == 1 else {k: low.buffer(f"{node.name}~{k}", "arena", 4 * parts * shape[1]) for k in results}
+    )
     launch(low, node, shapes.plan_moments(target, shape, blocked, parts), {**partial, "a0": low.ref(x)}, list(results))
     if parts > 1:
         buffers = {"means": partial["mean"], "variances": partial["variance"], **results}
@@ -78,12 +103,22 @@ def reduce_channels(low: Lowering, node: Node) -> None:
     parts = shapes.channel_parts(target, shape, blocked)
     es = [ex.parse(t) for t in node.attributes["expressions"]]
     results = {f"y{i}": low.ref(r) for i, r in enumerate(node.results)}
-    partial = results if parts == 1 else {k: low.buffer(f"{node.name}~{k}", "arena", 4 * parts * shape[1]) for k in results}
-    plan = shapes.plan_reduce_channels(target, shape, blocked, [operand(low, o, len(shape)) for o in node.inputs], es, parts=parts)
+    partial = (
+        results if parts == 1 else {k: low.buffer(f"{node.name}~{k}", "arena", 4 * parts * shape[1]) for k in results}
+    )
+    plan = shapes.plan_reduce_channels(
+        target, shape, blocked, [operand(low, o, len(shape)) for o in node.inputs], es, parts=parts
+    )
     launch(low, node, plan, {**partial, **{f"a{i}": low.ref(o) for i, o in enumerate(node.inputs)}}, list(results))
     if parts > 1:
         for k, result in results.items():
-            launch(low, node, shapes.plan_reduce_axes(target, (parts, shape[1]), (0,), False), {"x": partial[k], "y": result}, ["y"])
+            launch(
+                low,
+                node,
+                shapes.plan_reduce_axes(target, (parts, shape[1]), (0,), False),
+                {"x": partial[k], "y": result},
+                ["y"],
+            )
 
 
 def reduce_axes(low: Lowering, node: Node) -> None:
@@ -94,6 +129,7 @@ def reduce_axes(low: Lowering, node: Node) -> None:
 
 
 # ------------------------------------------------------------------------------------------------ layout and shape
+
 
 def to_layout(low: Lowering, node: Node) -> None:
     x = node.inputs[0]
@@ -129,10 +165,17 @@ def slice_(low: Lowering, node: Node) -> None:
         shape = [shape[0], -(-shape[1] // lanes), *shape[2:], lanes]
     starts, sizes = [0] * len(shape), list(shape)
     starts[axis], sizes[axis] = start, size
-    launch(low, node, shapes_layout.plan_slice(target_of(low), shape, starts, sizes), {"a0": low.ref(x), "y0": low.ref(node.name)}, ["y0"])
+    launch(
+        low,
+        node,
+        shapes_layout.plan_slice(target_of(low), shape, starts, sizes),
+        {"a0": low.ref(x), "y0": low.ref(node.name)},
+        ["y0"],
+    )
 
 
 # ------------------------------------------------------------------------------------------------ pooling
+
 
 def pool(low: Lowering, node: Node) -> None:
     gradient = node.op.endswith("_gradient")
@@ -141,10 +184,21 @@ def pool(low: Lowering, node: Node) -> None:
     window = window_of(node.attributes, rank)
     blocked = is_blocked(low.type(small))
     if node.op.startswith("maxpool"):
-        plan = shapes.plan_maxpool(target_of(low), shape, out, blocked, window.kernel, window.stride, window.padding, window.dilation, gradient)
+        plan = shapes.plan_maxpool(
+            target_of(low), shape, out, blocked, window.kernel, window.stride, window.padding, window.dilation, gradient
+        )
     else:
-        plan = shapes.plan_avgpool(target_of(low), shape, out, blocked, window.kernel, window.stride, window.padding,
-                                   node.attributes.get("count_include_pad", True), gradient)
+        plan = shapes.plan_avgpool(
+            target_of(low),
+            shape,
+            out,
+            blocked,
+            window.kernel,
+            window.stride,
+            window.padding,
+            node.attributes.get("count_include_pad", True),
+            gradient,
+        )
     if gradient:
         buffers = {"dy": low.ref(node.inputs[-1]), "dx": low.ref(node.name)}
         if node.op == "maxpool_gradient":
@@ -157,8 +211,11 @@ def pool(low: Lowering, node: Node) -> None:
 def global_average(low: Lowering, node: Node) -> None:
     x = node.inputs[0]
     shape, blocked = low.shape(x), is_blocked(low.type(x))
-    plan = (shapes.plan_global_average(target_of(low), shape, True) if blocked
-            else shapes.plan_reduce_axes(target_of(low), shape, range(2, len(shape)), True))
+    plan = (
+        shapes.plan_global_average(target_of(low), shape, True)
+        if blocked
+        else shapes.plan_reduce_axes(target_of(low), shape, range(2, len(shape)), True)
+    )
     launch(low, node, plan, {"x": low.ref(x), "y": low.ref(node.name)}, ["y"])
 
 
@@ -167,17 +224,38 @@ def dropout(low: Lowering, node: Node) -> None:
     if len(node.operands) < 2:
         low.alias(node.name, x)
         return
-    plan = shapes_layout.plan_dropout(target_of(low), low.shape(x), is_blocked(node.type), node.attributes.get("p", 0.5),
-                                      node.attributes.get("salt", 0))
+    plan = shapes_layout.plan_dropout(
+        target_of(low),
+        low.shape(x),
+        is_blocked(node.type),
+        node.attributes.get("p", 0.5),
+        node.attributes.get("salt", 0),
+    )
     launch(low, node, plan, {"state": low.ref(node.inputs[1]), "x": low.ref(x), "y": low.ref(node.name)}, ["y"])
 
 
 RULES: dict[str, Rule] = {
-    **{op: pointwise for op in (*DEFINITIONS, "pointwise", "batchnorm")}, "constant": constant, "expand": expand, "copy": copy,
-    "count": number(values_per_channel), "batch_size": number(lambda low, node: float(low.shape(node.inputs[0])[0])),
-    "moments": moments, "reduce_channels": reduce_channels, "sum": reduce_axes, "mean": reduce_axes,
-    "to_layout": to_layout, "flatten": same_memory, "reshape": same_memory, "concat": concat, "slice": slice_,
-    "maxpool": pool, "maxpool_gradient": pool, "avgpool": pool, "avgpool_gradient": pool, "global_avgpool": global_average, "dropout": dropout,
-    **contractions.RULES, **normalization.RULES,
+    **{op: pointwise for op in (*DEFINITIONS, "pointwise", "batchnorm")},
+    "constant": constant,
+    "expand": expand,
+    "copy": copy,
+    "count": number(values_per_channel),
+    "batch_size": number(lambda low, node: float(low.shape(node.inputs[0])[0])),
+    "moments": moments,
+    "reduce_channels": reduce_channels,
+    "sum": reduce_axes,
+    "mean": reduce_axes,
+    "to_layout": to_layout,
+    "flatten": same_memory,
+    "reshape": same_memory,
+    "concat": concat,
+    "slice": slice_,
+    "maxpool": pool,
+    "maxpool_gradient": pool,
+    "avgpool": pool,
+    "avgpool_gradient": pool,
+    "global_avgpool": global_average,
+    "dropout": dropout,
+    **contractions.RULES,
+    **normalization.RULES,
 }
-
