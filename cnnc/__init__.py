@@ -18,7 +18,7 @@ if not (_Path(__file__).parent / "kernels").is_dir():  # an uninstalled checkout
 if TYPE_CHECKING:
     from cnnc.artifact import open_artifact as open
     from cnnc.artifact import save
-    from cnnc.data import Dataset
+    from cnnc.data.dataset import Dataset
     from cnnc.diagnostics import CnncError, Diagnostic
     from cnnc.driver import compile, load, parse, value_and_grad
     from cnnc.network import Network
@@ -43,7 +43,7 @@ _HOMES = {
     "sgd": "train",
     "adam": "train",
     "adadelta": "train",
-    "Dataset": "data",
+    "Dataset": "data.dataset",
 }
 __all__ = [
     "CnncError",

@@ -20,7 +20,8 @@ def command() -> None:
 @json_option
 def list_command(as_json: bool) -> None:
     """A row per kernel: bytes, target, kernel."""
-    from cnnc.runtime.cache import entries, folder
+    from cnnc.runtime.cache import entries
+    from cnnc.storage import folder
 
     found = entries()
     if as_json:
@@ -41,7 +42,8 @@ def list_command(as_json: bool) -> None:
 @define("clear", "cnnc cache clear")
 def clear_command() -> None:
     """Remove every compiled kernel."""
-    from cnnc.runtime.cache import clear, folder
+    from cnnc.runtime.cache import clear
+    from cnnc.storage import folder
 
     count = clear()
     say(f"removed {count} kernels from {folder()}")

@@ -140,7 +140,8 @@ def threads() -> list[Finding]:
 
 
 def cache() -> list[Finding]:
-    from cnnc.runtime.cache import entries, folder
+    from cnnc.runtime.cache import entries
+    from cnnc.storage import folder
 
     where, found = folder(), entries()
     total = sum(e.bytes for e in found)

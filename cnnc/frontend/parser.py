@@ -10,6 +10,7 @@ from collections.abc import Collection
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from cnnc import storage
 from cnnc.diagnostics import LIMIT, CnncError, Diagnostic, Source
 from cnnc.frontend import syntax
 from cnnc.frontend.build import TreeBuilder
@@ -22,10 +23,8 @@ if TYPE_CHECKING:
 
 @cache
 def grammar() -> Lark:
-    """The parser of `grammars/cnn.lark`, built on first use (65 ms)."""
-    from lark import Lark
-
-    return Lark.open_from_package("cnnc.grammars", "cnn.lark", parser="lalr", start=["start", "expression"])
+    """The parser of `grammars/cnn.lark`, made on first use."""
+    return storage.grammar("cnn.lark", start=["start", "expression"])
 
 
 def parse(source: Source) -> syntax.File:

@@ -8,6 +8,7 @@ from typing import Any
 from lark import Lark, Token, Transformer, UnexpectedInput
 from lark.exceptions import VisitError
 
+from cnnc import storage
 from cnnc.diagnostics import CnncError, Diagnostic, Origin, Source, Span, did_you_mean
 from cnnc.ir.graph import LEAVES, Attributes, Graph, Node
 from cnnc.ir.op import OPS
@@ -62,9 +63,7 @@ def print_graph(graph: Graph, positions: bool = False) -> str:
 
 @lru_cache(maxsize=1)
 def _parser() -> Lark:
-    return Lark.open_from_package(
-        "cnnc.grammars", "ir.lark", parser="lalr", lexer="contextual", propagate_positions=True
-    )
+    return storage.grammar("ir.lark", propagate_positions=True)
 
 
 Items = list[Any]  # in the class below, `list` is a rule of the grammar

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from cnnc.storage import folder, private, ready
+
 MAGIC = b"cnnc kernel 1\n"
 
 
@@ -28,27 +30,6 @@ class Entry:
     bytes: int
 
 
-def folder() -> Path:
-    """Where compiled kernels are kept: CNNC_CACHE_DIR, or the user's cache folder."""
-    given = os.environ.get("CNNC_CACHE_DIR")
-    if given:
-        return Path(given)
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("cnnc")) / "kernels"
-
-
-def _private(path: Path) -> bool:
-    """Whether a path belongs to this user and nobody else may write it."""
-    if not hasattr(os, "getuid"):
-        return True
-    try:
-        status = path.lstat()
-    except OSError:
-        return False
-    return status.st_uid == os.getuid() and not status.st_mode & 0o022
-
-
 def _path(name: str, target: str, identity: str) -> Path:
     digest = hashlib.sha256("\n".join([identity, target, name]).encode()).hexdigest()
     return folder() / f"{digest}.o"
@@ -56,7 +37,7 @@ def _path(name: str, target: str, identity: str) -> Path:
 
 def _read(path: Path) -> bytes | None:
     """The object code of a file, or None where there is none that can be trusted."""
-    if not _private(path.parent) or not _private(path):
+    if not private(path.parent) or not private(path):
         return None
     try:
         data = path.read_bytes()
@@ -72,10 +53,9 @@ def _read(path: Path) -> bytes | None:
 def _write(path: Path, name: str, target: str, code: bytes) -> None:
     """Write a file whole or not at all. A folder that cannot be written only costs the next process a compilation."""
     head = MAGIC + f"{target}\n{name}\n{hashlib.sha256(code).hexdigest()}\n\n".encode()
+    if not ready():
+        return
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not _private(path.parent):
-            return
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
         with os.fdopen(handle, "wb") as file:
             file.write(head + code)
@@ -119,10 +99,10 @@ def entries() -> list[Entry]:
 def clear() -> int:
     """Remove every compiled kernel; how many there were."""
     count = 0
-    for path in list(folder().glob("*.o")) + list(folder().glob(".tmp-*")) if folder().is_dir() else []:
+    for path in [p for kind in ("*.o", ".tmp-*", "*.tables") for p in folder().glob(kind)]:
         try:
             path.unlink()
-            count += 1
+            count += path.suffix == ".o"
         except OSError:
             continue
     return count
