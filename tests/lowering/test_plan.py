@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +12,9 @@ from hypothesis import strategies as st
 import cnnc
 from cnnc import driver
 from cnnc.backends import backend
+from cnnc.backends.cpu import CpuBackend
 from cnnc.diagnostics import CnncError
+from cnnc.ir.text import parse_graph, print_graph
 from cnnc.lowering import memory
 from cnnc.lowering.memory import Life
 from cnnc.lowering.plan import parse_plan
@@ -47,6 +52,30 @@ def test_examples(file, parameters):
 def test_a_network_of_everything(batch):
     for graph in graphs(cnnc.parse(MIXED)):
         check(CPU.plan(driver.optimize(graph, CPU.lanes)[0], batch))
+
+
+@pytest.mark.parametrize("target", ["avx512", "avx2"])
+@pytest.mark.parametrize("mode", ["infer", "train"])
+def test_golden(mode, target):
+    """The Plan of LeNet-5, whatever machine the tests run on. UPDATE_GOLDEN=1 writes the files anew."""
+    machine = CpuBackend(target)
+    infer, train = graphs(cnnc.load(EXAMPLES / "lenet5.cnn"))
+    text = str(machine.plan(driver.optimize(infer if mode == "infer" else train, machine.lanes)[0], 1))
+    path = Path(__file__).parent / "cases" / f"lenet5-{mode}-{target}.plan"
+    if os.environ.get("UPDATE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("file", "parameters"), ALL_EXAMPLES, ids=str)
+def test_every_stage_prints_and_parses_back(file, parameters):
+    for graph in graphs(cnnc.load(EXAMPLES / file, **parameters)):
+        _, stages = driver.optimize(graph, CPU.lanes)
+        seen = []
+        for title, stage in stages.stages:
+            if not any(stage is s for s in seen):
+                assert parse_graph(print_graph(stage), title) == stage
+                seen.append(stage)
 
 
 def test_setup_reads_only_what_never_changes():
