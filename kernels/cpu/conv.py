@@ -110,14 +110,19 @@ def _tile(target: Target, pixels: int, size: int, panel: int, form: str, masked:
                         acc[p * size + v] = e.fma(xv, ws[v], acc[p * size + v])
             return [e.at(xt, unroll), e.at(wt, unroll * size * lanes), *acc]
 
+        # of the last block only the channels that there are
+        ending = b.select(b.icmp_signed("!=", last, i64(0)), b.sub(count, argument(A.tap_count)), count)
+        few = b.sdiv(argument(A.last_channels), i64(unroll))
+
         def over_taps(t: Any, carried: list[Any]) -> list[Any]:
             wt, *acc = carried
             xt = b.gep(x, [b.load(b.gep(taps, [t]), align=8)])
             if depth == unroll:
-                _, *out = over_channels(None, [xt, wt, *acc])
+                _, _, *out = over_channels(None, [xt, wt, *acc])
             else:
-                _, *out = e.loop(i64(depth // unroll), [xt, wt, *acc], over_channels)
-            return out
+                steps = b.select(b.icmp_signed("<", t, ending), i64(depth // unroll), few)
+                _, _, *out = e.loop(steps, [xt, wt, *acc], over_channels)
+            return [e.at(wt, depth * size * lanes), *out]
 
         before, run, done = b.block, b.append_basic_block("run"), b.append_basic_block("finish")
         b.cbranch(b.icmp_signed(">", count, i64(0)), run, done)

@@ -21,6 +21,7 @@ DIRECT_ARGUMENTS = (
     "panel_chunks", "groups", "row_blocks", "chunk_panels", "block_rows",
     "channels", "out_blocks",  # outputs that exist, in all; output blocks of a group
     "in_blocks", "tap_count", "depth_blocks",  # of a group; input blocks (plain: channels) between two visits of y
+    "last_channels",  # of the last input block, rounded up to 4: the others' weights are zero and are passed over
     "rows", "tiles", "tall",  # output rows; column tiles, of which the first `tall` have all pixels, the others one less
     "x_image", "x_block", "x_row", "height", "in_width",  # strides in floats; size of the input
     "row_first", "row_stride", "row_step", "pack_rows",  # copied input rows: row_first + row_stride * output row + row_step * j

@@ -177,6 +177,7 @@ def _direct(
         "pixels": pixels, "panel": vectors, "head": head,
         "panel_chunks": panel_chunks, "groups": groups, "row_blocks": row_blocks, "chunk_panels": chunk_panels, "block_rows": block_rows,
         "channels": channels, "out_blocks": out_blocks, "in_blocks": in_blocks, "tap_count": taps,
+        "last_channels": min(depth, divide(in_channels - (in_blocks - 1) * depth, 4) * 4),
         "depth_blocks": max(1, _NEAR * in_blocks // panel_bytes) if taps else in_blocks,
         "rows": tile_rows, "tiles": tiles, "tall": tall,
         "x_image": groups * in_blocks * x_block, "x_block": x_block, "x_row": x_row, "height": height, "in_width": width,
