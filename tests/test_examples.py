@@ -25,6 +25,7 @@ FORMS: dict[str, list[dict[str, Any]]] = {
     "lenet5": [{}],
     "lenet5_relu": [{}],
     "alexnet": [{}, {"original": True}, {"size": 227}],
+    "mobilenetv2": [{}],
     "vgg": [{"depth": d} for d in (11, 13, 16, 19)],
     "resnet": [{"depth": d} for d in (18, 34, 50, 101, 152)],
 }

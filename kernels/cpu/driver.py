@@ -25,7 +25,7 @@ from .target import Target
 LINE = 8  # int64s in a cache line
 STATE = 2 * LINE
 STEP = 3
-SPINS = 20_000  # pauses before a waiting worker yields: about half a millisecond
+SPINS = 2_000  # pauses before a waiting worker yields: about a tenth of a millisecond
 
 _X86 = {
     "declare": "declare void @llvm.x86.sse.stmxcsr(ptr)\ndeclare void @llvm.x86.sse.ldmxcsr(ptr)\ndeclare void @llvm.x86.sse2.pause()",

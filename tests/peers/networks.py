@@ -123,10 +123,58 @@ class ResNet(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+class Inverted(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int, expand: int) -> None:
+        super().__init__()
+        hidden = inputs * expand
+
+        def unit(a: int, b: int, kernel: int, stride: int, groups: int) -> nn.Sequential:
+            convolution = nn.Conv2d(a, b, kernel, stride, kernel // 2, groups=groups, bias=False)
+            return nn.Sequential(convolution, nn.BatchNorm2d(b), nn.ReLU6())
+
+        layers: list[nn.Module] = [unit(inputs, hidden, 1, 1, 1)] if expand != 1 else []
+        layers += [
+            unit(hidden, hidden, 3, stride, hidden),
+            nn.Conv2d(hidden, outputs, 1, bias=False),
+            nn.BatchNorm2d(outputs),
+        ]
+        self.conv, self.residual = nn.Sequential(*layers), stride == 1 and inputs == outputs
+
+    def forward(self, x):
+        return x + self.conv(x) if self.residual else self.conv(x)
+
+
+class MobileNetV2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        plan = [
+            (1, 16, 1, 1),
+            (6, 24, 2, 2),
+            (6, 32, 3, 2),
+            (6, 64, 4, 2),
+            (6, 96, 3, 1),
+            (6, 160, 3, 2),
+            (6, 320, 1, 1),
+        ]
+        layers: list[nn.Module] = [nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU6())]
+        channels = 32
+        for expand, width, repeats, stride in plan:
+            for j in range(repeats):
+                layers.append(Inverted(channels, width, stride if j == 0 else 1, expand))
+                channels = width
+        layers.append(nn.Sequential(nn.Conv2d(channels, 1280, 1, bias=False), nn.BatchNorm2d(1280), nn.ReLU6()))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, 1000))
+
+    def forward(self, x):
+        return self.classifier(self.features(x).mean((2, 3)))
+
+
 # name: (module, file of the example, its parameters)
 NETWORKS = {
     "lenet": (LeNet, "lenet5_relu.cnn", {}),
     "alexnet": (AlexNet, "alexnet.cnn", {}),
+    "mobilenetv2": (MobileNetV2, "mobilenetv2.cnn", {}),
     **{f"vgg{d}": (lambda d=d: VGG(d), "vgg.cnn", {"depth": d}) for d in PLANS},
     **{f"resnet{d}": (lambda d=d: ResNet(d), "resnet.cnn", {"depth": d}) for d in RESNETS},
 }
