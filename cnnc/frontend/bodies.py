@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from cnnc.diagnostics import Origin, Span
 from cnnc.frontend import syntax as s
-from cnnc.frontend.apply import DIMENSION, Applier
+from cnnc.frontend.apply import Applier
 from cnnc.frontend.evaluate import Failure
 from cnnc.frontend.inputs import Preprocess, preprocess
 from cnnc.frontend.limits import CALLS_LIMIT, ROUNDS_LIMIT
+from cnnc.frontend.make import DIMENSION
 from cnnc.frontend.values import (
     POISON,
     Batch,
