@@ -26,6 +26,7 @@ from cnnc.ir.types import DTYPES, TensorType
 from cnnc.passes.manager import Stages
 from cnnc.runtime.compiled import Compiled
 from cnnc.runtime.executable import Executable
+from cnnc.runtime.inputs import whole
 from cnnc.runtime.program import Array, contents
 
 FORMAT = "cnnx 1"
@@ -67,6 +68,7 @@ def save(
         "cnnc": __version__,
         "target": plan.target,
         "batch": str(batch),
+        "exact": str(getattr(compiled.backend, "exact", False)).lower(),
         "ir": str(compiled.graph),
         "plan": str(plan),
         "inputs": json.dumps({k: asdict(v) for k, v in (inputs or {}).items()}),
@@ -82,6 +84,8 @@ def open_artifact(path: str | Path, threads: int | None = None) -> Executable:
 
 def read(path: str | Path, threads: int | None = None) -> Artifact:
     """An artifact with all that it says. Raises `CnncError` (E0601, E0610, E0608; exit code 3)."""
+    if threads is not None:
+        whole("threads", threads)
     file = safetensors.open_file(path)
     meta = file.metadata
     if meta.get("format") != FORMAT:
@@ -92,7 +96,7 @@ def read(path: str | Path, threads: int | None = None) -> Artifact:
             help="make it with `cnnc compile`",
             exit_code=3,
         )
-    machine: Any = backend("cpu")
+    machine: Any = backend("cpu", meta.get("exact") == "true")
     if meta.get("target") != machine.name:
         raise error(
             "E0608",

@@ -531,6 +531,18 @@ CODES: dict[str, Code] = {
         "exe(x, y)",
         "The message lists the inputs.",
     ),
+    "E0704": Code(
+        "count that is no count",
+        "Threads, batches and epochs are whole numbers from 1 on.",
+        "cnnc.compile(net, threads=0)",
+        "Leave the argument out for the default.",
+    ),
+    "E0705": Code(
+        "output that is not of an image",
+        "`cnnc run` prints what the network says of each image; an output without a batch says something of all of them.",
+        "model m() { input x: f32[N, 3, 8, 8]  return x -> mean(axis=0) }",
+        "Keep the batch as the first axis, or call the network in Python.",
+    ),
     # ------------------------------------------------------------------------------------------- E08xx: options
     "E0801": Code(
         "unknown pass or stage",

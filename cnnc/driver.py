@@ -9,7 +9,7 @@ as ordinary ops.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,9 @@ from cnnc.network import Network
 from cnnc.passes.manager import Observer, PassManager, Stages, observers
 from cnnc.passes.optimizer import SGD, Optimizer
 from cnnc.passes.pipelines import inference_pipeline, training_pipeline
-from cnnc.passes.training import training_graph
+from cnnc.passes.training import training_graph, training_stages
 from cnnc.runtime.executable import Executable
+from cnnc.runtime.inputs import check_labels, gather, whole
 
 Array = np.ndarray[Any, Any]
 
@@ -39,17 +40,19 @@ def parse(text: str, model: str | None = None, **parameters: Any) -> Network:
     return Network(frontend.parse(text, model, **parameters), measure=measure)
 
 
-def optimize(graph: Graph, lanes: int, observer: Observer | None = None) -> tuple[Graph, Stages]:
-    """All passes, for a target with blocks of `lanes` channels; the graph, and every stage on the way. A graph with
-    updates or gradients is one for training.
+def optimize(
+    graph: Graph, lanes: int, observer: Observer | None = None, earlier: Sequence[tuple[str, Graph]] = ()
+) -> tuple[Graph, Stages]:
+    """All passes, for a target with blocks of `lanes` channels; the graph, and every stage on the way, behind those
+    that led to it. A graph with updates or gradients is one for training.
     """
-    stages = Stages(graph)
+    stages = Stages(graph, earlier)
     pipeline = training_pipeline(lanes) if is_training(graph) else inference_pipeline(lanes)
     return PassManager(pipeline, observer=observers(stages, observer)).run(graph), stages
 
 
 def is_training(graph: Graph) -> bool:
-    return bool(graph.updates) or any(n.name == "labels" for n in graph.inputs)
+    return bool(graph.updates) or any(n.name == "labels" and n.type.dtype == "i64" for n in graph.inputs)
 
 
 def build(
@@ -58,10 +61,14 @@ def build(
     target: str = "cpu",
     threads: int | None = None,
     observer: Observer | None = None,
+    exact: bool = False,
+    earlier: Sequence[tuple[str, Graph]] = (),
 ) -> Executable:
-    """An Executable of any graph. values: params and states by name."""
-    machine = backend(target)
-    optimized, stages = optimize(graph, machine.lanes, observer)
+    """An Executable of any graph. values: params and states by name; earlier: the stages that led to it."""
+    machine = backend(target, exact)
+    if threads is not None:
+        whole("threads", threads)
+    optimized, stages = optimize(graph, machine.lanes, observer, earlier)
     return Executable(machine.prepare(optimized, values, threads), stages)
 
 
@@ -80,7 +87,9 @@ def compile(
     exact: only algorithms that round like the direct one. batch: prepare kernels and weights for this batch size at
     once; any other works too, and is prepared when it is first met.
     """
-    executable = build(network.graph, network.weights, target, threads, observer)
+    if batch is not None:
+        whole("batch", batch)
+    executable = build(network.graph, network.weights, target, threads, observer, exact)
     if batch is not None and hasattr(executable.runner, "program"):
         executable.runner.program(batch)
     return executable
@@ -90,18 +99,19 @@ def value_and_grad(
     network: Network, loss: str = "cross_entropy", threads: int | None = None, target: str = "cpu"
 ) -> Callable[..., tuple[float, dict[str, Array]]]:
     """A function (inputs..., labels) -> (loss, gradients by parameter name), with the network's weights of now, in
-    training mode.
+    training mode. It raises `CnncError` (E0629 for a label that is no class, E07xx for arrays that do not fit).
     """
     graph = training_graph(network.graph, loss, gradients=True)
     executable = build(graph, network.weights, target, threads)
     needs_seed = any(n.name == "seed" for n in graph.inputs)
+    classes = int(network.graph.type(network.graph.outputs[0][1]).shape[1])
 
     def call(*inputs: Any, seed: int = 0, **named: Any) -> tuple[float, dict[str, Array]]:
+        given = gather([n for n in executable.graph.inputs if n.name != "seed"], inputs, named)
+        check_labels(given["labels"], classes)
         if needs_seed:
-            named["seed"] = np.array([seed, 0], np.int64)
-        names = [n.name for n in executable.graph.inputs if n.name != "seed"]
-        outputs = executable(**dict(zip(names, inputs, strict=False)), **named)
-        assert isinstance(outputs, dict)
+            given["seed"] = np.array([seed, 0], np.int64)
+        outputs = executable.run(given)
         return float(outputs["loss"]), {k.removeprefix("grad:"): v for k, v in outputs.items() if k.startswith("grad:")}
 
     return call
@@ -118,12 +128,13 @@ def compile_training(
     """One call of the result is a training step: forward, backward and update of `executable.values`, which start as
     the network's weights.
     """
-    graph = training_graph(network.graph, loss, optimizer, wanted=wanted)
+    stages = training_stages(network.graph, loss, optimizer, wanted=wanted)
+    graph = stages[-1][1]
     values: dict[str, Array] = dict(network.weights)
     for node in graph.states:
         if node.name not in values:
             values[node.name] = np.zeros(node.type.concrete(1), np.float32)
-    return build(graph, values, target, threads)
+    return build(graph, values, target, threads, earlier=stages)
 
 
 def measure(network: Network, batch: int) -> tuple[int, int]:

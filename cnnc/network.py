@@ -271,8 +271,10 @@ class Network:
 
     def summary(self, batch: int = 1) -> Summary:
         """A row per layer; totals; planned memory."""
+        from cnnc.runtime.inputs import whole
         from cnnc.summary import summarize
 
+        whole("batch", batch)
         measure = self.measure
         return summarize(self.graph, batch, None if measure is None else lambda: measure(self, batch))
 

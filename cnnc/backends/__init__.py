@@ -10,8 +10,11 @@ from cnnc.diagnostics import did_you_mean, error
 NAMES = ("cpu", "cpu-avx512", "cpu-avx2", "cpu-sse2", "cpu-neon", "cuda", "reference")
 
 
-def backend(name: str) -> Backend:
-    """The backend of a target. Raises `CnncError` (E0809) for a name that is none, or one that this machine cannot run."""
+def backend(name: str, exact: bool = False) -> Backend:
+    """The backend of a target; `exact` leaves it only algorithms that round like the direct ones.
+
+    Raises `CnncError` (E0809) for a name that is none, or one that this machine cannot run.
+    """
     if name not in NAMES:
         raise error(
             "E0809",
@@ -25,7 +28,9 @@ def backend(name: str) -> Backend:
         raise error(
             "E0809", f"the target '{name}' is not available", f"no module named {e.name}", exit_code=2
         ) from None
-    found: Backend = module.CpuBackend(name.removeprefix("cpu-")) if name.startswith("cpu-") else module.BACKEND
+    found: Backend = module.BACKEND
+    if name.startswith("cpu-") or (name == "cpu" and exact):
+        found = module.CpuBackend(name.removeprefix("cpu").removeprefix("-") or None, exact)
     reason = found.unavailable()
     if reason is not None:
         raise error("E0809", f"the target '{name}' is not available", reason, exit_code=2)

@@ -34,6 +34,7 @@ class Verbosity:
 
 
 verbosity = Verbosity()
+LARGEST = 2**31 - 1  # batch
 
 
 def define(name: str, *examples: str) -> Callable[[Callable[..., Any]], click.Command]:
@@ -93,7 +94,7 @@ weights_option = click.option(
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 batch_option = click.option(
-    "--batch", "-b", type=click.IntRange(min=1), default=1, show_default=True, help="Images in a batch."
+    "--batch", "-b", type=click.IntRange(1, LARGEST), default=1, show_default=True, help="Images in a batch."
 )
 
 
@@ -203,13 +204,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise error(
             "E0601", f"the folder {target.parent} does not exist", help=f"mkdir -p {target.parent}", exit_code=3
         )
+    temporary = None
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:80]}.", suffix=target.suffix)
-    except OSError as e:
-        raise error("E0601", f"cannot write {target}: {(e.strerror or str(e)).lower()}", exit_code=3) from None
-    os.close(handle)
-    temporary = Path(name)
-    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:50]}.", suffix=target.suffix)
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         mask = os.umask(0)
         os.umask(mask)
@@ -217,8 +216,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         with open(temporary, "rb") as f:
             os.fsync(f.fileno())
         os.replace(temporary, target)
+    except OSError as e:
+        raise error("E0601", f"cannot write {target}: {(e.strerror or str(e)).lower()}", exit_code=3) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnc.cli.common import define, load, model_options, say, weights_option
+from cnnc.cli.common import LARGEST, define, load, model_options, say, weights_option
 from cnnc.cli.compiling import report, target_option
 from cnnc.diagnostics import error
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", required=True, type=click.Path(), metavar="M.cnnx", help="The artifact.")
 @weights_option
 @target_option
-@click.option("-b", "--batch", type=click.IntRange(min=1), help="Prepare this batch size; any other works too.")
+@click.option("-b", "--batch", type=click.IntRange(1, LARGEST), help="Prepare this batch size; any other works too.")
 @click.option("--exact", is_flag=True, help="Only algorithms that round like the direct one.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; as many as there are cores otherwise.")
 def command(

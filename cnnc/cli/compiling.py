@@ -24,16 +24,16 @@ mode_option = click.option(
 )
 
 
-def source_graph(network: Network, mode: str) -> Graph:
-    """The graph before any pass: as written, or its training step by the recipe."""
+def sources(network: Network, mode: str) -> list[tuple[str, Graph]]:
+    """The graph as written; for training, the stages to its training step by the recipe."""
     if mode == "infer":
-        return network.graph
+        return [("source", network.graph)]
     from cnnc.frontend.recipes import Recipe
-    from cnnc.passes.training import training_graph
+    from cnnc.passes.training import training_stages
     from cnnc.train.optimizers import from_recipe
 
     recipe = network.program.recipe or Recipe()
-    return training_graph(network.graph, recipe.loss.name, from_recipe(recipe))
+    return training_stages(network.graph, recipe.loss.name, from_recipe(recipe))
 
 
 def optimized(network: Network, mode: str, target: str, observer: Observer | None = None) -> tuple[Graph, Stages, Any]:
@@ -42,7 +42,8 @@ def optimized(network: Network, mode: str, target: str, observer: Observer | Non
     from cnnc.backends import backend
 
     machine = backend(target)
-    graph, stages = driver.optimize(source_graph(network, mode), machine.lanes, observer)
+    earlier = sources(network, mode)
+    graph, stages = driver.optimize(earlier[-1][1], machine.lanes, observer, earlier)
     return graph, stages, machine
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from cnnc.cli.common import define, json_option, load, model_options, print_json, say, weights_option
+from cnnc.cli.common import LARGEST, define, json_option, load, model_options, print_json, say, weights_option
 
 
 @define(
@@ -16,7 +16,7 @@ from cnnc.cli.common import define, json_option, load, model_options, print_json
 )
 @model_options
 @weights_option
-@click.option("-b", "--batch", type=click.IntRange(min=1), default=2, show_default=True, help="Random images.")
+@click.option("-b", "--batch", type=click.IntRange(1, LARGEST), default=2, show_default=True, help="Random images.")
 @click.option(
     "--directions",
     type=click.IntRange(min=1),
@@ -25,7 +25,7 @@ from cnnc.cli.common import define, json_option, load, model_options, print_json
     help="Random directions for each parameter.",
 )
 @click.option("--parameter", "names", multiple=True, metavar="NAME", help="Only this parameter; may be repeated.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--compiled/--reference-only", default=True, help="Whether to compare the compiled float32 gradient too.")
 @json_option
 def command(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cnnc.cli.common import batch_option, define, load, model_options, say, write_text
-from cnnc.cli.compiling import mode_option, optimized, plan_of, source_graph, target_option
+from cnnc.cli.compiling import mode_option, optimized, plan_of, sources, target_option
 from cnnc.diagnostics import error
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def command(
     from cnnc.ir.text import print_graph
 
     if not (after or everything or plan or diff or dump_dir or verify_passes):
-        click.echo(print_graph(source_graph(network, mode), positions), nl=False)
+        click.echo(print_graph(sources(network, mode)[-1][1], positions), nl=False)
         return
     from cnnc.passes.check_results import CheckResults
 
@@ -78,7 +78,7 @@ def command(
         elif everything or (after is not None and wanted and not diff):
             heading = f"# {number:02} {title}\n" if everything else ""
             parts.append(heading + print_graph(stage, positions))
-    if after is not None and not everything:
+    if after is not None and not everything and not diff:
         parts = parts[-1:]
     if plan or (everything and not diff and after is None):
         parts.append(("# plan\n" if everything else "") + str(plan_of(machine, graph, batch)))
@@ -110,4 +110,4 @@ def dump(folder: Path, stages: Stages, positions: bool, plan: str | None, with_d
             write_text(folder / f"{name}.diff", changes(stages, number))
     if plan is not None:
         write_text(folder / f"{len(stages.stages):02}-plan.txt", plan)
-    say(f"wrote {len(stages.stages)} stages to {folder}")
+    say(f"wrote {len(stages.stages)} stages{'' if plan is None else ' and the Plan'} to {folder}")

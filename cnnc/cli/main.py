@@ -6,6 +6,7 @@ A command's module is imported when it is run, and whatever is heavy is imported
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -118,6 +119,10 @@ def report(e: BaseException, as_json: bool) -> int:
         case OSError() if e.filename is not None:
             message = f"{e.filename}: {(e.strerror or str(e)).lower()}"
             return report(CnncError(Diagnostic("E0601", message), DATA), as_json)
+        case OSError(errno=errno.ENOSPC | errno.EIO | errno.EDQUOT):
+            return report(
+                CnncError(Diagnostic("E0601", f"cannot write: {(e.strerror or str(e)).lower()}"), DATA), False
+            )
     _report_bug(e)
     return BUG
 

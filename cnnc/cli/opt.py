@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from inspect import cleandoc
 from itertools import pairwise
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def command(
 
     if list_passes:
         for name in sorted(PASSES):
-            click.echo(f"{name}\n    " + "\n    ".join((PASSES[name].__doc__ or "").strip().splitlines()))
+            click.echo(f"{name}\n    " + "\n    ".join(cleandoc(PASSES[name].__doc__ or "").splitlines()))
         return
     chosen = parse_passes(passes)
     graph = parse_graph(_read(path), "<stdin>" if path == "-" else Path(path).name)

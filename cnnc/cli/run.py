@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnc.cli.common import define, exists, json_option, load, model_options, print_json, replacing, say, weights_option
+from cnnc.cli.common import (
+    LARGEST,
+    define,
+    exists,
+    json_option,
+    load,
+    model_options,
+    print_json,
+    replacing,
+    say,
+    weights_option,
+)
 from cnnc.diagnostics import did_you_mean, error
 
 if TYPE_CHECKING:
@@ -39,7 +50,9 @@ DATA = 3
 @weights_option
 @click.option("-o", "--output", type=click.Path(), metavar="Y.npz", help="Write the outputs by name.")
 @click.option("-k", "--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes to print.")
-@click.option("-b", "--batch", type=click.IntRange(min=1), default=16, show_default=True, help="Images in one call.")
+@click.option(
+    "-b", "--batch", type=click.IntRange(1, LARGEST), default=16, show_default=True, help="Images in one call."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; as many as there are cores otherwise.")
 @json_option
 def command(
@@ -73,6 +86,7 @@ def command(
             say("no --weights given: the network is as it was initialized, and what it prints means nothing")
         settings, labels = network.program.inputs, names_of(network, path)
         executable = driver.compile(network, threads=threads)
+    check_outputs(executable.graph)
     names, arrays = read(executable.graph, settings, inputs)
     results = call(executable, arrays, batch)
     if output is not None:
@@ -92,6 +106,21 @@ def command(
         if len(images) > 1:
             click.echo(f"{name}:")
         click.echo("\n".join(lines(image)))
+
+
+def check_outputs(graph: Graph) -> None:
+    """Raises `CnncError` (E0705) for an output that is not of each image."""
+    from cnnc.ir.types import BATCH
+
+    for label, value in graph.outputs:
+        kind = graph.type(value)
+        if kind.shape[:1] != (BATCH,):
+            raise error(
+                "E0705",
+                f"the output '{label}' is {kind}: it is of the whole batch, not of each image",
+                help="call the network in Python: cnnc.compile(net)(x)",
+                exit_code=DATA,
+            )
 
 
 def names_of(network: Network, path: str) -> tuple[str, ...] | None:

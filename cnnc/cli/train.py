@@ -33,7 +33,7 @@ from cnnc.cli.common import define, exists, json_option, load, model_options, pr
 @click.option("--resume", is_flag=True, help="Go on from the run folder's checkpoint.")
 @click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, 2**63 - 1),
     default=0,
     show_default=True,
     help="Of initialization, order, augmentation and dropout.",

@@ -58,7 +58,7 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
                 return {"x": _read(stream, size, str(path), memory_limit())}
         with zipfile.ZipFile(path) as archive:
             return _members(archive, path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as e:
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError) as e:
         raise error("E0625", f"{path} is damaged, or no .npz file ({e})", exit_code=3) from e
     except OSError as e:
         raise unreadable(path, e) from e

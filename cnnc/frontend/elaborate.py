@@ -223,7 +223,8 @@ class _Run(Interpreter):
         )
 
     def wrong(self, parameter: s.Parameter, value: Any) -> Value:
-        self.fail("E0305", f"{parameter.name.name} cannot be a {type(value).__name__}", parameter.span)
+        what = f"{value}; it must be finite" if isinstance(value, float) else f"a value of type {type(value).__name__}"
+        self.fail("E0305", f"{parameter.name.name} cannot be {what}", parameter.span)
 
     def expression(self, name: str, text: str, frame: Frame) -> Value:
         """A value from the command line, as an expression that sees the file's names."""

@@ -117,7 +117,7 @@ def expectation(last: Token | None, accepts: Collection[str]) -> str:
         return either([*words, "the next item"])
     if "ARROW" in accepts and not words:
         return "an operator or the end of the value"
-    return either(words or sorted(t.lower() for t in accepts))
+    return either(words or sorted(t.lower() for t in accepts) or ["the end of the value"])
 
 
 def either(words: list[str]) -> str:

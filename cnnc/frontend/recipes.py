@@ -18,6 +18,7 @@ LOSSES: dict[str, dict[str, Any]] = {"cross_entropy": {}}
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"lr": REQUIRED, "momentum": 0.0, "weight_decay": 0.0, "nesterov": False},
     "adam": {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0},
+    "adadelta": {"lr": 1.0, "rho": 0.9, "eps": 1e-6, "weight_decay": 0.0},
 }
 SCHEDULES: dict[str, dict[str, Any]] = {
     "constant": {"warmup": 0},

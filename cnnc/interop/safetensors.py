@@ -12,6 +12,7 @@ import math
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -200,7 +201,7 @@ def write_file(
         at += given.nbytes
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the data are aligned
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.parent / f".{path.name[:50]}.{os.getpid()}.tmp"
     try:
         with temporary.open("xb") as f:
             f.write(len(text).to_bytes(8, "little") + text)
@@ -213,10 +214,10 @@ def write_file(
             if written.read(name).tobytes() != array.tobytes():
                 raise error("E0601", f"{path}: '{name}' was not written as it is; is the disk sound?", exit_code=DATA)
         os.replace(temporary, path)
-    except OSError as e:
-        hint = None if path.parent.is_dir() else f"the folder {path.parent} does not exist"
-        raise error(
-            "E0601", f"cannot write {path}: {(e.strerror or str(e)).lower()}", help=hint, exit_code=DATA
-        ) from None
+    except (OSError, ValueError) as e:
+        why = (e.strerror if isinstance(e, OSError) else None) or str(e)
+        hint = None if os.path.isdir(path.parent) else f"the folder {path.parent} does not exist"
+        raise error("E0601", f"cannot write {path}: {why.lower()}", help=hint, exit_code=DATA) from None
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError, ValueError):
+            temporary.unlink()

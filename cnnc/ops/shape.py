@@ -52,6 +52,9 @@ def _infer_flatten(types: Types, attributes: Attributes) -> tuple[TensorType, ..
 def _infer_reshape(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x, shape = known(types[0]), attributes["shape"]
 
+    if any(d != BATCH and not isinstance(d, int) for d in shape):
+        raise InferenceError(f"shape is a list of whole numbers and {BATCH}, not {list(shape)}", "shape", "E0203")
+
     def size(dims: Sequence[Dim]) -> tuple[int, int]:
         return sum(d == BATCH for d in dims), product(tuple(int(d) for d in dims if d != BATCH))
 
@@ -128,6 +131,8 @@ def _infer_concat(types: Types, attributes: Attributes) -> tuple[TensorType, ...
 
 
 def _concat_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
+    if len(node.inputs) == 1:  # along whatever axis, the batch's too
+        return list(gradients)
     result: list[str | None] = []
     start, axis = 0, node.attributes.get("axis", 1) % node.type.rank
     for operand in node.inputs:

@@ -18,8 +18,7 @@ class FoldBatchnorm(Pass):
 
     Only with statistics that are fixed (a training graph's are not), and where nothing else reads the convolution and
     nothing has been fused into it. Everything new depends on params alone, so it is computed once, when the weights are
-    loaded. A batch norm with fixed
-    statistics behind anything else:  y = batchnorm(x, ...) --> y = (x - mean) * s + bias.
+    loaded. A batch norm with fixed statistics behind anything else:  y = batchnorm(x, ...) --> y = (x - mean) * s + bias.
     """
 
     name: ClassVar[str] = "fold-batchnorm"

@@ -105,8 +105,9 @@ def observers(*several: Observer | None) -> Observer:
 class Stages:
     """Keeps every stage: [(title, graph), ...], where the title is the pass's text."""
 
-    def __init__(self, graph: Graph | None = None) -> None:
-        self.stages: list[tuple[str, Graph]] = [] if graph is None else [("source", graph)]
+    def __init__(self, graph: Graph | None = None, earlier: Sequence[tuple[str, Graph]] = ()) -> None:
+        """graph: the one to begin with; or `earlier`, the stages that led to it."""
+        self.stages: list[tuple[str, Graph]] = [*earlier] or ([] if graph is None else [("source", graph)])
 
     def __call__(self, before: Graph, p: Pass, after: Graph, seconds: float) -> None:
         self.stages.append((str(p), after))

@@ -173,15 +173,17 @@ class _Walk:
             return PLAIN.get(rank)
         return next((t.layout for t in types if t is not None and t.rank == rank and t.block > 1), PLAIN.get(rank))
 
+    def across(self, node: Node, rank: int) -> bool:
+        """Whether an operand has one value for all channels of a pixel or an image: that has no place in a block of
+        channels.
+        """
+        shapes = [t.shape for t in (*node.types, *map(self.type, node.operands)) if t is not None and _full(t, rank)]
+        return any(s[1] == 1 and set(s) != {1} for s in shapes) and any(s[1] != 1 for s in shapes)
+
     def any(self, node: Node) -> None:
         rank = node.type.rank
         layout = self.shared(node, rank)
-        # one value for all channels at a pixel has no place in a block of channels
-        across = any(
-            t is not None and t.rank == rank and t.shape[1] == 1 != node.type.shape[1] and set(t.shape[2:]) != {1}
-            for t in map(self.type, node.operands)
-        )
-        if across or not _full(node.type, rank):
+        if self.across(node, rank) or not _full(node.type, rank):
             self.plain(node)
             return
         if layout == PLAIN[rank] and node.op in SPREADING and self.wanted_blocked(node):
@@ -210,7 +212,7 @@ class _Walk:
 
     def sink(self, node: Node) -> None:
         rank = max(self.graph.type(o).rank for o in node.inputs)
-        layout = self.shared(node, rank)
+        layout = PLAIN.get(rank) if self.across(node, rank) else self.shared(node, rank)
         self.write(node, {o: layout for o in node.inputs if _full(self.type(o), rank)}, None)
 
     def channels(self, node: Node) -> None:

@@ -36,7 +36,7 @@ def training_mode(graph: Graph) -> Graph:
     for node in graph.nodes:
         if node.name in salts:
             if "seed" not in rewriter.builder:
-                rewriter.builder.input(_free(graph, "seed"), SEED)
+                rewriter.builder.input("seed", SEED)
             attributes = node.attributes.with_(salt=salts[node.name])
             rewriter.add(
                 "dropout", [rewriter.new(node.inputs[0]), "seed"], attributes, origin=node.origin, results=node.results
@@ -72,8 +72,8 @@ def _free(graph: Graph, name: str) -> str:
     if name in graph:
         raise error(
             "E0806",
-            f"the network uses the name '{name}', which training needs for an input",
-            help=f"call the value '{name}1'",
+            f"the network uses the name '{name}', which training needs for itself",
+            help="give the layer or input another name",
         )
     return name
 
@@ -126,7 +126,24 @@ def training_graph(
     `wanted` (all params unless given). Updates: the running statistics and, with an optimizer, every param of `wanted`
     that is not frozen and the optimizer's states `optimizer.<state>.<param>`.
     """
-    graph = attach_loss(training_mode(graph), loss)
+    return training_stages(graph, loss, optimizer, wanted, gradients)[-1][1]
+
+
+def training_stages(
+    graph: Graph,
+    loss: str = "cross_entropy",
+    optimizer: Optimizer | None = None,
+    wanted: Collection[str] | None = None,
+    gradients: bool = False,
+) -> list[tuple[str, Graph]]:
+    """The way to a training graph: what `training_graph` gives comes last, its title tells what was added."""
+    stages = [("source", graph)]
+    for name in ("seed", "labels", *(optimizer.scalars(1) if optimizer is not None else ())):
+        _free(graph, name)
+    graph = training_mode(graph)
+    stages.append(("training-mode", graph))
+    graph = attach_loss(graph, loss)
+    stages.append(("attach-loss", graph))
     parameters = [n.name for n in graph.parameters]
     for name in wanted or ():
         if name not in parameters:
@@ -135,8 +152,14 @@ def training_graph(
     trained = [p for p in optimizer.trained(parameters) if p in chosen] if optimizer is not None else []
     asked = chosen if gradients else []
     graph, found = differentiate(graph, graph.outputs[0][1], dict.fromkeys((*trained, *asked)))
+    stages.append(("autodiff", graph))
     b = Builder(graph.name, graph.nodes)
     updates = [*graph.updates]
     if optimizer is not None:
+        for parameter in trained:
+            for state in optimizer.states:
+                _free(graph, f"optimizer.{state}.{parameter}")
         updates += add_updates(b, optimizer, {p: found[p] for p in trained})
-    return EliminateDead().apply(b.finish([*graph.outputs, *((f"grad:{p}", found[p]) for p in asked)], updates))
+    graph = b.finish([*graph.outputs, *((f"grad:{p}", found[p]) for p in asked)], updates)
+    stages.append(("optimizer" if optimizer is not None else "gradients", EliminateDead().apply(graph)))
+    return stages

@@ -12,6 +12,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,13 +56,16 @@ def _write(path: Path, name: str, target: str, code: bytes) -> None:
     head = MAGIC + f"{target}\n{name}\n{hashlib.sha256(code).hexdigest()}\n\n".encode()
     if not ready():
         return
+    temporary = None
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
         with os.fdopen(handle, "wb") as file:
             file.write(head + code)
         os.replace(temporary, path)
     except OSError:
-        return
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
 
 
 def known(name: str, target: str, identity: str) -> bool:

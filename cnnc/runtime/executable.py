@@ -11,7 +11,7 @@ from cnnc.diagnostics import error
 from cnnc.ir.graph import Graph
 from cnnc.passes.manager import Stages
 from cnnc.runtime.compiled import Memory
-from cnnc.runtime.inputs import gather
+from cnnc.runtime.inputs import gather, whole
 
 Array = np.ndarray[Any, Any]
 
@@ -70,10 +70,12 @@ class Executable:
 
     def plan(self, batch: int = 1) -> str:
         """The Plan as text, for a batch size."""
+        whole("batch", batch)
         return str(self._planned().plan(batch))
 
     def memory(self, batch: int = 1) -> Memory:
         """The planned memory of one call at a batch size, in bytes."""
+        whole("batch", batch)
         memory: Memory = self._planned().memory(batch)
         return memory
 

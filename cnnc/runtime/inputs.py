@@ -65,6 +65,19 @@ def convert(value: Any, node: Node) -> Array:
         return np.ascontiguousarray(array, wanted)
 
 
+def whole(name: str, value: Any) -> None:
+    """Raises `CnncError` (E0704) where a count is no whole number from 1 on."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not 0 < value < 2**31:
+        raise error("E0704", f"{name} is {value!r}; it must be a whole number, 1 to 2^31 - 1", exit_code=2)
+
+
+def check_labels(labels: Array, classes: int) -> None:
+    """Raises `CnncError` (E0629) for a label that is no class."""
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.size:
+        raise error("E0629", f"the label {wrong[0]} is none of the network's {classes} classes", exit_code=3)
+
+
 def gather(nodes: Sequence[Node], positional: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Array]:
     """Every input of a graph, from a call's arguments. Raises `CnncError` (E07xx)."""
     names = [n.name for n in nodes]

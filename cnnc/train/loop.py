@@ -196,8 +196,8 @@ class _Run:
     def go(self, first: Checkpoint, augment: Sequence[Any], quiet: bool, checkpoint_seconds: float) -> Result:
         recipe, trainer = self.recipe, self.trainer
         self.history = list(first.history)
-        _write_json(self.folder / RECIPE, self.record)
-        self._write_metrics()
+        if first.values:
+            self._describe()
         saved, skip, sums = time.monotonic(), first.step, Sums(*first.sums)
         with (
             _interrupts() as interrupted,
@@ -214,12 +214,13 @@ class _Run:
                     self.data, epoch, recipe.epochs, recipe.batch, self.schedule, augment, skip, sums, progress, after
                 )
                 self.history.append(record)
-                self._write_metrics(record)
                 progress.epoch(record)
                 skip, sums = 0, Sums()
                 if time.monotonic() - saved >= checkpoint_seconds or epoch + 1 == recipe.epochs or epoch == first.epoch:
                     self._save(epoch + 1, 0, sums)
                     saved = time.monotonic()
+                else:
+                    self._write_metrics(record)
         self.network.save_weights(self.folder / WEIGHTS)
         return self.result()
 
@@ -238,6 +239,13 @@ class _Run:
             self.record,
         ).save(self.folder / checkpoint.NAME)
         self.network.save_weights(self.folder / WEIGHTS)
+        self._describe()
+
+    def _describe(self) -> None:
+        """The recipe and the metrics of the weights that are in the folder: a run that ends before it has any leaves
+        those of the run before it as they are."""
+        _write_json(self.folder / RECIPE, self.record)
+        self._write_metrics()
 
     def _write_metrics(self, new: Record | None = None) -> None:
         """A line an epoch; without a new one, the file is written afresh."""

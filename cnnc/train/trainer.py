@@ -17,7 +17,7 @@ from cnnc.diagnostics import error
 from cnnc.network import Network
 from cnnc.passes.optimizer import Optimizer
 from cnnc.runtime.executable import Executable
-from cnnc.runtime.inputs import as_array, convert
+from cnnc.runtime.inputs import as_array, check_labels, convert, whole
 from cnnc.train.optimizers import sgd
 from cnnc.train.progress import Progress
 from cnnc.train.schedules import Schedule
@@ -66,6 +66,10 @@ class Trainer:
     ) -> None:
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < SEEDS:
             raise error("E0640", f"seed is {seed!r}; it must be a whole number, 0 to 2^63 - 1")
+        if not isinstance(optimizer, Optimizer | None):
+            raise error(
+                "E0640", f"optimizer is {optimizer!r}", help="give cnnc.sgd(...), cnnc.adam(...) or cnnc.adadelta(...)"
+            )
         self.network, self.loss, self.seed = network, loss, seed
         self.optimizer = optimizer if optimizer is not None else sgd(lr=0.01)
         self.threads, self.target = threads, target
@@ -97,7 +101,8 @@ class Trainer:
         inputs = self._checked(x, labels)
         self._mirrored.adopt()
         scalars = self.optimizer.scalars(self.steps + 1, self.learning_rate)
-        inputs |= {name: np.asarray(value, np.float32) for name, value in scalars.items() if name in self._inputs}
+        with np.errstate(over="ignore"):  # a rate beyond float32 is infinite, and the loss says so
+            inputs |= {name: np.asarray(value, np.float32) for name, value in scalars.items() if name in self._inputs}
         if "seed" in self._inputs:
             inputs["seed"] = np.array([self.seed, self.steps], np.int64)
         outputs = self.executable.run(inputs)
@@ -129,9 +134,7 @@ class Trainer:
             raise error("E0630", "the batch is empty", exit_code=3)
         if y.shape != (images,):
             raise error("E0702", f"labels are {list(y.shape)} for {images} images; [{images}] is needed", exit_code=3)
-        if not 0 <= int(y.min()) <= int(y.max()) < self._classes:
-            wrong = int(y.max()) if int(y.max()) >= self._classes else int(y.min())
-            raise error("E0629", f"the label {wrong} is none of the network's {self._classes} classes", exit_code=3)
+        check_labels(y, self._classes)
         inputs["labels"] = np.ascontiguousarray(y, np.int64)
         return inputs
 
@@ -149,6 +152,8 @@ class Trainer:
         dataset: a `Dataset`, a pair (x, labels), or the path of one. The test part, where there is one, is evaluated
         after each epoch.
         """
+        whole("epochs", epochs)
+        whole("batch", batch)
         data = self.dataset(dataset)
         records = []
         with Progress(epochs, steps_of(data, batch), quiet=quiet) as progress:

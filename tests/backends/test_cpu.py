@@ -45,7 +45,7 @@ def compare(graph, target, batch=2, exact=True, tolerance=3e-6, seed=0, threads=
     inputs = {k: np.asarray(v, np.int64 if graph.type(k).dtype == "i64" else np.float32) for k, v in inputs.items()}
     values = {k: np.asarray(v, np.float32) for k, v in values.items()}
     expected = backend("reference").prepare(graph, values).run(inputs)
-    got = driver.build(graph, values, target, threads).run(inputs)
+    got = driver.build(graph, values, target, threads, exact=exact).run(inputs)
     for label, want in expected.items():
         assert got[label].shape == want.shape
         if exact:
@@ -350,3 +350,27 @@ def test_batch_norm_of_far_mean_and_no_variance(target):
     np.testing.assert_allclose(got["y0"], x.astype(np.float64).mean((0, 2, 3)), rtol=1e-7)
     np.testing.assert_allclose(got["y1"], x.astype(np.float64).var((0, 2, 3)), rtol=2e-4, atol=0)
     assert got["y1"][3] == 0
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("op", ["conv", "conv_data_gradient"])
+def test_winograd_unless_exact(op, target):
+    """Enough channels and tiles take Winograd's algorithm; its bits do not depend on the number of threads."""
+
+    def build(b, x, w):
+        attributes = {"kernel": (3, 3), "padding": (1, 1)} if op == "conv" else {"padding": (1, 1), "size": (33, 30)}
+        return b.add("relu", [b.add(op, [x, w], attributes if op != "conv" else {"padding": (1, 1)})])
+
+    graph = graph_of(build, (80, 33, 30), weights=[weights4(80, 80, 3, 3)])
+    inputs, values = random_values(graph, 2, 0, integers=False)
+    inputs, values = ({k: np.asarray(v, np.float32) for k, v in d.items()} for d in (inputs, values))
+    want = backend("reference").prepare(graph, values).run(inputs)["y0"]
+    results = {}
+    for exact in (False, True):
+        first, second = (driver.build(graph, values, target, n, exact=exact) for n in (1, 3))
+        families = {s.kernel.family for s in first.runner.plan(2).steps}
+        assert ("winograd" in families, "conv_direct" in families) == (not exact, exact)
+        results[exact] = first.run(inputs)["y0"]
+        np.testing.assert_array_equal(results[exact], second.run(inputs)["y0"])
+    error = {exact: np.sqrt(np.mean((y - want) ** 2)) for exact, y in results.items()}
+    assert error[False] <= 4 * error[True]

@@ -98,6 +98,8 @@ def test_ir_dump_and_diff(cnnc: Cnnc, lenet: Path, tmp_path: Path) -> None:
     diff = cnnc("ir", lenet, "--diff", "--after", "fold-batchnorm").stdout
     assert re.search(r"^-.*batchnorm\(", diff, re.MULTILINE)
     assert not re.search(r"^\+.*batchnorm\(", diff, re.MULTILINE)
+    twice = cnnc("ir", lenet, "--diff", "--after", "fuse-epilogues").stdout
+    assert re.search(r"^\+.*epilogue=", twice, re.MULTILINE), "what every run of the pass changed"
 
 
 def test_ir_plan(cnnc: Cnnc, lenet: Path) -> None:

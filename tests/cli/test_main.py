@@ -14,7 +14,7 @@ import pytest
 import cnnc as package
 from cnnc.cli import check, common
 from cnnc.cli.main import COMMANDS, cli
-from cnnc.diagnostics import error
+from cnnc.diagnostics import CnncError, error
 from tests.cli.conftest import ROOT, Cnnc
 
 
@@ -61,6 +61,11 @@ def test_version(cnnc: Cnnc) -> None:
         (["check", "x", "-p", "a=1", "-p", "a=2"], "twice"),
         (["run", "x"], "--input"),
         (["summary", "x", "--batch", "-1"], "-1"),
+        (["summary", "x", "--batch", "99999999999999999999"], "not in the range"),
+        (["run", "x", "--input", "y", "--batch", "99999999999999999999"], "not in the range"),
+        (["gradcheck", "x", "--batch", "99999999999999999999"], "not in the range"),
+        (["compile", "x", "-o", "y.cnnx", "--batch", "99999999999999999999"], "not in the range"),
+        (["train", "x", "--data", "y", "--seed", "99999999999999999999"], "not in the range"),
         (["explain", "E9999"], "no error code"),
         (["cache", "lst"], "lst"),
     ],
@@ -104,6 +109,7 @@ def test_errors_as_json(cnnc: Cnnc, tmp_path: Path) -> None:
         (AssertionError("broken"), 70, "AssertionError: broken"),
         (error("E0611", "no fit", exit_code=3), 3, "error[E0611]: no fit"),
         (PermissionError(13, "Permission denied", "/secret"), 3, "/secret: permission denied"),
+        (OSError(28, "No space left on device"), 3, "cannot write: no space left on device"),
         (BrokenPipeError(), 0, ""),
     ],
 )
@@ -155,6 +161,10 @@ def test_replacing_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(UnicodeEncodeError):
         common.write_text(target, "\ud800")
     assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+    with pytest.raises(CnncError, match="no space left") as e, common.replacing(target):
+        raise OSError(28, "No space left on device")
+    assert e.value.exit_code == 3
     assert list(tmp_path.iterdir()) == [target]
     common.write_text(target, "new")
     assert target.read_text() == "new"

@@ -74,6 +74,14 @@ def test_run_an_image(cnnc: Cnnc, lenet: Path, weights: Path, images: Path) -> N
     assert top[0]["index"] == int(np.argmax(logits))
 
 
+@pytest.mark.parametrize("axis", ["0", "[0, 1, 2, 3]"])
+def test_outputs_of_the_whole_batch_are_refused(cnnc: Cnnc, tmp_path: Path, images: Path, axis: str) -> None:
+    path = tmp_path / "m.cnn"
+    path.write_text(f"model m() {{ input x: f32[N, 1, 12, 12]  return x -> mean(axis={axis}) }}")
+    for given in (images, images / "a.png"):
+        assert "E0705" in cnnc("run", path, "--input", given, code=3).stderr
+
+
 def test_run_a_folder(cnnc: Cnnc, lenet: Path, weights: Path, images: Path, tmp_path: Path) -> None:
     records = json.loads(
         cnnc("run", lenet, "-w", weights, "-i", images, "--json", "-o", tmp_path / "y.npz", "-b", 2).stdout

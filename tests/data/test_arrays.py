@@ -91,6 +91,13 @@ def test_bombs_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert refused(tmp_path / "b.npz") == "E0626"
 
 
+def test_names_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, **{"ü": np.arange(3)})
+    path.write_bytes(path.read_bytes().replace("ü".encode(), b"\xff\xff", 1))
+    assert refused(path) == "E0625"
+
+
 def test_cut_and_changed_files(tmp_path: Path) -> None:
     stream = io.BytesIO()
     np.savez_compressed(stream, x=RNG.random((20, 20)), y=np.arange(20))

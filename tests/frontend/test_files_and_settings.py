@@ -271,3 +271,13 @@ def test_time_is_linear_in_layers() -> None:
 
     seconds(10)
     assert min(seconds(2000) for _ in range(2)) < 8 * min(seconds(500) for _ in range(2))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(float("nan"), "classes cannot be nan; it must be finite"), (float("inf"), "classes cannot be inf; it must be")],
+)
+def test_parameters_are_finite(value: float, said: str) -> None:
+    text = "model m(classes = 2) { input x: f32[N, 3]  return x -> linear(classes) }"
+    with pytest.raises(CnncError, match=said):
+        parse(text, classes=value)

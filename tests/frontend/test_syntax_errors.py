@@ -38,6 +38,7 @@ def body(text: str) -> str:
             17,
             "expected a name such as conv1 or layer{i}.0 after 'as', but the line ends",
         ),
+        ("y = x -> relu as a.{b,c}\nreturn y", 2, 22, "expected the end of the value after 'b', found ','"),
         ("return x -> conv(8 3)", 2, 20, "expected ',' or ')' after '8', found '3'"),
         ("y = [1, 2 3]", 2, 11, "expected ',' or ']' after '2', found '3'"),
         ("y = {1: 2, 3}", 2, 13, "expected ':' after '3', found '}'"),

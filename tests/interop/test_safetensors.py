@@ -183,6 +183,18 @@ def test_unreadable(tmp_path: Path) -> None:
 def test_unwritable(tmp_path: Path) -> None:
     with pytest.raises(CnncError, match="does not exist"):
         write_file(tmp_path / "no" / "t.safetensors", {"a": np.ones(1)})
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "t.safetensors", tmp_path / ("a" * 300), tmp_path / "nul\0byte", "", "/"):
+        with pytest.raises(CnncError, match="cannot write") as e:
+            write_file(path, {"a": np.ones(1)})
+        assert e.value.exit_code == 3
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ["a" * 250, "\N{GRINNING FACE}" * 60])
+def test_long_names(tmp_path: Path, name: str) -> None:
+    write_file(tmp_path / name, {"a": np.ones(1)})
+    assert [p.name for p in tmp_path.iterdir()] == [name]
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,8 @@ from cnnc.diagnostics import CnncError
 from cnnc.ir.graph import Attributes, Graph, Node
 from cnnc.ir.text import parse_graph, print_graph, print_value
 from cnnc.ir.types import TensorType
-from tests.passes.networks import random_network, small
+from tests.passes.networks import small
+from tests.random_networks.generate import network
 
 LENET = """graph @lenet5(%image: f32[N,1,28,28] nchw) {
   %conv1.weight = param : f32[6,1,5,5] oihw
@@ -180,6 +181,7 @@ def test_a_changed_text_gives_a_diagnostic_or_a_graph(at: int, put: str) -> None
         ("{padding=[2,2]}", "{padding=[1,1]}", "E0504", "conv gives f32[N,6,26,26] nchw"),
         ("{padding=[2,2]}", '{padding="x"}', "E0504", "padding is a number"),
         ("return %sigmoid1", "return %nothing", "E0502", "%nothing is not defined"),
+        ("sigmoid(%conv1)", "reshape(%conv1) {shape=[1e999,1,1,1]}", "E0504", "shape is a list of whole numbers"),
         ("f32[6]", "f16[6]", "E0501", "unknown element type 'f16'"),
         ("f32[6]", "f32[M]", "E0501", "'M' is no dimension"),
         ("f32[6]", "f32[-6]", "E0501", "is no dimension"),
@@ -214,7 +216,7 @@ def test_a_text_beyond_measure_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "graph", [small(), small(dropout=True), *(random_network(s) for s in range(20))], ids=lambda g: g.name
+    "graph", [small(), small(dropout=True), *(network(s) for s in range(20))], ids=lambda g: g.name
 )
 def test_networks_are_read_back(graph: Graph) -> None:
     assert parse_graph(print_graph(graph)) == graph

@@ -243,6 +243,12 @@ def test_names_that_training_needs() -> None:
     code, text = failure(lambda: attach_loss(b.finish([("y", b.linear(b.image(4, name="labels"), 3, "fc"))])))
     assert code == "E0806"
     assert "labels" in text
+    for name in ("seed", "labels", "learning_rate", "optimizer.momentum.fc.weight"):
+        b = Net("g")
+        graph = b.finish([("y", b.linear(b.add("relu", [b.image(4)], {}, name), 3, "fc"))])
+        code, text = failure(lambda graph=graph: training_graph(graph, optimizer=SGD(momentum=0.9)))
+        assert code == "E0806"
+        assert f"'{name}'" in text
 
 
 @pytest.mark.parametrize(

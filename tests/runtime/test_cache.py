@@ -64,6 +64,15 @@ def test_a_folder_of_others_is_not_used(folder):
     assert not list(folder.glob("*.o"))
 
 
+def test_a_full_disk_leaves_nothing_behind(folder, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    assert code() == (b"code", True)
+    assert not list(folder.iterdir())
+
+
 def test_without_a_folder_it_works_all_the_same(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CNNC_CACHE_DIR", str(tmp_path / "file" / "kernels"))

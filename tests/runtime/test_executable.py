@@ -223,3 +223,37 @@ if child == 0:
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.5, "2", True, 2**31])
+def test_counts_are_whole_numbers_from_one_on(net, exe, value):
+    for call in (
+        lambda: cnnc.compile(net, threads=value),
+        lambda: cnnc.compile(net, batch=value),
+        lambda: exe.plan(value),
+        lambda: exe.memory(value),
+        lambda: net.summary(value),
+    ):
+        with pytest.raises(CnncError, match="E0704"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "code"),
+    [
+        ([images(2), [0, 5]], {}, "E0629"),
+        ([images(2), [0, -1]], {}, "E0629"),
+        ([images(2), [0, 1], 3], {}, "E0703"),
+        ([images(2)], {}, "E0703"),
+        ([images(2), [0, 1]], {"image": images(2)}, "E0703"),
+    ],
+)
+def test_what_value_and_grad_refuses(net, arguments, named, code):
+    with pytest.raises(CnncError) as e:
+        cnnc.value_and_grad(net, target="reference")(*arguments, **named)
+    assert e.value.diagnostics[0].code == code
+
+
+def test_an_input_called_labels_makes_no_training_graph():
+    net = cnnc.parse("model m() { input labels: f32[N, 3, 8, 8]  return labels -> conv(4, 3) -> batchnorm }")
+    assert " = batchnorm(" not in cnnc.compile(net).ir()

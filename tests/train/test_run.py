@@ -255,6 +255,14 @@ def test_what_a_run_refuses(data: Path, tmp_path: Path) -> None:
     assert not (out / "weights.safetensors").exists()
 
 
+def test_a_run_that_fails_at_once_leaves_the_one_before(data: Path, tmp_path: Path) -> None:
+    go(data, tmp_path / "a", epochs=1)
+    before = {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()}
+    assert set(before) == FILES
+    assert code(lambda: go(data, tmp_path / "a", overrides=["optimizer.lr=1e300", "epochs=1"])) == ("E0642", 4)
+    assert {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()} == before
+
+
 def test_folders_are_numbered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("runs/net", "runs/net-2"):

@@ -211,6 +211,10 @@ def test_what_cannot_be_trained() -> None:
         (lambda: Trainer(tiny(), seed=-1), "E0640"),
         (lambda: Trainer(softmax), "E0806"),
         (lambda: Trainer(tiny(), target="reference").fit((X, Y + 1)), "E0629"),
+        (lambda: Trainer(tiny(), target="reference").fit((X, Y), batch=0), "E0704"),
+        (lambda: Trainer(tiny(), target="reference").fit((X, Y), epochs=1.5), "E0704"),
+        (lambda: Trainer(tiny(), threads=0), "E0704"),
+        (lambda: Trainer(tiny(), optimizer="sgd"), "E0640"),
     ):
         with pytest.raises(CnncError) as e:
             make()

@@ -35,10 +35,13 @@ def identity() -> str:
 
 
 class CpuBackend:
-    """Code for one instruction set; the machine's best unless another is named."""
+    """Code for one instruction set; the machine's best unless another is named. `exact`: only algorithms that round
+    like the direct ones.
+    """
 
-    def __init__(self, target: str | None = None) -> None:
+    def __init__(self, target: str | None = None, exact: bool = False) -> None:
         self._name = target
+        self.exact = exact
 
     @property
     def target(self) -> targets.Target:
