@@ -135,7 +135,7 @@ def _global_backward(context: Any, node: Node, gradients: Sequence[str | None]) 
     return [context.expand(context.scale(gradients[0], 1 / product(spatial(x))), x)]
 
 
-AVERAGE = {**ATTRIBUTES, "count_include_pad": True}
+AVERAGE = {k: v for k, v in ATTRIBUTES.items() if k != "dilation"} | {"count_include_pad": True}
 register(
     Op(
         "maxpool",

@@ -220,3 +220,11 @@ def test_a_text_beyond_measure_is_refused() -> None:
 )
 def test_networks_are_read_back(graph: Graph) -> None:
     assert parse_graph(print_graph(graph)) == graph
+
+
+def test_average_pooling_has_no_dilation() -> None:
+    with pytest.raises(CnncError, match="avgpool has no attribute 'dilation'"):
+        parse_graph(
+            "graph @g(%x: f32[N,3,6,5] nchw) {"
+            " %y = avgpool(%x) {dilation=[2,2], kernel=[2,2]} : f32[N,3,4,3] nchw return %y }"
+        )

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from cnnc.backends.cpu.common import Rule, is_blocked, kernel_name, launch, target_of
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
-from cnnc.kernels.cpu import conv_shapes, shapes_linear
+from cnnc.kernels.cpu import conv_shapes, shapes_linear, winograd_shapes
 from cnnc.lowering.plan import Ref
 from cnnc.lowering.select import Lowering
 from cnnc.ops.window import Window
 
 Pair = tuple[int, int]
+# Winograd's estimated gain over direct convolution must be at least this.
+WORTH = 1.1
 
 
 def epilogue(low: Lowering, node: Node) -> tuple[Any, tuple[str, ...], list[str]]:
@@ -82,8 +85,10 @@ def packed(low: Lowering, node: Node, weight: str, form: Any) -> Ref:
 
     def make() -> Ref:
         target = low.buffer(f"{weight}~packed", "arena", 4 * form.floats)
-        plan = conv_shapes.pack_plan(form)
-        emit(low, node, plan, {"source": low.ref(weight), "packed": target}, ["packed"], conv_shapes.PACK_ARGUMENTS)
+        plan, order = conv_shapes.pack_plan, conv_shapes.PACK_ARGUMENTS
+        if isinstance(form, winograd_shapes.WinogradWeights):
+            plan, order = winograd_shapes.winograd_pack_plan, winograd_shapes.PACK_ARGUMENTS
+        emit(low, node, plan(form), {"source": low.ref(weight), "packed": target}, ["packed"], order)
         return target
 
     return low.once(("packed", weight, form), make)
@@ -124,6 +129,44 @@ def direct(
     )
 
 
+def winograd(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | None, transposed: bool = False) -> bool:
+    """The steps of Winograd's convolution, where it is faster by the planner's estimate; whether they are there."""
+    weight, window = node.operands[1], geometry.window
+    regular = window.kernel in ((3, 3), (5, 5)) and window.stride == window.dilation == (1, 1) and geometry.groups == 1
+    if not regular or getattr(low.backend, "exact", False) or not is_blocked(low.type(x)):
+        return False
+    assert weight is not None
+    expression, kinds, extras = epilogue(low, node)
+    sizes = (target_of(low), geometry.images, geometry.channels, *geometry.size, geometry.filters)
+    changing = any(name == weight for name, _ in low.graph.updates)
+    gain, scheme = winograd_shapes.winograd_choice(*sizes, window.kernel[0], window.padding, transposed, changing)
+    if scheme is None or gain < WORTH:
+        return False
+    plan = winograd_shapes.winograd_plan(*sizes, window.padding, expression, kinds, transposed, scheme)
+    buffers = {"x": low.ref(x), "w": packed(low, node, weight, plan.weights), "y": low.ref(node.name)}
+    if bias is not None:
+        buffers["bias"] = low.ref(bias)
+    buffers |= {f"a{i}": low.ref(o) for i, o in enumerate(extras)}
+    order = (*winograd_shapes.WINOGRAD_ARGUMENTS, *(f"a{i}" for i in range(len(extras))))
+    what, fewer = "data gradient, " if transposed else "", (scheme.outputs * scheme.taps) ** 2 / scheme.points
+
+    def step(plan: Any, buffers: dict[str, Ref], write: str, note: str) -> None:
+        """Buffers that the step does not touch are none to it, so that they need not live."""
+        none = {name: 0 for name in order if name not in plan.arguments}
+        emit(low, node, replace(plan, arguments={**none, **plan.arguments}), buffers, [write], order, what + note)
+
+    if plan.v_floats:
+        buffers["v"] = low.buffer(f"{node.name}~transformed", "arena", 4 * plan.v_floats)
+        step(plan.steps[0], {"x": buffers.pop("x"), "v": buffers["v"]}, "v", f"winograd {scheme}: transformed input")
+    step(
+        plan.steps[-1],
+        buffers,
+        "y",
+        f"winograd {scheme}: {fewer:.3g}x fewer products, about {gain:.1f}x faster than direct",
+    )
+    return True
+
+
 def conv(low: Lowering, node: Node) -> None:
     x, weight, *rest = node.operands
     assert x is not None
@@ -133,6 +176,8 @@ def conv(low: Lowering, node: Node) -> None:
     expression, kinds, _ = epilogue(low, node)
     if not is_blocked(node.type):
         plain(low, node, geometry)
+        return
+    if winograd(low, node, geometry, x, rest[0] if rest else None):
         return
     plan = conv_shapes.direct_plan(
         target_of(low), *geometry.sizes, plain=not is_blocked(low.type(x)), expression=expression, operands=kinds
@@ -149,6 +194,8 @@ def conv_data_gradient(low: Lowering, node: Node) -> None:
     expression, kinds, _ = epilogue(low, node)
     if not is_blocked(node.type):
         plain(low, node, geometry)
+        return
+    if winograd(low, node, geometry, dy, rest[0] if rest else None, transposed=True):
         return
     plans = conv_shapes.data_gradient_plans(target_of(low), *geometry.sizes, expression=expression, operands=kinds)
     for parity in plans:

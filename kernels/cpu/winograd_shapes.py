@@ -1,0 +1,392 @@
+"""Winograd's convolution: plans of its steps, its packed weights, and when it is faster than the direct one."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from . import Kernel
+from .conv_arguments import KernelPlan, Padding, divide
+from .target import Target
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """F(outputs x outputs, taps x taps), interpolated at 0, infinity, and `pairs` with both signs.
+
+    The points 3/4 and 3/2 make the rounding error about twice that of direct convolution; the textbook's 1 and 2 are
+    several times worse. With four points 1 is best, and the error is below direct convolution's.
+    """
+
+    outputs: int
+    taps: int
+
+    @property
+    def size(self) -> int:
+        return self.outputs + self.taps - 1
+
+    @property
+    def points(self) -> int:
+        return self.size**2
+
+    @property
+    def pairs(self) -> tuple[float, ...]:
+        return {4: (1.0,), 6: (0.75, 1.5)}[self.size]
+
+    def __str__(self) -> str:
+        return f"{self.outputs}x{self.outputs}"
+
+
+# Neighboring tiles that are transformed at once: their rows stay in the first level cache.
+_SEGMENT = 14
+# By the size of the kernel.
+SCHEMES = {3: (Scheme(4, 3), Scheme(2, 3)), 5: (Scheme(2, 5),)}
+
+# Buffers: x, w (packed), bias (0: none), y, v (stage 0: none), then the operands after the last name. Tiles are
+# numbered over the images, row by row; a group of tiles is what the register tile holds, a block of groups what a chunk works on.
+# chunk = block of groups * parts + part. Stage 0: a part of the filters' panels, V in scratch. Stage 1: V of a part of
+# the input blocks into v. Stage 2: as stage 0 with V from v.
+WINOGRAD_ARGUMENTS = (
+    "x", "w", "bias", "y", "v",
+    "stage", "parts", "part_blocks", "part_panels", "set_panels",  # input blocks of a part; panels of a part, and of those in M at once
+    "tiles", "panel", "groups", "tall", "block_groups",  # tiles of the first `tall` groups, the others have one less; out blocks
+    "tile_rows", "tile_columns", "segment",  # of an image; tiles that are transformed at once
+    "channels", "out_blocks", "in_blocks",  # outputs that exist
+    "x_image", "x_block", "height", "width", "top", "left",
+    "y_image", "y_block", "y_row", "rows", "columns",
+    "v_block", "v_point", "v_size", "m_point",  # V[block of groups][point][input block][tile], M[point][panel][vector][tile]
+    "zeros_at", "half_at", "strip_at", "v_at", "m_at",  # in scratch
+)  # fmt: skip
+# chunk = panel * in_blocks + input block
+PACK_ARGUMENTS = (
+    "source", "packed", "panel", "out_blocks", "in_blocks", "out_channels", "in_channels", "out_stride", "in_stride",
+    "tap_first", "tap_step",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class WinogradWeights:
+    """How `winograd` wants its weights, transformed: [panel of output blocks][point][input channel][panel * lanes], tail blocks that
+    fill no panel after them.
+
+    Out and in are those of the kernel that reads them: in a data gradient the convolution's outputs are the inputs.
+    """
+
+    scheme: Scheme
+    out_channels: int
+    in_channels: int
+    panel: int
+    lanes: int
+    transposed: bool  # the roles of in and out are swapped and the taps turned round
+
+    @property
+    def out_blocks(self) -> int:
+        return divide(self.out_channels, self.lanes)
+
+    @property
+    def in_blocks(self) -> int:
+        return divide(self.in_channels, self.lanes)
+
+    @property
+    def floats(self) -> int:
+        return self.scheme.points * self.out_blocks * self.in_blocks * self.lanes**2
+
+
+@dataclass(frozen=True)
+class WinogradPlan:
+    """One step with V in scratch, or two: the first fills the buffer `v` of `v_floats` floats for the second."""
+
+    steps: tuple[KernelPlan, ...]
+    weights: WinogradWeights
+    v_floats: int = 0
+
+
+def weight_matrix(scheme: Scheme) -> Any:
+    """G, size x taps in float64."""
+    squares, powers = [p**2 for p in scheme.pairs], np.arange(scheme.taps)
+    rows = [np.where(powers == 0, 1 / math.prod(-s for s in squares), 0)]
+    for p in scheme.pairs:
+        scale = 1 / (2 * p**2 * math.prod(p**2 - s for s in squares if s != p**2))
+        rows += [scale * p**powers, scale * (-p) ** powers]
+    return np.array([*rows, np.where(powers == scheme.taps - 1, 1.0, 0)])
+
+
+def pack_weights(weights: Any, form: WinogradWeights) -> Any:
+    """oihw weights as `winograd` reads them, transformed in float64: the definition of `winograd_pack_weights`."""
+    source = np.asarray(weights, np.float64)
+    if form.transposed:
+        source = source.swapaxes(0, 1)[..., ::-1, ::-1]
+    g, size, lanes = weight_matrix(form.scheme), form.scheme.size, form.lanes
+    full = np.zeros((form.out_blocks * lanes, form.in_blocks * lanes, size, size))
+    full[: form.out_channels, : form.in_channels] = np.einsum("ia,okab,jb->okij", g, source, g)
+    # out block, lane, in, point -> out block, point, in, lane
+    blocks = full.reshape(form.out_blocks, lanes, form.in_blocks * lanes, size**2).transpose(0, 3, 2, 1)
+    panels = form.out_blocks // form.panel
+    together = blocks[: panels * form.panel].reshape(panels, form.panel, size**2, -1, lanes).transpose(0, 2, 3, 1, 4)
+    parts = [together.reshape(-1), blocks[panels * form.panel :].reshape(-1)]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def winograd_pack_plan(form: WinogradWeights) -> KernelPlan:
+    """The step that transforms oihw weights (`source`) into the buffer `packed`."""
+    squares = form.scheme.taps**2
+    out_stride, in_stride = squares * form.in_channels, squares
+    if form.transposed:
+        out_stride, in_stride = squares, squares * form.out_channels
+    units = form.out_blocks // form.panel + form.out_blocks % form.panel
+    scratch = squares * form.lanes + form.scheme.points * form.panel * form.lanes**2
+    arguments = {
+        "panel": form.panel, "out_blocks": form.out_blocks, "in_blocks": form.in_blocks, "out_channels": form.out_channels,
+        "in_channels": form.in_channels, "out_stride": out_stride, "in_stride": in_stride,
+        "tap_first": squares - 1 if form.transposed else 0, "tap_step": -1 if form.transposed else 1,
+    }  # fmt: skip
+    kernel = Kernel("winograd_pack_weights", (("outputs", form.scheme.outputs), ("taps", form.scheme.taps)))
+    return KernelPlan(kernel, arguments, {}, units * form.in_blocks, scratch)
+
+
+@dataclass(frozen=True)
+class Blocking:
+    """How the work is cut: V of all tiles in a step of its own or not; groups of tiles of a block; filters' panels of a
+    chunk, and of those in M at once; input blocks of a chunk of the step that makes V.
+    """
+
+    staged: bool
+    block_groups: int
+    part_panels: int
+    set_panels: int = 1
+    part_blocks: int = 1
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What the kernel sees: the convolution's sizes, turned round in a data gradient."""
+
+    target: Target
+    scheme: Scheme
+    images: int
+    channels: int
+    height: int
+    width: int
+    filters: int
+    rows: int
+    columns: int
+    top: int
+    left: int
+
+    @property
+    def in_blocks(self) -> int:
+        return divide(self.channels, self.target.lanes)
+
+    @property
+    def out_blocks(self) -> int:
+        return divide(self.filters, self.target.lanes)
+
+    @property
+    def panel(self) -> int:
+        return min(2, self.out_blocks)
+
+    @property
+    def units(self) -> int:
+        """Panels, the single blocks of the tail among them."""
+        return self.out_blocks // self.panel + self.out_blocks % self.panel
+
+    @property
+    def tile_rows(self) -> int:
+        return divide(self.rows, self.scheme.outputs)
+
+    @property
+    def tile_columns(self) -> int:
+        return divide(self.columns, self.scheme.outputs)
+
+    @property
+    def total(self) -> int:
+        return self.images * self.tile_rows * self.tile_columns
+
+    @property
+    def groups(self) -> int:
+        """Groups of tiles; all have `tiles` of them or one less."""
+        sums = {"avx512": 28, "avx2": 12, "sse2": 8, "neon": 24}[self.target.name]
+        return max(1, divide(self.total, sums // self.panel))
+
+    @property
+    def tiles(self) -> int:
+        return max(1, divide(self.total, self.groups))
+
+
+def _problem(
+    target: Target, scheme: Scheme, images: int, channels: int, height: int, width: int, filters: int, padding: Padding,
+    transposed: bool,
+) -> _Problem:  # fmt: skip
+    taps = scheme.taps
+    rows, columns = height + sum(padding[0]) - taps + 1, width + sum(padding[1]) - taps + 1
+    if rows < 1 or columns < 1:
+        raise ValueError(f"kernel {(taps, taps)} exceeds the padded input {height}x{width}")
+    top, left = padding[0][0], padding[1][0]
+    if transposed:
+        channels, filters = filters, channels
+        height, width, rows, columns = rows, columns, height, width
+        top, left = taps - 1 - top, taps - 1 - left
+    return _Problem(target, scheme, images, channels, height, width, filters, rows, columns, top, left)
+
+
+# What the cost model assumes of a core, measured on two cores of a Xeon with AVX-512 (2 MiB of second level cache each):
+# operations per microsecond of the register tile, and of the direct convolution, with AVX-512; bytes per microsecond of
+# weights from the caches behind the second, and from memory, where the rest of a network has sent them by the next call.
+_RATE, _DIRECT_RATE, _STREAMED, _MEMORY = 170e3, 160e3, 25e3, 15e3
+# Microseconds for the transforms of one tile and block of channels with 36 points: to V in scratch, to V in the arena,
+# and from M; for a chunk; for transforming 16 x 16 weights more than packing them takes.
+_FORWARD, _FORWARD_STAGED, _BACKWARD, _CHUNK, _PACKED = 0.12, 0.15, 0.07, 0.5, 4.0
+# The part of the shorter of computing and streaming that is not hidden behind the longer.
+_VISIBLE = 0.35
+# The time is summed over these numbers of workers. At a step's end each waits for the others, for this part of a chunk.
+_WORKERS, _UNEVEN = (2, 2, 8), 0.25
+# Bytes of weights, and of V and M, that stay in the second level cache.
+_NEAR_WEIGHTS, _NEAR = 1 << 20, 5 << 18
+# Fewer channels than this are left to the direct convolution.
+FEWEST = 32
+
+
+def _slowness(target: Target) -> float:
+    return 16 / target.lanes * (1 if target.fma else 2)
+
+
+def _estimate(s: _Problem, cut: Blocking) -> float:
+    """Microseconds of core time, summed over `_WORKERS`."""
+    lanes, points = s.target.lanes, s.scheme.points
+    block_tiles = min(cut.block_groups * s.tiles, s.total)
+    blocks, parts = divide(s.groups, cut.block_groups), divide(s.units, cut.part_panels)
+    filters, depth = cut.part_panels * s.panel * lanes, s.in_blocks * lanes
+    compute = 2 * points * block_tiles * depth * filters / _RATE * _slowness(s.target)
+    weights = 4 * points * depth * filters
+    again = _STREAMED * (3 if weights * parts <= _NEAR_WEIGHTS else 1)
+    stream = weights / blocks / _MEMORY + weights * (1 - 1 / blocks) / again
+    v = 4 * points * block_tiles * depth
+    if cut.staged:  # by the first chunk of a block that a worker takes
+        stream += v / (_MEMORY if v * blocks > _NEAR else _STREAMED) * min(1, 2 / parts)
+    if v + 4 * points * block_tiles * cut.set_panels * s.panel * lanes > _NEAR:
+        stream += v * divide(cut.part_panels, cut.set_panels) / _STREAMED
+    time = max(compute, stream) + _VISIBLE * min(compute, stream)
+    time += _BACKWARD * points / 36 * block_tiles * cut.part_panels * s.panel + _CHUNK
+    if not cut.staged:
+        time += _FORWARD * points / 36 * block_tiles * s.in_blocks
+    total = 0.0
+    for workers in _WORKERS:
+        total += (divide(blocks * parts, workers) + _UNEVEN) * workers * time
+        if cut.staged:
+            chunks = blocks * divide(s.in_blocks, cut.part_blocks)
+            each = _CHUNK + _FORWARD_STAGED * points / 36 * block_tiles * cut.part_blocks
+            if v * blocks > _NEAR:
+                each += v * cut.part_blocks / s.in_blocks / _MEMORY
+            total += (divide(chunks, workers) + _UNEVEN) * workers * each
+    return total
+
+
+def _direct(s: _Problem) -> float:
+    """The direct convolution's microseconds of core time, summed over `_WORKERS`: eight chunks, weights hardly hidden."""
+    products = s.scheme.taps**2 * s.in_blocks * s.out_blocks * s.target.lanes**2
+    compute = 2 * products * s.images * s.rows * s.columns / _DIRECT_RATE * _slowness(s.target)
+    time = (compute + 0.8 * 4 * products / _MEMORY) / 8
+    return sum((divide(8, workers) + _UNEVEN) * workers * time for workers in _WORKERS)
+
+
+@lru_cache(maxsize=1024)
+def _blocking(s: _Problem) -> tuple[float, Blocking]:
+    """The cut of the least estimated time, and that time. The choice follows the problem alone."""
+    best, choice = math.inf, Blocking(False, 1, s.units)
+    for block_groups in sorted({divide(s.groups, n) for n in range(1, 65)} | {1, 2, 3, 4}):
+        if block_groups > s.groups:
+            continue
+        v = 4 * s.scheme.points * block_groups * s.tiles * s.in_blocks * s.target.lanes
+        for part_panels in sorted({divide(s.units, n) for n in range(1, min(s.units, 16) + 1)}, reverse=True):
+            together = min(4, part_panels) if v >= 1 << 20 and block_groups > 1 else 1
+            blocks = divide(s.groups, block_groups)
+            part_blocks = divide(s.in_blocks, max(1, min(s.in_blocks, divide(16, blocks))))
+            for cut in (
+                Blocking(False, block_groups, part_panels, together),
+                Blocking(True, block_groups, part_panels, together, part_blocks),
+            ):
+                time = _estimate(s, cut)
+                if time < best:
+                    best, choice = time, cut
+    return best, choice
+
+
+def winograd_choice(
+    target: Target, images: int, channels: int, height: int, width: int, filters: int, taps: int = 3,
+    padding: Padding = ((0, 0), (0, 0)), transposed: bool = False, repacked: bool = False,
+) -> tuple[float, Scheme | None]:  # fmt: skip
+    """The estimated time of direct convolution over that of the best scheme, and that scheme; (0, None) where none
+    applies. `repacked`: the weights change, and are packed each time.
+    """
+    best, choice = 0.0, None
+    if min(channels, filters) < FEWEST or images == 0:
+        return best, choice
+    for scheme in SCHEMES.get(taps, ()):
+        s = _problem(target, scheme, images, channels, height, width, filters, padding, transposed)
+        time, _ = _blocking(s)
+        if repacked:
+            blocks = s.in_blocks * s.out_blocks * (target.lanes / 16) ** 2
+            time += len(_WORKERS) * _PACKED * scheme.points / 36 * _slowness(target) * blocks
+        gain = _direct(s) / time
+        if gain > best:
+            best, choice = gain, scheme
+    return best, choice
+
+
+def winograd_plan(
+    target: Target, images: int, channels: int, height: int, width: int, filters: int,
+    padding: Padding = ((0, 0), (0, 0)), expression: Any = None, operands: tuple[str, ...] = (), transposed: bool = False,
+    scheme: Scheme = SCHEMES[3][0], blocking: Blocking | None = None,
+) -> WinogradPlan:  # fmt: skip
+    """The convolution of stride 1 [N, C, H, W] -> [N, K, H', W'], or with `transposed` the gradient of its input, dy (as
+    `x`) -> dx (as `y`), all blocked. The sizes are the convolution's in both; the kernel is the scheme's.
+
+    `expression` is applied to `y`, and to a0, a1, ... whose kinds are `operands`: "full", a tensor like y, or
+    "channel", a vector of floats. ValueError for an image that is smaller than the kernel.
+    """
+    s = _problem(target, scheme, images, channels, height, width, filters, padding, transposed)
+    cut = blocking or _blocking(s)[1]
+    lanes, panel, tiles, points = target.lanes, s.panel, s.tiles, scheme.points
+    block_groups = min(cut.block_groups, s.groups)
+    tall = s.total - s.groups * (tiles - 1)
+    blocks, parts = divide(s.groups, block_groups), divide(s.units, cut.part_panels)
+    segment = min(_SEGMENT, s.tile_columns)
+    v_block = block_groups * tiles * lanes
+    # Odd numbers of vectors between the points: powers of two would meet in few sets of the cache.
+    v_point = (s.in_blocks * block_groups * tiles | 1) * lanes
+    m_point = (cut.set_panels * panel * block_groups * tiles | 1) * lanes
+    v_size = points * v_point
+    zeros_at = (1 + len(operands)) * panel * lanes
+    half_at = zeros_at + lanes
+    strip_at = half_at + scheme.outputs * scheme.size * lanes
+    v_at = strip_at + (scheme.outputs * segment + scheme.taps - 1) * scheme.size * lanes
+    m_at = v_at + (0 if cut.staged else v_size)
+    x_block, y_block = s.height * s.width * lanes, s.rows * s.columns * lanes
+    arguments = {
+        "stage": 2 if cut.staged else 0, "parts": parts, "part_blocks": cut.part_blocks, "part_panels": cut.part_panels,
+        "set_panels": cut.set_panels,
+        "tiles": tiles, "panel": panel, "groups": s.groups, "tall": tall, "block_groups": block_groups,
+        "tile_rows": s.tile_rows, "tile_columns": s.tile_columns, "segment": segment,
+        "channels": s.filters, "out_blocks": s.out_blocks, "in_blocks": s.in_blocks,
+        "x_image": s.in_blocks * x_block, "x_block": x_block, "height": s.height, "width": s.width, "top": s.top, "left": s.left,
+        "y_image": s.out_blocks * y_block, "y_block": y_block, "y_row": s.columns * lanes, "rows": s.rows, "columns": s.columns,
+        "v_block": v_block, "v_point": v_point, "v_size": v_size, "m_point": m_point,
+        "zeros_at": zeros_at, "half_at": half_at, "strip_at": strip_at, "v_at": v_at, "m_at": m_at,
+    }  # fmt: skip
+    parameters = (
+        ("outputs", scheme.outputs), ("taps", scheme.taps), ("tiles", tiles), ("vectors", panel), ("uneven", tall < s.groups),
+        ("tail", s.out_blocks % panel != 0), ("masked", s.filters % lanes != 0), ("expression", expression),
+        ("operands", tuple(operands)),
+    )  # fmt: skip
+    kernel = Kernel("winograd", parameters)
+    weights = WinogradWeights(scheme, s.filters, s.channels, panel, lanes, transposed)
+    product = KernelPlan(kernel, arguments, {}, blocks * parts if s.total else 0, m_at + points * m_point)
+    if not cut.staged:
+        return WinogradPlan((product,), weights)
+    parts = divide(s.in_blocks, cut.part_blocks)
+    first = KernelPlan(kernel, {**arguments, "stage": 1, "parts": parts}, {}, blocks * parts if s.total else 0, v_at)
+    return WinogradPlan((first, product), weights, blocks * v_size)

@@ -1,0 +1,232 @@
+"""Winograd's convolution against float64 and against direct convolution's error, its epilogue, its cuts and its tiles."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cnnc.kernels.cpu import Kernel, compile, target, winograd_shapes
+from cnnc.kernels.cpu.winograd_shapes import SCHEMES, Blocking, Scheme, winograd_choice, winograd_plan
+from tests.kernels.convolving import SAME, direct, forward, gradients, integers, reals, run
+from tests.kernels.launching import TARGETS, block, check_guards, guarded, place, unblock
+from tests.kernels.test_conv import RELU, spills
+
+ALL = [scheme for schemes in SCHEMES.values() for scheme in schemes]
+F43 = SCHEMES[3][0]
+BY_NAME = {"argvalues": ALL, "ids": [f"F({s}, {s.taps}x{s.taps})" for s in ALL]}
+ONE, UNIT = (1, 1), (1, 1)
+
+
+def same(scheme):
+    return ((scheme.taps // 2,) * 2,) * 2
+
+
+def pack(name, w, form):
+    """The packed weights by the kernel, which must be those of the definition."""
+    packed = guarded((form.floats,))
+    run(winograd_shapes.winograd_pack_plan(form), name, {"source": place(w), "packed": packed})
+    check_guards(packed)
+    np.testing.assert_array_max_ulp(packed, winograd_shapes.pack_weights(w, form), 1)
+    return packed
+
+
+def winograd(name, scheme, x, w, padding, bias=None, expression=None, extra=(), transposed=None, blocking=None):
+    """The kernel's result in logical shape. transposed: (height, width) of the gradient that x, a dy, leads to."""
+    goal = target.named(name)
+    kinds = tuple("full" if a.ndim == 4 else "channel" for a in extra)
+    results, size = (len(w), x.shape[2:]) if transposed is None else (w.shape[1], transposed)
+    plan = winograd_plan(goal, len(x), w.shape[1], *size, len(w), padding, expression, kinds, transposed is not None,
+                         scheme, blocking)  # fmt: skip
+    out = [s + sum(p) - scheme.taps + 1 for s, p in zip(size, padding, strict=True)] if transposed is None else size
+    y, v = guarded((len(x), -(-results // goal.lanes), *out, goal.lanes)), guarded((max(1, plan.v_floats),))
+    buffers = {"x": place(block(x, goal.lanes)), "w": pack(name, w, plan.weights), "y": y, "v": v}
+    buffers["bias"] = None if bias is None else place(bias)
+    buffers |= {f"a{i}": place(block(a, goal.lanes) if a.ndim == 4 else a) for i, a in enumerate(extra)}
+    for step in plan.steps:
+        run(step, name, buffers)
+    check_guards(y)
+    check_guards(v)
+    return unblock(y, results)
+
+
+def rms(a):
+    return np.sqrt(np.mean(np.square(a)))
+
+
+def close(got, want, n):
+    """Loosely: for what is in the right place. `n`: the number of products in a sum."""
+    assert np.abs(got - want).max() <= 1e-6 * n**0.5 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("scheme", **BY_NAME)
+@pytest.mark.parametrize("channels", [15, 16, 17, 31, 32, 33, 64])
+def test_error_is_at_most_four_times_that_of_direct_convolution(name, scheme, channels):
+    for images, size, seed in ((1, (9, 14), 1), (2, (13, 8), 2), (3, (7, 7), 3)):
+        x, w = reals((images, channels, *size), seed), reals((channels, channels, scheme.taps, scheme.taps), seed + 10)
+        for image in (x, np.maximum(x, 0)):
+            want = forward(image, w, UNIT, same(scheme), ONE, 1)
+            error = rms(winograd(name, scheme, image, w, same(scheme)) - want)
+            assert error <= 4 * rms(direct(name, image, w, None, UNIT, same(scheme)) - want)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("scheme", **BY_NAME)
+@pytest.mark.parametrize("channels", [1, 3, 5, 7])
+def test_error_with_the_fewest_channels(name, scheme, channels):
+    """Sums of 9 products leave direct convolution almost exact; nothing chooses Winograd's there."""
+    x, w = reals((2, channels, 9, 14), 1), reals((channels, channels, scheme.taps, scheme.taps), 2)
+    want = forward(x, w, UNIT, same(scheme), ONE, 1)
+    error = rms(winograd(name, scheme, x, w, same(scheme)) - want)
+    assert error <= 6 * rms(direct(name, x, w, None, UNIT, same(scheme)) - want)
+
+
+PADDINGS = {
+    "none": ((0, 0), (0, 0)),
+    "same": SAME,
+    "asymmetric": ((2, 0), (1, 3)),
+    "wide": ((7, 6), (5, 9)),
+    "negative": ((-1, 1), (2, -2)),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("scheme", **BY_NAME)
+@pytest.mark.parametrize("padding", PADDINGS.values(), ids=PADDINGS)
+def test_sizes_and_paddings(name, scheme, padding):
+    for size in ((5, 6), (6, 17), (12, 7), (9, 61)):
+        x, w, bias = reals((2, 5, *size), 1), reals((18, 5, scheme.taps, scheme.taps), 2), reals(18, 3)
+        want = forward(x, w, UNIT, padding, ONE, 1) + bias[:, None, None]
+        close(winograd(name, scheme, x, w, padding, bias), want, 5 * scheme.taps**2)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("scheme", **BY_NAME)
+def test_the_smallest_images(name, scheme):
+    for height in range(1, 6):
+        x, w = reals((3, 3, height, 1), 1), reals((2, 3, scheme.taps, scheme.taps), 2)
+        close(winograd(name, scheme, x, w, same(scheme)), forward(x, w, UNIT, same(scheme), ONE, 1), 27)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("scheme", **BY_NAME)
+@pytest.mark.parametrize("padding", [SAME, ((0, 0), (0, 0)), ((2, 0), (1, 3)), ((-1, 1), (2, -2))], ids=str)
+def test_data_gradient(name, scheme, padding):
+    shape, filters, taps = (2, 17, 9, 8), 35, scheme.taps
+    out = [s + sum(p) - taps + 1 for s, p in zip(shape[2:], padding, strict=True)]
+    x, w, dy = reals(shape, 1), reals((filters, 17, taps, taps), 2), reals((2, filters, *out), 3)
+    want, _ = gradients(x, w, dy, UNIT, padding, ONE, 1)
+    close(winograd(name, scheme, dy, w, padding, transposed=shape[2:]), want, filters * taps**2)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("scheme", **BY_NAME)
+def test_every_cut_gives_the_same_bits(name, scheme):
+    x, w, taps = reals((2, 33, 13, 17), 1), reals((80, 33, scheme.taps, scheme.taps), 2), scheme.taps
+    first = winograd(name, scheme, x, w, same(scheme))
+    close(first, forward(x, w, UNIT, same(scheme), ONE, 1), 33 * taps**2)
+    for cut in (
+        Blocking(False, 1, 1),
+        Blocking(False, 2, 2, 2),
+        Blocking(False, 1000, 3, 2),
+        Blocking(True, 1, 1),
+        Blocking(True, 3, 2, 2, 2),
+        Blocking(True, 1000, 1000, 5, 1000),
+    ):
+        if cut.part_panels == 1000:
+            cut = replace(cut, part_panels=20, part_blocks=9)
+        np.testing.assert_array_equal(winograd(name, scheme, x, w, same(scheme), blocking=cut), first)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("scheme", **BY_NAME)
+@pytest.mark.parametrize("filters", [16, 37])
+def test_epilogue_with_full_and_channel_operands(name, scheme, filters):
+    x, w, bias = reals((2, 17, 6, 7), 1), reals((filters, 17, scheme.taps, scheme.taps), 2), reals(filters, 3)
+    full, scale = reals((2, filters, 6, 7), 4), reals(filters, 5)
+    tree = ("add", ("mul", ("var", "y"), ("var", "a1")), ("var", "a0"))
+    y = forward(x, w, UNIT, same(scheme), ONE, 1) + bias[:, None, None]
+    got = winograd(name, scheme, x, w, same(scheme), bias, tree, (full, scale))
+    close(got, y * scale[:, None, None] + full, 17 * scheme.taps**2)
+    got = winograd(name, scheme, x, w, same(scheme), bias, RELU)
+    close(got, np.maximum(y, 0), 17 * scheme.taps**2)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("tree", [("add", ("var", "y"), ("const", 1.0)), ("div", ("var", "y"), ("var", "a0"))], ids=str)
+def test_padded_lanes_stay_zero_whatever_the_expression(name, tree):
+    # `unblock` asserts the zeros.
+    x, w, scale = reals((1, 3, 6, 5), 1), reals((21, 3, 3, 3), 2), np.float32(1) + integers(21, 3) ** 2
+    y = forward(x, w, UNIT, SAME, ONE, 1)
+    want = y + 1 if tree[0] == "add" else y / scale[:, None, None]
+    extra = () if tree[0] == "add" else (scale,)
+    close(winograd(name, F43, x, w, SAME, expression=tree, extra=extra), want, 27)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_is_not_finite_stays_in_its_tile_and_its_image(name):
+    x, w = reals((2, 16, 12, 12), 1), reals((5, 16, 3, 3), 2)
+    clean = winograd(name, F43, x, w, SAME)
+    x[0, 3, 5, 5] = np.nan
+    got = winograd(name, F43, x, w, SAME, expression=RELU)
+    assert np.isnan(got[0, :, 4:7, 4:7]).all()
+    assert np.isfinite(got[0, :, 8:]).all()
+    np.testing.assert_array_equal(got[1], np.maximum(clean[1], 0))
+
+
+def test_kernel_larger_than_the_image_is_an_error():
+    with pytest.raises(ValueError, match="exceeds the padded input"):
+        winograd_plan(target.host(), 1, 16, 2, 5, 16)
+
+
+def test_no_image_makes_no_chunk():
+    goal = target.named("avx512")
+    assert all(step.chunks == 0 for step in winograd_plan(goal, 0, 64, 8, 8, 64, SAME).steps)
+    assert winograd_choice(goal, 0, 64, 8, 8, 64, 3, SAME) == (0.0, None)
+
+
+@pytest.mark.parametrize("name", target.TARGETS)
+def test_choice(name):
+    """Many channels and tiles take the large tile; few tiles of many channels the small one, whose transformed weights
+    are fewer; few channels and other kernels none.
+    """
+    goal = target.named(name)
+    for channels, size in ((64, 56), (128, 28), (64, 224), (128, 112)):
+        gain, scheme = winograd_choice(goal, 1, channels, size, size, channels, 3, SAME)
+        assert scheme == Scheme(4, 3)
+        assert gain > 1.5
+    assert winograd_choice(goal, 16, 256, 14, 14, 256, 3, SAME)[1] == Scheme(4, 3)
+    assert winograd_choice(goal, 16, 64, 27, 27, 192, 5, ((2, 2), (2, 2)))[1] == Scheme(2, 5)
+    assert winograd_choice(goal, 1, 16, 56, 56, 64, 3, SAME)[1] is None
+    assert winograd_choice(goal, 1, 64, 56, 56, 64, 7, ((3, 3), (3, 3)))[1] is None
+
+
+def test_points_are_exact_for_every_scheme():
+    """The weights' transform is that of the interpolation: at the point p, the polynomial of the taps over the product
+    of the distances.
+    """
+    for scheme in ALL:
+        points = [0.0, *(sign * p for p in scheme.pairs for sign in (1, -1))]
+        for row, p in zip(winograd_shapes.weight_matrix(scheme)[:-1], points, strict=True):
+            distances = np.prod([p - q for q in points if q != p])
+            np.testing.assert_allclose(row, p ** np.arange(scheme.taps) / distances, rtol=1e-14)
+
+
+@pytest.mark.parametrize("scheme", **BY_NAME)
+@pytest.mark.parametrize("name", target.TARGETS)
+@pytest.mark.parametrize("vectors", [1, 2])
+def test_no_register_tile_spills(name, scheme, vectors):
+    """Every target is compiled for, whether this machine can run it or not; the transforms are looked at as well."""
+    goal = target.named(name)
+    tiles = {"avx512": 28, "avx2": 12, "sse2": 8, "neon": 24}[name] // vectors
+    kernel = Kernel("winograd", (
+        ("outputs", scheme.outputs), ("taps", scheme.taps), ("tiles", tiles), ("vectors", vectors), ("uneven", True),
+        ("tail", vectors > 1), ("masked", True), ("expression", RELU), ("operands", ("full",)),
+    ))  # fmt: skip
+    text = compile.assembly(kernel, goal)
+    most = max(len(re.findall(r"\t(?:vfmadd\w+ps|mulps|fmla)\t", part)) for part in re.split(r"\n(?=[.\w$]+:)", text))
+    assert most >= tiles * vectors
+    assert spills(text, 6) == []

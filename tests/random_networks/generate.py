@@ -1,0 +1,361 @@
+"""Random networks: valid graphs over all ops of the language, small, the same for the same seed.
+
+Odd sizes and channels, one to three axes of space, shared values, shared weights, broadcasting, several outputs (some of
+them inputs, some of them twice). An even seed draws mostly ops whose results are whole numbers on whole numbers, so that
+much of the network can be compared to the bit; an odd seed draws from all of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from cnnc.ir.graph import Graph
+from cnnc.ir.op import InferenceError
+from cnnc.ir.types import Dim, TensorType, activation, product
+from cnnc.ops.pool import window_of
+from cnnc.ops.window import Window
+from tests.passes.networks import WEIGHTS, Net
+
+CHANNELS = (1, 3, 3, 5, 5, 7, 7, 15, 16, 17, 31, 32, 33)
+SPACE = {1: 40, 2: 11, 3: 5}  # the largest size of an axis, by the number of axes
+LARGEST = 12_000  # values of a tensor, for one image
+WORK = 2_000_000  # multiply-adds of a layer, for one image
+WHOLE = ("relu", "relu6", "neg", "abs")
+SMOOTH = ("sigmoid", "tanh", "leaky_relu", "elu", "selu", "silu", "exp", "log", "sqrt")
+KINDS = {  # how often each kind of layer is drawn, in a whole-number network and in any
+    "convolution": (8, 6),
+    "activation": (3, 3),
+    "smooth": (0, 4),
+    "binary": (4, 4),
+    "division": (0, 1),
+    "maximum": (2, 2),
+    "average": (0, 2),
+    "global_average": (0, 1),
+    "norm": (0, 3),
+    "lrn": (0, 1),
+    "dropout": (1, 1),
+    "softmax": (0, 1),
+    "concat": (2, 2),
+    "slice": (2, 2),
+    "flatten": (1, 1),
+    "dense": (1, 1),
+    "total": (1, 1),
+    "mean": (0, 1),
+    "gate": (0, 1),
+    "residual": (1, 1),
+}
+
+
+def network(seed: int) -> Graph:
+    """The network of a seed: from an input or two through up to 14 layers to up to four outputs."""
+    return _Maker(seed).network()
+
+
+class _Maker:
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.b = Net(f"random{seed}")
+        self.values: list[str] = []
+        self.weights: dict[tuple[int, ...], list[str]] = {}
+        self.count = 0
+        column = [w[seed % 2] for w in KINDS.values()]
+        self.likely = np.array(column) / sum(column)
+
+    # ------------------------------------------------------------------------------------------------ draws
+
+    def below(self, n: int) -> int:
+        return int(self.rng.integers(n))
+
+    def chance(self, percent: int) -> bool:
+        return self.below(100) < percent
+
+    def one(self, items: Any) -> Any:
+        return items[self.below(len(items))]
+
+    def name(self) -> str:
+        self.count += 1
+        return f"v{self.count}"
+
+    def sizes(self, value: str) -> tuple[Dim, ...]:
+        return self.b.type(value).shape
+
+    def any(self) -> str:
+        """A value, most often one of the latest."""
+        late = self.values[-4:] if self.chance(75) else self.values
+        return str(self.one(late))
+
+    def image(self) -> str | None:
+        found = [v for v in self.values if self.b.type(v).rank >= 3]
+        return str(self.one(found[-4:])) if found else None
+
+    def param(self, shape: tuple[int, ...], what: str, layout: str | None = None) -> str:
+        """A new parameter, or now and then one of the shape that there is already."""
+        known = self.weights.setdefault(shape, [])
+        if known and self.chance(20):
+            return str(self.one(known))
+        known.append(self.b.param(f"{what}{self.count}", TensorType("f32", shape, layout)))
+        return known[-1]
+
+    # ------------------------------------------------------------------------------------------------ the network
+
+    def network(self) -> Graph:
+        axes = self.one((1, 2, 2, 2, 3))
+        largest = SPACE[axes] * (4 if self.chance(10) else 1)
+        shape = (self.one(CHANNELS), *(1 + self.below(largest) for _ in range(axes)))
+        self.values.append(self.b.input("x", activation(("N", *shape))))
+        if self.chance(25):
+            other = self.one((shape, (self.one(CHANNELS), *shape[1:]), (shape[0], *[1] * axes), (self.one(CHANNELS),)))
+            self.values.append(self.b.input("x1", activation(("N", *other))))
+        for _ in range(3 + self.below(12)):
+            self.layer()
+        return self.b.finish(self.outputs())
+
+    def layer(self) -> None:
+        kind = str(self.rng.choice(list(KINDS), p=self.likely))
+        try:
+            made = getattr(self, f"_{kind}")()
+        except InferenceError:  # a window larger than its input, shapes that do not broadcast
+            return
+        if made is not None and product(tuple(int(d) for d in self.sizes(made) if d != "N")) <= LARGEST:
+            self.values.append(made)
+
+    def outputs(self) -> list[tuple[str, str]]:
+        """Logits first, most often; then others, the last value among them."""
+        outputs = []
+        if self.chance(80):
+            logits = self.logits(self.values[-1] if self.chance(70) else self.any())
+            if logits is not None:
+                outputs.append(("logits", logits))
+        if self.chance(60):
+            outputs.append(("last", self.values[-1]))
+        for i in range(self.below(3)):
+            outputs.append((f"y{i}", self.any()))
+        return outputs or [("y", self.values[-1])]
+
+    def logits(self, x: str) -> str | None:
+        t = self.b.type(x)
+        if t.rank < 2 or t.shape[0] != "N":
+            return None
+        if t.rank > 2 and self.chance(50):
+            x = (
+                self.b.add("global_avgpool", [x], {}, self.name())
+                if self.chance(60)
+                else self.b.add("mean", [x], {"axis": tuple(range(2, t.rank)), "keepdim": True}, self.name())
+            )
+        if t.rank > 2:
+            x = self.b.add("flatten", [x], {}, self.name())
+        return self.dense(x, self.one((2, 3, 10, 17))) if self.chance(80) else x
+
+    # ------------------------------------------------------------------------------------------------ layers
+
+    def window(self, value: str, least: int = 0) -> dict[str, Any]:
+        """A window over an image; `least` 1 keeps the padding within half of the kernel, as pooling needs it."""
+        axes = self.b.type(value).rank - 2
+        kernel = tuple(1 + self.below(self.one((1, 3, 3, 5) if axes < 3 else (1, 2, 3))) for _ in range(axes))
+        dilation = tuple(1 + self.below(3) if self.chance(15) else 1 for _ in range(axes))
+        stride = tuple(self.one((1, 1, 2, 3)) for _ in range(axes)) if self.chance(50) else (1,) * axes
+        reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+        if self.chance(25):
+            padding = [(0, 0)] * axes
+        else:
+            padding = [(self.below(r // 2 + 1), self.below((r if not least else r // 2) + 1)) for r in reach]
+        if self.chance(50):
+            padding = [(a, a) for a, _ in padding]
+        return {"kernel": kernel, "stride": stride, "dilation": dilation, "padding": tuple(padding)}
+
+    def _convolution(self) -> str | None:
+        x = self.image()
+        if x is None:
+            return None
+        if self.b.type(x).rank == 4 and self.chance(25):  # what fast algorithms know
+            size = self.one((3, 3, 5))
+            return self.convolution(x, {"kernel": (size, size), "padding": self.one((0, 1, "same"))})
+        return self.convolution(x, self.window(x))
+
+    def convolution(self, x: str, given: dict[str, Any], filters: int | None = None) -> str | None:
+        name, channels = self.name(), int(self.sizes(x)[1])
+        groups = 1
+        if filters is None:
+            divisors = [g for g in range(1, channels + 1) if channels % g == 0]
+            groups = self.one((channels, self.one(divisors))) if self.chance(30) else 1
+            filters = self.one(CHANNELS) if groups == 1 else groups * self.one((1, 1, 2, 3, 16))
+        window = Window.of(given["kernel"], given, self.b.type(x).rank - 2)
+        shape = (filters, channels // groups, *window.kernel)
+        out = window.output(tuple(int(d) for d in self.sizes(x)[2:]))
+        if filters > 64 or product(shape) * product(out) > WORK:
+            return None
+        operands = [x, self.param(shape, "w", WEIGHTS[len(shape)])]
+        if self.chance(60):
+            operands.append(self.param((filters,), "b"))
+        return self.b.add("conv", operands, {**window.attributes(), "groups": groups}, name)
+
+    def _activation(self) -> str:
+        return self.b.add(self.one(WHOLE), [self.any()], {}, self.name())
+
+    def _smooth(self) -> str:
+        x, op = self.any(), self.one(SMOOTH)
+        if op == "exp":
+            x = self.b.add("tanh", [x], {}, f"{self.name()}.tanh")
+        elif op in ("log", "sqrt"):
+            x = self.positive(x)
+        attributes = {"leaky_relu": {"negative_slope": 0.2}, "elu": {"alpha": 0.5}, "silu": {"beta": 1.5}}
+        return self.b.add(op, [x], attributes.get(op, {}) if self.chance(50) else {}, self.name())
+
+    def positive(self, x: str) -> str:
+        name = self.name()
+        one = self.b.add("constant", [], {"value": 1.0}, f"{name}.one")
+        return self.b.add("add", [self.b.add("abs", [x], {}, f"{name}.abs"), one], {}, name)
+
+    def _binary(self) -> str:
+        x, op = self.any(), self.one(("add", "sub", "mul"))
+        pair = [x, self.partner(x)]
+        return self.b.add(op, pair if self.chance(50) else pair[::-1], {}, self.name())
+
+    def partner(self, x: str) -> str:
+        """A value that broadcasts with another: of its shape, one that does by chance, a vector, a number."""
+        t = self.b.type(x)
+        fitting = [v for v in self.values if v != x and self.broadcasts(v, x)]
+        if fitting and self.chance(70):
+            return str(self.one(fitting))
+        if t.rank >= 2 and t.shape[1] != "N" and self.chance(50):
+            return self.param((int(t.shape[1]),), "s")
+        return self.b.add("constant", [], {"value": float(self.one((0, 1, -1, 2)))}, f"c{self.name()}")
+
+    def broadcasts(self, a: str, b: str) -> bool:
+        from cnnc.ops.pointwise import broadcast_shapes
+
+        try:
+            broadcast_shapes([self.b.type(a), self.b.type(b)])
+        except InferenceError:
+            return False
+        return True
+
+    def _division(self) -> str:
+        x = self.any()
+        return self.b.add("div", [x, self.positive(self.partner(x))], {}, self.name())
+
+    def pooling(self, op: str) -> str | None:
+        x = self.image()
+        if x is None:
+            return None
+        given = self.window(x, least=1)
+        if op == "avgpool":
+            del given["dilation"]
+            given["padding"] = tuple(
+                (min(a, k // 2), min(b, k // 2)) for (a, b), k in zip(given["padding"], given["kernel"], strict=True)
+            )
+        attributes = {"ceil_mode": True} if self.chance(40) else {}
+        if op == "avgpool" and self.chance(50):
+            attributes["count_include_pad"] = False
+        window = window_of(given, self.b.type(x).rank - 2)
+        return self.b.add(op, [x], {"kernel": window.kernel, **window.attributes(), **attributes}, self.name())
+
+    def _maximum(self) -> str | None:
+        return self.pooling("maxpool")
+
+    def _average(self) -> str | None:
+        return self.pooling("avgpool")
+
+    def _global_average(self) -> str | None:
+        x = self.image()
+        return None if x is None else self.b.add("global_avgpool", [x], {}, self.name())
+
+    def _norm(self) -> str | None:
+        x = self.any()
+        t = self.b.type(x)
+        if t.rank < 2 or t.shape[1] == "N":
+            return None
+        return self.b.norm(x, self.name(), **({"eps": 1e-3, "momentum": 0.3} if self.chance(30) else {}))
+
+    def _lrn(self) -> str | None:
+        x = self.image()
+        attributes = {"size": 1 + self.below(6), "alpha": self.one((1e-4, 0.5)), "beta": self.one((0.75, 0.5, 1.0))}
+        return None if x is None else self.b.add("lrn", [x], attributes, self.name())
+
+    def _dropout(self) -> str:
+        return self.b.add("dropout", [self.any()], {"p": self.one((0.0, 0.5, 0.5, 0.3))}, self.name())
+
+    def _softmax(self) -> str | None:
+        x = self.any()
+        rank = self.b.type(x).rank
+        return None if not rank else self.b.add("softmax", [x], {"axis": self.below(rank)}, self.name())
+
+    def _concat(self) -> str | None:
+        x = self.any()
+        t = self.b.type(x)
+        axis = self.one((1, 1, *range(t.rank))) if t.rank > 1 else 0
+        near = [
+            v
+            for v in self.values
+            if self.b.type(v).rank == t.rank
+            and all(i == axis or a == b for i, (a, b) in enumerate(zip(self.sizes(v), t.shape, strict=True)))
+        ]
+        if not t.rank:
+            return None
+        parts = [x, *(str(self.one(near)) for _ in range(self.below(3)))]
+        return self.b.add("concat", parts, {"axis": axis}, self.name())
+
+    def _slice(self) -> str | None:
+        x = self.any()
+        t = self.b.type(x)
+        axis = self.one((1, 1, *range(t.rank))) if t.rank > 1 else 0
+        if not t.rank or t.shape[axis] == "N":
+            return None
+        start = self.below(int(t.shape[axis]))
+        size = 1 + self.below(int(t.shape[axis]) - start)
+        return self.b.add("slice", [x], {"axis": axis, "start": start, "size": size}, self.name())
+
+    def _flatten(self) -> str | None:
+        x = self.any()
+        t = self.b.type(x)
+        if t.rank < 2 or "N" in t.shape[1:]:
+            return None
+        return self.b.add("flatten", [x], {"start": 1 + self.below(t.rank - 1)}, self.name())
+
+    def _dense(self) -> str | None:
+        flat = [v for v in self.values if self.b.type(v).rank == 2 and self.sizes(v)[1] != "N"]
+        return self.dense(str(self.one(flat)), self.one(CHANNELS)) if flat else None
+
+    def dense(self, x: str, features: int) -> str:
+        name = self.name()
+        operands = [x, self.param((features, int(self.sizes(x)[1])), "w")]
+        if self.chance(60):
+            operands.append(self.param((features,), "b"))
+        return self.b.add("linear", operands, {}, name)
+
+    def reduction(self, op: str) -> str | None:
+        x = self.any()
+        rank = self.b.type(x).rank
+        axes = tuple(a for a in range(rank) if self.chance(35 if a else 12))
+        if not axes:
+            return None
+        return self.b.add(op, [x], {"axis": axes, "keepdim": self.chance(60)}, self.name())
+
+    def _total(self) -> str | None:
+        return self.reduction("sum")
+
+    def _mean(self) -> str | None:
+        return self.reduction("mean")
+
+    def _gate(self) -> str | None:
+        """Squeeze and excitation: x times a number in 0..1 for each channel."""
+        x = self.image()
+        if x is None:
+            return None
+        mean = self.b.add("global_avgpool", [x], {}, self.name())
+        one = (1,) * (self.b.type(x).rank - 2)
+        gate = self.convolution(mean, {"kernel": one}, int(self.sizes(x)[1]))
+        return self.b.add("mul", [x, self.b.add("sigmoid", [gate], {}, self.name())], {}, self.name())
+
+    def _residual(self) -> str | None:
+        """relu(x + conv(x)), with odd kernels and the padding that keeps the size."""
+        x = self.image()
+        if x is None:
+            return None
+        kernel = tuple(self.one((1, 3)) for _ in range(self.b.type(x).rank - 2))
+        y = self.convolution(x, {"kernel": kernel, "padding": "same"}, int(self.sizes(x)[1]))
+        if y is None:
+            return None
+        return self.b.add("relu", [self.b.add("add", [x, y], {}, self.name())], {}, self.name())
