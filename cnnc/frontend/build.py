@@ -22,15 +22,32 @@ class TreeBuilder:
 
     def __init__(self, source: Source, shift: int = 0) -> None:
         self.source, self.shift, self.depth = source, shift, 0
+        self._edges: dict[tuple[int, int], Token] = {}
 
     def fail(self, code: str, message: str, span: Span, help: str | None = None) -> CnncError:
         return CnncError(Diagnostic(code, message, span, (), help))
 
     # --- places and names
 
+    def _edge(self, tree: Any, step: int) -> Token:
+        """The first token of a tree, or, with a step of -1, the last. Trees on the way remember it: a deep tree is gone
+        through once.
+        """
+        path = []
+        while hasattr(tree, "children"):
+            found = self._edges.get((id(tree), step))
+            if found is not None:
+                tree = found
+                break
+            path.append(tree)
+            tree = next(c for c in tree.children[::step] if c is not None)
+        for passed in path:
+            self._edges[id(passed), step] = tree
+        return _token(tree)
+
     def span(self, tree: Any) -> Span:
         """From the first token of a tree to its last."""
-        first, last = _edge(tree, 1), _edge(tree, -1)
+        first, last = self._edge(tree, 1), self._edge(tree, -1)
         return Span(self.source, (first.start_pos or 0) + self.shift, (last.end_pos or 0) + self.shift)
 
     def token(self, token: Token) -> Span:
@@ -267,13 +284,6 @@ class TreeBuilder:
         builder = TreeBuilder(self.source, offset)
         builder.depth = self.depth
         return builder.expression(tree)
-
-
-def _edge(tree: Any, step: int) -> Token:
-    """The first token of a tree, or, with a step of -1, the last."""
-    while hasattr(tree, "children"):
-        tree = next(c for c in tree.children[::step] if c is not None)
-    return _token(tree)
 
 
 def _token(value: Any) -> Token:
