@@ -458,10 +458,11 @@ def _make_pack(target: Target, outputs: int, taps: int) -> Any:
         packed = V.offset(V.floats(arguments[P.packed]), (points * block * depth + in_block * lanes * size) * lanes)
         source, step = V.floats(arguments[P.source]), arguments[P.tap_step]
         out_stride, in_stride = arguments[P.out_stride], arguments[P.in_stride]
-        # All points of the block meet in scratch first: far apart as they lie in `packed`, they would share few sets
-        # of the cache.
+        # All points of the block meet in scratch first, an odd number of vectors apart: as they lie in `packed` they
+        # would share few sets of the cache.
         taps, together = V.offset(scratch, 0), V.offset(scratch, squares * lanes)
         across = lanes * size
+        apart = (across + 1) * lanes
         for v in range(size):
             first = (block + v) * lanes
             for tap in range(squares):
@@ -478,11 +479,11 @@ def _make_pack(target: Target, outputs: int, taps: int) -> Any:
                 else:
                     for tap in range(squares):
                         V.store(V.zero(), taps, tap * lanes)
-                transform_tile(taps, V.offset(together, (i * size + v) * lanes), lanes * across)
+                transform_tile(taps, V.offset(together, (i * size + v) * lanes), apart)
         for point in range(points):
             to = V.offset(packed, point * depth * across)
             for i in range(lanes * size):
-                V.store(V.load(together, (point * lanes * size + i) * lanes), to, i * lanes)
+                V.store(V.load(together, point * apart + i * lanes), to, i * lanes)
 
     return kernel
 

@@ -138,7 +138,7 @@ def winograd_pack_plan(form: WinogradWeights) -> KernelPlan:
     if form.transposed:
         out_stride, in_stride = squares, squares * form.out_channels
     units = form.out_blocks // form.panel + form.out_blocks % form.panel
-    scratch = squares * form.lanes + form.scheme.points * form.panel * form.lanes**2
+    scratch = squares * form.lanes + form.scheme.points * (form.panel * form.lanes + 1) * form.lanes
     arguments = {
         "panel": form.panel, "out_blocks": form.out_blocks, "in_blocks": form.in_blocks, "out_channels": form.out_channels,
         "in_channels": form.in_channels, "out_stride": out_stride, "in_stride": in_stride,
@@ -236,10 +236,10 @@ def _problem(
 # What the cost model assumes of a core, measured on two cores of a Xeon with AVX-512 (2 MiB of second level cache each):
 # operations per microsecond of the register tile, and of the direct convolution, with AVX-512; bytes per microsecond of
 # weights from the caches behind the second, and from memory, where the rest of a network has sent them by the next call.
-_RATE, _DIRECT_RATE, _STREAMED, _MEMORY = 170e3, 160e3, 25e3, 15e3
+_RATE, _DIRECT_RATE, _STREAMED, _MEMORY = 155e3, 160e3, 25e3, 15e3
 # Microseconds for the transforms of one tile and block of channels with 36 points: to V in scratch, to V in the arena,
 # and from M; for a chunk; for transforming 16 x 16 weights more than packing them takes.
-_FORWARD, _FORWARD_STAGED, _BACKWARD, _CHUNK, _PACKED = 0.12, 0.15, 0.07, 0.5, 4.0
+_FORWARD, _FORWARD_STAGED, _BACKWARD, _CHUNK, _PACKED = 0.12, 0.15, 0.07, 0.5, 8.0
 # The part of the shorter of computing and streaming that is not hidden behind the longer.
 _VISIBLE = 0.35
 # The time is summed over these numbers of workers. At a step's end each waits for the others, for this part of a chunk.
