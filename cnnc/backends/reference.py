@@ -19,7 +19,7 @@ class Interpreter:
 
     def __init__(self, graph: Graph, values: Mapping[str, Any]) -> None:
         self.graph = graph
-        self.values = {n.name: np.array(values[n.name], np.float64) for n in (*graph.parameters, *graph.states)}
+        self.refresh(values)
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, Array]:
         result = run(self.graph, inputs, self.values)
@@ -28,7 +28,9 @@ class Interpreter:
         return result
 
     def refresh(self, values: Mapping[str, Any]) -> None:
-        self.__init__(self.graph, values)  # type: ignore[misc]
+        """Take other values."""
+        leaves = (*self.graph.parameters, *self.graph.states)
+        self.values = {n.name: np.array(values[n.name], np.float64) for n in leaves}
 
 
 class ReferenceBackend:
