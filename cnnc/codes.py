@@ -512,6 +512,25 @@ CODES: dict[str, Code] = {
         "cnnc train lenet5.cnn --data digits.npz --out /proc/run",
         "Choose another folder with --out.",
     ),
+    "E0650": Code(
+        "package that is not installed",
+        "What was asked for needs a package that cnnc itself does without: onnx for export, PyTorch, ONNX Runtime or "
+        "OpenVINO to be compared with.",
+        "cnnc export lenet5.cnn -o lenet5.onnx",
+        "Install the extra that the message names: pip install 'cnnc[onnx]' or 'cnnc[bench]'.",
+    ),
+    "E0651": Code(
+        "op that cannot be exported",
+        "The op has no form in the other program's operators. Ops of training, losses and gradients are not exported.",
+        "cnnc export m.cnn -o m.onnx, where m returns a loss",
+        "Export the network without it, or write it with other layers.",
+    ),
+    "E0652": Code(
+        "weights too large for an ONNX file",
+        "An ONNX file is one message of at most 2 GiB.",
+        "cnnc export wide.cnn -o wide.onnx, with 600 million parameters",
+        "Export a smaller network.",
+    ),
     # ------------------------------------------------------------------------------------------- E07xx: calling
     "E0701": Code(
         "input that cannot be used",
@@ -597,6 +616,19 @@ CODES: dict[str, Code] = {
         "The target is unknown, or this machine cannot run it.",
         "cnnc compile m.cnn --target cuda",
         "`cnnc doctor` says what is missing.",
+    ),
+    "E0810": Code(
+        "unknown engine",
+        "`cnnc bench` compares with programs that it knows, and there is none of this name.",
+        "cnnc bench m.cnn --against onxruntime",
+        "The message lists the names.",
+    ),
+    "E0811": Code(
+        "engines that disagree",
+        "Before anything is timed, all engines compute the same thing, and one of them differs by more than rounding "
+        "explains: times of different results are not compared.",
+        "cnnc bench m.cnn --against torch",
+        "Report it with the model; leave the engine out with --against until then.",
     ),
     # ------------------------------------------------------------------------------------------- warnings
     "W0101": Code(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +38,22 @@ def ready() -> bool:
     except OSError:
         return False
     return private(folder()) and os.access(folder(), os.W_OK)
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a file of the folder whole or not at all. Where it cannot be written the next process does the work again."""
+    if not ready():
+        return
+    temporary = None
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except OSError:
+        if temporary is not None:
+            with suppress(OSError):
+                os.unlink(temporary)
 
 
 def grammar(name: str, **options: Any) -> Lark:

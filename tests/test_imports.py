@@ -26,7 +26,7 @@ ORDER = [
     ["interop", "data", "summary", "drawing"],
     ["network", "artifact"],
     ["driver"],
-    ["train"],
+    ["train", "bench"],
     ["cli"],
     ["__main__"],
 ]
@@ -87,7 +87,12 @@ def test_kernels_stand_alone(path: Path) -> None:
 
 
 TARGETS = re.compile(r"\b(cuda|ptx|nvptx|avx\w*|sse\d?|neon|x86(_64)?|aarch64)\b", re.IGNORECASE)
-NAMED = {"backends", "cli", "codes"}  # the backends, the options, and the texts that explain them
+NAMED = {
+    "backends",
+    "bench",
+    "cli",
+    "codes",
+}  # the backends, the peers' switches, the options, and the texts that explain them
 
 
 @pytest.mark.parametrize(
@@ -140,7 +145,22 @@ def test_help_is_light() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["check", "summary", "ir", "opt", "graph", "compile", "run", "train", "gradcheck", "doctor", "cache", "explain"],
+    [
+        "check",
+        "summary",
+        "ir",
+        "opt",
+        "graph",
+        "compile",
+        "run",
+        "train",
+        "bench",
+        "export",
+        "gradcheck",
+        "doctor",
+        "cache",
+        "explain",
+    ],
 )
 def test_help_of_a_command_is_light(command: str) -> None:
     assert not loaded(HELP.format([command, "--help"])) & (HEAVY - {"lark", "numpy"})

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import click
 
-from cnnc.cli.common import batch_option, define, json_option, load, model_options, print_json, say
-from cnnc.cli.compiling import mode_option, target_option
+from cnnc.cli.common import LARGEST, define, json_option, load, model_option, parameters_option, print_json, say
+from cnnc.cli.compiling import target_option
 
 
 @click.group("cache", epilog="\b\nExamples:\n  cnnc cache list\n  cnnc cache warm examples/resnet.cnn -p depth=50")
@@ -49,24 +51,94 @@ def clear_command() -> None:
     say(f"removed {count} kernels from {folder()}")
 
 
-@define("warm", "cnnc cache warm examples/resnet.cnn -p depth=50 --batch 16 --mode train")
-@model_options
-@batch_option
-@mode_option
+# What is warmed without a model: a file, its parameters, and the batch sizes of inference and of training.
+SHIPPED: tuple[tuple[str, dict[str, str], int], ...] = (
+    ("lenet5.cnn", {}, 64),
+    ("lenet5_relu.cnn", {}, 64),
+    ("alexnet.cnn", {}, 32),
+    ("vgg.cnn", {}, 8),
+    ("resnet.cnn", {"depth": "18"}, 16),
+    ("resnet.cnn", {"depth": "50"}, 8),
+    ("mobilenetv2.cnn", {}, 16),
+)
+
+
+@define("warm", "cnnc cache warm", "cnnc cache warm examples/resnet.cnn -p depth=50 --batch 16 --mode train")
+@model_option
+@parameters_option
+@click.option(
+    "-b",
+    "--batch",
+    "batches",
+    type=click.IntRange(1, LARGEST),
+    multiple=True,
+    help="Images in a batch; may be repeated.",
+)
+@click.option("--mode", type=click.Choice(["infer", "train"]), help="Inference or the training step; both otherwise.")
 @target_option
-def warm_command(path: str, model: str | None, parameters: dict[str, Any], batch: int, mode: str, target: str) -> None:
-    """Compile the kernels of a model, so that later runs find them."""
-    from cnnc.cli.compiling import optimized, plan_of
+@click.argument("paths", metavar="[MODEL]...", nargs=-1, type=click.Path())
+def warm_command(
+    paths: tuple[str, ...],
+    model: str | None,
+    parameters: dict[str, Any],
+    batches: tuple[int, ...],
+    mode: str | None,
+    target: str,
+) -> None:
+    """Compile the kernels of models, so that later runs find them; of the shipped examples, where none is given. Several are
+    compiled at a time; CNNC_JOBS is how many.
+    """
+    from cnnc.backends import backend
 
     start = time.perf_counter()
-    graph, _, machine = optimized(load(path, model, parameters), mode, target)
-    kernels = plan_of(machine, graph, batch).kernels()
+    kernels: dict[Any, None] = {}
+    for path, given, training in [(p, parameters, 16) for p in paths] or _shipped(parameters):
+        for each in (mode,) if mode else ("infer", "train"):
+            for batch in batches or ((1, 16) if each == "infer" else (training,)):
+                kernels |= dict.fromkeys(_kernels(path, model, given, each, target, batch))
+    machine: Any = backend(target)
     missing = machine.missing(kernels)
-    for number, kernel in enumerate(missing, 1):
-        say(f"{number}/{len(missing)} {kernel}")
-        machine.address(kernel)
+    count = 0
+
+    def progress(kernel: Any) -> None:
+        nonlocal count
+        count += 1
+        say(f"{count}/{len(missing)} {kernel}")
+
+    machine.ready(kernels, progress)
     machine.driver()
     say(f"{len(kernels)} kernels are ready, {len(missing)} of them compiled, after {time.perf_counter() - start:.1f} s")
+
+
+def _shipped(parameters: dict[str, Any]) -> list[tuple[str, dict[str, Any], int]]:
+    """The examples of a checkout, as they are."""
+    import cnnc
+
+    folder = next((Path(p).parent / "examples" for p in cnnc.__path__ if (Path(p).parent / "examples").is_dir()), None)
+    if folder is None or parameters:
+        raise click.UsageError(
+            "name a model: " + ("-p sets its parameters" if parameters else "there are no examples here")
+        )
+    return [(str(folder / name), dict(given), batch) for name, given, batch in SHIPPED]
+
+
+def _kernels(
+    path: str, model: str | None, parameters: dict[str, Any], mode: str, target: str, batch: int
+) -> Iterable[Any]:
+    """The kernels of a model's Plan. A network that cannot be trained has no training step, and none is warmed."""
+    from cnnc.cli.compiling import optimized, plan_of
+    from cnnc.diagnostics import CnncError
+
+    network = load(path, model, parameters)
+    try:
+        graph, _, machine = optimized(network, mode, target)
+    except CnncError as e:
+        if mode == "train" and {d.code for d in e.diagnostics} == {"E0806"}:
+            say(f"{path} has no training step: {e.diagnostics[0].message}", 1)
+            return ()
+        raise
+    kernels: Iterable[Any] = plan_of(machine, graph, batch).kernels()
+    return kernels
 
 
 for _command in (list_command, clear_command, warm_command):

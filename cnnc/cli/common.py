@@ -70,21 +70,21 @@ def texts(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -
     return result
 
 
+model_option = click.option("-m", "--model", metavar="NAME", help="The model to take from a file that holds several.")
+parameters_option = click.option(
+    "-p",
+    "--param",
+    "parameters",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=texts,
+    help="Set a parameter of the model; may be repeated.",
+)
+
+
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """The model file, `-p` and `-m`."""
-    for decorator in (
-        click.option("-m", "--model", metavar="NAME", help="The model to take from a file that holds several."),
-        click.option(
-            "-p",
-            "--param",
-            "parameters",
-            multiple=True,
-            metavar="NAME=VALUE",
-            callback=texts,
-            help="Set a parameter of the model; may be repeated.",
-        ),
-        click.argument("path", metavar="MODEL", type=click.Path()),
-    ):
+    for decorator in (model_option, parameters_option, click.argument("path", metavar="MODEL", type=click.Path())):
         function = decorator(function)
     return function
 

@@ -56,6 +56,8 @@ def command(
     save(executable, output, batch or 1, network.program.inputs, labels)
     for line in chosen(executable, batch or 1):
         click.echo(line)
+    for line in layers(executable, batch or 1):
+        say(line, 1)
     say(f"wrote {output}, {Path(output).stat().st_size / 2**20:.1f} MiB, after {time.perf_counter() - start:.1f} s")
 
 
@@ -65,3 +67,23 @@ def chosen(executable: Executable, batch: int) -> list[str]:
     steps = runner.plan(batch).steps
     width = max((len(step.node) for step in steps), default=0)
     return [f"{step.node.ljust(width)}  {step.kernel}{f'  ({step.note})' if step.note else ''}" for step in steps]
+
+
+def layers(executable: Executable, batch: int) -> list[str]:
+    """A line per convolution and linear layer of the Plan: its multiply-adds, its result and layout, the algorithm, and why not
+    another.
+    """
+    from cnnc.ir.op import OPS
+
+    runner: Any = executable.runner
+    graph = executable.graph
+    notes = {step.node: step.note for step in runner.plan(batch).steps}  # of a layer's last step
+    rows: list[tuple[str, str, str, str]] = []
+    for node in (graph.node(name) for name in notes):
+        if node.op in ("conv", "linear"):
+            macs = OPS[node.op].macs(node, [graph.type(o) for o in node.inputs], batch)
+            rows.append((node.name, f"{macs / 1e6:,.1f} million multiply-adds", str(node.type), notes[node.name]))
+    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows
+    ]

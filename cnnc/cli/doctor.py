@@ -29,9 +29,18 @@ class Finding:
 
 @define("doctor", "cnnc doctor")
 @json_option
-def command(as_json: bool) -> int:
+@click.option("--measure", is_flag=True, help="Measure the machine's speed again; it is remembered otherwise.")
+def command(as_json: bool, measure: bool) -> int:
     """Look at the processor, threads, cache, memory and versions; say what to do about what is wrong."""
-    findings = [*versions(), *processor(), *threads(), *cache(), *memory(), *environment()]
+    findings = [
+        *versions(),
+        *processor(),
+        *threads(),
+        *speed(measure),
+        *cache(),
+        *memory(),
+        *environment(),
+    ]
     wrong = [f for f in findings if f.wrong]
     if as_json:
         print_json(
@@ -139,6 +148,33 @@ def threads() -> list[Finding]:
     ]
 
 
+def speed(again: bool) -> list[Finding]:
+    """What one core and all threads can do at best; takes about a second where it is not yet known."""
+    from cnnc.runtime import machine
+
+    host = backends().get("cpu")
+    if host is None or host.unavailable():
+        return []
+    found = machine.measure(host) if again else machine.figures(host)
+    busy = found.peak_all < 0.7 * found.threads * found.peak_one
+    lines = [
+        Finding(
+            "peak",
+            f"{found.peak_one:.0f} GFLOP/s on one core, {found.peak_all:.0f} on {found.threads} threads"
+            + " (if the machine was busy then: cnnc doctor --measure)" * busy,
+        )
+    ]
+    for level in found.levels:
+        size = f"{level.bytes / 1024:,.0f} KiB, " if level.bytes else ""
+        lines.append(
+            Finding(
+                f"reads {level.name}",
+                f"{size}{level.one:.0f} GB/s on one core, {level.all:.0f} on {found.threads} threads",
+            )
+        )
+    return lines
+
+
 def cache() -> list[Finding]:
     from cnnc.runtime.cache import entries
     from cnnc.storage import folder
@@ -179,7 +215,7 @@ def environment() -> list[Finding]:
     """Variables that change how cnnc runs."""
     lines = [
         Finding(name, os.environ[name])
-        for name in ("CNNC_CACHE_DIR", "CNNC_DEBUG", "OMP_NUM_THREADS", "NO_COLOR")
+        for name in ("CNNC_CACHE_DIR", "CNNC_DEBUG", "CNNC_JOBS", "OMP_NUM_THREADS", "NO_COLOR")
         if name in os.environ
     ]
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):

@@ -29,6 +29,8 @@ COMMANDS = {
     "compile": ("compile", "Compile a model into one artifact."),
     "run": ("run", "Classify images or arrays."),
     "train": ("train", "Train a model on a data set."),
+    "bench": ("bench", "Time a network, beside other programs and layer by layer."),
+    "export": ("export", "Write a model and its weights as ONNX."),
     "gradcheck": ("gradcheck", "Compare every gradient with central differences."),
     "doctor": ("doctor", "Look at this machine and say what is wrong."),
     "cache": ("cache", "List, clear or warm the compiled kernels on disk."),

@@ -30,8 +30,8 @@ class TreeBuilder:
     # --- places and names
 
     def _edge(self, tree: Any, step: int) -> Token:
-        """The first token of a tree, or, with a step of -1, the last. Trees on the way remember it: a deep tree is gone
-        through once.
+        """The first token of a tree, or, with a step of -1, the last. Where the way is long the trees on it remember:
+        a deep tree is gone through once.
         """
         path = []
         while hasattr(tree, "children"):
@@ -40,9 +40,10 @@ class TreeBuilder:
                 tree = found
                 break
             path.append(tree)
-            tree = next(c for c in tree.children[::step] if c is not None)
-        for passed in path:
-            self._edges[id(passed), step] = tree
+            tree = next(c for c in (tree.children if step > 0 else reversed(tree.children)) if c is not None)
+        if len(path) > 4:
+            for passed in path:
+                self._edges[id(passed), step] = tree
         return _token(tree)
 
     def span(self, tree: Any) -> Span:

@@ -124,19 +124,19 @@ class _Parsing:
         else:
             return False
         if kind == "item":
-            points = [p for p in sync_points(self.checked, offset, len(self.checked.text), 0) if p[0] == "item"]
+            end, depth = len(self.checked.text), 0
         else:
-            closing = self.checked.brackets[opened]
-            points = sync_points(self.checked, offset, closing + 1, self.checked.depth(opened) + 1)
-            if kind == "setting":
-                points = [p for p in points if p[0] == "close" or p[1] > offset]
+            end, depth = self.checked.brackets[opened] + 1, self.checked.depth(opened) + 1
         refused_here = stack[-1] == stack[level]
-        points = [p for p in points if p[1] > offset or (p[1] == offset and not refused_here)]
-        if not points:
+        for point, at in sync_points(self.checked, offset, end, depth):
+            if kind == "item" and point != "item":
+                continue
+            if at > offset or (not refused_here and (kind != "setting" or point == "close")):
+                break
+        else:
             return False
         del stack[level + 1 :]
         del values[level:]
-        at = points[0][1]
         counter = self.parser.lexer_thread.state.line_ctr
         counter.char_pos = at
         line, column = self.checked.source.position(at)

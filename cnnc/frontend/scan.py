@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -278,13 +279,12 @@ def _first_on_line(text: str, offset: int) -> bool:
     return offset == 0 or text[offset - 1] == "\n"
 
 
-def sync_points(scan: Scan, start: int, end: int, depth: int) -> list[tuple[str, int]]:
+def sync_points(scan: Scan, start: int, end: int, depth: int) -> Iterator[tuple[str, int]]:
     """Where parsing may go on after an error: ("item" | "statement" | "close", offset) between two offsets.
 
     Statements are looked for `depth` brackets deep: their keywords, and `name =` at the start of a line. Items are at
     depth 0.
     """
-    points: list[tuple[str, int]] = []
     level = scan.depth(start)
     text = scan.text
     new_line = _first_on_line(text, start)
@@ -295,16 +295,15 @@ def sync_points(scan: Scan, start: int, end: int, depth: int) -> list[tuple[str,
         elif kind == "close":
             level -= 1
             if level == depth - 1:
-                points.append(("close", at))
+                yield "close", at
         elif kind == "word":
             if level == 0 and match[0] in ITEMS:
-                points.append(("item", at))
+                yield "item", at
             elif level == depth and (
                 match[0] in ("input", "for", "if", "expect", "return") or (new_line and _ASSIGN.match(text, at))
             ):
-                points.append(("statement", at))
+                yield "statement", at
         new_line = kind == "blank" and "\n" in match[0]
-    return points
 
 
 _ASSIGN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[ \t]*,[ \t]*[A-Za-z_][A-Za-z0-9_]*)*[ \t]*=(?!=)")

@@ -193,13 +193,18 @@ def simplify(e: Expression) -> Expression:
             return x
         case ("div", [x, y]) if x == zero:
             return zero
-        case ("mul", [x, ("where", c, y, z)]) if y in (zero, one) and z in (zero, one):
+        case ("mul", [x, ("where", c, y, z)]) if _is_mask(y) and _is_mask(z):
             return simplify(("where", c, ("mul", x, y), ("mul", x, z)))
         case ("neg", [("neg", inner)]):
             return tuple(inner)
         case ("where", [c, x, y]) if x == y:
             return x
     return (head, *a)
+
+
+def _is_mask(e: Expression) -> bool:
+    """Whether the value is 0 or 1."""
+    return e in (const(0), const(1)) or (e[0] == "where" and _is_mask(e[2]) and _is_mask(e[3]))
 
 
 def differentiate(e: Expression, name: str) -> Expression:

@@ -33,17 +33,21 @@ def aligned(size: int) -> int:
 def place(lives: Sequence[Life]) -> tuple[dict[str, int], int]:
     """Offsets by name, and the size of the arena."""
     order = sorted(lives, key=lambda life: (-life.bytes, life.first, life.name))
-    first, last, begin, end = (np.zeros(len(order), np.int64) for _ in range(4))
+    # Of the buffers that have a place, by its beginning: first and last step, beginning and end.
+    placed = np.zeros((4, len(order)), np.int64)
     offsets: dict[str, int] = {}
     size = 0
     for count, life in enumerate(order):
-        together = np.nonzero((first[:count] <= life.last) & (last[:count] >= life.first))[0]
-        offset, need = 0, aligned(life.bytes)
-        for i in together[np.argsort(begin[together], kind="stable")]:
-            if offset + need <= begin[i]:
-                break
-            offset = max(offset, int(end[i]))
-        first[count], last[count], begin[count], end[count] = life.first, life.last, offset, offset + need
+        first, last, begin, end = placed[:, :count]
+        together = np.nonzero((first <= life.last) & (last >= life.first))[0]
+        need = aligned(life.bytes)
+        # free[i]: the lowest offset behind the i lowest neighbors; the last of them is behind all
+        free = np.maximum.accumulate(np.concatenate([[0], end[together]]))
+        fits = free[:-1] + need <= begin[together]
+        offset = int(free[int(np.argmax(fits)) if fits.any() else -1])
+        at = int(np.searchsorted(begin, offset, "right"))
+        placed[:, at + 1 : count + 1] = placed[:, at:count]
+        placed[:, at] = life.first, life.last, offset, offset + need
         offsets[life.name] = offset
         size = max(size, offset + need)
     return offsets, size

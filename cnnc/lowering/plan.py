@@ -54,7 +54,11 @@ class KernelName:
 
 @dataclass(frozen=True)
 class Step:
-    """Run a kernel on `chunks` chunks. `node` is the node of the graph that it computes; `note` says why this kernel."""
+    """Run a kernel on `chunks` chunks. `node` is the node of the graph that it computes; `note` says why this kernel.
+
+    Chunks divide into `links` equal runs, where that is not 0: steps of as many links make a chain (see `chain.py`), to
+    which all its steps but the first say that they follow.
+    """
 
     node: str
     kernel: KernelName
@@ -62,6 +66,8 @@ class Step:
     chunks: int
     writes: tuple[str, ...] = ()
     note: str = ""
+    links: int = 0
+    follows: bool = False
 
     def buffers(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(a.buffer for _, a in self.arguments if isinstance(a, Ref)))
@@ -133,9 +139,8 @@ def _print_step(step: Step) -> str:
 
     arguments = ", ".join(f"{k}={argument(v)}" for k, v in step.arguments)
     note = f"   # {step.note}" if step.note else ""
-    return (
-        f"%{step.node}: {step.kernel}({arguments}) * {step.chunks} -> {', '.join(f'%{w}' for w in step.writes)}{note}"
-    )
+    chunks = f"{step.chunks} / {step.links}" if step.links else str(step.chunks)
+    return f"%{step.node}: {step.kernel}({arguments}) * {chunks} -> {', '.join(f'%{w}' for w in step.writes)}{note}"
 
 
 def print_plan(plan: Plan) -> str:
@@ -150,7 +155,7 @@ def print_plan(plan: Plan) -> str:
         )
         lines.append(f"  buffer %{b.name} {b.bytes} {place}")
     lines += [f"  setup {_print_step(s)}" for s in plan.setup]
-    lines += [f"  step {_print_step(s)}" for s in plan.steps]
+    lines += [f"  {'then' if s.follows else 'step'} {_print_step(s)}" for s in plan.steps]
     lines += [f"  output %{buffer} {label!r}" for label, buffer in plan.outputs]
     return "\n".join([*lines, "}", ""])
 
@@ -218,7 +223,7 @@ class _Line:
             raise self.fail("not a value") from None
 
 
-def _read_step(line: _Line) -> Step:
+def _read_step(line: _Line, follows: bool = False) -> Step:
     node = line.name()
     line.expect(":")
     family = line.take("_", "a kernel")
@@ -244,6 +249,7 @@ def _read_step(line: _Line) -> Step:
             arguments.append((key, line.number()))
     line.expect("*")
     chunks = line.number()
+    links = line.number() if line.accept("/") else 0
     line.expect("->")
     writes = []
     while line.text[line.i :].lstrip().startswith("%"):
@@ -251,7 +257,8 @@ def _read_step(line: _Line) -> Step:
         if not line.accept(","):
             break
     rest = line.text[line.i :].strip()
-    return Step(node, KernelName(family, tuple(parameters)), tuple(arguments), chunks, tuple(writes), rest[1:].strip())
+    kernel, note = KernelName(family, tuple(parameters)), rest[1:].strip()
+    return Step(node, kernel, tuple(arguments), chunks, tuple(writes), note, links, follows)
 
 
 def parse_plan(text: str, name: str = "<plan>") -> Plan:
@@ -284,6 +291,10 @@ def parse_plan(text: str, name: str = "<plan>") -> Plan:
             setup.append(_read_step(line))
         elif line.accept("step"):
             steps.append(_read_step(line))
+        elif line.accept("then"):
+            if not steps:
+                raise line.fail("nothing stands before what follows")
+            steps.append(_read_step(line, follows=True))
         elif line.accept("output"):
             buffer = line.name()
             outputs.append((str(line.literal()), buffer))

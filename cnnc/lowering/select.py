@@ -4,12 +4,15 @@ become offsets.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 from cnnc.ir.graph import Graph, Node
-from cnnc.ir.types import TensorType
+from cnnc.ir.types import BATCH, TensorType
+from cnnc.lowering import chain
 from cnnc.lowering.memory import Life, aligned, place
 from cnnc.lowering.plan import Buffer, KernelName, Plan, Ref, Step
 
@@ -19,6 +22,8 @@ class Rules(Protocol):
 
     @property
     def name(self) -> str: ...
+    @property
+    def cache(self) -> int: ...
     def rule(self, op: str) -> Callable[[Lowering, Node], None]: ...
 
 
@@ -33,8 +38,14 @@ class Lowering:
     buffers: dict[str, Buffer] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     scratch: int = 0
+    divided: set[str] = field(default_factory=set)  # buffers that hold an equal share for each image
     _reusable: dict[tuple[int, str], str] = field(default_factory=dict)
     _shared: dict[Any, Ref] = field(default_factory=dict)
+
+    @cached_property
+    def changing(self) -> frozenset[str]:
+        """The params and states that a call updates."""
+        return frozenset(name for name, _ in self.graph.updates)
 
     def type(self, value: str) -> TensorType:
         return self.graph.type(value)
@@ -47,7 +58,12 @@ class Lowering:
         """Where a value lies; a new buffer for one that has none yet."""
         if value not in self.places:
             self.places[value] = self.buffer(value, "arena", self.type(value).bytes(self.batch))
+            self._divide(value)
         return self.places[value]
+
+    def _divide(self, value: str) -> None:
+        if self.type(value).shape[:1] == (BATCH,):
+            self.divided.add(self.places[value].buffer)
 
     def alias(self, value: str, operand: str) -> None:
         """`value` is the memory of `operand` under another type."""
@@ -84,8 +100,13 @@ class Lowering:
         scratch: int = 0,
         note: str = "",
         reuse: Mapping[str, str] | None = None,
+        links: int = 0,
     ) -> None:
-        """Append a step. `scratch` is in floats. `reuse` maps a written buffer to one read here that it may overwrite."""
+        """Append a step. `scratch` is in floats. `reuse` maps a written buffer to one read here that it may overwrite.
+
+        `links`: the chunks divide into as many equal runs, of which the i-th touches the i-th share alone of every
+        buffer that has a share for each image.
+        """
         if chunks == 0:
             return
         self.scratch = max(self.scratch, scratch)
@@ -99,6 +120,7 @@ class Lowering:
                 chunks,
                 tuple(dict.fromkeys(w.buffer for w in writes)),
                 note,
+                links,
             )
         )
 
@@ -106,15 +128,16 @@ class Lowering:
 def lower(graph: Graph, batch: int, backend: Rules) -> Plan:
     """The Plan of a graph at a batch size."""
     low = Lowering(graph, batch, backend)
-    changing = {name for name, _ in graph.updates}
     for node in graph.nodes:
         if node.op in ("input", "param", "state"):
             where = "input" if node.op == "input" else "value"
             low.places[node.name] = low.buffer(node.name, where, node.type.bytes(batch))
+            low._divide(node.name)
         else:
             backend.rule(node.op)(low, node)
     _write_updates(low, graph)
-    setup, steps, indices = _hoist(low, changing)
+    setup, steps, indices = _hoist(low)
+    steps = chain.form(steps, low.buffers, low.divided, batch, backend.cache)
     outputs = tuple((label, low.ref(value).buffer) for label, value in graph.outputs)
     buffers, steps, outputs, arena = _plan_memory(low, steps, indices, outputs)
     used = {b for s in (*setup, *steps) for b in s.buffers()} | {b for _, b in outputs}
@@ -126,23 +149,25 @@ def _write_updates(low: Lowering, graph: Graph) -> None:
     """The new value of a param or state is written straight into its memory where the one step that makes it is the
     last to read the old one; elsewhere it is copied at the end.
     """
+    uses = _Uses(low)
+    outputs, updated = {v for _, v in graph.outputs}, Counter(v for _, v in graph.updates)
     for name, value in graph.updates:
         source, target = low.ref(value), low.ref(name)
         if source.buffer == target.buffer:
             continue
-        writers = [i for i, s in enumerate(low.steps) if source.buffer in s.writes]
-        readers = [i for i, s in enumerate(low.steps) if target.buffer in s.reads()]
+        uses.grow()
+        writers, readers = uses.writers(source.buffer), uses.readers(target.buffer)
         simple = (
             low.buffers[source.buffer].place == "arena"
             and len(writers) == 1
             and graph.node(value).op == "pointwise"
             and max(readers, default=-1) <= writers[0]
             and low.type(value).shape == low.type(name).shape
-            and value not in {v for _, v in graph.outputs}
-            and sum(v == value for _, v in graph.updates) == 1
+            and value not in outputs
+            and updated[value] == 1
         )
         if simple:
-            _redirect(low, source.buffer, target)
+            uses.redirect(source.buffer, target)
         else:
             backend_copy(low, graph.node(value), source, target, low.type(name))
 
@@ -153,30 +178,57 @@ def backend_copy(low: Lowering, node: Node, source: Ref, target: Ref, type: Tens
     copy(low, node, source, target, type)
 
 
-def _redirect(low: Lowering, old: str, new: Ref) -> None:
-    def moved(a: int | Ref) -> int | Ref:
-        return Ref(new.buffer, new.offset + a.offset) if isinstance(a, Ref) and a.buffer == old else a
+class _Uses:
+    """Which steps touch a buffer and which values lie in it, so that an update looks at its own steps alone."""
 
-    low.steps = [
-        s
-        if old not in s.buffers()
-        else replace(
-            s,
-            arguments=tuple((k, moved(a)) for k, a in s.arguments),
-            writes=tuple(new.buffer if w == old else w for w in s.writes),
-        )
-        for s in low.steps
-    ]
-    for value, ref in low.places.items():
-        if ref.buffer == old:
-            low.places[value] = Ref(new.buffer, new.offset + ref.offset)
-    del low.buffers[old]
+    def __init__(self, low: Lowering) -> None:
+        self.low, self.seen = low, 0
+        self.steps: dict[str, list[int]] = {}
+        self.values: dict[str, list[str]] = {}
+        for value, ref in low.places.items():
+            self.values.setdefault(ref.buffer, []).append(value)
+
+    def grow(self) -> None:
+        """Take in the steps that were added."""
+        for i in range(self.seen, len(self.low.steps)):
+            for b in self.low.steps[i].buffers():
+                self.steps.setdefault(b, []).append(i)
+        self.seen = len(self.low.steps)
+
+    def writers(self, buffer: str) -> list[int]:
+        return [i for i in self.steps.get(buffer, ()) if buffer in self.low.steps[i].writes]
+
+    def readers(self, buffer: str) -> list[int]:
+        return [i for i in self.steps.get(buffer, ()) if buffer not in self.low.steps[i].writes]
+
+    def redirect(self, old: str, new: Ref) -> None:
+        """Everything that is in a buffer is at `new` instead, and the buffer goes."""
+        low = self.low
+
+        def moved(a: int | Ref) -> int | Ref:
+            return Ref(new.buffer, new.offset + a.offset) if isinstance(a, Ref) and a.buffer == old else a
+
+        touching = self.steps.pop(old, [])
+        for i in touching:
+            s = low.steps[i]
+            arguments = tuple((k, moved(a)) for k, a in s.arguments)
+            low.steps[i] = replace(
+                s, arguments=arguments, writes=tuple(new.buffer if w == old else w for w in s.writes)
+            )
+        self.steps[new.buffer] = sorted({*self.steps.get(new.buffer, ()), *touching})
+        values = self.values.pop(old, [])
+        for value in values:
+            low.places[value] = Ref(new.buffer, new.offset + low.places[value].offset)
+        self.values.setdefault(new.buffer, []).extend(values)
+        del low.buffers[old]
 
 
-def _hoist(low: Lowering, changing: set[str]) -> tuple[list[Step], list[Step], list[int]]:
+def _hoist(low: Lowering) -> tuple[list[Step], list[Step], list[int]]:
     """Steps that read nothing but values which never change run once."""
     fixed = {
-        b.name for b in low.buffers.values() if b.place == "table" or (b.place == "value" and b.name not in changing)
+        b.name
+        for b in low.buffers.values()
+        if b.place == "table" or (b.place == "value" and b.name not in low.changing)
     }
     writers: dict[str, int] = {}
     for s in low.steps:
@@ -190,7 +242,7 @@ def _hoist(low: Lowering, changing: set[str]) -> tuple[list[Step], list[Step], l
             and all(low.buffers[w].place == "arena" for w in s.writes)
             and any(s.reads())
         ):
-            setup.append(s)
+            setup.append(replace(s, links=0))
             for w in s.writes:
                 done[w] = done.get(w, 0) + 1
                 if done[w] == writers[w]:
@@ -259,7 +311,7 @@ def _plan_memory(
             for s in steps
         ]
         outputs = tuple((label, root(b)) for label, b in outputs)
-    lives = [Life(b, low.buffers[b].bytes, first[b], last[b]) for b in first if b not in same]
+    lives = _lives({b: low.buffers[b].bytes for b in first if b not in same}, first, last, steps)
     offsets, size = place(lives)
     buffers = [
         replace(b, offset=offsets[b.name]) if b.name in offsets else b
@@ -267,6 +319,14 @@ def _plan_memory(
         if b.name not in same
     ]
     return buffers, steps, outputs, aligned(size)
+
+
+def _lives(
+    sizes: Mapping[str, int], first: Mapping[str, int], last: Mapping[str, int], steps: Sequence[Step]
+) -> list[Life]:
+    """The lives of buffers that steps first and last touch: all steps of a chain run at once."""
+    spans = [*chain.spans(steps), (len(steps), len(steps))]
+    return [Life(b, size, spans[first[b]][0], spans[last[b]][1]) for b, size in sizes.items()]
 
 
 def lives_of(plan: Plan) -> list[Life]:
@@ -280,8 +340,5 @@ def lives_of(plan: Plan) -> list[Life]:
     for _, b in plan.outputs:
         first.setdefault(b, 0)
         last[b] = len(plan.steps)
-    return [
-        Life(b.name, b.bytes, first[b.name], last[b.name])
-        for b in plan.buffers
-        if b.place == "arena" and b.name in first
-    ]
+    sizes = {b.name: b.bytes for b in plan.buffers if b.place == "arena" and b.name in first}
+    return _lives(sizes, first, last, plan.steps)

@@ -103,6 +103,8 @@ def expressions(node: Node) -> tuple[Expression, ...]:
 
 def result_type(types: Types, shape: Sequence[Dim] | None = None) -> TensorType:
     given = [t for t in types if t is not None]
+    if len(given) == 1 and shape is None and given[0].dtype in ("f32", "f64") and given[0].layout is not None:
+        return given[0]
     result = broadcast_shapes(given, shape)
     layouts = {t.layout for t in given if t.rank == len(result) and t.layout}
     if len(layouts) > 1:

@@ -84,7 +84,7 @@ def _maximum_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequ
     return (window.unpad(dx, x.shape[2:]),)
 
 
-def _counts(attributes: Attributes, size: Sequence[int], out: Sequence[int]) -> Any:
+def divisors(attributes: Attributes, size: Sequence[int], out: Sequence[int]) -> Any:
     """By how much each average is divided."""
     window = window_of(attributes, len(size))
     ones = np.ones((1, 1, *size))
@@ -101,13 +101,13 @@ def _average(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tens
     window, out = window_of(attributes, x.ndim - 2), types[0].sizes[2:]
     padded = window.pad(x, out)
     total = sum(padded[(slice(None), slice(None), *where)] for _, where in window.taps(x.shape[2:], out))
-    return (total / _counts(attributes, x.shape[2:], out),)
+    return (total / divisors(attributes, x.shape[2:], out),)
 
 
 def _average_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     dy, size = np.asarray(arrays[0], np.float64), attributes["size"]
     window, out = window_of(attributes, dy.ndim - 2), dy.shape[2:]
-    dx, part = window.pad(np.zeros((*dy.shape[:2], *size)), out), dy / _counts(attributes, size, out)
+    dx, part = window.pad(np.zeros((*dy.shape[:2], *size)), out), dy / divisors(attributes, size, out)
     for _, where in window.taps(size, out):
         dx[(slice(None), slice(None), *where)] += part
     return (window.unpad(dx, size),)

@@ -167,7 +167,7 @@ class _State:
             f"a{i}" for i, o in enumerate(node.operands) if o is not None and self.types[o].shape == node.type.shape
         }
         tree = expressions(node)[0]
-        return len(full) <= 2 and ex.size(tree) <= 8 and not _costly(tree, full)
+        return len(full) <= 2 and _work(tree, full) <= 10 and not _costly(tree, full)
 
     def inlined(self, user: Node, value: str) -> Node | None:
         """The user with a producer's expression in place of its value."""
@@ -265,6 +265,13 @@ def _used(operands: list[str], trees: list[Expression]) -> tuple[list[str], list
     names = dict.fromkeys(v for e in trees for v in ex.variables(e))
     numbers = {v: f"a{i}" for i, v in enumerate(names)}
     return [operands[int(v[1:])] for v in names], [ex.rename(e, numbers) for e in trees]
+
+
+def _work(tree: Expression, full: set[str]) -> int:
+    """How many functions are applied to a whole tensor (over vectors they are computed once a channel)."""
+    if tree[0] in ("var", "const") or full.isdisjoint(ex.variables(tree)):
+        return 0
+    return 1 + sum(_work(a, full) for a in tree[1:])
 
 
 def _costly(tree: Expression, full: set[str]) -> bool:

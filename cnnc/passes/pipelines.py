@@ -9,6 +9,9 @@ from cnnc.passes.fold_constants import FoldConstants
 from cnnc.passes.fuse_epilogues import FuseEpilogues
 from cnnc.passes.fuse_pointwise import FusePointwise
 from cnnc.passes.manager import Pass
+from cnnc.passes.mask_normalized import MaskNormalized
+from cnnc.passes.mask_pooled import MaskPooled
+from cnnc.passes.order_updates import OrderUpdates
 from cnnc.passes.select_layout import SelectLayout
 
 
@@ -35,9 +38,12 @@ def training_pipeline(lanes: int = 16) -> list[Pass]:
         FoldConstants(),
         EliminateCommon(),
         EliminateDead(),
+        MaskPooled(),
+        MaskNormalized(),
         FuseEpilogues(),
         FusePointwise(),
         FuseEpilogues(),  # where two readers have become one
         SelectLayout(lanes),
         EliminateDead(),
+        OrderUpdates(),
     ]

@@ -147,7 +147,7 @@ def training_stages(
     parameters = [n.name for n in graph.parameters]
     for name in wanted or ():
         if name not in parameters:
-            raise error("E0808", f"'{name}' is no parameter", help=did_you_mean(name, parameters))
+            raise error("E0808", f"'{name}' is no parameter", help=did_you_mean(name, parameters), exit_code=2)
     chosen = [p for p in parameters if wanted is None or p in wanted]
     trained = [p for p in optimizer.trained(parameters) if p in chosen] if optimizer is not None else []
     asked = chosen if gradients else []

@@ -9,14 +9,11 @@ checked before it is loaded.
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnc.storage import folder, private, ready
+from cnnc.storage import folder, private, put
 
 MAGIC = b"cnnc kernel 1\n"
 
@@ -52,25 +49,17 @@ def _read(path: Path) -> bytes | None:
 
 
 def _write(path: Path, name: str, target: str, code: bytes) -> None:
-    """Write a file whole or not at all. A folder that cannot be written only costs the next process a compilation."""
-    head = MAGIC + f"{target}\n{name}\n{hashlib.sha256(code).hexdigest()}\n\n".encode()
-    if not ready():
-        return
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-        with os.fdopen(handle, "wb") as file:
-            file.write(head + code)
-        os.replace(temporary, path)
-    except OSError:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
+    put(path, MAGIC + f"{target}\n{name}\n{hashlib.sha256(code).hexdigest()}\n\n".encode() + code)
 
 
 def known(name: str, target: str, identity: str) -> bool:
     """Whether a kernel is on disk."""
     return _read(_path(name, target, identity)) is not None
+
+
+def keep(name: str, target: str, identity: str, code: bytes) -> None:
+    """Put the object code of a kernel on disk."""
+    _write(_path(name, target, identity), name, target, code)
 
 
 def object_code(name: str, target: str, identity: str, build: Callable[[], bytes]) -> bytes:
@@ -103,7 +92,7 @@ def entries() -> list[Entry]:
 def clear() -> int:
     """Remove every compiled kernel; how many there were."""
     count = 0
-    for path in [p for kind in ("*.o", ".tmp-*", "*.tables") for p in folder().glob(kind)]:
+    for path in [p for kind in ("*.o", ".tmp-*", "*.tables", "machine-*.json") for p in folder().glob(kind)]:
         try:
             path.unlink()
             count += path.suffix == ".o"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +12,7 @@ from cnnc.diagnostics import error
 from cnnc.ir.graph import Graph
 from cnnc.passes.manager import Stages
 from cnnc.runtime.compiled import Memory
-from cnnc.runtime.inputs import gather, whole
+from cnnc.runtime.inputs import Signature, whole
 
 Array = np.ndarray[Any, Any]
 
@@ -49,9 +50,13 @@ class Executable:
         """The live storage of params and states, float32 by name. A graph with updates writes into it."""
         return self.runner.values
 
+    @cached_property
+    def _signature(self) -> Signature:
+        return Signature(self.graph.inputs)
+
     def __call__(self, *inputs: Any, **named: Any) -> Array | dict[str, Array]:
         """Raises `CnncError` (E07xx) where the inputs do not fit."""
-        outputs = self.run(gather(self.graph.inputs, inputs, named))
+        outputs = self.run(self._signature.gather(inputs, named))
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:

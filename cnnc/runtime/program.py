@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from cnnc.diagnostics import error
+from cnnc.lowering import chain
 from cnnc.lowering.plan import Plan, Ref, Step
 from cnnc.runtime import threads as pool
 
@@ -24,6 +25,7 @@ Packed = dict[str, Array]  # digest of what is in a packed buffer -> the buffer
 class Machine(Protocol):
     """What running asks of a backend: code for kernels, the step driver and its sizes."""
 
+    def ready(self, kernels: Iterable[Any]) -> None: ...
     def address(self, kernel: Any) -> int: ...
     def driver(self) -> int: ...
     @property
@@ -67,14 +69,17 @@ class Runner:
         self.slots: dict[str, list[tuple[int, int, int]]] = {}
         self._bound: dict[str, int] = {}
         words = np.zeros((max(len(steps), 1), machine.step_words), np.int64)
+        spans = chain.spans(steps)
         for i, s in enumerate(steps):
             for j, (_, a) in enumerate(s.arguments):
                 if isinstance(a, Ref) and a.buffer in inputs:
                     self.slots.setdefault(a.buffer, []).append((i, j, a.offset))
                 else:
                     self.blocks[i, j] = where(a) if isinstance(a, Ref) else a
-            words[i, :3] = machine.address(s.kernel), self.blocks[i:].ctypes.data, s.chunks
-        workers = max(1, min(workers, max((s.chunks for s in steps), default=1)))
+            begin, end = spans[i]
+            claims, length = s.links or s.chunks, end - begin + 1
+            words[i, :5] = machine.address(s.kernel), self.blocks[i:].ctypes.data, claims, s.chunks // claims, length
+        workers = max(1, min(workers, max((s.links or s.chunks for s in steps), default=1)))
         size = (
             -(-max(scratch, 16) * 4 // 4096) * 4096 + 128
         )  # apart by a page and a bit, so that workers do not share sets
@@ -194,6 +199,7 @@ class Program:
                         exit_code=3,
                     )
                 self.fixed[b.name] = values[b.name]
+        machine.ready(s.kernel for s in (*todo, *plan.steps))
         for buffer, digest in digests.items():
             if digest not in packed:
                 packed[digest] = aligned_empty(sizes[buffer])

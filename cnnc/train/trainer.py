@@ -100,6 +100,7 @@ class Trainer:
         """`step`, giving the loss and the accuracy of the batch, both before the update."""
         inputs = self._checked(x, labels)
         self._mirrored.adopt()
+        self._mirrored.release()  # no second copy of the weights while the step has its memory
         scalars = self.optimizer.scalars(self.steps + 1, self.learning_rate)
         with np.errstate(over="ignore"):  # a rate beyond float32 is infinite, and the loss says so
             inputs |= {name: np.asarray(value, np.float32) for name, value in scalars.items() if name in self._inputs}
@@ -296,7 +297,7 @@ class Mirror:
         self.shown |= changed
 
     def release(self) -> None:
-        """After a step: weights are fetched when they are read."""
+        """Before and after a step: weights are fetched when they are read."""
         self.shown.clear()
         self.weights.defer(self._sources)
 

@@ -14,7 +14,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from . import Family
+from . import Family, conv_matrix
 from .conv_arguments import DIRECT_ARGUMENTS
 from .emit import F32, Emitter, i64
 from .target import Target
@@ -23,6 +23,7 @@ from .vector import vectors as vector_operations
 
 # Weights come from the second level cache; asking for them this many input channels ahead is worth 2%.
 AHEAD = 16
+LINE_FLOATS = 16
 A = indices(DIRECT_ARGUMENTS)
 OPERANDS = len(DIRECT_ARGUMENTS)
 
@@ -37,15 +38,16 @@ _TILE = (FLOATS, INTEGERS, _N, FLOATS, _N, INTEGERS, FLOATS, _N, _N, _N)
 def _pixel(target: Target, form: str) -> tuple[int, int]:
     """(floats of a pixel, input channels that one entry of the tap table stands for) of the input's form.
 
-    blocked: a block of channels, each of which meets every output channel. plain: one channel. depthwise: a block whose
-    channels meet themselves only.
+    blocked: a block of channels, each of which meets every output channel. matrix, scattered: blocks, copied tile by
+    tile. flat: blocks, neighboring pixels read where they are. plain: one channel.
     """
-    return {"blocked": (target.lanes, target.lanes), "plain": (1, 1), "depthwise": (target.lanes, 1)}[form]
+    return (1, 1) if form == "plain" else (target.lanes, target.lanes)
 
 
-def _tile(target: Target, pixels: int, size: int, panel: int, form: str, masked: bool, tree: Any,
+def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form: str, masked: bool, tree: Any,
           operands: tuple[str, ...]) -> Body:  # fmt: skip
-    """A body: pixels x (size * lanes) outputs, accumulated over `count` entries of the tap table.
+    """A body: pixels x (size * lanes) outputs, accumulated over `count` entries: of the tap table, or of copied pixels,
+    `across` to an entry.
 
     One `getelementptr` per loop level: where the index is computed as a whole in the innermost loop, LLVM 22 spills
     accumulators. The first entries start from the bias, later ones from y. `place` is the tile's offset in y and in
@@ -77,6 +79,9 @@ def _tile(target: Target, pixels: int, size: int, panel: int, form: str, masked:
             for _ in range(size - 1):
                 heads.append(b.gep(heads[-1], [y_block]))
             out = [heads]
+            if form == "scattered":
+                found = [b.load(b.gep(taps, [i64(p)]), align=8) for p in range(pixels)]
+                return [[b.gep(head, [at]) for head in heads] for at in found]
             for _ in range(pixels - 1):
                 heads = [b.gep(head, [y_pixel]) for head in heads]
                 out.append(heads)
@@ -100,12 +105,12 @@ def _tile(target: Target, pixels: int, size: int, panel: int, form: str, masked:
 
         def over_channels(_: Any, carried: list[Any]) -> list[Any]:
             xt, wt, *acc = carried
-            for v in range(size):
-                e.prefetch(e.at(wt, (AHEAD * size + v) * lanes))
+            for line in range(0, size * lanes, LINE_FLOATS):
+                e.prefetch(e.at(wt, AHEAD * size * lanes + line))
             for k in range(unroll):
                 ws = [e.load(wt, lanes * (k * size + v)) for v in range(size)]
                 for p in range(pixels):
-                    xv = e.load(xt, p * step) if form == "depthwise" else e.broadcast(xt, p * step + k)
+                    xv = e.broadcast(xt, p * step + k)
                     for v in range(size):
                         acc[p * size + v] = e.fma(xv, ws[v], acc[p * size + v])
             return [e.at(xt, unroll), e.at(wt, unroll * size * lanes), *acc]
@@ -114,20 +119,29 @@ def _tile(target: Target, pixels: int, size: int, panel: int, form: str, masked:
         ending = b.select(b.icmp_signed("!=", last, i64(0)), b.sub(count, argument(A.tap_count)), count)
         few = b.sdiv(argument(A.last_channels), i64(unroll))
 
+        copied = form in ("matrix", "scattered")
+
         def over_taps(t: Any, carried: list[Any]) -> list[Any]:
-            wt, *acc = carried
-            xt = b.gep(x, [b.load(b.gep(taps, [t]), align=8)])
+            if copied:
+                xt, wt, *acc = carried
+                following = [e.at(xt, across * step)]
+            else:
+                wt, *acc = carried
+                xt, following = b.gep(x, [b.load(b.gep(taps, [t]), align=8)]), []
+            if form == "flat":  # the next tile's pixels: they are far apart, so that no processor foresees them
+                for line in range(0, pixels * lanes, LINE_FLOATS):
+                    e.prefetch(e.at(xt, pixels * lanes + line))
             if depth == unroll:
                 _, _, *out = over_channels(None, [xt, wt, *acc])
             else:
                 steps = b.select(b.icmp_signed("<", t, ending), i64(depth // unroll), few)
                 _, _, *out = e.loop(steps, [xt, wt, *acc], over_channels)
-            return [e.at(wt, depth * size * lanes), *out]
+            return [*following, e.at(wt, depth * size * lanes), *out]
 
         before, run, done = b.block, b.append_basic_block("run"), b.append_basic_block("finish")
         b.cbranch(b.icmp_signed(">", count, i64(0)), run, done)
         b.position_at_end(run)
-        _, *out = e.loop(count, [w, *sums], over_taps)
+        out = e.loop(count, [*([x] if copied else []), w, *sums], over_taps)[-len(sums) :]
         after = b.block
         b.branch(done)
         b.position_at_end(done)
@@ -195,7 +209,7 @@ def _tiles(
                     no()
 
         def tile(columns: int, size: int) -> None:
-            _tile(target, columns, size, panel, form, masked, tree, operands)(e, *rest)
+            _tile(target, columns, pixels, size, panel, form, masked, tree, operands)(e, *rest)
 
         def columns(count: int) -> None:
             choose(wide, tail, lambda: tile(count, panel), lambda: tile(count, 1))
@@ -358,6 +372,8 @@ def _make_direct(
         "gather": (_GATHER, _gather(target, vectors, operands)),
         "tile": ((*_TILE, _N, _N), _tiles(target, pixels, vectors, uneven, tail, form, masked, expression, operands)),
     }
+    if form in ("matrix", "scattered", "flat"):
+        return Linked(conv_matrix.outer(target, pixels, form, _GATHER, (*_TILE, _N, _N)), bodies)
     return Linked(_outer(target, form), bodies)
 
 

@@ -28,6 +28,10 @@ DIRECT_ARGUMENTS = (
     "column_first", "copy_step", "copies", "pixel_step", "pack_width",  # copied columns: column_first + copy_step * copy + pixel_step * q
     "out_row",  # floats from one output row to the next in what the tile reads
     "y_image", "y_block", "y_row", "y_pixel",  # strides in floats
+    # of the forms of conv_matrix.py: tiles of all images; tiles of a chunk; the table of an image's outputs' places in y, or 0.
+    # Their `taps` has (floats, rows, columns) of each entry: from the input of an output to what the entry meets. Their
+    # depth_blocks counts entries.
+    "all_tiles", "block_tiles", "places",
 )  # fmt: skip
 PACK_ARGUMENTS = (
     "source", "packed", "source_taps",
@@ -41,6 +45,16 @@ WEIGHT_GRADIENT_ARGUMENTS = (
     "images", "in_blocks", "out_blocks", "in_channels", "out_channels", "tap_count", "tap_chunks", "chunk_taps",  # of a group
     "height", "width", "rows", "columns", "block_rows", "row_stride", "column_stride",
     "x_image", "x_block", "dy_image", "dy_block",
+)  # fmt: skip
+# Buffers: x, dy, dw ([parts] of oi). chunk = ((group * out_chunks + range of output blocks) * in_chunks + range of input
+# blocks) * parts + part of the pixel blocks
+PIXEL_WEIGHT_GRADIENT_ARGUMENTS = (
+    "x", "dy", "dw",
+    "parts", "in_chunks", "chunk_ins", "out_chunks", "chunk_outs",  # a chunk's input and output blocks
+    "in_blocks", "out_blocks", "in_channels", "out_channels",  # of a group
+    "images", "rows", "columns", "row_stride", "column_stride",
+    "block_images", "block_rows", "row_blocks", "pixel_blocks",  # a block of pixels; blocks of an image; blocks in all
+    "x_image", "x_block", "x_row", "dy_image", "dy_block", "dw_part",  # strides in floats
 )  # fmt: skip
 # Buffers: x (nchw), dy (blocked), dw. chunk = (unit of output blocks * channels + channel) * tap_chunks + part of the
 # kernel's rows
@@ -63,8 +77,8 @@ PLAIN_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class KernelPlan:
-    """One step: the kernel, its integer arguments by name, its tables of int64 by argument name, chunks, and floats of
-    scratch.
+    """One step: the kernel, its integer arguments by name, its tables of int64 by argument name, chunks, floats of
+    scratch, and `links`: the images, where chunks go through them one after the other, as many for each (else 0).
     """
 
     kernel: Kernel
@@ -72,6 +86,7 @@ class KernelPlan:
     tables: dict[str, Any] = field(default_factory=dict)
     chunks: int = 1
     scratch: int = 0
+    links: int = 0
 
 
 @dataclass(frozen=True)
@@ -111,6 +126,26 @@ class PackedWeights:
         return self.groups * self.out_blocks * self.lanes * self.in_blocks * self.depth * len(self.source_taps)
 
 
+@dataclass(frozen=True)
+class ConvPlan:
+    """A step of `conv_direct`, with the packing of its weights."""
+
+    step: KernelPlan
+    weights: PackedWeights
+
+
+def register_tile(target: Target, width: int, blocks: int) -> tuple[int, int]:
+    """(pixels, vectors) of the register tile for rows of `width` outputs and `blocks` output blocks in a group.
+
+    A tile of P x V needs P * V accumulators, V weights and one broadcast; without fused multiply-add, products besides.
+    Rows are cut into tiles of P and P - 1.
+    """
+    vectors = min(2, blocks)
+    sums = {"avx512": 28, "avx2": 12, "sse2": 8, "neon": 24}[target.name]
+    tiles = -(-width // (sums // vectors))
+    return -(-width // tiles), vectors
+
+
 def pack_plan(weights: PackedWeights) -> KernelPlan:
     """The step that packs oihw weights (`source`) into the buffer `packed`."""
     size = weights.all_taps
@@ -143,18 +178,15 @@ def output_size(size: int, kernel: int, stride: int, padding: tuple[int, int], d
 
 
 def form_of(target: Target, channels: int, filters: int, groups: int, plain: bool = False) -> str:
-    """How a convolution with blocked output meets its input: "plain" (nchw input), "blocked", or "depthwise" (a group a
-    channel, one filter each).
+    """How a convolution with blocked output meets its input: "plain" (nchw input) or "blocked".
 
-    ValueError where channels do not divide into the groups, or groups are neither whole blocks of the target's lanes
-    nor depthwise: those are for the kernels on plain tensors.
+    ValueError where channels do not divide into the groups, or groups are not whole blocks of the target's lanes: those
+    are for the depthwise kernels and the kernels on plain tensors.
     """
     if channels % groups or filters % groups:
         raise ValueError(f"{channels} and {filters} channels do not divide into {groups} groups")
     if plain and groups == 1:
         return "plain"
-    if not plain and groups == channels == filters and groups > 1:
-        return "depthwise"
     if groups > 1 and (plain or channels // groups % target.lanes or filters // groups % target.lanes):
         raise ValueError(
             f"groups of {channels // groups} and {filters // groups} channels are not whole blocks of {target.lanes}"

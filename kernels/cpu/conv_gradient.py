@@ -23,24 +23,14 @@ B = indices(PLAIN_WEIGHT_GRADIENT_ARGUMENTS)
 P = indices(PACK_ARGUMENTS)
 
 
-def _tile(target: Target, channels: int, size: int, channel_step: int) -> Any:
+def gradient_tile(target: Target, channels: int, size: int, channel_step: int) -> Any:
     """An intrinsic: sums[channel][vector] += the products over rows x columns pixels, both at least 1. The sums are
-    contiguous.
+    contiguous. As many channels go together as the registers hold the sums of.
     """
     lanes = target.lanes
 
-    def body(
-        e: Emitter,
-        x: Any,
-        dy: Any,
-        sums: Any,
-        rows: Any,
-        columns: Any,
-        x_row: Any,
-        x_pixel: Any,
-        dy_row: Any,
-        dy_block: Any,
-    ) -> None:
+    def some(e: Emitter, channels: int, x: Any, dy: Any, sums: Any, rows: Any, columns: Any, x_row: Any, x_pixel: Any,
+             dy_row: Any, dy_block: Any) -> None:  # fmt: skip
         b = e.b
         start = [e.load(sums, lanes * i) for i in range(channels * size)]
 
@@ -65,6 +55,12 @@ def _tile(target: Target, channels: int, size: int, channel_step: int) -> Any:
         for i, value in enumerate(out):
             e.store(value, sums, lanes * i)
 
+    def body(e: Emitter, x: Any, dy: Any, sums: Any, *shape: Any) -> None:
+        parts = -(-channels // ((target.registers - size - 2) // size))
+        for part in range(parts):
+            first, end = part * channels // parts, (part + 1) * channels // parts
+            some(e, end - first, e.at(x, first * channel_step), dy, e.at(sums, first * size * lanes), *shape)
+
     n = types.int64
     return emitted(target, None, (FLOATS, FLOATS, FLOATS, n, n, n, n, n, n), body)
 
@@ -72,9 +68,8 @@ def _tile(target: Target, channels: int, size: int, channel_step: int) -> Any:
 def _make_weight_gradient(target: Target, vectors: int, channels: int) -> Any:
     V = vector_operations(target)
     lanes, panel = target.lanes, vectors
-    parts = lanes // channels
-    wide = _tile(target, channels, panel, 1)
-    narrow = _tile(target, channels, 1, 1)
+    wide = gradient_tile(target, channels, panel, 1)
+    narrow = gradient_tile(target, channels, 1, 1)
 
     def kernel(arguments, chunk, scratch):
         in_blocks, out_blocks, tap_count = arguments[A.in_blocks], arguments[A.out_blocks], arguments[A.tap_count]
@@ -87,6 +82,8 @@ def _make_weight_gradient(target: Target, vectors: int, channels: int) -> Any:
         size = panel if unit < full else 1
         block = unit * panel if unit < full else full * panel + unit - full
         taps = min(arguments[A.chunk_taps], tap_count - first_tap)
+        in_count = min(arguments[A.in_channels] - in_block * lanes, lanes)
+        parts = (in_count + channels - 1) // channels
         row_stride, column_stride = arguments[A.row_stride], arguments[A.column_stride]
         height, width = arguments[A.height], arguments[A.width]
         rows, columns = arguments[A.rows], arguments[A.columns]
@@ -130,7 +127,6 @@ def _make_weight_gradient(target: Target, vectors: int, channels: int) -> Any:
                             tile_x = V.offset(tile_x, channels)
                             sums = V.offset(sums, channels * width_sums)
         out_count = min(arguments[A.out_channels] - block * lanes, width_sums)
-        in_count = min(arguments[A.in_channels] - in_block * lanes, lanes)
         o_stride = arguments[A.in_channels] * tap_count
         dw = V.offset(V.floats(arguments[A.dw]), (group * arguments[A.out_channels] + block * lanes) * o_stride)
         dw = V.offset(dw, in_block * lanes * tap_count + first_tap)
@@ -138,98 +134,6 @@ def _make_weight_gradient(target: Target, vectors: int, channels: int) -> Any:
             for i in range(in_count):
                 for tap in range(taps):
                     dw[o * o_stride + i * tap_count + tap] = scratch[(tap * lanes + i) * width_sums + o]
-
-    return kernel
-
-
-def _depthwise_tile(target: Target) -> Any:
-    """An intrinsic: four vectors of sums += dy * x, channel by channel, over rows x columns pixels, both at least 1."""
-    lanes, ways = target.lanes, 4
-
-    def body(
-        e: Emitter, x: Any, dy: Any, sums: Any, rows: Any, columns: Any, x_row: Any, x_pixel: Any, dy_row: Any
-    ) -> None:
-        b = e.b
-        start = [e.load(sums, lanes * i) for i in range(ways)]
-
-        def step(count: int) -> Any:
-            def pixels(_: Any, carried: list[Any]) -> list[Any]:
-                xp, yp, *acc = carried
-                for i in range(count):
-                    acc[i] = e.fma(e.load(xp), e.load(yp, lanes * i), acc[i])
-                    xp = b.gep(xp, [x_pixel])
-                return [xp, e.at(yp, lanes * count), *acc]
-
-            return pixels
-
-        def some(count: Any, carried: list[Any], pixels: Any) -> list[Any]:
-            before, run, done = b.block, b.append_basic_block("run"), b.append_basic_block("ran")
-            b.cbranch(b.icmp_signed(">", count, i64(0)), run, done)
-            b.position_at_end(run)
-            out = e.loop(count, carried, pixels)
-            after = b.block
-            b.branch(done)
-            b.position_at_end(done)
-            merged = []
-            for old, new in zip(carried, out, strict=True):
-                merged.append(b.phi(old.type))
-                merged[-1].add_incoming(old, before)
-                merged[-1].add_incoming(new, after)
-            return merged
-
-        def over_rows(_: Any, carried: list[Any]) -> list[Any]:
-            xr, yr, *acc = carried
-            state = some(b.sdiv(columns, i64(ways)), [xr, yr, *acc], step(ways))
-            _, _, *acc = some(b.srem(columns, i64(ways)), state, step(1))
-            return [b.gep(xr, [x_row]), b.gep(yr, [dy_row]), *acc]
-
-        _, _, *out = e.loop(rows, [x, dy, *start], over_rows)
-        for i, value in enumerate(out):
-            e.store(value, sums, lanes * i)
-
-    n = types.int64
-    return emitted(target, None, (FLOATS, FLOATS, FLOATS, n, n, n, n, n), body)
-
-
-def _make_depthwise_weight_gradient(target: Target) -> Any:
-    V = vector_operations(target)
-    lanes = target.lanes
-    tile = _depthwise_tile(target)
-
-    def kernel(arguments, chunk, scratch):
-        tap_count = arguments[A.tap_count]
-        first_tap = chunk % arguments[A.tap_chunks] * arguments[A.chunk_taps]
-        block = chunk // arguments[A.tap_chunks]
-        row_stride, column_stride = arguments[A.row_stride], arguments[A.column_stride]
-        height, width = arguments[A.height], arguments[A.width]
-        rows, columns = arguments[A.rows], arguments[A.columns]
-        table = V.integers(arguments[A.taps])
-        dw = V.offset(V.floats(arguments[A.dw]), block * lanes * tap_count)
-        for tap in range(first_tap, min(first_tap + arguments[A.chunk_taps], tap_count)):
-            row_offset, column_offset = table[2 * tap], table[2 * tap + 1]
-            top = max(0, (row_stride - 1 - row_offset) // row_stride)
-            bottom = min(rows, (height - 1 - row_offset) // row_stride + 1)
-            left = max(0, (column_stride - 1 - column_offset) // column_stride)
-            right = min(columns, (width - 1 - column_offset) // column_stride + 1)
-            for i in range(4):
-                V.store(V.zero(), scratch, i * lanes)
-            if top < bottom and left < right:
-                start = ((top * row_stride + row_offset) * width + left * column_stride + column_offset) * lanes
-                for image in range(arguments[A.images]):
-                    x = V.offset(
-                        V.floats(arguments[A.x]), image * arguments[A.x_image] + block * arguments[A.x_block] + start
-                    )
-                    dy = V.offset(
-                        V.floats(arguments[A.dy]), image * arguments[A.dy_image] + block * arguments[A.dy_block]
-                    )
-                    tile(
-                        x, V.offset(dy, (top * columns + left) * lanes), scratch, bottom - top, right - left, row_stride * width * lanes,
-                        column_stride * lanes, columns * lanes,
-                    )  # fmt: skip
-            for c in range(min(arguments[A.out_channels] - block * lanes, lanes)):
-                dw[c * tap_count + tap] = (scratch[c] + scratch[lanes + c]) + (
-                    scratch[2 * lanes + c] + scratch[3 * lanes + c]
-                )
 
     return kernel
 
@@ -253,8 +157,8 @@ def _copy_line(target: Target) -> Any:
 def _make_plain_weight_gradient(target: Target, vectors: int, taps: int, dilation: int) -> Any:
     V = vector_operations(target)
     lanes, panel = target.lanes, vectors
-    wide = _tile(target, taps, panel, dilation)
-    narrow = _tile(target, taps, 1, dilation)
+    wide = gradient_tile(target, taps, panel, dilation)
+    narrow = gradient_tile(target, taps, 1, dilation)
     copy = _copy_line(target)
 
     def kernel(arguments, chunk, scratch):
@@ -366,12 +270,6 @@ FAMILIES = (
         PLAIN_WEIGHT_GRADIENT_ARGUMENTS,
         _make_plain_weight_gradient,
         "dW from plain x and blocked dy.",
-    ),
-    Family(
-        "conv_depthwise_weight_gradient",
-        WEIGHT_GRADIENT_ARGUMENTS,
-        _make_depthwise_weight_gradient,
-        "dW of a depthwise convolution.",
     ),
     Family("conv_pack_weights", PACK_ARGUMENTS, _make_pack, "oihw weights into the form that conv_direct reads."),
 )

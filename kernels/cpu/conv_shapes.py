@@ -18,9 +18,11 @@ from . import Kernel
 from .conv_arguments import (
     DIRECT_ARGUMENTS,
     PACK_ARGUMENTS,
+    PIXEL_WEIGHT_GRADIENT_ARGUMENTS,
     PLAIN_ARGUMENTS,
     PLAIN_WEIGHT_GRADIENT_ARGUMENTS,
     WEIGHT_GRADIENT_ARGUMENTS,
+    ConvPlan,
     KernelPlan,
     PackedWeights,
     Padding,
@@ -29,64 +31,56 @@ from .conv_arguments import (
     form_of,
     output_size,
     pack_plan,
+    register_tile,
 )  # fmt: skip
 from .conv_shapes_gradient import plain_plan, weight_gradient_plan
+from .conv_shapes_matrix import matrix_plan
 from .target import Target
 
 __all__ = [
-    "DIRECT_ARGUMENTS", "PACK_ARGUMENTS", "PLAIN_ARGUMENTS", "PLAIN_WEIGHT_GRADIENT_ARGUMENTS", "WEIGHT_GRADIENT_ARGUMENTS", "ConvPlan",
-    "KernelPlan", "PackedWeights", "Parity", "data_gradient_plans", "direct_plan", "form_of", "output_size", "pack_plan", "plain_plan",
-    "register_tile", "weight_gradient_plan",
+    "DIRECT_ARGUMENTS", "PACK_ARGUMENTS", "PIXEL_WEIGHT_GRADIENT_ARGUMENTS", "PLAIN_ARGUMENTS", "PLAIN_WEIGHT_GRADIENT_ARGUMENTS",
+    "WEIGHT_GRADIENT_ARGUMENTS", "ConvPlan", "KernelPlan", "PackedWeights", "Parity", "data_gradient_plans", "direct_plan", "form_of",
+    "output_size", "pack_plan", "plain_plan", "register_tile", "weight_gradient_plan",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class ConvPlan:
-    """A step of `conv_direct`, with the packing of its weights."""
-
-    step: KernelPlan
-    weights: PackedWeights
-
-
-def register_tile(target: Target, width: int, blocks: int) -> tuple[int, int]:
-    """(pixels, vectors) of the register tile for rows of `width` outputs and `blocks` output blocks in a group.
-
-    A tile of P x V needs P * V accumulators, V weights and one broadcast; without fused multiply-add, products besides.
-    Rows are cut into tiles of P and P - 1.
-    """
-    vectors = min(2, blocks)
-    sums = {"avx512": 28, "avx2": 12, "sse2": 8, "neon": 24}[target.name]
-    tiles = -(-width // (sums // vectors))
-    return -(-width // tiles), vectors
 
 
 # What the cost model assumes of a core; only ratios matter. Bytes and operations per microsecond, and the cost of one
 # chunk in microseconds.
 _FLOPS, _COPIED, _STREAMED, _CHUNK = 200e3, 10e3, 30e3, 0.5
+# Rows too short for the tile are joined by a copy of the input for every tap, where so many blocks of filters read it.
+_AGAIN = 8
 # Images of at most so many pixels have short rows joined.
 _JOINED = 400
-# Bytes of one panel's weights between two visits of y: they stay close while the chunk's rows go by.
-_NEAR = 64 * 1024
+# Parts of the caches: of the first, for one panel's weights between two visits of y; of the second, for copied rows.
+_WEIGHTS, _ROWS = 0.75, 0.5
 
 
 def _blocking(
-    images: int, rows: int, units: int, groups: int, flops: float, copied: float, halo: float, weights: float
+    images: int,
+    rows: int,
+    units: int,
+    groups: int,
+    flops: float,
+    copied: float,
+    halo: float,
+    weights: float,
+    near: float,
 ) -> tuple[int, int]:
     """(output rows, panels) of a chunk: the least estimated time, summed over 2 and 8 workers.
 
     `flops`, `copied` and `weights` are operations of one row and panel, bytes copied for one input row, and bytes of
-    one panel's weights. Small chunks balance better, but repeat the copying of `halo` rows and the reading of weights.
-    The choice follows the problem alone.
+    one panel's weights. Small chunks balance better, but repeat the copying of `halo` rows and the reading of weights;
+    copies of more than `near` bytes are read from afar for every panel. The choice follows the problem alone.
     """
     best, choice = math.inf, (rows, units)
     row_choices = sorted({divide(rows, parts) for parts in range(1, min(rows, 64) + 1)}, reverse=True)
     unit_choices = sorted({divide(units, parts) for parts in range(1, min(units, 64) + 1)}, reverse=True)
     for block in row_choices:
+        size = (block + halo) * copied
+        again = 0 if size <= near else size / _STREAMED
         for part in unit_choices:
             chunks = images * groups * divide(rows, block) * divide(units, part)
-            time = (
-                _CHUNK + block * part * flops / _FLOPS + (block + halo) * copied / _COPIED + part * weights / _STREAMED
-            )
+            time = _CHUNK + block * part * flops / _FLOPS + size / _COPIED + part * (weights / _STREAMED + again)
             estimate = sum(divide(chunks, workers) * workers * time for workers in (2, 8))
             if estimate < best:
                 best, choice = estimate, (block, part)
@@ -102,30 +96,35 @@ def _direct(
     """The general form: output (r, c) sums input (stride * r + row_offsets[t], stride * c + column_offsets[t]) over the
     taps t.
 
-    Channels are those of one group; strides of y are (image, block, row, pixel) in floats. `form` is "blocked", "plain"
-    or "depthwise"; in the last, every channel is a group, and a block of channels is what the kernel takes for a group.
+    Channels are those of one group; strides of y are (image, block, row, pixel) in floats. `form` is "blocked" or
+    "plain".
     """
     lanes = target.lanes
     step = 1 if form == "plain" else lanes
     depth = lanes if form == "blocked" else 1
     channels = groups * out_channels
-    packed = (groups, out_channels, in_channels)
-    if form == "depthwise":
-        packed = (1, groups, 1)
-        groups, in_channels = divide(groups, lanes), 1
-        out_channels = lanes
     in_blocks = divide(in_channels, depth)
     out_blocks = divide(out_channels, lanes)
     taps = len(row_offsets)
+    y_image, y_block, y_row, y_pixel = y_origin_strides
     x_row = width * step
     x_block = height * x_row
     row_first, row_last = (min(row_offsets), max(row_offsets)) if taps else (0, 0)
     column_first, column_last = (min(column_offsets), max(column_offsets)) if taps else (0, 0)
     last_row, last_column = (rows - 1) * stride[0] + row_last, (columns - 1) * stride[1] + column_last
     inside = row_first >= 0 and column_first >= 0 and last_row < height and last_column < width
+    full_tile, tile = (
+        register_tile(target, rows * columns, out_blocks)[0],
+        register_tile(target, columns, out_blocks)[0],
+    )
+    short = 4 * tile < 3 * full_tile
+    if form == "blocked" and (taps == 1 or (taps > 1 and short and out_channels >= _AGAIN * lanes)):
+        return matrix_plan(
+            target, images, groups, in_channels, height, width, out_channels, row_offsets, column_offsets, source_taps, all_taps,
+            stride, rows, columns, y_origin_strides, transposed, expression, operands,
+        )  # fmt: skip
     in_place = not taps or (stride[1] == 1 and inside)
     flat = in_place and taps == 1 and stride == (1, 1) and rows == height and columns == width and rows > 1
-    y_image, y_block, y_row, y_pixel = y_origin_strides
     if flat and y_row == columns * y_pixel and register_tile(target, columns, out_blocks)[0] < 10:
         height, width, rows, columns, y_row = 1, height * width, 1, rows * columns, y_row * rows
         x_row = x_block
@@ -137,9 +136,7 @@ def _direct(
     joined = (
         not in_place and row_step == stride[0] and 1 < rows and rows * columns <= _JOINED and y_row == columns * y_pixel
     )
-    joined = (
-        joined and form != "depthwise" and register_tile(target, columns, out_blocks)[0] < 10 and target.registers == 32
-    )
+    joined = joined and register_tile(target, columns, out_blocks)[0] < 10 and target.registers == 32
     copies = span + 1 if joined else stride[1] // copy_step
     pack_width = columns if joined else columns + span // copies
     tile_columns, tile_rows = (rows * columns, 1) if joined else (columns, rows)
@@ -151,7 +148,9 @@ def _direct(
     flops = 2.0 * tile_columns * vectors * lanes * in_blocks * depth * taps
     copied = 0 if in_place else in_blocks * copies * pack_width * step * 4 * row_advance * (rows if joined else 1)
     halo = max(row_span - row_advance, 0) / row_advance / (rows if joined else 1)
-    block_rows, chunk_panels = _blocking(images, tile_rows, units, groups, flops, copied, halo, panel_bytes)
+    block_rows, chunk_panels = _blocking(
+        images, tile_rows, units, groups, flops, copied, halo, panel_bytes, target.cache * _ROWS
+    )
     if in_place:
         pack_rows = 0
         block_stride, out_row = x_block, stride[0] * x_row
@@ -178,13 +177,14 @@ def _direct(
         "panel_chunks": panel_chunks, "groups": groups, "row_blocks": row_blocks, "chunk_panels": chunk_panels, "block_rows": block_rows,
         "channels": channels, "out_blocks": out_blocks, "in_blocks": in_blocks, "tap_count": taps,
         "last_channels": min(depth, divide(in_channels - (in_blocks - 1) * depth, 4) * 4),
-        "depth_blocks": max(1, _NEAR * in_blocks // panel_bytes) if taps else in_blocks,
+        "depth_blocks": max(1, int(target.near * _WEIGHTS) * in_blocks // panel_bytes) if taps else in_blocks,
         "rows": tile_rows, "tiles": tiles, "tall": tall,
         "x_image": groups * in_blocks * x_block, "x_block": x_block, "x_row": x_row, "height": height, "in_width": width,
         "row_first": row_first, "row_stride": stride[0], "row_step": row_step, "pack_rows": pack_rows,
         "column_first": column_first, "copy_step": copy_step, "copies": copies, "pixel_step": stride[1], "pack_width": pack_width,
         "out_row": out_row,
         "y_image": y_image, "y_block": y_block, "y_row": y_row, "y_pixel": y_pixel,
+        "all_tiles": 0, "block_tiles": 0, "places": 0,
     }  # fmt: skip
     parameters = (
         ("pixels", pixels), ("vectors", vectors), ("uneven", tall < tiles), ("tail", out_blocks % vectors != 0), ("form", form),
@@ -197,9 +197,10 @@ def _direct(
         {"taps": table},
         images * row_blocks * groups * panel_chunks,
         scratch,
+        images,
     )
     weights = PackedWeights(
-        *packed, tuple(source_taps), all_taps, vectors, lanes, depth == 1, transposed and form != "depthwise"
+        groups, out_channels, in_channels, tuple(source_taps), all_taps, vectors, lanes, depth == 1, transposed
     )
     return ConvPlan(step_plan, weights)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,86 @@ from .target import Target
 # Bytes of x and dy that a pass over one tap may touch: what fits the first level cache beside the sums.
 _ROWS_NEAR = 24 * 1024
 _FEW_CHUNKS = 8
+# A 1x1 convolution: bytes of a register tile's pixels in the first level cache, of a chunk's dy and sums in the second,
+# and what the cost model assumes of a core: operations and bytes per microsecond, the cost of a chunk in microseconds.
+_PIXELS_NEAR = 20 * 1024
+_CHUNK_NEAR = 448 * 1024
+_FLOPS, _STREAMED, _CHUNK = 90e3, 10e3, 2
+
+
+def _pixel_blocking(
+    images: int, rows: int, columns: int, groups: int, in_blocks: int, out_blocks: int, lanes: int, vectors: int,
+    near: int, blocks: int, gathered: int,
+) -> tuple[int, int, int]:  # fmt: skip
+    """(input blocks, output blocks) of a chunk, and parts of the pixels: the least estimated time, over 2 and 8 workers.
+
+    `near` pixels are a block, of which there are `blocks`. Parts of the pixels need a copy of the sums each, which are
+    added up later; parts of the channels read the other tensor again. The choice follows the problem alone.
+    """
+
+    def cuts(count: int, unit: int) -> list[int]:
+        return sorted({divide(divide(count, parts), unit) * unit for parts in range(1, divide(count, unit) + 1)})
+
+    best, choice = math.inf, (vectors, 1, 1)
+    pixels = images * rows * columns
+    weights = groups * in_blocks * out_blocks * lanes * lanes * 4
+    for ins in cuts(in_blocks, vectors):
+        for outs in cuts(out_blocks, 1):
+            if (
+                4 * lanes * (ins * outs * lanes + outs * near + ins * near * gathered) > _CHUNK_NEAR
+                and ins * outs > vectors
+            ):
+                continue
+            for parts in range(1, min(blocks, 16) + 1):
+                chunks = groups * divide(in_blocks, ins) * divide(out_blocks, outs) * parts
+                share = divide(blocks, parts) / blocks * pixels * lanes
+                time = _CHUNK + share * ins * outs * lanes * 2 / _FLOPS
+                time += (
+                    share * (outs + ins * (1 + gathered)) * 4 / _STREAMED + ins * outs * lanes * lanes * 4 / _STREAMED
+                )
+                estimate = sum(divide(chunks, workers) * workers * time for workers in (2, 8))
+                if parts > 1:
+                    estimate += 2 * (parts + 1) * weights / _STREAMED
+                if estimate < best:
+                    best, choice = estimate, (ins, outs, parts)
+    return choice
+
+
+def pixel_weight_gradient_plan(
+    target: Target, images: int, groups: int, in_channels: int, out_channels: int, height: int, width: int, stride: Pair
+) -> KernelPlan:
+    """The gradient of 1x1 weights; channels are those of a group. The step writes `parts` (of the arguments) summands."""
+    lanes = target.lanes
+    in_blocks, out_blocks = divide(in_channels, lanes), divide(out_channels, lanes)
+    vectors = min(2, in_blocks)
+    strided = stride != (1, 1)
+    x_block, x_row = height * width * lanes, width * lanes
+    rows, columns = divide(height, stride[0]), divide(width, stride[1])
+    if not strided:
+        rows, columns, x_row = rows * columns, 1, lanes
+    near = max(1, _PIXELS_NEAR // (4 * lanes * (vectors + 1)))
+    block_rows = divide(rows, divide(rows * columns, near)) if rows * columns > near else rows
+    block_images = max(1, min(images, near // (rows * columns)))
+    row_blocks = divide(rows, block_rows)
+    pixel_blocks = divide(images, block_images) * row_blocks
+    block = block_images * block_rows * columns
+    ins, outs, parts = _pixel_blocking(
+        images, rows, columns, groups, in_blocks, out_blocks, lanes, vectors, block, pixel_blocks, int(strided)
+    )
+    arguments = {
+        "parts": parts, "in_chunks": divide(in_blocks, ins), "chunk_ins": ins, "out_chunks": divide(out_blocks, outs),
+        "chunk_outs": outs, "in_blocks": in_blocks, "out_blocks": out_blocks, "in_channels": in_channels,
+        "out_channels": out_channels, "images": images, "rows": rows, "columns": columns, "row_stride": stride[0],
+        "column_stride": stride[1], "block_images": block_images, "block_rows": block_rows, "row_blocks": row_blocks,
+        "pixel_blocks": pixel_blocks, "x_image": groups * in_blocks * x_block, "x_block": x_block, "x_row": x_row,
+        "dy_image": groups * out_blocks * rows * columns * lanes, "dy_block": rows * columns * lanes,
+        "dw_part": groups * out_channels * in_channels,
+    }  # fmt: skip
+    channels = 8 if target.registers == 32 and lanes >= 8 else 4
+    kernel = Kernel("conv_pixel_weight_gradient", (("vectors", vectors), ("channels", channels), ("strided", strided)))
+    chunks = groups * arguments["in_chunks"] * arguments["out_chunks"] * parts
+    scratch = ins * outs * lanes * lanes + (ins * block * lanes if strided else 0)
+    return KernelPlan(kernel, arguments, {}, chunks, scratch)
 
 
 def weight_gradient_plan(
@@ -21,7 +102,7 @@ def weight_gradient_plan(
     padding: Padding = ((0, 0), (0, 0)), dilation: Pair = (1, 1), groups: int = 1, plain: bool = False,
 ) -> KernelPlan:  # fmt: skip
     """The gradient of the weights: x [N, C, H, W] (plain with `plain`, else blocked), dy [N, K, OH, OW] blocked -> dw
-    [K, C / groups, kh, kw].
+    [K, C / groups, kh, kw]. For 1x1 weights dw is [parts, K, C / groups], to be summed, where `parts` is an argument.
 
     ValueError for groups that `form_of` does not know.
     """
@@ -30,10 +111,10 @@ def weight_gradient_plan(
     rows = output_size(height, kernel[0], stride[0], padding[0], dilation[0])
     columns = output_size(width, kernel[1], stride[1], padding[1], dilation[1])
     in_channels, out_channels = channels // groups, filters // groups
+    if form == "blocked" and kernel == (1, 1) and not any((*padding[0], *padding[1])) and images:
+        return pixel_weight_gradient_plan(target, images, groups, in_channels, out_channels, height, width, stride)
     out_blocks = divide(out_channels, lanes)
     vectors = min(2, out_blocks)
-    if plain and kernel[1] * vectors > target.registers - vectors - 2:
-        vectors = 1
     units = out_blocks // vectors + out_blocks % vectors
     dy_block = rows * columns * lanes
     dy_image = groups * out_blocks * dy_block
@@ -66,11 +147,6 @@ def weight_gradient_plan(
         for j in range(kernel[1])
     ]
     x_block = height * width * lanes
-    if form == "depthwise":
-        in_blocks = out_blocks = divide(channels, lanes)
-        out_channels, groups = channels, 1
-        chunk_taps = divide(taps, min(taps, divide(_FEW_CHUNKS, out_blocks)))
-        dy_image = out_blocks * dy_block
     arguments = {
         "images": images, "in_blocks": in_blocks, "out_blocks": out_blocks, "in_channels": in_channels, "out_channels": out_channels,
         "tap_count": taps, "tap_chunks": divide(taps, chunk_taps), "chunk_taps": chunk_taps, "height": height, "width": width,
@@ -78,9 +154,6 @@ def weight_gradient_plan(
         "x_image": groups * in_blocks * x_block, "x_block": x_block, "dy_image": dy_image, "dy_block": dy_block,
     }  # fmt: skip
     tables = {"taps": np.array(offsets, np.int64).reshape(-1)}
-    if form == "depthwise":
-        chunks = out_blocks * arguments["tap_chunks"]
-        return KernelPlan(Kernel("conv_depthwise_weight_gradient"), arguments, tables, chunks, 4 * lanes)
     parameters = (("vectors", vectors), ("channels", 8 if target.registers == 32 and lanes >= 8 else 4))
     chunks = groups * units * in_blocks * arguments["tap_chunks"]
     return KernelPlan(

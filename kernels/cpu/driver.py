@@ -1,6 +1,8 @@
 """The step driver: one call runs a list of kernels on all workers, with neither Python nor fork and join in between.
 
 A worker *claims* chunks from an atomic counter and goes on to the next step when the last chunk of this one is done.
+Steps that make a chain are claimed together, a link at a time: the worker runs the link's chunks of the first step, then
+those of the second, and so on.
 Nothing is assigned to a thread and there is no barrier to arrive at, so the program completes with any number of
 workers, also when the threading layer gives fewer than were asked for, and a slow core takes fewer chunks. Waiting
 spins for a bounded time and then yields the core. Denormals are flushed to zero while kernels run; the caller's mode is
@@ -11,7 +13,8 @@ void* data)`, so that Numba's thread pool launches it: `arguments[0]` is the wor
 
     worker record: int64[1] = address of its scratch
     run:           int64[4] = number of steps, address of the steps, address of the state, address of sched_yield
-    step:          int64[3] = address of the kernel, address of its arguments, number of chunks
+    step:          int64[5] = address of the kernel, address of its arguments, claims, chunks of a claim, steps in the
+                   chain that begins here. Claims are links, or the chunks themselves
     state:         int64[STATE] a step, zero: chunks claimed; a cache line further, chunks done
 """
 
@@ -24,7 +27,7 @@ from .target import Target
 
 LINE = 8  # int64s in a cache line
 STATE = 2 * LINE
-STEP = 3
+STEP = 5
 SPINS = 2_000  # pauses before a waiting worker yields: about a tenth of a millisecond
 
 _X86 = {
@@ -73,24 +76,44 @@ step:
   %state.index = mul i64 %s, {state}
   %claimed = getelementptr i64, ptr %states, i64 %state.index
   %done = getelementptr i64, ptr %claimed, i64 {line}
-  %kernel = load ptr, ptr %record
-  %block.at = getelementptr i64, ptr %record, i64 1
-  %block = load ptr, ptr %block.at
-  %chunks.at = getelementptr i64, ptr %record, i64 2
-  %chunks = load i64, ptr %chunks.at
+  %claims.at = getelementptr i64, ptr %record, i64 2
+  %claims = load i64, ptr %claims.at
+  %length.at = getelementptr i64, ptr %record, i64 4
+  %length = load i64, ptr %length.at
   br label %claim
 claim:
-  %chunk = atomicrmw add ptr %claimed, i64 1 acq_rel
-  %some = icmp slt i64 %chunk, %chunks
-  br i1 %some, label %run, label %wait
+  %link = atomicrmw add ptr %claimed, i64 1 acq_rel
+  %some = icmp slt i64 %link, %claims
+  br i1 %some, label %member, label %wait
+member:
+  %m = phi i64 [ 0, %claim ], [ %m.next, %leave ]
+  %member.index = mul i64 %m, {step}
+  %member.record = getelementptr i64, ptr %record, i64 %member.index
+  %kernel = load ptr, ptr %member.record
+  %block.at = getelementptr i64, ptr %member.record, i64 1
+  %block = load ptr, ptr %block.at
+  %each.at = getelementptr i64, ptr %member.record, i64 3
+  %each = load i64, ptr %each.at
+  %first = mul i64 %link, %each
+  %last = add i64 %first, %each
+  br label %run
 run:
+  %chunk = phi i64 [ %first, %member ], [ %chunk.next, %run ]
   call void %kernel(ptr %block, i64 %chunk, ptr %scratch)
+  %chunk.next = add i64 %chunk, 1
+  %inside = icmp slt i64 %chunk.next, %last
+  br i1 %inside, label %run, label %leave
+leave:
+  %m.next = add i64 %m, 1
+  %more.members = icmp slt i64 %m.next, %length
+  br i1 %more.members, label %member, label %finish
+finish:
   %0 = atomicrmw add ptr %done, i64 1 release
   br label %claim
 wait:
   %turns = phi i64 [ 0, %claim ], [ %more, %again ]
   %finished = load atomic i64, ptr %done acquire, align 8
-  %all = icmp sge i64 %finished, %chunks
+  %all = icmp sge i64 %finished, %claims
   br i1 %all, label %advance, label %relax
 relax:
   {pause}
@@ -103,7 +126,7 @@ again:
   %more = add i64 %turns, 1
   br label %wait
 advance:
-  %following = add i64 %s, 1
+  %following = add i64 %s, %length
   %left = icmp slt i64 %following, %count
   br i1 %left, label %step, label %end
 end:

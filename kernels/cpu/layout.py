@@ -1,7 +1,7 @@
-"""Between plain and blocked layouts (`block`, `unblock`), and dropout, whose random numbers do not depend on the
+"""Between plain and blocked layouts (`block`, `unblock`), constants (`fill`), and dropout, whose random numbers do not depend on the
 layout.
 
-Copies of strided regions, concatenation and constants are maps: see `plan_copy`, `plan_concat` and `plan_fill`.
+Copies of strided regions and concatenation are maps: see `plan_copy` and `plan_concat`.
 """
 
 from __future__ import annotations
@@ -226,7 +226,28 @@ def make_dropout(target: Target, blocked: bool) -> Any:
 
 
 _CONVERSION = ("channels", "plane", "pieces", "piece")
+
+
+def make_fill(target: Target) -> Any:
+    V = vectors(target)
+    lanes = target.lanes
+
+    def kernel(arguments, chunk, scratch):
+        size, piece = arguments[0], arguments[1]
+        value, y = V.splat(V.real(arguments[2])), V.floats(arguments[3])
+        for i in range(chunk * piece, min((chunk + 1) * piece, size), lanes):
+            V.store_first(value, y, i, size - i)
+
+    return kernel
+
+
 FAMILIES = (
+    Family(
+        "fill",
+        ("size", "piece", "value", "y"),
+        make_fill,
+        "y[size] = value, a float64's bits. A chunk is a piece, a multiple of the lanes.",
+    ),
     Family(
         "block",
         (*_CONVERSION, "x_image", "x_channel", "x", "y"),

@@ -46,11 +46,51 @@ def lane_sums(e: Emitter, accumulators: list[Value | None]) -> Value:
     return rows[0]
 
 
+def make_finish(
+    target: Target, bias: bool, epilogue: Expression | None, kinds: tuple[str, ...], head: tuple[str, ...] = LINEAR_HEAD
+) -> Any:
+    """An intrinsic: `count` outputs from `start` on of row `row` of y, of `out` outputs, from their sums. head: the
+    arguments before the operands.
+    """
+
+    def finish(e: Emitter, arguments: Value, sums: Value, row: Value, start: Value, out: Value, count: Value) -> None:
+        def argument(name: str) -> Value:
+            return e.b.inttoptr(e.b.load(e.b.gep(arguments, [i64(head.index(name))])), F32.as_pointer())
+
+        full = e.b.add(e.b.mul(row, out), start)
+        result = e.at(argument("y"), full)
+        shift = RowOperand(e, "vector", argument("bias"), start) if bias else None
+        operands = []
+        for k, kind in enumerate(kinds):
+            address = e.b.load(e.b.gep(arguments, [i64(len(head) + k)]))
+            pointer = e.b.inttoptr(address, F32.as_pointer())
+            operands.append(
+                RowOperand(e, "scalar" if kind == "scalar" else "vector", pointer, full if kind == "full" else start)
+            )
+
+        def step(i: Value, mask: Value, _: list[Value]) -> None:
+            value = e.load(sums, i) if mask is None else e.masked_load(e.at(sums, i), mask)
+            if shift is not None:
+                value = e.b.fadd(value, shift.load(i, mask))
+            if epilogue is not None:
+                value = e.expression(
+                    epilogue, {"y": value} | {f"a{k}": operand.load(i, mask) for k, operand in enumerate(operands)}
+                )
+            if mask is None:
+                e.store(value, result, i)
+            else:
+                e.masked_store(value, e.at(result, i), mask)
+
+        for_vectors(e, count, 1, [], step)
+
+    return emitted(target, None, (INTEGERS, FLOATS, INT, INT, INT, INT), finish)
+
+
 def make_linear(
     target: Target, rows: int, outs: int, bias: bool, epilogue: Expression | None, kinds: tuple[str, ...]
 ) -> Any:
-    """rows x outs scalar products at a time. epilogue: over y and a0, a1, ..., which are "full" [N, out], "channel"
-    [out] or "scalar".
+    """rows x outs scalar products at a time; the first `tall` tiles have all rows, the others one less. epilogue: over
+    y and a0, a1, ..., which are "full" [N, out], "channel" [out] or "scalar".
     """
     lanes = target.lanes
     slot = 1 << (outs - 1).bit_length()
@@ -93,83 +133,47 @@ def make_linear(
 
         return emitted(target, None, (FLOATS, INT, FLOATS, INT, INT, FLOATS, INT, INT), emit)
 
-    def finish(e: Emitter, arguments: Value, sums: Value, row: Value, start: Value, out: Value, count: Value) -> None:
-        def argument(name: str) -> Value:
-            return e.b.inttoptr(e.b.load(e.b.gep(arguments, [i64(LINEAR_HEAD.index(name))])), F32.as_pointer())
-
-        full = e.b.add(e.b.mul(row, out), start)
-        result = e.at(argument("y"), full)
-        shift = RowOperand(e, "vector", argument("bias"), start) if bias else None
-        operands = []
-        for k, kind in enumerate(kinds):
-            address = e.b.load(e.b.gep(arguments, [i64(len(LINEAR_HEAD) + k)]))
-            pointer = e.b.inttoptr(address, F32.as_pointer())
-            operands.append(
-                RowOperand(e, "scalar" if kind == "scalar" else "vector", pointer, full if kind == "full" else start)
-            )
-
-        def step(i: Value, mask: Value, _: list[Value]) -> None:
-            value = e.load(sums, i) if mask is None else e.masked_load(e.at(sums, i), mask)
-            if shift is not None:
-                value = e.b.fadd(value, shift.load(i, mask))
-            if epilogue is not None:
-                value = e.expression(
-                    epilogue, {"y": value} | {f"a{k}": operand.load(i, mask) for k, operand in enumerate(operands)}
-                )
-            if mask is None:
-                e.store(value, result, i)
-            else:
-                e.masked_store(value, e.at(result, i), mask)
-
-        for_vectors(e, count, 1, [], step)
-
-    whole, low, narrow, single = tile(rows, outs), tile(1, outs), tile(rows, 1), tile(1, 1)
-    finish_row = emitted(target, None, (INTEGERS, FLOATS, INT, INT, INT, INT), finish)
+    fewer = max(rows - 1, 1)
+    whole, low, narrow, single = tile(rows, outs), tile(fewer, outs), tile(rows, 1), tile(fewer, 1)
+    finish_row = make_finish(target, bias, epilogue, kinds)
     module = vector_module(target)
     floats, offset = module.floats, module.offset
 
     def kernel(arguments, chunk, scratch):
-        n, depth, out = arguments[0], arguments[1], arguments[2]
-        rows_per_chunk, outs_per_chunk, block, ld, x_row = (
-            arguments[3],
-            arguments[4],
-            arguments[5],
-            arguments[6],
-            arguments[7],
-        )
-        row_chunks = (n + rows_per_chunk - 1) // rows_per_chunk
-        r0, o0 = chunk % row_chunks * rows_per_chunk, chunk // row_chunks * outs_per_chunk
-        height, width = min(rows_per_chunk, n - r0), min(outs_per_chunk, out - o0)
-        x, w = offset(floats(arguments[8]), r0 * x_row), offset(floats(arguments[9]), o0 * depth)
+        tiles, tall, depth, out = arguments[0], arguments[1], arguments[2], arguments[3]
+        tiles_per_chunk, outs_per_chunk, block = arguments[4], arguments[5], arguments[6]
+        ld, x_row = arguments[7], arguments[8]
+        row_chunks = (tiles + tiles_per_chunk - 1) // tiles_per_chunk
+        t0, o0 = chunk % row_chunks * tiles_per_chunk, chunk // row_chunks * outs_per_chunk
+        t1, width = min(t0 + tiles_per_chunk, tiles), min(outs_per_chunk, out - o0)
+        r0, r1 = t0 * rows - max(0, t0 - tall), t1 * rows - max(0, t1 - tall)
+        x, w = floats(arguments[9]), offset(floats(arguments[10]), o0 * depth)
         for k in range(0, depth, block):
             count, first = min(block, depth - k), 1 if k == 0 else 0
             o = 0
             while o < width:
                 wo = offset(w, o * depth + k)
-                r = 0
-                while r < height:
-                    xr, sums = offset(x, r * x_row + k), offset(scratch, r * ld + o)
-                    if height - r >= rows:
+                for t in range(t0, t1):
+                    r = t * rows - max(0, t - tall)
+                    xr, sums = offset(x, r * x_row + k), offset(scratch, (r - r0) * ld + o)
+                    if t < tall:
                         if width - o >= outs:
                             whole(xr, x_row, wo, depth, count, sums, ld, first)
                         else:
                             narrow(xr, x_row, wo, depth, count, sums, ld, first)
-                        r += rows
+                    elif width - o >= outs:
+                        low(xr, x_row, wo, depth, count, sums, ld, first)
                     else:
-                        if width - o >= outs:
-                            low(xr, x_row, wo, depth, count, sums, ld, first)
-                        else:
-                            single(xr, x_row, wo, depth, count, sums, ld, first)
-                        r += 1
+                        single(xr, x_row, wo, depth, count, sums, ld, first)
                 o += outs if width - o >= outs else 1
-        for r in range(height):
-            finish_row(arguments, offset(scratch, r * ld), r0 + r, o0, out, width)
+        for r in range(r0, r1):
+            finish_row(arguments, offset(scratch, (r - r0) * ld), r, o0, out, width)
 
     return kernel
 
 
 def make_product(target: Target, rows: int, vectors: int, packed: bool, rows_outer: bool) -> Any:
-    """rows x (vectors * L) results at a time.
+    """rows x (vectors * L) results at a time; the first `tall` tiles have all rows, the others one less.
 
     packed: strips of b are copied to scratch, where its rows cannot evict each other. rows_outer: rows of c are
     finished one group after the other, which writes memory in long runs.
@@ -186,9 +190,10 @@ def make_product(target: Target, rows: int, vectors: int, packed: bool, rows_out
             mask = e.first_lanes(columns) if width == 1 else None
             again = e.b.icmp_signed("==", first, i64(0))
 
-            def before(pointer: Value, v: int) -> Value:
-                value = e.load(pointer, v * lanes) if mask is None else e.masked_load(pointer, mask)
-                return e.b.select(again, value, e.const(0))
+            def total(value: Value, pointer: Value, v: int) -> Value:
+                """With what earlier depths gave: sums of sums lose less than one long sum."""
+                before = e.load(pointer, v * lanes) if mask is None else e.masked_load(pointer, mask)
+                return e.b.fadd(value, e.b.select(again, before, e.const(0)))
 
             def step(k: Value, acc: list[Value]) -> list[Value]:
                 acc, at, row = list(acc), e.b.mul(k, a_step), e.at(b, e.b.mul(k, b_row))
@@ -201,32 +206,33 @@ def make_product(target: Target, rows: int, vectors: int, packed: bool, rows_out
                         acc[r * width + v] = e.fma(factor, values[v], acc[r * width + v])
                 return acc
 
-            start = [before(pointer, v) for pointer in rows_of_c for v in range(width)]
-            acc = for_range(e, i64(0), depth, 1, start, step)
+            acc = for_range(e, i64(0), depth, 1, [e.const(0)] * (height * width), step)
             for r, pointer in enumerate(rows_of_c):
                 for v in range(width):
+                    value = total(acc[r * width + v], pointer, v)
                     if mask is None:
-                        e.store(acc[r * width + v], pointer, v * lanes)
+                        e.store(value, pointer, v * lanes)
                     else:
-                        e.masked_store(acc[r * width + v], pointer, mask)
+                        e.masked_store(value, pointer, mask)
 
         return emitted(target, None, (FLOATS, INT, INT, FLOATS, INT, INT, FLOATS, INT, INT, INT), emit)
 
-    whole, low = tile(rows, vectors), tile(1, vectors)
-    narrow, single = tile(rows, 1), tile(1, 1)
+    fewer = max(rows - 1, 1)
+    whole, low = tile(rows, vectors), tile(fewer, vectors)
+    narrow, single = tile(rows, 1), tile(fewer, 1)
     module = vector_module(target)
     floats, offset = module.floats, module.offset
     load, store, load_first = module.load, module.store, module.load_first
 
     def kernel(arguments, chunk, scratch):
-        n, depth, columns = arguments[0], arguments[1], arguments[2]
-        rows_per_chunk, columns_per_chunk, block = arguments[3], arguments[4], arguments[5]
-        a_row, a_step, b_row, c_row = arguments[6], arguments[7], arguments[8], arguments[9]
-        row_chunks = (n + rows_per_chunk - 1) // rows_per_chunk
-        r0, j0 = chunk % row_chunks * rows_per_chunk, chunk // row_chunks * columns_per_chunk
-        height, width = min(rows_per_chunk, n - r0), min(columns_per_chunk, columns - j0)
-        a = offset(floats(arguments[10]), r0 * a_row)
-        b, c = offset(floats(arguments[11]), j0), offset(floats(arguments[12]), r0 * c_row + j0)
+        tiles, tall, depth, columns = arguments[0], arguments[1], arguments[2], arguments[3]
+        tiles_per_chunk, columns_per_chunk, block = arguments[4], arguments[5], arguments[6]
+        a_row, a_step, b_row, c_row = arguments[7], arguments[8], arguments[9], arguments[10]
+        row_chunks = (tiles + tiles_per_chunk - 1) // tiles_per_chunk
+        t0, j0 = chunk % row_chunks * tiles_per_chunk, chunk // row_chunks * columns_per_chunk
+        t1, width = min(t0 + tiles_per_chunk, tiles), min(columns_per_chunk, columns - j0)
+        a = floats(arguments[11])
+        b, c = offset(floats(arguments[12]), j0), offset(floats(arguments[13]), j0)
         for k in range(0, max(depth, 1), block):
             count, first = min(block, depth - k), 1 if k == 0 else 0
             if packed:
@@ -242,7 +248,7 @@ def make_product(target: Target, rows: int, vectors: int, packed: bool, rows_out
                         to = offset(to, block * lanes)
                         j += lanes
             # The outer loop is over the rows of c where those are long and few, and over strips of columns otherwise.
-            for outer_row in range(0, height if rows_outer else 1, rows):
+            for outer in range(t0, t1 if rows_outer else t0 + 1):
                 j = 0
                 while j < width:
                     wide = width - j >= strip
@@ -250,22 +256,18 @@ def make_product(target: Target, rows: int, vectors: int, packed: bool, rows_out
                     source, source_row = offset(b, k * b_row + j), b_row
                     if packed:
                         source, source_row = offset(scratch, j * block), strip if wide else lanes
-                    r = outer_row
-                    stop = min(height, outer_row + rows) if rows_outer else height
-                    while r < stop:
+                    for t in range(outer, outer + 1 if rows_outer else t1):
+                        r = t * rows - max(0, t - tall)
                         ar, cr = offset(a, r * a_row + k * a_step), offset(c, r * c_row + j)
-                        if stop - r >= rows:
+                        if t < tall:
                             if wide:
                                 whole(ar, a_row, a_step, source, source_row, count, cr, c_row, first, part)
                             else:
                                 narrow(ar, a_row, a_step, source, source_row, count, cr, c_row, first, part)
-                            r += rows
+                        elif wide:
+                            low(ar, a_row, a_step, source, source_row, count, cr, c_row, first, part)
                         else:
-                            if wide:
-                                low(ar, a_row, a_step, source, source_row, count, cr, c_row, first, part)
-                            else:
-                                single(ar, a_row, a_step, source, source_row, count, cr, c_row, first, part)
-                            r += 1
+                            single(ar, a_row, a_step, source, source_row, count, cr, c_row, first, part)
                     j += part
 
     return kernel

@@ -15,13 +15,17 @@ from numba import types
 
 from . import Family
 from .emit import F32, Emitter, Value, i64
-from .shapes import AXES, POOL_GEOMETRY
+from .pool_window import maxima, maxima_gradient
+from .shapes_pool import AXES, POOL_GEOMETRY, Window
 from .target import Target
 from .vector import FLOATS, MaskType, emitted, vectors
 
 
 class Unit:
-    """What a pixel holds: a vector of L channels, or one float. Every operation works on either."""
+    """What a pixel holds: a vector of L channels, or one float. Every operation works on either.
+
+    `read`, `write`, `constant` and `greater` emit code, the others are called from kernels.
+    """
 
     def __init__(self, target: Target, blocked: bool) -> None:
         module = vectors(target)
@@ -31,14 +35,17 @@ class Unit:
         self.floats, self.offset = module.floats, module.offset
         integer = types.int64
 
-        def load(e: Emitter, p: Value, i: Value) -> Value:
+        def read(e: Emitter, p: Value, i: Value) -> Value:
             return e.load(p, i) if blocked else e.b.load(e.at(p, i), align=4)
 
-        def store(e: Emitter, v: Value, p: Value, i: Value) -> None:
+        def write(e: Emitter, v: Value, p: Value, i: Value) -> None:
             if blocked:
                 e.store(v, p, i)
             else:
                 e.b.store(v, e.at(p, i), align=4)
+
+        def constant(e: Emitter, number: float) -> Value:
+            return e.const(number) if blocked else ir.Constant(F32, float(number))
 
         def number(e: Emitter, f: Value) -> Value:
             return e.splat(f) if blocked else f
@@ -46,9 +53,7 @@ class Unit:
         def greater(e: Emitter, v: Value, best: Value) -> Value:
             """Where v replaces the best: greater, or the first NaN. Of equals the first stays."""
             b = e.b
-            return b.or_(
-                b.fcmp_ordered(">", v, best), b.and_(b.fcmp_unordered("uno", v, v), b.fcmp_ordered("ord", best, best))
-            )
+            return b.and_(b.fcmp_unordered(">", v, best), b.fcmp_ordered("ord", best, best))
 
         def lowest(e: Emitter, count: Value) -> Value:
             """-inf in the first count channels, 0 in padded lanes."""
@@ -58,9 +63,10 @@ class Unit:
                 else ir.Constant(F32, -math.inf)
             )
 
+        self.read, self.write, self.constant, self.greater = read, write, constant, greater
         self.lowest = emitted(target, kind, (integer,), lowest)
-        self.load = emitted(target, kind, (FLOATS, integer), load)
-        self.store = emitted(target, None, (kind, FLOATS, integer), store)
+        self.load = emitted(target, kind, (FLOATS, integer), read)
+        self.store = emitted(target, None, (kind, FLOATS, integer), write)
         self.number = emitted(target, kind, (types.float32,), number)
         self.beats = emitted(target, truth, (kind, kind), greater)
         self.select = emitted(target, kind, (truth, kind, kind), lambda e, m, x, y: e.b.select(m, x, y))
@@ -90,10 +96,30 @@ def _taps(target: Target, dilated: bool) -> tuple[Any, Any]:
     return emitted(target, n, (n, n), first), emitted(target, n, (n, n, n, n), last)
 
 
-def make_max(target: Target, blocked: bool, dilated: bool) -> Any:
+def _inside(target: Target) -> tuple[Any, Any]:
+    """begin(pad, stride, out) and end(begin, size, kernel, pad, stride, out): the windows that lie within an axis."""
+
+    def begin(e: Emitter, pad: Value, stride: Value, out: Value) -> Value:
+        b = e.b
+        first = b.sdiv(b.add(pad, b.sub(stride, i64(1))), stride)
+        return b.select(b.icmp_signed("<", first, out), first, out)
+
+    def end(e: Emitter, begin: Value, size: Value, kernel: Value, pad: Value, stride: Value, out: Value) -> Value:
+        b = e.b
+        room = b.add(b.sub(size, kernel), pad)
+        last = b.select(b.icmp_signed("<", room, i64(0)), i64(0), b.add(b.sdiv(room, stride), i64(1)))
+        last = b.select(b.icmp_signed("<", last, begin), begin, last)
+        return b.select(b.icmp_signed("<", last, out), last, out)
+
+    n = types.int64
+    return emitted(target, n, (n,) * 3, begin), emitted(target, n, (n,) * 6, end)
+
+
+def make_max(target: Target, blocked: bool, dilated: bool, window: Window | None) -> Any:
     unit, (first, last) = Unit(target, blocked), _taps(target, dilated)
     load, store, number, beats, select = unit.load, unit.store, unit.number, unit.beats, unit.select
     floats, offset, width, lowest, empty = unit.floats, unit.offset, unit.width, -math.inf, unit.lowest
+    unrolled, (begin, end), windows = window is not None, _inside(target), maxima(target, unit, window or (1, 1))
 
     def kernel(arguments, chunk, scratch):
         rows, per_chunk = arguments[0], arguments[1]
@@ -113,7 +139,14 @@ def make_max(target: Target, blocked: bool, dilated: bool) -> Any:
             d_first, d_last = first(d0, dilation_d), last(d0, dilation_d, kernel_d, depth)
             h_first, h_last = first(h0, dilation_h), last(h0, dilation_h, kernel_h, height)
             out = offset(y, row * out_breadth * width)
-            for j in range(out_breadth):
+            left = right = 0
+            if unrolled and h_first < h_last:
+                left = begin(pad_w, stride_w, out_breadth)
+                right = end(left, breadth, kernel_w, pad_w, stride_w, out_breadth)
+                column, step, pitch = (left * stride_w - pad_w) * width, stride_w * width, breadth * width
+                windows(plane, h0, height, pitch, column, step, offset(out, left * width), right - left)
+            for border in range(out_breadth - right + left):
+                j = border if border < left else border - left + right
                 w0 = j * stride_w - pad_w
                 w_first, w_last = first(w0, dilation_w), last(w0, dilation_w, kernel_w, breadth)
                 best = number(lowest)
@@ -130,11 +163,13 @@ def make_max(target: Target, blocked: bool, dilated: bool) -> Any:
     return kernel
 
 
-def make_max_gradient(target: Target, blocked: bool, dilated: bool) -> Any:
+def make_max_gradient(target: Target, blocked: bool, dilated: bool, window: Window | None) -> Any:
     unit, (first, last) = Unit(target, blocked), _taps(target, dilated)
     load, store, number, beats, select = unit.load, unit.store, unit.number, unit.beats, unit.select
     equal, add = unit.equal, unit.add
     floats, offset, width, lowest = unit.floats, unit.offset, unit.width, -math.inf
+    unrolled, (begin, end) = window is not None, _inside(target)
+    windows = maxima_gradient(target, unit, window or (1, 1))
 
     def kernel(arguments, chunk, scratch):
         depth, height, breadth = arguments[2], arguments[3], arguments[4]
@@ -146,13 +181,27 @@ def make_max_gradient(target: Target, blocked: bool, dilated: bool) -> Any:
         size = depth * height * breadth
         x, dy = offset(floats(arguments[24]), chunk * size * width), floats(arguments[25])
         dx = offset(floats(arguments[26]), chunk * size * width)
-        for i in range(size):
-            store(number(0.0), dx, i * width)
+        cleared = 0
         for row in range(out_depth * out_height):
+            # pixels are cleared just before the first window that reaches them, while they are close
+            reached = min(height, max(0, row * stride_h - pad_h + kernel_h)) * breadth if unrolled else size
+            for i in range(cleared, reached):
+                store(number(0.0), dx, i * width)
+            cleared = max(cleared, reached)
             d0, h0 = row // out_height * stride_d - pad_d, row % out_height * stride_h - pad_h
             d_first, d_last = first(d0, dilation_d), last(d0, dilation_d, kernel_d, depth)
             h_first, h_last = first(h0, dilation_h), last(h0, dilation_h, kernel_h, height)
+            left = right = 0
+            if unrolled and h_first < h_last:
+                left = begin(pad_w, stride_w, out_breadth)
+                right = end(left, breadth, kernel_w, pad_w, stride_w, out_breadth)
             for j in range(out_breadth):
+                if left <= j < right:
+                    if j == left:
+                        column, step, pitch = (left * stride_w - pad_w) * width, stride_w * width, breadth * width
+                        above = offset(dy, ((chunk * out_height + row) * out_breadth + left) * width)
+                        windows(x, dx, h0, height, pitch, column, step, above, right - left)
+                    continue
                 w0 = j * stride_w - pad_w
                 w_first, w_last = first(w0, dilation_w), last(w0, dilation_w, kernel_w, breadth)
                 best, chosen, tap = number(lowest), number(0.0), 0
@@ -175,6 +224,8 @@ def make_max_gradient(target: Target, blocked: bool, dilated: bool) -> Any:
                             after = select(equal(chosen, number(tap)), add(before, above), before)
                             store(after, offset(dx, line), at)
                             tap += 1
+        for i in range(cleared, size):
+            store(number(0.0), dx, i * width)
 
     return kernel
 

@@ -22,7 +22,8 @@ MAX_OPERANDS, MAX_RESULTS, OUTER = 12, 4, 4
 
 @dataclass(frozen=True)
 class Launch:
-    """One step: a kernel, its arguments in order, the number of chunks, the floats of scratch that a worker needs.
+    """One step: a kernel, its arguments in order, the number of chunks, the floats of scratch that a worker needs, and
+    `links`: the images, where chunks go through them one after the other, as many for each (else 0).
 
     The argument of a buffer is the number of bytes between the buffer's start and where the kernel begins: its address
     is to be added.
@@ -33,6 +34,7 @@ class Launch:
     buffers: tuple[str, ...]
     chunks: int
     scratch: int = 0
+    links: int = 0
 
 
 @dataclass(frozen=True)
@@ -240,7 +242,11 @@ def plan_map(
     }
     kernel = Kernel("map", (("kinds", tuple(loops.kinds[1:])), ("expressions", tuple(expressions)), ("masked", masked)))
     buffers = tuple(f"y{j}" for j in range(len(expressions))) + tuple(f"a{k}" for k in range(len(operands)))
-    return Launch(kernel, arguments, buffers, ceil_div(rows, rows_per_chunk) * pieces)
+    # rows of an image, or pieces of its part of the only row
+    parts, left = divmod(rows if rows > 1 else loops.length, shape[0])
+    whole = not left and parts % (rows_per_chunk if rows > 1 else piece) == 0
+    chunks = ceil_div(rows, rows_per_chunk) * pieces
+    return Launch(kernel, arguments, buffers, chunks, links=shape[0] if whole else 0)
 
 
 # ---- sums
@@ -363,73 +369,3 @@ def plan_reduce_axes(target: Target, shape: Shape, axes: Sequence[int], mean: bo
     }  # fmt: skip
     kernel = Kernel("reduce_axes", (("inner", "reduced" if is_reduced else "kept"),))
     return Launch(kernel, arguments, ("x", "y"), ceil_div(outputs, per_chunk))
-
-
-# ---- pooling
-
-AXES = ("depth", "height", "width")
-POOL_GEOMETRY = (
-    "rows", "per_chunk",
-    *AXES, *(f"out_{a}" for a in AXES), *(f"kernel_{a}" for a in AXES), *(f"stride_{a}" for a in AXES), *(f"pad_{a}" for a in AXES),
-    *(f"dilation_{a}" for a in AXES), *(f"pad_end_{a}" for a in AXES), "channels",
-)  # fmt: skip
-
-
-def _pool(target: Target, family: str, parameters: dict[str, object], buffers: tuple[str, ...], shape: Shape, out_shape: Shape,
-          blocked: bool, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[tuple[int, int]],
-          dilation: Sequence[int]) -> Launch:  # fmt: skip
-    def three(values: Sequence[int], missing: int) -> list[int]:
-        return [missing] * (3 - len(values)) + list(values)
-
-    planes = shape[0] * (blocks(shape[1], target) if blocked else shape[1])
-    out = three(out_shape[2:], 1)
-    rows = planes * out[0] * out[1]
-    work = out[2] * math.prod(kernel) * (target.lanes if blocked else 4)
-    per_chunk = ceil_div(rows, split(rows * work, 16384, 128)) if rows else 1
-    values = [rows, per_chunk, *three(shape[2:], 1), *out, *three(kernel, 1), *three(stride, 1), *three([p for p, _ in padding], 0),
-              *three(dilation, 1), *three([p for _, p in padding], 0), shape[1]]  # fmt: skip
-    arguments = dict(zip(POOL_GEOMETRY, values, strict=True)) | dict.fromkeys(buffers, 0)
-    chunks = planes if family.endswith("gradient") else ceil_div(rows, per_chunk)
-    empty = math.prod(shape) == 0 or (math.prod(out_shape) == 0 and not family.endswith("gradient"))
-    return Launch(
-        Kernel(family, (("blocked", blocked), *parameters.items())), arguments, buffers, 0 if empty else chunks
-    )
-
-
-def plan_maxpool(target: Target, shape: Shape, out_shape: Shape, blocked: bool, kernel: Sequence[int], stride: Sequence[int],
-                 padding: Sequence[tuple[int, int]], dilation: Sequence[int], gradient: bool = False) -> Launch:  # fmt: skip
-    """Max pooling of `x` to `y`, or (gradient) `x`, `dy` to `dx`, over one to three spatial axes; padding is (before,
-    after) an axis.
-    """
-    family, buffers = ("maxpool_gradient", ("x", "dy", "dx")) if gradient else ("maxpool", ("x", "y"))
-    parameters: dict[str, object] = {"dilated": any(d != 1 for d in dilation)}
-    return _pool(target, family, parameters, buffers, shape, out_shape, blocked, kernel, stride, padding, dilation)
-
-
-def plan_avgpool(target: Target, shape: Shape, out_shape: Shape, blocked: bool, kernel: Sequence[int], stride: Sequence[int],
-                 padding: Sequence[tuple[int, int]], count_include_pad: bool, gradient: bool = False) -> Launch:  # fmt: skip
-    """Average pooling of `x` to `y`, or (gradient) `dy` to `dx`, over one to three spatial axes.
-
-    A window's divisor counts its elements within the tensor, with count_include_pad those within the padded tensor
-    (PyTorch's rule).
-    """
-    family, buffers = ("avgpool_gradient", ("dy", "dx")) if gradient else ("avgpool", ("x", "y"))
-    parameters: dict[str, object] = {"include_padding": count_include_pad}
-    return _pool(
-        target, family, parameters, buffers, shape, out_shape, blocked, kernel, stride, padding, [1] * len(kernel)
-    )
-
-
-def plan_global_average(target: Target, shape: Shape, blocked_result: bool) -> Launch:
-    """The mean of each channel of a blocked `x`, into `y`: blocked [N][CB][L] or plain [N][C]. (Plain x:
-    `plan_reduce_axes`.)
-    """
-    arguments = {"channels": shape[1], "plane": math.prod(shape[2:]), "x": 0, "y": 0}
-    chunks = shape[0] * blocks(shape[1], target) if math.prod(shape) else 0
-    return Launch(Kernel("global_average", (("plain_result", not blocked_result),)), arguments, ("x", "y"), chunks)
-
-
-def plan_global_average_gradient(target: Target, shape: Shape, blocked: bool, blocked_gradient: bool) -> Launch:
-    """dx (`y0`, of that logical shape, blocked or plain) = dy / plane for each element; dy is `a0`."""
-    share: Expression = ("mul", ("var", "a0"), ("const", 1 / max(1, math.prod(shape[2:]))))
-    return plan_map(target, shape, blocked, [Operand((*shape[:2], *[1] * (len(shape) - 2)), blocked_gradient)], [share])

@@ -16,7 +16,6 @@ from .shapes import (
     blocks,
     ceil_div,
     operand_arguments,
-    plan_map,
     split,
 )
 from .target import Target
@@ -51,7 +50,8 @@ def _conversion(target: Target, shape: Shape, strides: tuple[int, int] | None, f
     arguments = {"channels": shape[1], "plane": plane, "pieces": pieces, "piece": piece}
     arguments |= {f"{plain}_image": image, f"{plain}_channel": channel}
     chunks = shape[0] * blocks(shape[1], target) * pieces if math.prod(shape) else 0
-    return Launch(Kernel(family), arguments | {"x": 0, "y": 0}, ("x", "y"), chunks)
+    links = shape[0] if strides is None else 0
+    return Launch(Kernel(family), arguments | {"x": 0, "y": 0}, ("x", "y"), chunks, links=links)
 
 
 def plan_dropout(target: Target, shape: Shape, blocked: bool, p: float, salt: int) -> Launch:
@@ -77,8 +77,11 @@ def plan_dropout(target: Target, shape: Shape, blocked: bool, p: float, salt: in
 
 
 def plan_fill(target: Target, size: int, value: float) -> Launch:
-    """y0 = value, `size` floats."""
-    return plan_map(target, (size,), False, [], [("const", float(value))])
+    """y = value, `size` floats. The value is an argument: one kernel writes them all."""
+    pieces, piece = _pieces(size, 16384, target.lanes)
+    return Launch(
+        Kernel("fill"), {"size": size, "piece": piece, "value": bits(value), "y": 0}, ("y",), pieces if size else 0
+    )
 
 
 def plan_copy(target: Target, sizes: Sequence[int], source: Sequence[int], result: Sequence[int], source_start: int = 0,

@@ -13,7 +13,8 @@ class Target:
     """An instruction set: what LLVM is told, and what a kernel's author has to know of it.
 
     `lanes` is the number of float32 in a vector register, `registers` the number of vector registers, and `fma` tells
-    whether multiply and add round once.
+    whether multiply and add round once. `near` and `cache` are the bytes of a core's first and second level cache that
+    plans count on.
     """
 
     name: str
@@ -23,6 +24,8 @@ class Target:
     lanes: int
     registers: int
     fma: bool
+    near: int
+    cache: int
 
     def __str__(self) -> str:
         return self.name
@@ -36,14 +39,15 @@ def _triple(architecture: str) -> str:
     )
 
 
+KIB = 1024
 _X86, _ARM = _triple("x86_64"), _triple("aarch64")
 TARGETS = {
     target.name: target
     for target in (
-        Target("avx512", _X86, "x86-64-v4", "", 16, 32, True),
-        Target("avx2", _X86, "x86-64-v3", "", 8, 16, True),
-        Target("sse2", _X86, "x86-64", "", 4, 16, False),
-        Target("neon", _ARM, "generic", "+neon", 4, 32, True),
+        Target("avx512", _X86, "x86-64-v4", "", 16, 32, True, 32 * KIB, 1024 * KIB),
+        Target("avx2", _X86, "x86-64-v3", "", 8, 16, True, 32 * KIB, 512 * KIB),
+        Target("sse2", _X86, "x86-64", "", 4, 16, False, 32 * KIB, 256 * KIB),
+        Target("neon", _ARM, "generic", "+neon", 4, 32, True, 32 * KIB, 512 * KIB),
     )
 }
 

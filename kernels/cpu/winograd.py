@@ -15,162 +15,26 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import numpy as np
-from llvmlite import ir
 from numba import types
 
 from . import Family
 from .emit import F32, Emitter, i64
 from .target import Target
-from .vector import FLOATS, INTEGERS, Linked, emitted, external, indices
+from .vector import FLOATS, INTEGERS, Linked, external, indices
 from .vector import vectors as vector_operations
-from .winograd_shapes import PACK_ARGUMENTS, WINOGRAD_ARGUMENTS, Scheme, weight_matrix
+from .winograd_shapes import WINOGRAD_ARGUMENTS, Scheme
+from .winograd_transforms import COLUMNS, ROWS, output_line, strip_columns, strip_rows
 
 A = indices(WINOGRAD_ARGUMENTS)
-P = indices(PACK_ARGUMENTS)
 OPERANDS = len(WINOGRAD_ARGUMENTS)
 
 _N = types.int64
-# x, zeros, strip, row, height, x_row, low, high, count
-_COLUMNS = (FLOATS, FLOATS, FLOATS, _N, _N, _N, _N, _N, _N)
-_ROWS = (FLOATS, FLOATS, _N, _N)
 _GATHER = (INTEGERS, FLOATS, _N, _N)
 _PRODUCT = (FLOATS, FLOATS, FLOATS, FLOATS, _N, _N, _N, _N, _N)
 _INVERSE = (FLOATS, INTEGERS, FLOATS, FLOATS, _N, _N, _N, _N)
 
 
-# ---- the three transforms of one line
-
-
-def _without(squares: tuple[float, ...], e: Emitter, d: list[Any]) -> Any:
-    """The sum of d[2 i] c[i] where c are the coefficients of the product of (x^2 - s), the highest 1."""
-    coefficients = np.polynomial.polynomial.polyfromroots(squares)
-    value = d[2 * len(squares)]
-    for i in reversed(range(len(squares))):
-        value = e.fma(e.const(coefficients[i]), d[2 * i], value)
-    return value
-
-
-def _input_line(e: Emitter, scheme: Scheme, d: list[Any]) -> list[Any]:
-    """B' d of n vectors; the points +p and -p share their even and odd parts."""
-    squares = tuple(p**2 for p in scheme.pairs)
-    out = [_without(squares, e, d)]
-    for p in scheme.pairs:
-        others = tuple(s for s in squares if s != p**2)
-        even, odd = _without(others, e, d[2:]), _without(others, e, d[1:])
-        out += [e.fma(e.const(p), odd, even), e.fma(e.const(-p), odd, even)]
-    return [*out, _without(squares, e, d[1:])]
-
-
-def _output_line(e: Emitter, scheme: Scheme, m: list[Any]) -> list[Any]:
-    """A' m of n vectors."""
-    b, pairs = e.b, scheme.pairs
-    even = [b.fadd(m[1 + 2 * k], m[2 + 2 * k]) for k in range(len(pairs))]
-    odd = [b.fsub(m[1 + 2 * k], m[2 + 2 * k]) for k in range(len(pairs))]
-    out = []
-    for i in range(scheme.outputs):
-        parts = odd if i % 2 else even
-        value = parts[-1] if pairs[-1] ** i == 1 else b.fmul(e.const(pairs[-1] ** i), parts[-1])
-        for p, part in zip(pairs[:-1], parts[:-1], strict=True):
-            value = e.fma(e.const(p**i), part, value) if p**i != 1 else b.fadd(part, value)
-        if i == 0:
-            value = b.fadd(m[0], value)
-        if i == scheme.outputs - 1:
-            value = b.fadd(m[-1], value)
-        out.append(value)
-    return out
-
-
-def _weight_line(e: Emitter, scheme: Scheme, g: list[Any]) -> list[Any]:
-    """G g of r vectors of float64."""
-    b, rows = e.b, weight_matrix(scheme)
-
-    def total(row: Any, indices: range) -> Any:
-        value = None
-        for i in indices:
-            term = b.fmul(ir.Constant(g[i].type, [float(row[i])] * e.lanes), g[i])
-            value = term if value is None else b.fadd(value, term)
-        return value
-
-    out = [total(rows[0], range(1))]
-    for k in range(len(scheme.pairs)):
-        even, odd = total(rows[1 + 2 * k], range(0, len(g), 2)), total(rows[1 + 2 * k], range(1, len(g), 2))
-        out += [b.fadd(even, odd), b.fsub(even, odd)]
-    return [*out, g[-1]]
-
-
 # ---- bodies of the pieces that the outer loops call
-
-
-def _columns(scheme: Scheme) -> Any:
-    """strip[column][n] = B' of n rows of one block of channels, for `count` columns of which [low, high) exist.
-
-    `x` is at column `low` of the image's first row. Rows outside the image read one vector of `zeros`.
-    """
-    n = scheme.size
-
-    def body(e: Emitter, x: Any, zeros: Any, strip: Any, row: Any, height: Any, x_row: Any, low: Any, high: Any,
-             count: Any) -> None:  # fmt: skip
-        b, lanes = e.b, e.lanes
-
-        def each(count: Any, carried: list[Any], body: Any) -> None:
-            with b.if_then(b.icmp_signed(">", count, i64(0))):
-                e.loop(count, carried, body)
-
-        def clear(at: Any, count: Any) -> None:
-            def column(_: Any, carried: list[Any]) -> list[Any]:
-                for i in range(n):
-                    e.store(e.const(0), carried[0], i * lanes)
-                return [e.at(carried[0], n * lanes)]
-
-            each(count, [at], column)
-
-        clear(strip, low)
-        sources, steps = [], []
-        for i in range(n):
-            r = b.add(row, i64(i))
-            inside = b.and_(b.icmp_signed(">=", r, i64(0)), b.icmp_signed("<", r, height))
-            sources.append(b.select(inside, b.gep(x, [b.mul(r, x_row)]), zeros))
-            steps.append(b.select(inside, i64(lanes), i64(0)))
-
-        def column(_: Any, carried: list[Any]) -> list[Any]:
-            to, *rows = carried
-            for i, value in enumerate(_input_line(e, scheme, [e.load(row) for row in rows])):
-                e.store(value, to, i * lanes)
-            return [e.at(to, n * lanes), *(e.at(row, step) for row, step in zip(rows, steps, strict=True))]
-
-        each(b.sub(high, low), [e.at(strip, b.mul(low, i64(n * lanes))), *sources], column)
-        clear(e.at(strip, b.mul(high, i64(n * lanes))), b.sub(count, high))
-
-    return body
-
-
-def _rows(scheme: Scheme) -> Any:
-    """V of `count` neighboring tiles from their strip: [point], v_point floats apart, and a vector a tile."""
-    n = scheme.size
-
-    def body(e: Emitter, strip: Any, v: Any, count: Any, v_point: Any) -> None:
-        b, lanes = e.b, e.lanes
-
-        def line(_: Any, carried: list[Any]) -> list[Any]:
-            source, to = carried
-            places = [to]
-            for _i in range(n):
-                places.append(b.gep(places[-1], [v_point]))
-
-            def tile(_: Any, carried: list[Any]) -> list[Any]:
-                source, *places = carried
-                values = _input_line(e, scheme, [e.load(source, n * lanes * j) for j in range(n)])
-                for value, place in zip(values, places, strict=True):
-                    e.store(value, place)
-                return [e.at(source, scheme.outputs * n * lanes), *(e.at(place, lanes) for place in places)]
-
-            e.loop(count, [source, *places[:n]], tile)
-            return [e.at(source, lanes), places[n]]
-
-        e.loop(i64(n), [strip, v], line)
-
-    return body
 
 
 def _product(target: Target, tiles: int, size: int) -> Any:
@@ -282,7 +146,7 @@ def _inverse(scheme: Scheme, panel: int, masked: bool, tree: Any, operands: tupl
             for _i in range(n):
                 values.append(e.load(line))
                 line = b.gep(line, [b.mul(m_point, i64(n))])
-            for r, value in enumerate(_output_line(e, scheme, values)):
+            for r, value in enumerate(output_line(e, scheme, values)):
                 e.store(value, to, n * lanes * r)
             return [b.gep(source, [m_point]), e.at(to, lanes)]
 
@@ -294,7 +158,7 @@ def _inverse(scheme: Scheme, panel: int, masked: bool, tree: Any, operands: tupl
 
         def horizontal(_: Any, carried: list[Any]) -> list[Any]:
             source, *places = carried
-            for j, value in enumerate(_output_line(e, scheme, [e.load(source, lanes * c) for c in range(n)])):
+            for j, value in enumerate(output_line(e, scheme, [e.load(source, lanes * c) for c in range(n)])):
                 with b.if_then(b.icmp_signed("<", i64(j), columns)):
                     variables = {"y": b.fadd(value, bias), **channel}
                     for i, pointer in zip(full, places[1:], strict=True):
@@ -316,7 +180,7 @@ def _outer(target: Target, scheme: Scheme) -> Any:
     """The loops around the pieces: the same function for every specialization."""
     V = vector_operations(target)
     lanes, size_of, points, overlap = target.lanes, scheme.outputs, scheme.points, scheme.taps - 1
-    columns, rows = external("columns", _COLUMNS), external("rows", _ROWS)
+    columns, rows = external("columns", COLUMNS), external("rows", ROWS)
     product, gather, inverse = external("product", _PRODUCT), external("gather", _GATHER), external("inverse", _INVERSE)
 
     def kernel(arguments, chunk, scratch):
@@ -419,8 +283,8 @@ def _make_winograd(
 ) -> Linked:
     scheme = Scheme(outputs, taps)
     bodies = {
-        "columns": (_COLUMNS, _columns(scheme)),
-        "rows": (_ROWS, _rows(scheme)),
+        "columns": (COLUMNS, strip_columns(scheme)),
+        "rows": (ROWS, strip_rows(scheme)),
         "product": (_PRODUCT, _products(target, tiles, vectors, uneven, tail)),
         "gather": (_GATHER, _gather(vectors, operands)),
         "inverse": (_INVERSE, _inverse(scheme, vectors, masked, expression, operands)),
@@ -428,69 +292,8 @@ def _make_winograd(
     return Linked(_outer(target, scheme), bodies)
 
 
-# ---- weights
-
-
-def _make_pack(target: Target, outputs: int, taps: int) -> Any:
-    V = vector_operations(target)
-    scheme = Scheme(outputs, taps)
-    lanes, side, squares, points = target.lanes, scheme.taps, scheme.taps**2, scheme.points
-
-    def transform(e: Emitter, g: Any, to: Any, point: Any) -> None:
-        """to[points], `point` floats apart, = G g G' of r * r vectors, in float64."""
-        wide = ir.VectorType(ir.DoubleType(), lanes)
-        taps = [[e.b.fpext(e.load(g, (side * i + j) * lanes), wide) for j in range(side)] for i in range(side)]
-        half = [_weight_line(e, scheme, [taps[i][j] for i in range(side)]) for j in range(side)]
-        for i in range(scheme.size):
-            for value in _weight_line(e, scheme, [half[j][i] for j in range(side)]):
-                e.store(e.b.fptrunc(value, e.type), to)
-                to = e.b.gep(to, [point])
-
-    transform_tile = emitted(target, None, (FLOATS, FLOATS, _N), transform)
-
-    def kernel(arguments, chunk, scratch):
-        in_blocks, panel = arguments[P.in_blocks], arguments[P.panel]
-        unit, in_block = chunk // in_blocks, chunk % in_blocks
-        full = arguments[P.out_blocks] // panel
-        size = panel if unit < full else 1
-        block = min(unit, full) * panel + max(unit - full, 0)
-        depth = in_blocks * lanes
-        packed = V.offset(V.floats(arguments[P.packed]), (points * block * depth + in_block * lanes * size) * lanes)
-        source, step = V.floats(arguments[P.source]), arguments[P.tap_step]
-        out_stride, in_stride = arguments[P.out_stride], arguments[P.in_stride]
-        # All points of the block meet in scratch first, an odd number of vectors apart: as they lie in `packed` they
-        # would share few sets of the cache.
-        taps, together = V.offset(scratch, 0), V.offset(scratch, squares * lanes)
-        across = lanes * size
-        apart = (across + 1) * lanes
-        for v in range(size):
-            first = (block + v) * lanes
-            for tap in range(squares):
-                V.store(V.zero(), taps, tap * lanes)
-            count = min(arguments[P.out_channels] - first, lanes)
-            for i in range(lanes):
-                channel = in_block * lanes + i
-                if channel < arguments[P.in_channels]:
-                    line = V.offset(source, channel * in_stride + first * out_stride + arguments[P.tap_first])
-                    for k in range(count):
-                        for tap in range(squares):
-                            taps[tap * lanes + k] = line[tap * step]
-                        line = V.offset(line, out_stride)
-                else:
-                    for tap in range(squares):
-                        V.store(V.zero(), taps, tap * lanes)
-                transform_tile(taps, V.offset(together, (i * size + v) * lanes), apart)
-        for point in range(points):
-            to = V.offset(packed, point * depth * across)
-            for i in range(lanes * size):
-                V.store(V.load(together, point * apart + i * lanes), to, i * lanes)
-
-    return kernel
-
-
 FAMILIES = (
     Family(
         "winograd", WINOGRAD_ARGUMENTS, _make_winograd, "3x3 or 5x5 convolution of stride 1 by Winograd's algorithm."
     ),
-    Family("winograd_pack_weights", PACK_ARGUMENTS, _make_pack, "oihw weights, transformed, for `winograd`."),
 )

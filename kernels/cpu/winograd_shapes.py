@@ -42,7 +42,7 @@ class Scheme:
 
 
 # Neighboring tiles that are transformed at once: their rows stay in the first level cache.
-_SEGMENT = 14
+SEGMENT = 14
 # By the size of the kernel.
 SCHEMES = {3: (Scheme(4, 3), Scheme(2, 3)), 5: (Scheme(2, 5),)}
 
@@ -162,7 +162,7 @@ class Blocking:
 
 
 @dataclass(frozen=True)
-class _Problem:
+class Problem:
     """What the kernel sees: the convolution's sizes, turned round in a data gradient."""
 
     target: Target
@@ -217,10 +217,11 @@ class _Problem:
         return max(1, divide(self.total, self.groups))
 
 
-def _problem(
+def problem(
     target: Target, scheme: Scheme, images: int, channels: int, height: int, width: int, filters: int, padding: Padding,
-    transposed: bool,
-) -> _Problem:  # fmt: skip
+    transposed: bool = False,
+) -> Problem:  # fmt: skip
+    """ValueError for an image that is smaller than the kernel."""
     taps = scheme.taps
     rows, columns = height + sum(padding[0]) - taps + 1, width + sum(padding[1]) - taps + 1
     if rows < 1 or columns < 1:
@@ -230,7 +231,7 @@ def _problem(
         channels, filters = filters, channels
         height, width, rows, columns = rows, columns, height, width
         top, left = taps - 1 - top, taps - 1 - left
-    return _Problem(target, scheme, images, channels, height, width, filters, rows, columns, top, left)
+    return Problem(target, scheme, images, channels, height, width, filters, rows, columns, top, left)
 
 
 # What the cost model assumes of a core, measured on two cores of a Xeon with AVX-512 (2 MiB of second level cache each):
@@ -254,7 +255,7 @@ def _slowness(target: Target) -> float:
     return 16 / target.lanes * (1 if target.fma else 2)
 
 
-def _estimate(s: _Problem, cut: Blocking) -> float:
+def _estimate(s: Problem, cut: Blocking) -> float:
     """Microseconds of core time, summed over `_WORKERS`."""
     lanes, points = s.target.lanes, s.scheme.points
     block_tiles = min(cut.block_groups * s.tiles, s.total)
@@ -285,7 +286,7 @@ def _estimate(s: _Problem, cut: Blocking) -> float:
     return total
 
 
-def _direct(s: _Problem) -> float:
+def _direct(s: Problem) -> float:
     """The direct convolution's microseconds of core time, summed over `_WORKERS`: eight chunks, weights hardly hidden."""
     products = s.scheme.taps**2 * s.in_blocks * s.out_blocks * s.target.lanes**2
     compute = 2 * products * s.images * s.rows * s.columns / _DIRECT_RATE * _slowness(s.target)
@@ -294,7 +295,7 @@ def _direct(s: _Problem) -> float:
 
 
 @lru_cache(maxsize=1024)
-def _blocking(s: _Problem) -> tuple[float, Blocking]:
+def _blocking(s: Problem) -> tuple[float, Blocking]:
     """The cut of the least estimated time, and that time. The choice follows the problem alone."""
     best, choice = math.inf, Blocking(False, 1, s.units)
     for block_groups in sorted({divide(s.groups, n) for n in range(1, 65)} | {1, 2, 3, 4}):
@@ -326,7 +327,7 @@ def winograd_choice(
     if min(channels, filters) < FEWEST or images == 0:
         return best, choice
     for scheme in SCHEMES.get(taps, ()):
-        s = _problem(target, scheme, images, channels, height, width, filters, padding, transposed)
+        s = problem(target, scheme, images, channels, height, width, filters, padding, transposed)
         time, _ = _blocking(s)
         if repacked:
             blocks = s.in_blocks * s.out_blocks * (target.lanes / 16) ** 2
@@ -348,13 +349,13 @@ def winograd_plan(
     `expression` is applied to `y`, and to a0, a1, ... whose kinds are `operands`: "full", a tensor like y, or
     "channel", a vector of floats. ValueError for an image that is smaller than the kernel.
     """
-    s = _problem(target, scheme, images, channels, height, width, filters, padding, transposed)
+    s = problem(target, scheme, images, channels, height, width, filters, padding, transposed)
     cut = blocking or _blocking(s)[1]
     lanes, panel, tiles, points = target.lanes, s.panel, s.tiles, scheme.points
     block_groups = min(cut.block_groups, s.groups)
     tall = s.total - s.groups * (tiles - 1)
     blocks, parts = divide(s.groups, block_groups), divide(s.units, cut.part_panels)
-    segment = min(_SEGMENT, s.tile_columns)
+    segment = min(SEGMENT, s.tile_columns)
     v_block = block_groups * tiles * lanes
     # Odd numbers of vectors between the points: powers of two would meet in few sets of the cache.
     v_point = (s.in_blocks * block_groups * tiles | 1) * lanes

@@ -167,7 +167,7 @@ def test_epilogues(target):
 
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("shape", [(1, 1), (7, 5), (17, 33), (2450, 10), (100, 129)])
-@pytest.mark.parametrize("batch", [1, 2, 9])
+@pytest.mark.parametrize("batch", [1, 2, 9, 12])
 def test_linear(shape, batch, target):
     inputs, outputs = shape
     b = Builder("linear")
@@ -350,6 +350,29 @@ def test_batch_norm_of_far_mean_and_no_variance(target):
     np.testing.assert_allclose(got["y0"], x.astype(np.float64).mean((0, 2, 3)), rtol=1e-7)
     np.testing.assert_allclose(got["y1"], x.astype(np.float64).var((0, 2, 3)), rtol=2e-4, atol=0)
     assert got["y1"][3] == 0
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_winograd_weight_gradient_unless_exact(target):
+    """Chunks split the tiles, and what they add does not depend on the number of threads either."""
+
+    def build(b, x, dy):
+        return b.add("conv_weight_gradient", [x, b.add("relu", [dy])], {"kernel": (3, 3), "padding": (1, 1)})
+
+    graph = graph_of(build, (64, 33, 30), (70, 33, 30))
+    inputs, values = random_values(graph, 2, 0, integers=False)
+    inputs = {k: np.asarray(v, np.float32) for k, v in inputs.items()}
+    want = backend("reference").prepare(graph, values).run(inputs)["y0"]
+    results = {}
+    for exact in (False, True):
+        first, second = (driver.build(graph, values, target, n, exact=exact) for n in (1, 3))
+        families = {s.kernel.family for s in first.runner.plan(2).steps}
+        names = ("winograd_weight_gradient" in families, "conv_weight_gradient" in families)
+        assert names == (not exact, exact)
+        results[exact] = first.run(inputs)["y0"]
+        np.testing.assert_array_equal(results[exact], second.run(inputs)["y0"])
+    error = {exact: np.sqrt(np.mean((y - want) ** 2)) for exact, y in results.items()}
+    assert error[False] <= 4 * error[True]
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -1,157 +1,120 @@
-"""cnnc beside PyTorch, ONNX Runtime and OpenVINO on the same network, in one process.
+"""cnnc beside PyTorch, ONNX Runtime and OpenVINO on the same networks.
 
-    python -m tests.bench infer lenet resnet18 vgg11
+    python -m tests.bench infer lenet resnet18 vgg11 --batch 1
     python -m tests.bench train resnet18 --batch 16
+    python -m tests.bench set --json figures.json --readme
+    python -m tests.bench set --json figures.json --only resnet50 train/8
 
-Engines take turns in blocks, each after a pause and two warm-up calls, so that a drift of the machine hits all of them
-and no engine is timed while another's idle threads still spin. Results are compared before anything is timed. Times are
-medians in milliseconds of whole calls from Python, NumPy arrays in and out. Needs `pip install -e '.[bench]'`.
+The first two forms time networks in this process. `set` goes through the whole set, each network, mode and batch in a
+process of its own, and goes on where it was stopped: what the file of `--json` has is not timed again without
+`--again`. `--readme` rewrites the README's table from that file. How engines take turns is in `cnnc/bench/timing.py`.
+Needs `pip install -e '.[bench]'`.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import subprocess
 import sys
-import tempfile
-import time
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import torch
+from cnnc.bench.run import run
+from cnnc.diagnostics import CnncError, did_you_mean
+from cnnc.runtime.threads import cores
+from tests.bench import table
 
-import cnnc
-from cnnc import driver
-from cnnc.passes.optimizer import SGD
-from tests.peers import networks
-
-Engine = Callable[[], object]
-EXAMPLES = Path(__file__).parents[2] / "examples"
+QUICK = {"infer": ["onnxruntime", "openvino", "torch"], "train": ["torch"]}  # without a minute of compiling
 
 
-def pair(name: str) -> tuple[torch.nn.Module, cnnc.Network]:
-    """The PyTorch module and our network with the same weights."""
-    module, (_, file, parameters) = networks.build(name), networks.NETWORKS[name]
-    net = cnnc.load(EXAMPLES / file, **parameters)
-    for key, value in module.state_dict().items():
-        if key in net.weights:
-            net.weights[key] = value.numpy()
-    return module, net
+def one(name: str, arguments: argparse.Namespace) -> None:
+    """Time a network and print a line; keep the record where a file is given."""
+    mode, batch = arguments.mode, arguments.batch
+    against = QUICK[mode] if arguments.against is None else arguments.against.split(",")
+    target = f"cpu-{arguments.isa}" if arguments.isa else "cpu"
+    report = run(
+        table.build(name),
+        name,
+        mode,
+        batch,
+        arguments.threads,
+        [a for a in against if a],
+        target,
+        rounds=arguments.rounds,
+        block=arguments.block,
+        progress=lambda text: print(f"{name}: {text}", file=sys.stderr),
+    )
+    shown = " | ".join(f"{engine} {t.median:.3g}" for engine, t in report.timings.items())
+    best = "" if report.ratio is None else f" | best peer / cnnc {report.ratio:.2f}"
+    print(f"{name} {mode} batch {batch}: {shown}{best}", flush=True)
+    if arguments.json:
+        table.keep(arguments.json, table.key(name, mode, batch), report.to_json())
 
 
-def inference(name: str, batch: int, threads: int) -> dict[str, Engine]:
-    import onnxruntime
-    import openvino
-
-    module, net = pair(name)
-    module.eval()
-    exe = cnnc.compile(net, threads=threads)
-    x = np.random.default_rng(0).standard_normal(exe.graph.inputs[0].type.concrete(batch)).astype(np.float32)
-    with tempfile.TemporaryDirectory() as folder:
-        path = f"{folder}/network.onnx"
-        torch.onnx.export(module, (torch.from_numpy(x),), path, dynamo=False, opset_version=17)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        settings = {"INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32"}
-        request = openvino.Core().compile_model(path, "CPU", settings).create_infer_request()
-    feed = session.get_inputs()[0].name
-    last = networks.build(name).eval().to(memory_format=torch.channels_last)
-
-    def eager(net: torch.nn.Module, channels_last: bool) -> object:
-        with torch.inference_mode():
-            t = torch.from_numpy(x)
-            return net(t.contiguous(memory_format=torch.channels_last) if channels_last else t).numpy()
-
-    engines: dict[str, Engine] = {
-        "cnnc": lambda: exe(x),
-        "onnxruntime": lambda: session.run(None, {feed: x})[0],
-        "openvino": lambda: request.infer({0: x}, share_inputs=True)[0],
-        "torch": lambda: eager(module, False),
-        "torch channels_last": lambda: eager(last, True),
-    }
-    expected = engines["torch"]()
-    for engine, call in engines.items():
-        difference = np.abs(call() - expected).max() / np.abs(expected).max()  # type: ignore[operator]
-        assert difference <= 1e-4, f"{engine} differs from torch by {difference:.1e} of the largest output"
-    return engines
+def everything(arguments: argparse.Namespace) -> int:
+    """The set, a process each; how many failed."""
+    failed = []
+    for name, mode, batch in table.wanted(arguments.only):
+        key = table.key(name, mode, batch)
+        if key in table.read(arguments.json) and not arguments.again:
+            print(f"{key}: done before", file=sys.stderr)
+            continue
+        against = ",".join(table.PEERS[mode]) if arguments.against is None else arguments.against
+        command = [sys.executable, "-m", "tests.bench", mode, name, "--batch", batch, "--threads", arguments.threads]
+        command += ["--rounds", arguments.rounds, "--block", arguments.block, "--json", arguments.json]
+        command += ["--against", against, *(["--isa", arguments.isa] if arguments.isa else [])]
+        if subprocess.run(list(map(str, command)), cwd=table.ROOT).returncode:
+            failed.append(key)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+    return len(failed)
 
 
-def training(name: str, batch: int, threads: int) -> dict[str, Engine]:
-    """A step of SGD with momentum: forward, backward, update."""
-    module, net = pair(name)
-    exe = driver.compile_training(net, optimizer=SGD(momentum=0.9), threads=threads)
-    x = np.random.default_rng(0).standard_normal(exe.graph.inputs[0].type.concrete(batch)).astype(np.float32)
-    labels = np.random.default_rng(0).integers(0, 10, batch)
-    inputs = {"labels": labels, "learning_rate": np.float32(1e-3), "seed": np.array([0, 0], np.int64)}
-    inputs = {k: v for k, v in inputs.items() if any(n.name == k for n in exe.graph.inputs)}
-
-    def step(channels_last: bool) -> Engine:
-        network = networks.build(name).train()
-        optimizer = torch.optim.SGD(network.parameters(), lr=1e-3, momentum=0.9)
-        t = torch.from_numpy(x)
-        if channels_last:
-            network, t = network.to(memory_format=torch.channels_last), t.contiguous(memory_format=torch.channels_last)
-
-        def call() -> float:
-            optimizer.zero_grad(set_to_none=True)
-            loss = torch.nn.functional.cross_entropy(network(t), torch.from_numpy(labels))
-            loss.backward()
-            optimizer.step()
-            return loss.item()
-
-        return call
-
-    engines: dict[str, Engine] = {
-        "cnnc": lambda: float(exe(x, **inputs)["loss"]),
-        "torch": step(False),
-        "torch channels_last": step(True),
-    }
-    if not any(isinstance(m, torch.nn.Dropout) for m in module.modules()):
-        losses = {engine: call() for engine, call in engines.items()}
-        assert max(losses.values()) - min(losses.values()) <= 1e-4 * abs(losses["torch"]), losses  # type: ignore
-    return engines
-
-
-def alternate(engines: dict[str, Engine], rounds: int, block: float) -> dict[str, float]:
-    """Median milliseconds of each engine's calls over `rounds` blocks of `block` seconds."""
-    times: dict[str, list[float]] = {name: [] for name in engines}
-    for _ in range(rounds):
-        for name, call in engines.items():
-            time.sleep(0.4)
-            call()
-            call()
-            end = time.perf_counter() + block
-            while True:
-                start = time.perf_counter()
-                call()
-                times[name].append(1e3 * (time.perf_counter() - start))
-                if time.perf_counter() > end:
-                    break
-    return {name: statistics.median(t) for name, t in times.items()}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__.splitlines()[0])
-    parser.add_argument("mode", choices=["infer", "train"])
-    parser.add_argument("networks", nargs="+", choices=networks.NETWORKS, metavar="NETWORK")
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("mode", choices=["infer", "train", "set"])
+    parser.add_argument("networks", nargs="*", metavar="NETWORK")
     parser.add_argument("--batch", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--block", type=float, default=0.5, help="seconds")
+    parser.add_argument("--block", type=float, default=0.5, help="seconds; 3 calls at least")
+    parser.add_argument("--against", help="engines, separated by commas")
+    parser.add_argument("--isa", choices=["avx512", "avx2", "sse2"], help="hold all engines to narrower vectors")
+    parser.add_argument("--json", type=Path, help="file of the records")
+    parser.add_argument("--only", nargs="*", default=[], metavar="PART", help="of the set, such as vgg16 or infer/16")
+    parser.add_argument("--again", action="store_true", help="time anew what the file has")
+    parser.add_argument("--readme", action="store_true", help="rewrite the README's table from the file")
     arguments = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(arguments.threads)
     for name in arguments.networks:
-        make = inference if arguments.mode == "infer" else training
-        print(f"{name}: compiling", file=sys.stderr)
-        times = alternate(make(name, arguments.batch, arguments.threads), arguments.rounds, arguments.block)
-        best = min(t for engine, t in times.items() if engine != "cnnc")
-        shown = " | ".join(f"{engine} {t:.3g}" for engine, t in times.items())
-        print(f"{name} {arguments.mode} batch {arguments.batch}: {shown} | best peer / cnnc {best / times['cnnc']:.2f}")
+        if name not in table.NETWORKS:
+            parser.error(did_you_mean(name, table.NETWORKS) or f"networks are {', '.join(table.NETWORKS)}")
+    if arguments.mode == "set":
+        if arguments.json is None:
+            parser.error("set keeps its records in a file: --json FILE")
+        arguments.json = arguments.json.resolve()
+        code = 1 if everything(arguments) else 0
+    elif not arguments.networks:
+        parser.error(f"name a network: {', '.join(table.NETWORKS)}")
+    else:
+        if arguments.isa:
+            from cnnc.cli.bench import hold
+
+            for line in hold(arguments.isa, tuple(table.PEERS[arguments.mode])):
+                print(line, file=sys.stderr)
+        code = 0
+        for name in arguments.networks:
+            try:
+                one(name, arguments)
+            except CnncError as e:
+                print(e, file=sys.stderr)
+                code = e.exit_code
+    if arguments.readme:
+        if arguments.json is None:
+            parser.error("the table is made from a file: --json FILE")
+        table.rewrite(table.README, table.read(arguments.json))
+    return code
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

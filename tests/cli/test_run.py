@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -184,7 +185,8 @@ def test_gradcheck(cnnc: Cnnc, lenet: Path) -> None:
     assert [p["name"] for p in record["parameters"]] == [n.name for n in driver.load(lenet).graph.parameters]
     assert all(p["compiled_error"] is not None for p in record["parameters"])
     assert "fc.bias" in cnnc("gradcheck", lenet, "--parameter", "fc.bias", "--reference-only").stdout
-    assert "did you mean 'fc.bias'?" in cnnc("gradcheck", lenet, "--parameter", "fc.bia", code=1).stderr
+    assert "did you mean 'fc.bias'" in cnnc("gradcheck", lenet, "--parameter", "fc.bais", code=2).stderr
+    assert "did you mean 'fc.bias'?" in cnnc("gradcheck", lenet, "--parameter", "fc.bia", code=2).stderr
 
 
 def test_gradcheck_finds_a_wrong_gradient(cnnc: Cnnc, lenet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,6 +261,28 @@ def test_cache(cnnc: Cnnc, lenet: Path, tmp_path: Path, monkeypatch: pytest.Monk
     assert len(cnnc("cache", "list").stdout.splitlines()) == len(kernels)
     assert f"removed {len(kernels)} kernels" in cnnc("cache", "clear").stderr
     assert cnnc("cache", "list").stdout == ""
+
+
+def test_cache_is_warmed_for_models_modes_and_batches(
+    cnnc: Cnnc, lenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CNNC_CACHE_DIR", str(tmp_path / "kernels"))
+    wanted: list[int] = []
+
+    def ready(self: Any, kernels: Any, progress: Any) -> None:
+        wanted.append(len(kernels))
+        for kernel in kernels:
+            progress(kernel)
+
+    monkeypatch.setattr("cnnc.backends.cpu.CpuBackend.ready", ready)
+    monkeypatch.setattr("cnnc.backends.cpu.CpuBackend.missing", lambda self, kernels: list(kernels))
+    said = cnnc("cache", "warm", lenet, "-b", "1", "-b", "8", "--mode", "infer").stderr
+    assert f"{wanted[0]}/{wanted[0]} " in said
+    cnnc("cache", "warm", lenet)
+    assert wanted[1] > wanted[0], "the training step too"
+    cnnc("cache", "warm", "--mode", "infer", "-b", "1")
+    assert wanted[2] > wanted[0], "the examples"
+    assert "name a model" in cnnc("cache", "warm", "-p", "depth=50", code=2).stderr
 
 
 def test_explain(cnnc: Cnnc) -> None:

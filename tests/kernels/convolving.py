@@ -152,7 +152,7 @@ def weight_gradient(name, x, dy, shape, stride=(1, 1), padding=NONE, dilation=(1
     plan = conv_shapes.weight_gradient_plan(
         goal, *x.shape, shape[0], shape[2:], stride, padding, dilation, groups, plain
     )
-    dw = guarded(shape)
+    dw = guarded((plan.arguments.get("parts", 1), *shape))
     run(plan, name, {"x": place(x if plain else block(x, goal.lanes)), "dy": place(block(dy, goal.lanes)), "dw": dw})
     check_guards(dw)
-    return dw
+    return dw.sum(0)

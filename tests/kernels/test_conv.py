@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cnnc.kernels.cpu import Kernel, compile, conv_shapes, target
+from tests.kernels.assembly import spills
 from tests.kernels.convolving import NONE, SAME, direct, forward, integers, reals
 from tests.kernels.launching import TARGETS
 
@@ -20,6 +21,14 @@ GEOMETRIES = {
     "3x3, stride 2": ((1, 31, 9, 30), 16, (3, 3), (2, 2), SAME, (1, 1), 1),
     "3x3, no padding, read in place": ((1, 33, 9, 18), 15, (3, 3), (1, 1), NONE, (1, 1), 1),
     "1x1": ((2, 64, 5, 5), 48, (1, 1), (1, 1), NONE, (1, 1), 1),
+    "3x3, short rows, many channels": ((2, 70, 7, 7), 66, (3, 3), (1, 1), SAME, (1, 1), 1),
+    "3x3, stride 2, short rows": ((2, 66, 14, 13), 70, (3, 3), (2, 2), SAME, (1, 1), 1),
+    "short rows, dilated, asymmetric": ((3, 67, 8, 9), 65, (3, 2), (1, 2), ((2, 1), (0, 3)), (2, 1), 1),
+    "1x1, many panels": ((2, 40, 7, 9), 140, (1, 1), (1, 1), NONE, (1, 1), 1),
+    "1x1, few filters": ((3, 70, 11, 10), 9, (1, 1), (1, 1), NONE, (1, 1), 1),
+    "1x1, stride 2, many images": ((5, 24, 15, 14), 70, (1, 1), (2, 2), NONE, (1, 1), 1),
+    "1x1, cropped": ((2, 17, 9, 11), 40, (1, 1), (1, 1), ((-1, -2), (-3, 0)), (1, 1), 1),
+    "1x1, groups": ((2, 64, 5, 6), 96, (1, 1), (1, 1), NONE, (1, 1), 2),
     "1x1, stride 2": ((1, 33, 9, 8), 5, (1, 1), (2, 2), NONE, (1, 1), 1),
     "1x1, stride 3 and padding": ((1, 16, 9, 8), 16, (1, 1), (3, 3), SAME, (1, 1), 1),
     "5x3, dilated, asymmetric": ((1, 7, 17, 19), 33, (5, 3), (3, 2), ((2, 0), (1, 3)), (1, 2), 1),
@@ -30,10 +39,6 @@ GEOMETRIES = {
     "11x11": ((1, 3, 23, 25), 17, (11, 11), (1, 1), ((5, 5), (5, 5)), (1, 1), 1),
     "window wholly in padding": ((1, 16, 2, 2), 16, (2, 2), (1, 1), ((3, 0), (0, 4)), (1, 1), 1),
     "one row": ((1, 16, 1, 61), 32, (1, 3), (1, 1), ((0, 0), (1, 1)), (1, 1), 1),
-    "depthwise": ((2, 17, 8, 31), 17, (3, 3), (1, 1), SAME, (1, 1), 17),
-    "depthwise, stride 2": ((1, 33, 9, 10), 33, (3, 3), (2, 2), SAME, (1, 1), 33),
-    "depthwise, 5x5, dilated, asymmetric": ((1, 7, 6, 5), 7, (5, 3), (1, 2), ((4, 3), (2, 1)), (2, 1), 7),
-    "depthwise, in place": ((1, 16, 6, 5), 16, (2, 2), (1, 1), NONE, (1, 1), 16),
     "groups": ((1, 64, 6, 7), 32, (3, 3), (1, 1), SAME, (1, 1), 2),
 }
 PLAIN = {
@@ -74,10 +79,22 @@ def test_random_numbers_stay_within_the_bound(name, channels):
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_sums_that_go_through_memory_between_blocks_of_input(name, monkeypatch):
-    monkeypatch.setattr(conv_shapes, "_NEAR", 1)
+    monkeypatch.setattr(conv_shapes, "_WEIGHTS", 0)
     x, w, bias = integers((1, 64, 5, 6), 1), integers((48, 64, 3, 3), 2), integers(48, 3)
     want = np.maximum(forward(x, w, (1, 1), SAME, (1, 1), 1) + bias[:, None, None], 0)
     np.testing.assert_array_equal(direct(name, x, w, bias, (1, 1), SAME, expression=RELU), want)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize(("filters", "stride"), [(24, 1), (33, 2), (300, 1)])
+@pytest.mark.parametrize("near", [512, 1 << 14])
+def test_1x1_with_blocks_of_every_size(name, filters, stride, near, monkeypatch):
+    """Small caches: the sums go through memory between blocks of the depth, and chunks begin inside an image."""
+    small = replace(target.named(name), near=near, cache=near)
+    monkeypatch.setitem(target.TARGETS, name, small)
+    x, w, bias = integers((4, 150, 13, 11), 1), integers((filters, 150, 1, 1), 2), integers(filters, 3)
+    want = np.maximum(forward(x, w, (stride, stride), NONE, (1, 1), 1) + bias[:, None, None], 0)
+    np.testing.assert_array_equal(direct(name, x, w, bias, (stride, stride), expression=RELU), want)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -131,22 +148,13 @@ def test_no_image_makes_no_chunk():
     assert conv_shapes.direct_plan(target.named("avx512"), 0, 16, 4, 4, 16, (3, 3), padding=SAME).step.chunks == 0
 
 
-def spills(assembly: str, sums: int) -> list[str]:
-    """The vector instructions that touch the stack in the blocks that hold at least `sums` multiply-adds."""
-    found = []
-    for part in re.split(r"\n(?=[.\w$]+:)", assembly):
-        if len(re.findall(r"\t(?:vfmadd\w+ps|mulps|fmla)\t", part)) >= sums:
-            found += re.findall(r".*(?:mm\d+.*\(%rsp\)|\(%rsp\).*mm\d+|\tstr\tq\d+, \[sp.*|\tldr\tq\d+, \[sp.*)", part)
-    return found
-
-
-@pytest.mark.parametrize("form", ["blocked", "plain", "depthwise"])
+@pytest.mark.parametrize("form", ["blocked", "plain", "matrix", "scattered", "flat"])
 @pytest.mark.parametrize("name", target.TARGETS)
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_no_register_tile_spills(name, blocks, form):
     """Every target is compiled for, whether this machine can run it or not."""
     goal = target.named(name)
-    pixels, vectors = conv_shapes.register_tile(goal, 14 * 28 * 12, 1 if form == "depthwise" else blocks)
+    pixels, vectors = conv_shapes.register_tile(goal, 14 * 28 * 12, blocks)
     kernel = Kernel("conv_direct", (
         ("pixels", pixels), ("vectors", vectors), ("uneven", True), ("tail", vectors > 1), ("form", form),
         ("masked", True), ("expression", RELU), ("operands", ("full",)),

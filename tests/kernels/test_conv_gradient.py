@@ -67,12 +67,45 @@ def test_weights_without_any_valid_pixel_have_no_gradient(name):
     assert np.count_nonzero(dw[:, :, [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]]) == 0
 
 
+POINTWISE = {
+    "parts of the pixels": ((3, 8, 40, 41), 5, (1, 1), 1),
+    "parts of the channels, blocks of images": ((9, 150, 5, 4), 130, (1, 1), 1),
+    "rows that fill no block": ((2, 24, 1, 700), 40, (1, 1), 1),
+    "gathered": ((4, 70, 23, 29), 97, (2, 3), 1),
+    "gathered blocks of images": ((5, 33, 7, 7), 17, (2, 2), 1),
+    "groups": ((3, 96, 9, 9), 192, (2, 2), 2),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("case", POINTWISE)
+def test_weight_gradient_of_1x1(name, case):
+    shape, filters, stride, groups = POINTWISE[case]
+    x, w = integers(shape, 1), integers((filters, shape[1] // groups, 1, 1), 2)
+    dy = integers(outputs(shape, filters, (1, 1), stride, NONE, (1, 1)), 3)
+    got = weight_gradient(name, x, dy, w.shape, stride, groups=groups)
+    seen = x[:, :, :: stride[0], :: stride[1]].reshape(len(x), groups, shape[1] // groups, -1)
+    pairs = np.einsum("ngip,ngop->goi", seen, dy.reshape(len(x), groups, filters // groups, -1), dtype=np.float64)
+    np.testing.assert_array_equal(got, pairs.reshape(w.shape))
+
+
+def test_pixels_are_cut_where_channels_make_few_chunks():
+    goal = target.named("avx2")
+
+    def plan(images, channels, size, filters):
+        return conv_shapes.weight_gradient_plan(goal, images, channels, size, size, filters, (1, 1))
+
+    assert plan(8, 64, 56, 64).arguments["parts"] >= 8
+    assert plan(8, 2048, 7, 512).arguments["parts"] == 1
+    assert plan(8, 2048, 7, 512).chunks >= 8
+
+
 @pytest.mark.parametrize("name", target.TARGETS)
-@pytest.mark.parametrize("plain", [False, True])
-def test_no_register_tile_spills(name, plain):
+@pytest.mark.parametrize("kind", ["blocked", "plain", "1x1"])
+def test_no_register_tile_spills(name, kind):
     goal = target.named(name)
-    channels = 3 if plain else 32
+    kernel, padding = ((1, 1), NONE) if kind == "1x1" else ((7, 7), ((3, 3), (3, 3)))
     plan = conv_shapes.weight_gradient_plan(
-        goal, 2, channels, 32, 32, 64, (7, 7), (2, 2), ((3, 3), (3, 3)), plain=plain
+        goal, 2, 3 if kind == "plain" else 32, 32, 32, 64, kernel, (2, 2), padding, plain=kind == "plain"
     )
     assert spills(compile.assembly(plan.kernel, goal), 4) == []

@@ -79,7 +79,7 @@ def test_copies(name):
     launch(plan_copy(this, large.shape, (70001, 1), (70001, 1)), name, {"y0": y, "a0": place(large)})
     np.testing.assert_array_equal(y, large)
     y = guarded(1001)
-    launch(plan_fill(this, 1001, 2.5), name, {"y0": y})
+    launch(plan_fill(this, 1001, 2.5), name, {"y": y})
     assert (y == 2.5).all()
     check_guards(y)
 

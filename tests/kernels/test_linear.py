@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 
 from cnnc.kernels.cpu import compile, target
-from cnnc.kernels.cpu.shapes_linear import plan_linear, plan_linear_data_gradient, plan_linear_weight_gradient
+from cnnc.kernels.cpu.shapes_layout import plan_block
+from cnnc.kernels.cpu.shapes_linear import (
+    batched,
+    even_tiles,
+    plan_linear,
+    plan_linear_batch,
+    plan_linear_data_gradient,
+    plan_linear_weight_gradient,
+)
 
-from .launching import TARGETS, check_guards, guarded, launch, place
+from .launching import TARGETS, block, check_guards, guarded, launch, place
 
 SHAPES = [
     *itertools.product((1, 2, 3, 5), (1, 5, 7, 17), (1, 10, 31)),
@@ -28,6 +36,40 @@ def test_forward(name):
         launch(plan, name, {"x": place(x), "w": place(w), "bias": place(b), "y": y}, order=range(plan.chunks)[::-1])
         np.testing.assert_array_equal(y, np.maximum(x @ w.T + b, 0), str((n, i, o)))
         check_guards(y)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_batch(name):
+    """Vectors along the batch, whatever its size: the planner's choice is about speed alone."""
+    this, rng = target.named(name), np.random.default_rng(4)
+    tree = ("add", ("mul", ("var", "y"), ("var", "a1")), ("mul", ("var", "a0"), ("var", "a2")))
+    for n, i, o in [*SHAPES, (37, 1100, 45), (300, 40, 67)]:
+        x, w, b = rng.integers(-4, 5, (n, i)), rng.integers(-4, 5, (o, i)), rng.integers(-4, 5, o)
+        full, channel = rng.integers(-4, 5, (n, o)), rng.integers(-4, 5, o)
+        y = guarded((n, o))
+        plan = plan_linear_batch(this, n, i, o, True, tree, ("full", "channel", "scalar"))
+        rows = place(block(x[None], this.lanes))
+        buffers = {"a0": place(full), "a1": place(channel), "a2": place(np.array([3.0]))}
+        buffers |= {"x": rows, "w": place(w), "bias": place(b), "y": y}
+        launch(plan, name, buffers, order=range(plan.chunks)[::-1])
+        np.testing.assert_array_equal(y, (x @ w.T + b) * channel + full * 3, str((n, i, o)))
+        check_guards(y)
+
+
+def test_rows_are_cut_evenly():
+    for count in range(1, 200):
+        for most in range(1, 13):
+            size, tiles, tall = even_tiles(count, most)
+            assert size <= most
+            assert tall * size + (tiles - tall) * (size - 1) == count
+            assert 0 <= tall <= tiles
+
+
+def test_full_vectors_of_rows_are_a_batch():
+    for this in target.TARGETS.values():
+        assert not batched(this, 1)
+        assert batched(this, this.lanes)
+        assert plan_block(this, (1, this.lanes, 100)).arguments["channels"] == this.lanes
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -77,7 +119,7 @@ def test_gradients(name):
 def test_register_tiles_do_not_spill(name):
     this = target.named(name)
     gradients = (plan(this, 64, 96, 512) for plan in (plan_linear_data_gradient, plan_linear_weight_gradient))
-    for plan in (plan_linear(this, 64, 512, 96, True), *gradients):
+    for plan in (plan_linear(this, 4, 512, 96, True), plan_linear_batch(this, 64, 512, 96, True), *gradients):
         # Runs of code without a label or a jump.
         loops = re.split(r"\n(?=\.LBB)|\n(?=\tj)", compile.assembly(plan.kernel, this))
         hottest = max(loops, key=lambda text: text.count("vfmadd"))

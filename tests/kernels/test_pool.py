@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cnnc.kernels.cpu import target
-from cnnc.kernels.cpu.shapes import plan_avgpool, plan_global_average, plan_global_average_gradient, plan_maxpool
+from cnnc.kernels.cpu.shapes_pool import plan_avgpool, plan_global_average, plan_global_average_gradient, plan_maxpool
 
 from .launching import TARGETS, block, check_guards, guarded, launch, place, unblock
 

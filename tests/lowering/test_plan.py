@@ -15,7 +15,7 @@ from cnnc.backends import backend
 from cnnc.backends.cpu import CpuBackend
 from cnnc.diagnostics import CnncError
 from cnnc.ir.text import parse_graph, print_graph
-from cnnc.lowering import memory
+from cnnc.lowering import chain, memory
 from cnnc.lowering.memory import Life
 from cnnc.lowering.plan import parse_plan
 from cnnc.lowering.select import lives_of
@@ -35,6 +35,7 @@ def check(plan):
     assert parse_plan(str(plan)) == plan
     offsets = {b.name: b.offset for b in plan.buffers if b.place == "arena"}
     memory.check(lives_of(plan), offsets, plan.arena)
+    chain.check(plan)
     written = {b.name for b in plan.buffers if b.place in ("input", "value", "table")}
     for step in (*plan.setup, *plan.steps):
         assert set(step.reads()) <= written, step
@@ -45,10 +46,10 @@ def check(plan):
 @pytest.mark.parametrize(("file", "parameters"), ALL_EXAMPLES, ids=str)
 def test_examples(file, parameters):
     for graph in graphs(cnnc.load(EXAMPLES / file, **parameters)):
-        check(CPU.plan(driver.optimize(graph, CPU.lanes)[0], 2))
+        check(CPU.plan(driver.optimize(graph, CPU.lanes)[0], 8))
 
 
-@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("batch", [1, 3, 8])
 def test_a_network_of_everything(batch):
     for graph in graphs(cnnc.parse(MIXED)):
         check(CPU.plan(driver.optimize(graph, CPU.lanes)[0], batch))
@@ -85,6 +86,22 @@ def test_setup_reads_only_what_never_changes():
     assert not any("pack" in s.kernel.family for s in inference.steps)
     training = CPU.plan(driver.optimize(training_graph(net.graph, optimizer=SGD()), CPU.lanes)[0], 1)
     assert not any("pack" in s.kernel.family for s in training.setup)
+
+
+@pytest.mark.parametrize(("file", "parameters"), [("resnet.cnn", {"depth": 18}), ("vgg.cnn", {"depth": 11})], ids=str)
+def test_the_arena_of_training_is_hardly_larger_than_what_lives_at_once(file, parameters):
+    net = cnnc.load(EXAMPLES / file, **parameters)
+    plan = CPU.plan(driver.optimize(training_graph(net.graph, optimizer=SGD(momentum=0.9)), CPU.lanes)[0], 4)
+    lives = lives_of(plan)
+    most = max(sum(b.bytes for b in lives if b.first <= i <= b.last) for i in range(len(plan.steps)))
+    assert plan.arena <= 1.02 * most
+
+
+def test_gradients_of_large_layers_are_not_kept():
+    """VGG-11's first fully connected layer has 411 MB of weights; its gradient is the largest, and alone at the end."""
+    net = cnnc.load(EXAMPLES / "vgg.cnn", depth=11)
+    plan = CPU.plan(driver.optimize(training_graph(net.graph, optimizer=SGD(momentum=0.9)), CPU.lanes)[0], 8)
+    assert plan.arena <= 1.01 * 4 * 25088 * 4096
 
 
 @given(st.lists(st.tuples(st.integers(1, 5000), st.integers(0, 30), st.integers(0, 10)), min_size=1, max_size=60))

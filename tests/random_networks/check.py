@@ -32,8 +32,8 @@ from cnnc.ir.text import parse_graph, print_graph
 from cnnc.ir.types import activation
 from cnnc.ir.verify import verify
 from cnnc.kernels.cpu import target as targets
-from cnnc.kernels.cpu import winograd_shapes
-from cnnc.lowering import memory
+from cnnc.kernels.cpu import winograd_shapes, winograd_shapes_gradient
+from cnnc.lowering import chain, memory
 from cnnc.lowering.select import lives_of
 from cnnc.ops import pointwise
 from cnnc.passes.autodiff import differentiate
@@ -196,7 +196,8 @@ def evaluate(
 
 def _by_winograd(node: Node) -> bool:
     """Whether a fast algorithm may compute it."""
-    return node.op in ("conv", "conv_data_gradient") and node.type.rank == 4 and node.attributes.get("groups", 1) == 1
+    convolutions = ("conv", "conv_data_gradient", "conv_weight_gradient")
+    return node.op in convolutions and node.type.rank == 4 and node.attributes.get("groups", 1) == 1
 
 
 _OF_PROBABILITIES = {"cross_entropy", "cross_entropy_gradient"}
@@ -384,12 +385,24 @@ def executable(graph: Graph, setting: Setting, values: Mapping[str, Array], thre
 @contextmanager
 def winograd_everywhere() -> Iterator[None]:
     """Fast convolution also where it gains nothing: networks as small as these would hardly meet it."""
-    before = contractions.WORTH, winograd_shapes.FEWEST
+    before = contractions.WORTH, winograd_shapes.FEWEST, winograd_shapes_gradient.FEWEST_PIXELS
     contractions.WORTH, winograd_shapes.FEWEST = 0.0, 1
+    winograd_shapes_gradient.FEWEST_PIXELS = dict.fromkeys(before[2], 0)
     try:
         yield
     finally:
-        contractions.WORTH, winograd_shapes.FEWEST = before
+        contractions.WORTH, winograd_shapes.FEWEST, winograd_shapes_gradient.FEWEST_PIXELS = before
+
+
+@contextmanager
+def chains_everywhere() -> Iterator[None]:
+    """Chains for any number of images, not only for those that eight workers share about equally."""
+    before = chain.UNEVEN
+    chain.UNEVEN = float("inf")
+    try:
+        yield
+    finally:
+        chain.UNEVEN = before
 
 
 class Checker:
@@ -406,7 +419,7 @@ class Checker:
 
     def check(self, setting: Setting) -> None:
         """Raises `Mismatch`, or whatever the compiler raises."""
-        with winograd_everywhere() if setting.fast else nullcontext():
+        with chains_everywhere(), winograd_everywhere() if setting.fast else nullcontext():
             self._check(setting)
 
     def _check(self, setting: Setting) -> None:
@@ -418,6 +431,7 @@ class Checker:
         both = executable(graph, setting, first.values, 2)
         for batch in (3, 1):
             plan: Any = exe.runner.plan(batch)  # type: ignore[attr-defined]
+            chain.check(plan)
             memory.check(lives_of(plan), {b.name: b.offset for b in plan.buffers}, plan.arena)
             for whole in (True, False):
                 reference = self.reference(setting.mode, batch, whole, setting.fast)

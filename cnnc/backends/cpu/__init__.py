@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -34,6 +35,12 @@ def identity() -> str:
     )
 
 
+def jobs() -> int:
+    """Processes that compile kernels: CNNC_JOBS, or as many as there are cores, eight at most."""
+    given = os.environ.get("CNNC_JOBS", "")
+    return max(1, int(given)) if given.isdecimal() else min(8, cores())
+
+
 class CpuBackend:
     """Code for one instruction set; the machine's best unless another is named. `exact`: only algorithms that round
     like the direct ones.
@@ -54,6 +61,16 @@ class CpuBackend:
     @property
     def lanes(self) -> int:
         return int(self.target.lanes)
+
+    @property
+    def registers(self) -> int:
+        """Vector registers."""
+        return int(self.target.registers)
+
+    @property
+    def cache(self) -> int:
+        """Bytes of a core's own cache that plans count on."""
+        return int(self.target.cache)
 
     state_words, step_words = driver.STATE, driver.STEP
 
@@ -83,6 +100,25 @@ class CpuBackend:
     def address(self, kernel: KernelName) -> int:
         """The address of a kernel's machine code, compiled where it is not yet known."""
         return self._address(str(kernel), lambda: compile.build(Kernel(kernel.family, kernel.parameters), self.target))
+
+    def ready(self, kernels: Iterable[KernelName], progress: Callable[[KernelName], None] | None = None) -> None:
+        """Compile what is not known yet, several at a time where they are many. progress: called for each of them."""
+        with _lock:
+            todo = {Kernel(k.family, k.parameters): k for k in self.missing(kernels)}
+            if not todo:
+                return
+            from cnnc.kernels.cpu import builder
+
+            def done(kernel: Kernel, code: bytes) -> None:
+                cache.keep(str(todo[kernel]), f"{self.name} {self.target.features}", identity(), code)
+                codes[todo[kernel]] = code
+                if progress is not None:
+                    progress(todo[kernel])
+
+            codes: dict[KernelName, bytes] = {}
+            builder.build_all(list(todo), self.target, jobs(), done)
+            for name, code in codes.items():
+                _loaded[self.name, str(name)] = compile.load(code)
 
     def driver(self) -> int:
         """The address of the step driver."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from cnnc.backends.cpu.why import why
 from cnnc.ir.graph import Node
 from cnnc.ir.types import TensorType
 from cnnc.kernels.cpu import shapes
@@ -43,15 +44,17 @@ def launch(
     assert set(plan.buffers) <= set(buffers) or not plan.chunks, (
         f"{plan.kernel.family}: {plan.buffers} are not {tuple(buffers)}"
     )
+    kernel = kernel_name(plan.kernel)
     low.step(
         node,
-        kernel_name(plan.kernel),
+        kernel,
         arguments,
         plan.chunks,
         [buffers[w] for w in writes],
         plan.scratch,
-        note,
+        why(low, node, kernel, note),
         {buffers[w].buffer: buffers[r].buffer for w, r in (reuse or {}).items()},
+        plan.links,
     )
 
 

@@ -7,9 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 from cnnc.backends.cpu.common import Rule, is_blocked, kernel_name, launch, target_of
+from cnnc.backends.cpu.why import why
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
-from cnnc.kernels.cpu import conv_shapes, shapes_linear, winograd_shapes
+from cnnc.ir.types import product
+from cnnc.kernels.cpu import (
+    conv_shapes,
+    depthwise_shapes,
+    shapes,
+    shapes_layout,
+    shapes_linear,
+    winograd_shapes,
+    winograd_shapes_gradient,
+)
 from cnnc.lowering.plan import Ref
 from cnnc.lowering.select import Lowering
 from cnnc.ops.window import Window
@@ -69,14 +79,16 @@ def emit(
     known: dict[str, int | Ref] = {**plan.arguments, **buffers}
     for name, numbers in plan.tables.items():
         known[name] = low.table(name, numbers.tolist())
+    kernel = kernel_name(plan.kernel)
     low.step(
         node,
-        kernel_name(plan.kernel),
+        kernel,
         {name: known[name] for name in order},
         plan.chunks,
         [buffers[w] for w in writes],
         plan.scratch,
-        note,
+        why(low, node, kernel, note),
+        links=plan.links,
     )
 
 
@@ -116,6 +128,7 @@ def direct(
         plan.step.tables,
         plan.step.chunks,
         plan.step.scratch,
+        plan.step.links,
     )
     order = (*conv_shapes.DIRECT_ARGUMENTS, *(f"a{i}" for i in range(len(extras))))
     emit(
@@ -129,17 +142,24 @@ def direct(
     )
 
 
+def may_be_fast(low: Lowering, geometry: Geometry, x: str) -> bool:
+    """Whether Winograd's algorithm applies, and the backend is free to round differently."""
+    window = geometry.window
+    regular = window.kernel in ((3, 3), (5, 5)) and window.stride == window.dilation == (1, 1) and geometry.groups == 1
+    return regular and not getattr(low.backend, "exact", False) and is_blocked(low.type(x))
+
+
 def winograd(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | None, transposed: bool = False) -> bool:
     """The steps of Winograd's convolution, where it is faster by the planner's estimate; whether they are there."""
     weight, window = node.operands[1], geometry.window
-    regular = window.kernel in ((3, 3), (5, 5)) and window.stride == window.dilation == (1, 1) and geometry.groups == 1
-    if not regular or getattr(low.backend, "exact", False) or not is_blocked(low.type(x)):
+    if not may_be_fast(low, geometry, x):
         return False
     assert weight is not None
     expression, kinds, extras = epilogue(low, node)
     sizes = (target_of(low), geometry.images, geometry.channels, *geometry.size, geometry.filters)
-    changing = any(name == weight for name, _ in low.graph.updates)
-    gain, scheme = winograd_shapes.winograd_choice(*sizes, window.kernel[0], window.padding, transposed, changing)
+    gain, scheme = winograd_shapes.winograd_choice(
+        *sizes, window.kernel[0], window.padding, transposed, weight in low.changing
+    )
     if scheme is None or gain < WORTH:
         return False
     plan = winograd_shapes.winograd_plan(*sizes, window.padding, expression, kinds, transposed, scheme)
@@ -167,6 +187,41 @@ def winograd(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | 
     return True
 
 
+def is_depthwise(geometry: Geometry) -> bool:
+    """Whether every channel is a group, with one filter."""
+    return geometry.groups == geometry.channels == geometry.filters > 1
+
+
+def depthwise(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | None, gradient: bool = False) -> None:
+    """The step of a depthwise convolution or of its data gradient, with the packing of its weights before it."""
+    weight = node.operands[1]
+    assert weight is not None
+    expression, kinds, extras = epilogue(low, node)
+    images, channels, height, width, _, *window, _ = geometry.sizes
+    planner = depthwise_shapes.depthwise_data_gradient_plan if gradient else depthwise_shapes.depthwise_plan
+    plan = planner(target_of(low), images, channels, height, width, *window, expression, kinds)
+    buffers = {"x": low.ref(x), "w": packed(low, node, weight, plan.weights), "y": low.ref(node.name)}
+    if bias is not None:
+        buffers["bias"] = low.ref(bias)
+    buffers |= {f"a{i}": low.ref(o) for i, o in enumerate(extras)}
+    order = (*depthwise_shapes.DEPTHWISE_ARGUMENTS, *(f"a{i}" for i in range(len(extras))))
+    step = replace(plan.step, arguments={"bias": 0, **plan.step.arguments})
+    emit(low, node, step, buffers, ["y"], order, "depthwise" + (" data gradient" if gradient else ""))
+
+
+def depthwise_weight_gradient(low: Lowering, node: Node, geometry: Geometry) -> None:
+    """The step that sums over parts of the images, and the step that adds them."""
+    x, dy = node.inputs
+    images, channels, height, width, _, *window, _ = geometry.sizes
+    plan = depthwise_shapes.depthwise_weight_gradient_plan(target_of(low), images, channels, height, width, *window)
+    sums = low.buffer(f"{node.name}~sums", "arena", 4 * plan.floats)
+    buffers = {"x": low.ref(x), "dy": low.ref(dy), "sums": sums}
+    order = depthwise_shapes.DEPTHWISE_WEIGHT_GRADIENT_ARGUMENTS
+    emit(low, node, plan.parts, buffers, ["sums"], order, "depthwise weight gradient")
+    buffers = {"sums": sums, "dw": low.ref(node.name)}
+    emit(low, node, plan.total, buffers, ["dw"], depthwise_shapes.DEPTHWISE_SUM_ARGUMENTS, "sum of the parts")
+
+
 def conv(low: Lowering, node: Node) -> None:
     x, weight, *rest = node.operands
     assert x is not None
@@ -176,6 +231,9 @@ def conv(low: Lowering, node: Node) -> None:
     expression, kinds, _ = epilogue(low, node)
     if not is_blocked(node.type):
         plain(low, node, geometry)
+        return
+    if is_depthwise(geometry) and is_blocked(low.type(x)):
+        depthwise(low, node, geometry, x, rest[0] if rest else None)
         return
     if winograd(low, node, geometry, x, rest[0] if rest else None):
         return
@@ -194,6 +252,9 @@ def conv_data_gradient(low: Lowering, node: Node) -> None:
     expression, kinds, _ = epilogue(low, node)
     if not is_blocked(node.type):
         plain(low, node, geometry)
+        return
+    if is_depthwise(geometry):
+        depthwise(low, node, geometry, dy, rest[0] if rest else None, gradient=True)
         return
     if winograd(low, node, geometry, dy, rest[0] if rest else None, transposed=True):
         return
@@ -217,10 +278,44 @@ def conv_weight_gradient(low: Lowering, node: Node) -> None:
     if not is_blocked(low.type(dy)):
         plain(low, node, geometry)
         return
+    if winograd_weight_gradient(low, node, geometry, x):
+        return
     unblocked = not is_blocked(low.type(x))
+    if is_depthwise(geometry) and not unblocked:
+        depthwise_weight_gradient(low, node, geometry)
+        return
     plan = conv_shapes.weight_gradient_plan(target_of(low), *geometry.sizes, plain=unblocked)
     order = conv_shapes.PLAIN_WEIGHT_GRADIENT_ARGUMENTS if unblocked else conv_shapes.WEIGHT_GRADIENT_ARGUMENTS
-    emit(low, node, plan, {"x": low.ref(x), "dy": low.ref(dy), "dw": low.ref(node.name)}, ["dw"], order)
+    if "parts" in plan.arguments:
+        order = conv_shapes.PIXEL_WEIGHT_GRADIENT_ARGUMENTS
+    weight_gradient(low, node, plan, order, plan.arguments.get("parts", 1))
+
+
+def weight_gradient(low: Lowering, node: Node, plan: Any, order: Sequence[str], parts: int, note: str = "") -> None:
+    """The step that writes dw; or, of several parts of the pixels, the one that writes a dw of each, and their sum."""
+    x, dy = node.inputs
+    dw, size = low.ref(node.name), product(low.shape(node.name))
+    partial = dw if parts == 1 else low.buffer(f"{node.name}~parts", "arena", 4 * parts * size)
+    emit(low, node, plan, {"x": low.ref(x), "dy": low.ref(dy), "dw": partial}, ["dw"], order, note)
+    if parts > 1:
+        total = shapes.plan_reduce_axes(target_of(low), (parts, size), (0,), False)
+        launch(low, node, total, {"x": partial, "y": dw}, ["y"], note=f"sum of {parts} parts")
+
+
+def winograd_weight_gradient(low: Lowering, node: Node, geometry: Geometry, x: str) -> bool:
+    """The steps of Winograd's weight gradient, where it is faster by the planner's estimate; whether they are there."""
+    if not may_be_fast(low, geometry, x):
+        return False
+    window = geometry.window
+    sizes = (target_of(low), geometry.images, geometry.channels, *geometry.size, geometry.filters)
+    gain, scheme = winograd_shapes_gradient.gradient_choice(*sizes, window.kernel[0], window.padding)
+    if scheme is None or gain < WORTH:
+        return False
+    plan = winograd_shapes_gradient.gradient_plan(*sizes, window.padding, scheme)
+    fewer = (scheme.outputs * scheme.taps) ** 2 / scheme.points
+    note = f"weight gradient, winograd {scheme}: {fewer:.3g}x fewer products, about {gain:.1f}x faster than direct"
+    weight_gradient(low, node, plan.step, winograd_shapes_gradient.GRADIENT_ARGUMENTS, plan.parts, note)
+    return True
 
 
 def plain(low: Lowering, node: Node, geometry: Geometry) -> None:
@@ -273,6 +368,18 @@ def plain(low: Lowering, node: Node, geometry: Geometry) -> None:
 # ------------------------------------------------------------------------------------------------ linear
 
 
+def blocked_rows(low: Lowering, node: Node, x: str) -> Ref:
+    """A matrix with its rows as the lanes of blocks: [ceil(N / L), columns, L]."""
+
+    def make() -> Ref:
+        plan = shapes_layout.plan_block(target_of(low), (1, *low.shape(x)))
+        blocked = low.buffer(f"{x}~rows", "arena", 4 * shapes.blocked_size((1, *low.shape(x)), target_of(low)))
+        launch(low, node, plan, {"x": low.ref(x), "y": blocked}, ["y"], note="rows as lanes")
+        return blocked
+
+    return low.once(("rows", x), make)
+
+
 def linear(low: Lowering, node: Node) -> None:
     x, weight, *rest = node.operands
     assert x is not None
@@ -280,9 +387,13 @@ def linear(low: Lowering, node: Node) -> None:
     (n, inputs), outputs = low.shape(x), low.shape(weight)[0]
     expression, kinds, extras = epilogue(low, node)
     bias = rest[0] if rest else None
-    plan = shapes_linear.plan_linear(target_of(low), n, inputs, outputs, bias is not None, expression, kinds)
+    target, rows = target_of(low), low.ref(x)
+    make = shapes_linear.plan_linear
+    if shapes_linear.batched(target, n):
+        make, rows = shapes_linear.plan_linear_batch, blocked_rows(low, node, x)
+    plan = make(target, n, inputs, outputs, bias is not None, expression, kinds)
     buffers = {
-        "x": low.ref(x),
+        "x": rows,
         "w": low.ref(weight),
         "y": low.ref(node.name),
         **{f"a{i}": low.ref(o) for i, o in enumerate(extras)},

@@ -9,7 +9,7 @@ from cnnc.backends.cpu.common import Rule, as_result, is_blocked, launch, operan
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
 from cnnc.ir.types import DTYPES, TensorType, product
-from cnnc.kernels.cpu import shapes, shapes_layout
+from cnnc.kernels.cpu import shapes, shapes_layout, shapes_pool
 from cnnc.lowering.plan import Ref
 from cnnc.lowering.select import Lowering
 from cnnc.ops.pointwise import DEFINITIONS, expressions
@@ -44,8 +44,8 @@ def constant(low: Lowering, node: Node) -> None:
         low,
         node,
         shapes_layout.plan_fill(target_of(low), 1, float(node.attributes["value"])),
-        {"y0": low.ref(node.name)},
-        ["y0"],
+        {"y": low.ref(node.name)},
+        ["y"],
     )
 
 
@@ -68,7 +68,7 @@ def number(value: Callable[[Lowering, Node], float]) -> Rule:
 
     def rule(low: Lowering, node: Node) -> None:
         launch(
-            low, node, shapes_layout.plan_fill(target_of(low), 1, value(low, node)), {"y0": low.ref(node.name)}, ["y0"]
+            low, node, shapes_layout.plan_fill(target_of(low), 1, value(low, node)), {"y": low.ref(node.name)}, ["y"]
         )
 
     return rule
@@ -102,6 +102,10 @@ def reduce_channels(low: Lowering, node: Node) -> None:
     shape, blocked = low.shape(full), is_blocked(low.type(full))
     parts = shapes.channel_parts(target, shape, blocked)
     es = [ex.parse(t) for t in node.attributes["expressions"]]
+    if len(shape) == 2 and not blocked and es == [ex.var("a0")]:  # a linear layer's bias: columns of a matrix
+        columns = shapes.plan_reduce_axes(target, shape, (0,), False)
+        launch(low, node, columns, {"x": low.ref(full), "y": low.ref(node.results[0])}, ["y"])
+        return
     results = {f"y{i}": low.ref(r) for i, r in enumerate(node.results)}
     partial = (
         results if parts == 1 else {k: low.buffer(f"{node.name}~{k}", "arena", 4 * parts * shape[1]) for k in results}
@@ -184,11 +188,11 @@ def pool(low: Lowering, node: Node) -> None:
     window = window_of(node.attributes, rank)
     blocked = is_blocked(low.type(small))
     if node.op.startswith("maxpool"):
-        plan = shapes.plan_maxpool(
+        plan = shapes_pool.plan_maxpool(
             target_of(low), shape, out, blocked, window.kernel, window.stride, window.padding, window.dilation, gradient
         )
     else:
-        plan = shapes.plan_avgpool(
+        plan = shapes_pool.plan_avgpool(
             target_of(low),
             shape,
             out,
@@ -212,7 +216,7 @@ def global_average(low: Lowering, node: Node) -> None:
     x = node.inputs[0]
     shape, blocked = low.shape(x), is_blocked(low.type(x))
     plan = (
-        shapes.plan_global_average(target_of(low), shape, True)
+        shapes_pool.plan_global_average(target_of(low), shape, True)
         if blocked
         else shapes.plan_reduce_axes(target_of(low), shape, range(2, len(shape)), True)
     )

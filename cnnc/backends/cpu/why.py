@@ -1,0 +1,94 @@
+"""Why a step runs the kernel that it runs: what stands behind it in the Plan."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cnnc.ir.graph import Node
+from cnnc.kernels.cpu import target as targets
+from cnnc.kernels.cpu import winograd_shapes
+from cnnc.lowering.plan import KernelName
+from cnnc.lowering.select import Lowering
+from cnnc.ops.window import Window
+
+# What follows from the kernel alone.
+REASONS = {
+    "accuracy": "the share of rows whose largest logit is the label's",
+    "avgpool": "sums of windows",
+    "avgpool_gradient": "each output spread over its window",
+    "block": "plain to channel blocks, once at the border",
+    "combine_moments": "parts of the images combined in their order",
+    "conv_pack_weights": "weights in the order of the register tile",
+    "conv_plain": "generic: any rank and groups, plain tensors",
+    "conv_plain_data_gradient": "generic: any rank and groups, plain tensors",
+    "conv_plain_weight_gradient": "generic: any rank and groups, plain tensors",
+    "conv_weight_gradient": "direct: sums over pixels stay in registers",
+    "conv_weight_gradient_nchw": "direct: few input channels, read plain",
+    "conv_depthwise_weight_gradient": "direct: a block of channels to a register",
+    "cross_entropy": "softmax and logarithm in one pass over the logits",
+    "cross_entropy_gradient": "softmax and difference in one pass over the logits",
+    "dropout": "random bits by the element's index: the same in every layout",
+    "fill": "a constant",
+    "global_average": "sums of whole channels",
+    "linear_pack": "weights in the order of the register tile",
+    "maxpool": "the largest of windows",
+    "maxpool_gradient": "the first largest of each window takes it all",
+    "moments": "mean and variance of the batch",
+    "move_channels": "channels that do not begin a block",
+    "unblock": "channel blocks to plain, once at the border",
+    "winograd_pack_weights": "weights transformed for Winograd's algorithm",
+}
+
+
+def why(low: Lowering, node: Node, kernel: KernelName, note: str) -> str:
+    """The note of a step: what its rule says of it, and why it is this kernel and no other."""
+    parameters = dict(kernel.parameters)
+    reason = REASONS.get(kernel.family, "")
+    if kernel.family == "conv_direct":
+        tile = f"direct {parameters.get('pixels')}x{parameters.get('vectors')}"
+        what = note.partition("direct")[0].rstrip(" ,:")
+        return f"{f'{what}, ' if what else ''}{tile}: {why_direct(low, node)}"
+    if kernel.family == "map":
+        results = len(parameters.get("expressions", ()))
+        reason = "a copy" if parameters.get("expressions") == (("var", "a0"),) else "one pass over memory"
+        reason += f" for {results} results" if results > 1 else ""
+    elif kernel.family.startswith("reduce"):
+        reason = "sums in a fixed order"
+    elif kernel.family.startswith("linear") and not reason:
+        batch = low.shape(node.inputs[0])[0]
+        reason = f"batch {batch}: streams the weights" if batch <= 4 else f"batch {batch}: a product of matrices"
+        if node.op == "linear_weight_gradient":
+            reason = f"a product over the batch of {batch}"
+    if note and reason and reason not in note:
+        return f"{note}: {reason}" if ":" not in note else note
+    return note or reason or kernel.family.replace("_", " ")
+
+
+def why_direct(low: Lowering, node: Node) -> str:
+    """Why a convolution, or its data gradient, is not Winograd's."""
+    weight = node.operands[1]
+    assert weight is not None
+    shape, transposed = low.shape(weight), node.op == "conv_data_gradient"
+    x = low.shape(node.name) if transposed else low.shape(node.inputs[0])
+    window = Window.of(shape[2:], node.attributes, len(shape) - 2)
+    groups = int(node.attributes.get("groups", 1))
+    if groups > 1:
+        return "depthwise" if groups == x[1] else f"{groups} groups"
+    if max(window.kernel) == 1:
+        return "1x1, a product over pixels" + (f", stride {max(window.stride)}" if max(window.stride) > 1 else "")
+    size = "x".join(map(str, window.kernel))
+    if max(window.stride) > 1:
+        return f"{size}, stride {max(window.stride)}"
+    if max(window.dilation) > 1:
+        return f"{size}, dilation {max(window.dilation)}"
+    if window.kernel not in ((3, 3), (5, 5)):
+        return f"{size}, for which there is no Winograd kernel"
+    if getattr(low.backend, "exact", False):
+        return f"{size}, and exact rounding was asked for"
+    if min(x[1], shape[0]) < winograd_shapes.FEWEST:
+        return f"{size}, {min(x[1], shape[0])} channels, Winograd wants {winograd_shapes.FEWEST}"
+    choice: Any = winograd_shapes.winograd_choice(
+        targets.named(low.backend.name), x[0], x[1], *x[2:], shape[0], window.kernel[0], window.padding, transposed,
+        weight in low.changing,
+    )  # fmt: skip
+    return f"{size}, Winograd is estimated at {choice[0]:.2g} of its speed"

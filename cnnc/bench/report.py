@@ -1,0 +1,177 @@
+"""What is said of a run: tables and JSON."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from cnnc import __version__
+from cnnc.bench.engines import OURS
+from cnnc.bench.timing import Timing
+from cnnc.runtime.machine import Figures, processor
+from cnnc.runtime.profile import LayerTime
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+PACKAGES = ("onnxruntime", "openvino", "torch", "numba", "llvmlite", "numpy")
+
+
+def versions() -> dict[str, str]:
+    found = {"cnnc": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+@dataclass(frozen=True)
+class Report:
+    """One network, mode and batch. differences: of each peer's results from ours."""
+
+    network: str
+    mode: str
+    batch: int
+    threads: int
+    target: str
+    timings: Mapping[str, Timing]
+    differences: Mapping[str, float] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    layers: Sequence[LayerTime] = ()
+    figures: Figures | None = None
+
+    @property
+    def best(self) -> str | None:
+        """The fastest peer."""
+        peers = {name: t.median for name, t in self.timings.items() if name != OURS}
+        return min(peers, key=peers.__getitem__, default=None)
+
+    @property
+    def ratio(self) -> float | None:
+        """The best peer's time over ours."""
+        best = self.best
+        return None if best is None else self.timings[best].median / self.timings[OURS].median
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "network": self.network,
+            "mode": self.mode,
+            "batch": self.batch,
+            "threads": self.threads,
+            "target": self.target,
+            "processor": processor(),
+            "versions": versions(),
+            "machine": None if self.figures is None else self.figures.to_json(),
+            "engines": [
+                {
+                    "name": name,
+                    "median_ms": t.median,
+                    "least_ms": t.least,
+                    "calls": t.calls,
+                    "images_per_second": 1e3 * self.batch / t.median,
+                    "difference": self.differences.get(name),
+                }
+                for name, t in self.timings.items()
+            ],
+            "best_peer": self.best,
+            "ratio": self.ratio,
+            "left_out": dict(self.left_out),
+            "layers": [self._layer(r) for r in self.layers],
+        }
+
+    def share_of_peak(self, row: LayerTime) -> float | None:
+        if self.figures is None or not row.flops:
+            return None
+        return row.gflops / self.figures.peak(self.threads)
+
+    def _layer(self, row: LayerTime) -> dict[str, Any]:
+        return {
+            "layer": row.layer,
+            "op": row.op,
+            "algorithm": row.algorithm,
+            "ms": 1e3 * row.seconds,
+            "flops": row.flops,
+            "bytes": row.bytes,
+            "gflops": row.gflops,
+            "share_of_peak": self.share_of_peak(row),
+            "gigabytes_per_second": row.gigabytes,
+        }
+
+    @property
+    def title(self) -> str:
+        what = "inference" if self.mode == "infer" else "a training step"
+        return f"{self.network}, {what} at batch {self.batch}, {self.threads} thread{'s' * (self.threads > 1)}"
+
+    def engines_table(self) -> Table:
+        """A row per engine; the ratio is its time over ours."""
+        rows = []
+        for name, t in self.timings.items():
+            ratio = "" if name == OURS else f"{t.median / self.timings[OURS].median:.2f}"
+            difference = f"{self.differences[name]:.1e}" if name in self.differences else ""
+            rows.append(
+                (
+                    name,
+                    significant(t.median),
+                    significant(t.least),
+                    f"{1e3 * self.batch / t.median:.1f}",
+                    ratio,
+                    difference,
+                )
+            )
+        columns = ("engine", "median, ms", "least, ms", "images/s", "time / ours", "difference")
+        return table(self.title, columns, rows, left=1)
+
+    def layers_table(self) -> Table:
+        total = sum(r.seconds for r in self.layers) or 1.0
+        rows = []
+        for r in self.layers:
+            share = self.share_of_peak(r)
+            rows.append(
+                (
+                    r.layer,
+                    r.op,
+                    r.algorithm,
+                    f"{1e3 * r.seconds:.3f}",
+                    f"{100 * r.seconds / total:.1f}%",
+                    f"{r.gflops:.1f}" if r.flops else "",
+                    "" if share is None else f"{100 * share:.0f}%",
+                    f"{r.gigabytes:.1f}",
+                )
+            )
+        columns = ("layer", "op", "algorithm", "ms", "share", "GFLOP/s", "of peak", "GB/s")
+        peak = "" if self.figures is None else f", peak {self.figures.peak(self.threads):.0f} GFLOP/s"
+        caption = (
+            f"{1e3 * sum(r.seconds for r in self.layers):.2f} ms in all, each step launched by itself{peak}. "
+            "Operations are those of direct computation; bytes those that must move."
+        )
+        return table("", columns, rows, left=3, caption=caption)
+
+
+def significant(value: float) -> str:
+    """Three digits that count."""
+    return f"{value:.3g}" if value < 100 else f"{value:.0f}"
+
+
+def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int, caption: str = "") -> Table:
+    """`left` columns of text, then numbers."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    result = Table(
+        title=Text(title) if title else None,
+        caption=Text(caption) if caption else None,
+        box=SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+    )
+    for i, name in enumerate(columns):
+        result.add_column(name, justify="left" if i < left else "right", no_wrap=True)
+    for row in rows:
+        result.add_row(*map(Text, row))
+    return result

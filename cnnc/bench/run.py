@@ -1,0 +1,67 @@
+"""From a network to a `Report`: build the engines, compare, time in turns, look at the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cnnc.backends import backend
+from cnnc.bench import engines
+from cnnc.bench.report import Report
+from cnnc.bench.timing import alternate
+from cnnc.diagnostics import error
+from cnnc.network import Network
+from cnnc.runtime import machine, profile
+from cnnc.runtime.threads import cores
+
+CHECK = 4  # exit code: a check failed
+
+
+def run(
+    network: Network,
+    name: str | None = None,
+    mode: str = "infer",
+    batch: int = 1,
+    threads: int | None = None,
+    against: Sequence[str] = (),
+    target: str = "cpu",
+    exact: bool = False,
+    layers: bool = False,
+    rounds: int = 5,
+    block: float = 0.5,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Report:
+    """Time a network. against: names of `engines.PEERS`; layers: also step by step, beside what the machine can do.
+
+    Raises `CnncError`: E0811 (exit code 4) where results differ, E0810 and E0650 for engines that are not there.
+    """
+    against, threads = engines.known(against), threads or cores()
+    if mode == "train":
+        case = engines.training(network, batch, threads, against, target, progress)
+    else:
+        case = engines.inference(network, batch, threads, against, target, exact, progress)
+    differences: dict[str, float] = {}
+    if len(case.engines) > 1 and not case.random:
+        progress("comparing")
+        differences = case.compare()
+        wrong = [f"{e} by {d:.1e}" for e, d in differences.items() if not d <= case.bound]
+        if wrong:
+            raise error(
+                "E0811",
+                f"the engines disagree: {', '.join(wrong)} of the largest value",
+                f"at most {case.bound:g} is explained by rounding",
+                exit_code=CHECK,
+            )
+    timings = alternate(case.engines, rounds, block, progress=progress)
+    rows: list[profile.LayerTime] = []
+    figures = None
+    if layers:
+        progress("timing the layers")
+        host: Any = backend(target, exact)
+        figures = machine.measure(host, threads)  # again, since it takes half a second and the best stays
+        compiled: Any = case.executable.runner
+        timed = profile.steps(compiled, case.inputs, max(3, min(25, int(200 / timings[engines.OURS].median))))
+        rows = profile.layers(case.executable.graph, timed, batch)
+    name = name or network.name
+    name_of = backend(target, exact).name
+    return Report(name, mode, batch, threads, name_of, timings, differences, case.left_out, rows, figures)

@@ -1,0 +1,247 @@
+"""A graph as a PyTorch module: its `forward` is the graph written out as Python, a line a node.
+
+What a person would write by hand, without an interpreter's overhead: `torch.compile` sees plain calls. In training mode
+batch norm and dropout are those of training, and the parameters are the graph's, in its order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cnnc.diagnostics import CnncError, error
+from cnnc.ir import expression as ex
+from cnnc.ir.graph import Graph, Node
+from cnnc.ir.op import OPS
+from cnnc.ir.types import BATCH, Dim
+from cnnc.ops.pointwise import DEFINITIONS, channel_aligned, expressions
+from cnnc.ops.pool import window_of
+from cnnc.ops.shape import all_axes
+from cnnc.ops.window import Window
+
+INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
+CALLS = {
+    "max": "torch.maximum",
+    "min": "torch.minimum",
+    "exp": "torch.exp",
+    "log": "torch.log",
+    "tanh": "torch.tanh",
+    "sqrt": "torch.sqrt",
+    "abs": "torch.abs",
+}
+NAMED = {
+    "relu": "F.relu({0})",
+    "relu6": "F.relu6({0})",
+    "sigmoid": "torch.sigmoid({0})",
+    "tanh": "torch.tanh({0})",
+    "leaky_relu": "F.leaky_relu({0}, {negative_slope})",
+    "elu": "F.elu({0}, {alpha})",
+    "selu": "F.selu({0})",
+}
+IN_PLACE = ("relu", "relu6")  # behind a layer whose backward does not read its own output
+PRODUCERS = ("conv", "linear", "batchnorm", "add")
+DIMENSIONS = {1: "1d", 2: "2d", 3: "3d"}
+
+
+def unknown(node: Node, why: str = "") -> CnncError:
+    span = node.origin.span if node.origin is not None else None
+    return error(
+        "E0651", f"'{node.op}' cannot be built in PyTorch", f"at %{node.name}", *([why] * bool(why)), span=span
+    )
+
+
+class Writer:
+    """Lines of Python over local names; `local` maps values to them."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.local: dict[str, str] = {}
+
+    def aligned(self, value: str, rank: int) -> str:
+        """An operand so that it broadcasts in NumPy's way: a vector holds one value a channel."""
+        shape = self.graph.type(value).shape
+        if len(shape) != 1 or rank <= 2:
+            return self.local[value]
+        return f"{self.local[value]}.reshape({self.dims(channel_aligned(shape, rank))})"
+
+    def dims(self, shape: Sequence[Dim]) -> str:
+        return f"({', '.join('n' if d == BATCH else str(d) for d in shape)},)"
+
+    def expression(self, e: ex.Expression, values: Mapping[str, str]) -> str:
+        if e[0] == "var":
+            return values[e[1]]
+        if e[0] == "const":
+            return f"({float(e[1])!r})" if np.isfinite(e[1]) else f"float('{e[1]}')"
+        if e[0] == "neg":
+            return f"(-{self.expression(e[1], values)})"
+        if e[0] == "gt":
+            return f"({self.truth(e, values)}).to(torch.float32)"
+        if e[0] == "where":
+            branches = (self.expression(a, values) for a in e[2:])
+            return f"torch.where({self.truth(e[1], values)}, {', '.join(branches)})"
+        arguments = [self.expression(a, values) for a in e[1:]]
+        if e[0] in INFIX:
+            return f"({f' {INFIX[e[0]]} '.join(arguments)})"
+        if e[0] in ("max", "min"):  # these take tensors only
+            arguments = [f"torch.as_tensor({a})" for a in arguments]
+        return f"{CALLS[e[0]]}({', '.join(arguments)})"
+
+    def truth(self, e: ex.Expression, values: Mapping[str, str]) -> str:
+        if e[0] == "gt":
+            return f"({self.expression(e[1], values)} > {self.expression(e[2], values)})"
+        return f"({self.expression(e, values)} != 0)"
+
+    # ---- rules
+
+    def pointwise(self, node: Node) -> str:
+        values = [self.aligned(o, node.type.rank) for o in node.inputs]
+        given = {
+            k: repr(float(node.attributes.get(k, v))) for k, v in DEFINITIONS.get(node.op, (0, "", "", {}))[3].items()
+        }
+        if node.op in IN_PLACE and self.replaces(node.inputs[0]):
+            return f"F.{node.op}({values[0]}, inplace=True)"
+        if node.op in NAMED:
+            return NAMED[node.op].format(*values, **given)
+        if node.op == "silu":
+            x, beta = values[0], float(given["beta"])
+            return f"F.silu({x})" if beta == 1 else f"{x} * torch.sigmoid({beta!r} * {x})"
+        named = {f"a{i}": v for i, v in enumerate(values)}
+        texts = [self.expression(e, named) for e in expressions(node)]
+        if "shape" in node.attributes:
+            texts = [f"torch.as_tensor({t}).expand({self.dims(node.type.shape)})" for t in texts]
+        return ", ".join(texts)
+
+    def replaces(self, value: str) -> bool:
+        return self.graph.node(value).op in PRODUCERS and self.graph.only_user(value) is not None
+
+    def padded(self, x: str, window: Window, value: float = 0.0) -> tuple[str, tuple[int, ...]]:
+        """The input, padded where padding is uneven, and the even padding that is left to the layer."""
+        if all(a == b for a, b in window.padding):
+            return x, tuple(a for a, _ in window.padding)
+        pads = [p for pair in reversed(window.padding) for p in pair]
+        return f"F.pad({x}, {pads}, value={float(value)!r})".replace("-inf", "float('-inf')"), (0,) * len(pads[::2])
+
+    def conv(self, node: Node) -> str:
+        if "epilogue" in node.attributes:
+            raise unknown(node, "it has an epilogue; give the network as written")
+        kernel = self.graph.type(node.inputs[1]).sizes[2:]
+        window = Window.of(kernel, node.attributes, len(kernel))
+        x, padding = self.padded(self.local[node.inputs[0]], window)
+        bias = self.local[node.inputs[2]] if len(node.inputs) > 2 else "None"
+        numbers = f"{window.stride}, {padding}, {window.dilation}, {node.attributes.get('groups', 1)}"
+        return f"F.conv{DIMENSIONS[len(kernel)]}({x}, {self.local[node.inputs[1]]}, {bias}, {numbers})"
+
+    def linear(self, node: Node) -> str:
+        if "epilogue" in node.attributes:
+            raise unknown(node, "it has an epilogue; give the network as written")
+        return f"F.linear({', '.join(self.local[o] for o in node.inputs)})"
+
+    def pool(self, node: Node) -> str:
+        rank, ceil = node.type.rank - 2, bool(node.attributes.get("ceil_mode", False))
+        window = window_of(node.attributes, rank)
+        uneven = any(a != b for a, b in window.padding)
+        maximum = node.op == "maxpool"
+        include = bool(node.attributes.get("count_include_pad", True))
+        if uneven and (ceil or not (maximum or include)):
+            raise unknown(node, "its padding is uneven, and PyTorch counts windows and pixels over even padding only")
+        x, padding = self.padded(self.local[node.inputs[0]], window, -np.inf if maximum else 0.0)
+        if maximum:
+            numbers = f"{window.kernel}, {window.stride}, {padding}, {window.dilation}, {ceil}"
+            return f"F.max_pool{DIMENSIONS[rank]}({x}, {numbers})"
+        return f"F.avg_pool{DIMENSIONS[rank]}({x}, {window.kernel}, {window.stride}, {padding}, {ceil}, {include})"
+
+    def batchnorm(self, node: Node) -> str:
+        x, weight, bias, mean, variance = (self.local[o] for o in node.inputs)
+        momentum, eps = (float(OPS["batchnorm"].get(node.attributes, k)) for k in ("momentum", "eps"))
+        return f"F.batch_norm({x}, {mean}, {variance}, {weight}, {bias}, self.training, {momentum!r}, {eps!r})"
+
+    def lrn(self, node: Node) -> str:
+        numbers = (OPS["lrn"].get(node.attributes, k) for k in ("size", "alpha", "beta", "k"))
+        return f"F.local_response_norm({self.local[node.inputs[0]]}, {', '.join(map(repr, numbers))})"
+
+    def reduction(self, node: Node) -> str:
+        axes = all_axes(node.attributes["axis"], self.graph.type(node.inputs[0]).rank)
+        return f"{self.local[node.inputs[0]]}.{node.op}({axes}, {bool(node.attributes.get('keepdim', False))})"
+
+    def slice(self, node: Node) -> str:
+        numbers = ", ".join(str(node.attributes[k]) for k in ("axis", "start", "size"))
+        return f"{self.local[node.inputs[0]]}.narrow({numbers})"
+
+    def dropout(self, node: Node) -> str:
+        if len(node.inputs) > 1:
+            raise unknown(node, "a dropout with a seed belongs to training; give the network as written")
+        return f"F.dropout({self.local[node.inputs[0]]}, {float(node.attributes.get('p', 0.5))!r}, self.training)"
+
+    def expand(self, node: Node) -> str:
+        return f"{self.aligned(node.inputs[0], node.type.rank)}.expand({self.dims(node.type.shape)})"
+
+
+Rule = Callable[[Writer, Node], str]
+RULES: dict[str, Rule] = {
+    **dict.fromkeys((*DEFINITIONS, "pointwise"), Writer.pointwise),
+    "constant": lambda w, n: f"torch.tensor({float(n.attributes['value'])!r})",
+    "conv": Writer.conv,
+    "linear": Writer.linear,
+    "maxpool": Writer.pool,
+    "avgpool": Writer.pool,
+    "global_avgpool": lambda w, n: f"{w.local[n.inputs[0]]}.mean({tuple(range(2, n.type.rank))}, True)",
+    "batchnorm": Writer.batchnorm,
+    "lrn": Writer.lrn,
+    "dropout": Writer.dropout,
+    "flatten": lambda w, n: f"{w.local[n.inputs[0]]}.flatten({n.attributes.get('start', 1)})",
+    "reshape": lambda w, n: f"{w.local[n.inputs[0]]}.reshape({w.dims(n.type.shape)})",
+    "concat": lambda w, n: f"torch.cat([{', '.join(w.local[o] for o in n.inputs)}], {n.attributes.get('axis', 1)})",
+    "slice": Writer.slice,
+    "sum": Writer.reduction,
+    "mean": Writer.reduction,
+    "expand": Writer.expand,
+    "batch_size": lambda w, n: "torch.tensor(float(n))",
+    "softmax": lambda w, n: f"{w.local[n.inputs[0]]}.softmax({n.attributes.get('axis', 1)})",
+}
+
+
+def identifier(name: str) -> str:
+    return "p_" + name.replace(".", "_")
+
+
+def forward(graph: Graph) -> str:
+    """The source of `forward`. Raises `CnncError` (E0651) for an op that PyTorch does not have."""
+    w = Writer(graph)
+    inputs = [n.name for n in graph.inputs]
+    w.local.update((name, f"x{i}") for i, name in enumerate(inputs))
+    lines = [f"def forward(self, {', '.join(w.local.values())}):"]
+    counted = next(((n.name, n.type.shape.index(BATCH)) for n in graph.inputs if BATCH in n.type.shape), None)
+    lines += [f"    n = {w.local[counted[0]]}.shape[{counted[1]}]"] if counted else []
+    count = 0
+    for node in graph.nodes:
+        if node.op in ("param", "state"):
+            w.local[node.name] = f"self.{identifier(node.name)}"
+        elif node.op != "input":
+            if node.op not in RULES:
+                raise unknown(node)
+            text = RULES[node.op](w, node)
+            names = [f"v{count + i}" for i in range(len(node.results))]
+            count += len(names)
+            w.local.update(zip(node.results, names, strict=True))
+            lines.append(f"    {', '.join(names)} = {text}")
+    lines.append(f"    return {', '.join(w.local[v] for _, v in graph.outputs)}")
+    return "\n".join([*lines, ""])
+
+
+def module(graph: Graph, values: Mapping[str, Any]) -> Any:
+    """A `torch.nn.Module` of the graph with copies of its values; it takes the graph's inputs in order."""
+    import torch
+
+    scope: dict[str, Any] = {"torch": torch, "F": torch.nn.functional}
+    exec(compile(forward(graph), f"<{graph.name}>", "exec"), scope)
+    network = type("Network", (torch.nn.Module,), {"forward": scope["forward"]})()
+    for node in graph.nodes:
+        if node.op in ("param", "state"):
+            tensor = torch.from_numpy(np.array(values[node.name], np.float32))
+            if node.op == "param":
+                network.register_parameter(identifier(node.name), torch.nn.Parameter(tensor))
+            else:
+                network.register_buffer(identifier(node.name), tensor)
+    return network

@@ -1,0 +1,39 @@
+"""`cnnc export M.cnn -o X.onnx`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cnnc.cli.common import LARGEST, define, load, model_options, replacing, say, weights_option
+from cnnc.diagnostics import error
+
+
+@define("export", "cnnc export examples/resnet.cnn -p depth=18 --weights resnet18.safetensors -o resnet18.onnx")
+@model_options
+@click.option("-o", "--output", required=True, type=click.Path(), metavar="X.onnx", help="The ONNX file.")
+@weights_option
+@click.option("-b", "--batch", type=click.IntRange(1, LARGEST), help="Fix the batch; it is symbolic otherwise.")
+def command(
+    path: str,
+    model: str | None,
+    parameters: dict[str, Any],
+    output: str,
+    weights: str | None,
+    batch: int | None,
+) -> None:
+    """Write a model and its weights as ONNX, for other programs to run. Needs `pip install 'cnnc[onnx]'`."""
+    from cnnc.interop import onnx
+
+    if Path(output).suffix.lower() != ".onnx":
+        raise error("E0603", f"ONNX is written as .onnx, not to '{output}'", exit_code=2)
+    onnx.package()
+    network = load(path, model, parameters, weights)
+    if weights is None and len(network.weights):
+        say("no --weights given: the file holds the network as it was initialized")
+    content = onnx.model(network.graph, network.weights, batch).SerializeToString()
+    with replacing(output) as temporary:
+        temporary.write_bytes(content)
+    say(f"wrote {output}, {len(content) / 2**20:.1f} MiB")

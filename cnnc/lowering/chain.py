@@ -1,0 +1,100 @@
+"""Chains: steps in a row whose chunks fall into the same number of links, where a link reads nothing that another link
+writes. A worker takes a link through all of its steps, so that what one step wrote is read where it still is, in
+the worker's own cache, and nobody waits in between.
+
+    step %a * 64;  step %b * 16  -->  step %a * 64 / 16;  then %b * 16 / 16
+
+Links are images: planners say which steps go through the batch image by image, and the type of a value says that its
+buffer holds an equal share for each image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from cnnc.lowering.plan import Buffer, Plan, Step
+
+# Fewer links leave workers idle; so do more, where eight workers cannot share them about equally.
+WORKERS, UNEVEN = 8, 1.34
+
+
+@dataclass
+class _Chain:
+    steps: list[Step]
+    near: int  # bytes of a link's intermediate result, and of what all its links read, that stay in a core's cache
+    written: set[str] = field(default_factory=set)
+    touched: set[str] = field(default_factory=set)
+    whole: int = 0  # bytes that every link reads, weights mostly
+
+    def accepts(self, step: Step, buffers: Mapping[str, Buffer], divided: Collection[str]) -> bool:
+        """Whether a step may follow, and gains from it."""
+        links, between = self.steps[0].links, self.written & set(step.reads())
+        meeting = {b for b in step.buffers() if b in self.written or (b in step.writes and b in self.touched)}
+        return (
+            step.links == links
+            and bool(between)
+            and all(b in divided for b in meeting)
+            and sum(buffers[b].bytes for b in between) // links <= self.near
+            and self.whole + whole_bytes(step, buffers, divided) <= self.near
+        )
+
+    def add(self, step: Step, buffers: Mapping[str, Buffer], divided: Collection[str]) -> None:
+        self.steps.append(step)
+        self.written |= set(step.writes)
+        self.touched |= set(step.buffers())
+        self.whole += whole_bytes(step, buffers, divided)
+
+    def result(self) -> list[Step]:
+        if len(self.steps) == 1:
+            return [replace(self.steps[0], links=0)]
+        return [replace(s, follows=i > 0) for i, s in enumerate(self.steps)]
+
+
+def whole_bytes(step: Step, buffers: Mapping[str, Buffer], divided: Collection[str]) -> int:
+    return sum(buffers[b].bytes for b in step.reads() if b not in divided)
+
+
+def form(
+    steps: Sequence[Step], buffers: Mapping[str, Buffer], divided: Collection[str], batch: int, cache: int
+) -> list[Step]:
+    """The steps with those that are better run link by link marked so. `divided` names the buffers that hold an equal
+    share for each of `batch` images, one after the other; `cache` is the bytes of a core's own cache, of which an
+    intermediate result may take a half, and the weights a half.
+    """
+    balanced = -(-batch // WORKERS) * WORKERS <= UNEVEN * batch
+    result: list[Step] = []
+    chain: _Chain | None = None
+    for step in steps:
+        able = balanced and step.links == batch
+        if not (able and chain is not None and chain.accepts(step, buffers, divided)):
+            result += chain.result() if chain is not None else []
+            chain = _Chain([], cache // 2) if able else None
+        if chain is None:
+            result.append(replace(step, links=0))
+        else:
+            chain.add(step, buffers, divided)
+    return result + (chain.result() if chain is not None else [])
+
+
+def spans(steps: Sequence[Step]) -> list[tuple[int, int]]:
+    """For each step the first and the last step of its chain, which is the step itself for most."""
+    first: list[int] = []
+    for i, step in enumerate(steps):
+        first.append(first[-1] if step.follows else i)
+    last = {begin: i for i, begin in enumerate(first)}
+    return [(begin, last[begin]) for begin in first]
+
+
+def check(plan: Plan) -> None:
+    """See that chains are what the driver can run: chunks divide into the links, and so does every buffer by which
+    links could meet. Raises AssertionError: a bug of ours.
+    """
+    sizes = {b.name: b.bytes for b in plan.buffers}
+    for i, (begin, last) in enumerate(spans(plan.steps)):
+        step, links = plan.steps[i], plan.steps[begin].links
+        assert (step.links > 0) == (last > begin), f"%{step.node} is in a chain of one step, or in none"
+        assert not links or (step.links == links and step.chunks % links == 0), f"%{step.node} has not {links} links"
+        others = {b for s in plan.steps[begin : last + 1] if s is not step for b in s.buffers()}
+        for b in others & set(step.writes):
+            assert sizes[b] % links == 0, f"%{b} has no equal shares for {links} links"

@@ -1,0 +1,234 @@
+"""What this machine can do at best: multiply-adds a second, and bytes a second from every level of memory.
+
+Measured with kernels of our own in about a second, remembered in the cache folder by processor, target and threads.
+Rates are the best of several short runs: a neighbor on the machine makes a run slower, never faster.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from cnnc.lowering.plan import KernelName, Ref, Step
+from cnnc.runtime.program import Machine, Runner, aligned_empty
+from cnnc.runtime.threads import cores
+from cnnc.storage import folder, private, put
+
+FORMAT = 1
+LOADS = 8  # vectors in a turn of the kernel `stream`
+RUN, RUNS = 0.005, 8  # seconds of a run, and how many there are of each
+LARGE = 96 * 2**20  # bytes that no cache holds, at least
+_SYSFS = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
+class Host(Machine, Protocol):
+    """What measuring asks of a backend."""
+
+    name: str
+
+    @property
+    def lanes(self) -> int: ...
+    @property
+    def registers(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A data cache: bytes, and how many cores share it."""
+
+    name: str
+    bytes: int
+    shared: int
+
+
+@dataclass(frozen=True)
+class Level:
+    """A level of memory: bytes of one cache (None of main memory), GB/s that one core and all threads read."""
+
+    name: str
+    bytes: int | None
+    one: float
+    all: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """GFLOP/s of multiply-adds (two operations each) on one core and on all threads, and the levels, nearest first."""
+
+    processor: str
+    target: str
+    threads: int
+    peak_one: float
+    peak_all: float
+    levels: tuple[Level, ...]
+
+    def level(self, name: str) -> Level | None:
+        return next((level for level in self.levels if level.name == name), None)
+
+    def peak(self, threads: int) -> float:
+        """GFLOP/s of so many threads."""
+        return self.peak_one if threads == 1 else min(self.peak_all, self.peak_one * threads)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def processor() -> str:
+    """The processor's name as the system has it, with its numbers where the name is shared by many."""
+    fields: dict[str, str] = {}
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            name, _, value = line.partition(":")
+            fields.setdefault(name.strip(), value.strip())
+    except OSError:
+        pass
+    numbers = [f"{k} {fields[v]}" for k, v in (("family", "cpu family"), ("model", "model")) if v in fields]
+    name = fields.get("model name") or platform.processor() or platform.machine()
+    return f"{name} ({', '.join(numbers)})" if numbers else name
+
+
+def _size(text: str) -> int:
+    units = {"K": 2**10, "M": 2**20, "G": 2**30}
+    text = text.strip()
+    return int(text[:-1]) * units[text[-1]] if text[-1:] in units else int(text)
+
+
+def _count(text: str) -> int:
+    """How many processors a list such as 0-3,8 names."""
+    parts = [p.split("-") for p in text.strip().split(",") if p]
+    return max(1, sum(int(p[-1]) - int(p[0]) + 1 for p in parts))
+
+
+def caches() -> tuple[Cache, ...]:
+    """The data caches of a core, nearest first; none where the system does not tell."""
+    found: dict[int, Cache] = {}
+    for entry in sorted(_SYSFS.glob("index*")):
+        with suppress(OSError, ValueError, IndexError):
+            if (entry / "type").read_text().strip() == "Instruction":
+                continue
+            level, size = int((entry / "level").read_text()), _size((entry / "size").read_text())
+            found[level] = Cache(f"L{level}", size, _count((entry / "shared_cpu_list").read_text()))
+    return tuple(found[level] for level in sorted(found))
+
+
+# ------------------------------------------------------------------------------------------------ measuring
+
+
+class _Bench:
+    """Runs of the two kernels on one thread or on several."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    def best(self, make: Callable[[int], tuple[KernelName, dict[str, int]]], workers: int, data: Any) -> float:
+        """Seconds for a repetition, at best; `make` gives the kernel and its arguments for a number of repetitions."""
+
+        def run(repetitions: int, workers: int = workers) -> float:
+            kernel, arguments = make(repetitions)
+            values: list[tuple[str, int | Ref]] = [*arguments.items(), ("x", Ref("x"))]
+            step = Step("probe", kernel, tuple(values), workers, ("x",))
+            runner = Runner((step,), lambda ref: int(data.ctypes.data), self.host, 4 * self.host.lanes, workers)
+            start = time.perf_counter()
+            runner()
+            return time.perf_counter() - start
+
+        # alone: on a busy machine, launching several threads may take longer than a run
+        count, seconds = 1, run(1, 1)
+        while seconds < RUN / 4 and count < 2**40:
+            count *= 4
+            seconds = min(run(count, 1) for _ in range(2))
+        count = max(1, round(count * RUN / seconds))
+        return min(run(count) for _ in range(RUNS)) / count
+
+    def peak(self, workers: int) -> float:
+        chains, lanes = self.host.registers - 4, self.host.lanes
+        apart = (2 + chains) * lanes + 64
+        data = aligned_empty(4 * apart * workers).view(np.float32)
+        data[:] = 1e-3
+        turns = 1000
+        kernel = KernelName("peak", (("chains", chains),))
+        seconds = self.best(lambda n: (kernel, {"turns": turns * n, "apart": apart}), workers, data)
+        return 2 * chains * lanes * turns * workers / seconds / 1e9
+
+    def stream(self, workers: int, bytes_each: int, data: Any) -> float:
+        unit = LOADS * self.host.lanes * 4
+        turns = max(1, bytes_each // unit)
+        kernel = KernelName("stream")
+        seconds = self.best(lambda n: (kernel, {"turns": turns, "passes": n}), workers, data)
+        return turns * unit * workers / seconds / 1e9
+
+
+def measure(host: Host, threads: int | None = None) -> Figures:
+    """Measure, and remember; what was once faster stays."""
+    threads, bench = threads or cores(), _Bench(host)
+    hierarchy = caches()
+    large = min(max([LARGE, *(3 * c.bytes for c in hierarchy)]), 2**29)
+    data = aligned_empty(large)
+    data.view(np.float32)[:] = 0.5
+    levels = []
+    before = 0
+    for cache in hierarchy:
+        # half of the cache, shared among the threads that share it, and beyond the cache before
+        one, all = (max(cache.bytes // 2 // min(cache.shared, n), 2 * before) for n in (1, threads))
+        if all * threads <= large and all <= cache.bytes:
+            rates = bench.stream(1, one, data), bench.stream(threads, all, data)
+            levels.append(Level(cache.name, cache.bytes, *rates))
+        before = cache.bytes
+    levels.append(Level("memory", None, bench.stream(1, large, data), bench.stream(threads, large // threads, data)))
+    figures = Figures(processor(), host.name, threads, bench.peak(1), bench.peak(threads), tuple(levels))
+    earlier = known(host, threads)
+    if earlier is not None:
+        figures = _best(earlier, figures)
+    _write(_path(host, threads), figures)
+    return figures
+
+
+def _best(a: Figures, b: Figures) -> Figures:
+    """Of two measurements of one machine, the faster of each rate."""
+    levels = tuple(
+        replace(x, one=max(x.one, y.one), all=max(x.all, y.all)) for x, y in zip(a.levels, b.levels, strict=False)
+    )
+    return replace(
+        b, peak_one=max(a.peak_one, b.peak_one), peak_all=max(a.peak_all, b.peak_all), levels=levels or b.levels
+    )
+
+
+# ------------------------------------------------------------------------------------------------ remembering
+
+
+def _path(host: Host, threads: int) -> Path:
+    key = "\n".join([processor(), host.name, str(threads), *(f"{c.name} {c.bytes}" for c in caches())])
+    return folder() / f"machine-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+
+
+def _write(path: Path, figures: Figures) -> None:
+    put(path, json.dumps({"format": FORMAT, **figures.to_json()}).encode())
+
+
+def known(host: Host, threads: int | None = None) -> Figures | None:
+    """What was measured before; None where nothing was."""
+    path = _path(host, threads or cores())
+    if not private(path.parent) or not private(path):
+        return None
+    try:
+        record = json.loads(path.read_text())
+        if record.pop("format") != FORMAT:
+            return None
+        levels = tuple(Level(**level) for level in record.pop("levels"))
+        return Figures(**record, levels=levels)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def figures(host: Host, threads: int | None = None) -> Figures:
+    """What was measured before, or is now."""
+    return known(host, threads) or measure(host, threads)

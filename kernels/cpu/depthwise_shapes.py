@@ -1,0 +1,224 @@
+"""From the shape of a depthwise convolution (a group a channel, one filter each) to its steps.
+
+Along a row the kernels walk over the input: a *step* reads some neighboring columns, adds them to all outputs that they
+meet, which wait in registers (*slots*), and hands on the outputs that are complete. At the borders the same steps ask
+column by column what exists; `inside` and `outside` bound those that need not ask.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from . import Kernel
+from .conv_arguments import KernelPlan, PackedWeights, Padding, Pair, divide, output_size
+from .expression import keeps_zero
+from .target import Target
+
+# Buffers: x, w (packed: [block][tap][lanes]), bias (0: none), y, then the operands after the last name. x is what the
+# kernel reads and y what it writes, also where they are dy and dx.
+# chunk = (image * row_blocks + row block) * block_parts + part of the channel blocks
+DEPTHWISE_ARGUMENTS = (
+    "x", "w", "bias", "y",
+    "head",  # floats of channel vectors before the line of zeros in scratch
+    "taps", "channels", "blocks", "chunk_blocks", "block_parts", "row_blocks", "block_rows",
+    "height", "width", "rows", "columns", "top", "left",  # of x; of y; the convolution's padding
+    "begin", "inside", "outside", "end",  # steps of a row
+)  # fmt: skip
+# Buffers: x, dy, sums: [part][block][tap][lanes]. chunk = part of the lines (image, row) of dy * blocks + block
+DEPTHWISE_WEIGHT_GRADIENT_ARGUMENTS = (
+    "x", "dy", "sums", "blocks", "lines", "part_lines",
+    "height", "width", "rows", "columns", "top", "left", "begin", "inside", "outside", "end",
+)  # fmt: skip
+# Buffers: sums, dw: [channel][tap]. chunk = block
+DEPTHWISE_SUM_ARGUMENTS = ("sums", "dw", "parts", "blocks", "channels", "taps")
+
+# Vectors of y in a chunk, about 1.5 ns each: at least, at most, and the chunks that a step is cut into between them.
+_LEAST, _MOST, _CHUNKS = 768, 8192, 32
+
+
+@dataclass(frozen=True)
+class Walk:
+    """The steps along a row. `meets[q]`: the pairs (slot, column of the kernel) that column q of a step is added to.
+
+    A step reads `reads` columns and completes the first `done` of `slots` outputs.
+    """
+
+    reads: int
+    slots: int
+    done: int
+    meets: tuple[tuple[Pair, ...], ...]
+
+
+def walk_of(kernel: int, stride: int, dilation: int, transposed: bool) -> Walk:
+    """The walk of a convolution's rows, or of its data gradient's (`transposed`)."""
+    if transposed:
+        span = (kernel - 1) * dilation + 1
+        return Walk(1, max(span, stride), stride, (tuple((j * dilation, j) for j in range(kernel)),))
+    slots = (kernel - 1) * dilation // stride + 1
+    places = [(j, *divmod(j * dilation, stride)) for j in range(kernel)]
+    meets = [tuple((slots - 1 - back, j) for j, back, q in places if q == column) for column in range(stride)]
+    return Walk(stride, slots, 1, tuple(meets))
+
+
+def _steps(begin: int, inside: int, outside: int, end: int) -> dict[str, int]:
+    """The bounds in order: begin <= inside <= outside <= end."""
+    inside = min(max(inside, begin), end)
+    return {"begin": begin, "inside": inside, "outside": min(max(outside, inside), end), "end": end}
+
+
+def _walked(walk: Walk, width: int, columns: int, kernel: int, left: int, dilation: int,
+            transposed: bool) -> dict[str, int]:  # fmt: skip
+    """Which steps there are: step g reads the columns reads * g - left + q, and completes output g - slots + 1;
+    transposed it reads column g and completes the outputs done * g - left + k.
+    """
+    if transposed:
+        stride, span = walk.done, (kernel - 1) * dilation + 1
+        begin = min(left // stride, max(0, divide(left - span + 1, stride)))
+        outside = min(width, (columns + left - stride) // stride + 1)
+        return _steps(begin, max(0, divide(left, stride)), outside, (columns - 1 + left) // stride + 1)
+    stride, last = walk.reads, walk.slots - 1
+    begin = min(max(left // stride, 0), last)
+    return _steps(begin, max(last, divide(left, stride)), (width - stride + left) // stride + 1, columns + last)
+
+
+def fit_registers(target: Target, taps: int, slots: int) -> bool:
+    """Whether taps and slots fit the registers, with one input and two more."""
+    return taps + slots + 3 <= target.registers
+
+
+def walks(target: Target, kernel: Pair, stride: Pair, dilation: Pair) -> bool:
+    """Whether the walk suits the kernel: its slots fit the registers, and its code is not too long."""
+    slots = max(stride[1], (kernel[1] - 1) * dilation[1] + 1)
+    return kernel[0] * kernel[1] <= 64 and fit_registers(target, 1, slots)
+
+
+@dataclass(frozen=True)
+class DepthwisePlan:
+    """A step of `depthwise`, with the packing of its weights."""
+
+    step: KernelPlan
+    weights: PackedWeights
+
+
+def chunk_sizes(images: int, blocks: int, rows: int, columns: int) -> Pair:
+    """(rows, channel blocks) of a chunk. The choice follows the problem alone."""
+    wanted = min(max(images * blocks * rows * columns // _CHUNKS, _LEAST), _MOST)
+    if rows * columns >= wanted:
+        return divide(rows, divide(rows * columns, wanted)), 1
+    return rows, divide(blocks, divide(blocks, max(1, wanted // max(rows * columns, 1))))
+
+
+def _plan(target: Target, images: int, channels: int, size: Pair, out: Pair, kernel: Pair, stride: Pair, padding: Padding,
+          dilation: Pair, transposed: bool, flipped: bool, expression: Any, operands: tuple[str, ...],
+          chunk: Pair | None) -> DepthwisePlan:  # fmt: skip
+    """The step from `size` pixels to `out` pixels; `flipped` reads the taps from the last to the first."""
+    lanes, blocks, taps = target.lanes, divide(channels, target.lanes), kernel[0] * kernel[1]
+    rows, columns = out
+    block_rows, chunk_blocks = chunk or chunk_sizes(images, blocks, rows, columns)
+    row_blocks, block_parts = divide(rows, block_rows), divide(blocks, chunk_blocks)
+    top, left = padding[0][0], padding[1][0]
+    walk = walk_of(kernel[1], stride[1], dilation[1], transposed)
+    head = (1 + len(operands)) * lanes
+    arguments = {
+        "head": head, "taps": taps, "channels": channels, "blocks": blocks, "chunk_blocks": chunk_blocks, "block_parts": block_parts,
+        "row_blocks": row_blocks, "block_rows": block_rows, "height": size[0], "width": size[1], "rows": rows, "columns": columns,
+        "top": top, "left": left, **_walked(walk, size[1], columns, kernel[1], left, dilation[1], transposed),
+    }  # fmt: skip
+    masked = channels % lanes != 0 and expression is not None and not keeps_zero(expression)
+    parameters = (
+        ("kernel", kernel), ("stride", stride), ("dilation", dilation), ("transposed", transposed), ("masked", masked),
+        ("expression", expression), ("operands", operands),
+    )  # fmt: skip
+    name = "depthwise" if walks(target, kernel, stride, dilation) else "depthwise_any"
+    order = tuple(reversed(range(taps))) if flipped else tuple(range(taps))
+    step = KernelPlan(
+        Kernel(name, parameters),
+        arguments,
+        {},
+        images * row_blocks * block_parts,
+        head + max(1, size[1]) * lanes,
+        images,
+    )
+    return DepthwisePlan(step, PackedWeights(1, channels, 1, order, taps, 1, lanes, True, False))
+
+
+def depthwise_plan(
+    target: Target, images: int, channels: int, height: int, width: int, kernel: Pair, stride: Pair = (1, 1),
+    padding: Padding = ((0, 0), (0, 0)), dilation: Pair = (1, 1), expression: Any = None, operands: tuple[str, ...] = (),
+    chunk: Pair | None = None,
+) -> DepthwisePlan:  # fmt: skip
+    """The forward convolution [N, C, H, W] -> [N, C, OH, OW], both blocked, with w [C, 1, kh, kw].
+
+    Padding, expression and operands are those of `direct_plan`. `chunk`: (rows, channel blocks) of a chunk, else the
+    planner's choice; with all channel blocks the chunks are (image, block of rows).
+    """
+    rows = output_size(height, kernel[0], stride[0], padding[0], dilation[0])
+    columns = output_size(width, kernel[1], stride[1], padding[1], dilation[1])
+    if rows < 1 or columns < 1:
+        raise ValueError(f"kernel {kernel} exceeds the padded input {height}x{width}")
+    return _plan(
+        target, images, channels, (height, width), (rows, columns), kernel, stride, padding, dilation, False, False,
+        expression, tuple(operands), chunk,
+    )  # fmt: skip
+
+
+def depthwise_data_gradient_plan(
+    target: Target, images: int, channels: int, height: int, width: int, kernel: Pair, stride: Pair = (1, 1),
+    padding: Padding = ((0, 0), (0, 0)), dilation: Pair = (1, 1), expression: Any = None, operands: tuple[str, ...] = (),
+    chunk: Pair | None = None,
+) -> DepthwisePlan:  # fmt: skip
+    """The gradient of the input: dy (as `x`) [N, C, OH, OW] -> dx (as `y`) [N, C, H, W], both blocked.
+
+    With stride 1 it is a convolution with the taps in the opposite order; else a walk that completes as many outputs a
+    step as the stride says, with the kernel's rows that meet the row of dx.
+    """
+    rows = output_size(height, kernel[0], stride[0], padding[0], dilation[0])
+    columns = output_size(width, kernel[1], stride[1], padding[1], dilation[1])
+    transposed = stride != (1, 1)
+    if not transposed:
+        spans = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+        padding = ((spans[0] - padding[0][0], 0), (spans[1] - padding[1][0], 0))
+    return _plan(
+        target, images, channels, (rows, columns), (height, width), kernel, stride, padding, dilation, transposed, not transposed,
+        expression, tuple(operands), chunk,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DepthwiseWeightGradientPlan:
+    """The step that makes `sums` (`floats` of them), one part of the lines a chunk, and the step that adds the parts."""
+
+    parts: KernelPlan
+    total: KernelPlan
+    floats: int
+
+
+def depthwise_weight_gradient_plan(
+    target: Target, images: int, channels: int, height: int, width: int, kernel: Pair, stride: Pair = (1, 1),
+    padding: Padding = ((0, 0), (0, 0)), dilation: Pair = (1, 1),
+) -> DepthwiseWeightGradientPlan:  # fmt: skip
+    """The gradient of the weights: x [N, C, H, W] and dy [N, C, OH, OW], both blocked -> dw [C, 1, kh, kw]."""
+    lanes, blocks, taps = target.lanes, divide(channels, target.lanes), kernel[0] * kernel[1]
+    rows = output_size(height, kernel[0], stride[0], padding[0], dilation[0])
+    columns = output_size(width, kernel[1], stride[1], padding[1], dilation[1])
+    lines, left = images * rows, padding[1][0]
+    wanted = min(max(blocks * lines * columns // _CHUNKS, _LEAST), 4 * _MOST)
+    part_lines = divide(lines, divide(lines * columns, wanted)) if lines else 1
+    parts = divide(lines, part_lines)
+    walk = walk_of(kernel[1], stride[1], dilation[1], False)
+    # Step g reads dy's column g, and the columns of x that a convolution's step g reads.
+    outside = min(columns, (width - stride[1] + left) // stride[1] + 1)
+    end = max(0, min(columns + walk.slots - 1, (width - 1 + left) // stride[1] + 1))
+    arguments = {
+        "blocks": blocks, "lines": lines, "part_lines": part_lines, "height": height, "width": width, "rows": rows, "columns": columns,
+        "top": padding[0][0], "left": left, **_steps(0, divide(left, stride[1]), outside, end),
+    }  # fmt: skip
+    name = "depthwise_weight_gradient" if walks(target, kernel, stride, dilation) else "depthwise_weight_gradient_any"
+    parameters = (("kernel", kernel), ("stride", stride), ("dilation", dilation))
+    total = {"parts": parts, "blocks": blocks, "channels": channels, "taps": taps}
+    return DepthwiseWeightGradientPlan(
+        KernelPlan(Kernel(name, parameters), arguments, {}, parts * blocks, max(1, width) * lanes),
+        KernelPlan(Kernel("depthwise_sum"), total, {}, blocks, lanes),
+        parts * blocks * taps * lanes,
+    )

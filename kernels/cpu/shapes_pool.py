@@ -1,0 +1,101 @@
+"""From the shapes of pooling to launches. Nothing here imports Numba."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from . import Kernel
+from .expression import Expression
+from .shapes import Launch, Operand, Shape, blocks, ceil_div, plan_map, split
+from .target import Target
+
+Window = tuple[int, int]
+AXES = ("depth", "height", "width")
+POOL_GEOMETRY = (
+    "rows", "per_chunk",
+    *AXES, *(f"out_{a}" for a in AXES), *(f"kernel_{a}" for a in AXES), *(f"stride_{a}" for a in AXES), *(f"pad_{a}" for a in AXES),
+    *(f"dilation_{a}" for a in AXES), *(f"pad_end_{a}" for a in AXES), "channels",
+)  # fmt: skip
+# Max pooling windows of at most so many rows and columns are unrolled.
+LARGEST = 3
+
+
+def window_of(kernel: Sequence[int], dilated: bool) -> Window | None:
+    """The rows and columns of a window that is unrolled; None for larger or dilated ones, and in three dimensions."""
+    if dilated or len(kernel) > 2 or max(kernel) > LARGEST:
+        return None
+    rows, columns = (1, *kernel) if len(kernel) == 1 else kernel
+    return rows, columns
+
+
+def _pool(target: Target, family: str, parameters: dict[str, object], buffers: tuple[str, ...], shape: Shape, out_shape: Shape,
+          blocked: bool, kernel: Sequence[int], stride: Sequence[int], padding: Sequence[tuple[int, int]],
+          dilation: Sequence[int]) -> Launch:  # fmt: skip
+    def three(values: Sequence[int], missing: int) -> list[int]:
+        return [missing] * (3 - len(values)) + list(values)
+
+    planes = shape[0] * (blocks(shape[1], target) if blocked else shape[1])
+    out = three(out_shape[2:], 1)
+    rows = planes * out[0] * out[1]
+    work = out[2] * math.prod(kernel) * (target.lanes if blocked else 4)
+    per_chunk = ceil_div(rows, split(rows * work, 8192, 128)) if rows else 1
+    image = rows // max(1, shape[0])
+    # as many chunks for each image, where their size stays about the same
+    even = [part for part in range(1, image + 1) if image % part == 0 and per_chunk <= 2 * part <= 4 * per_chunk]
+    per_chunk = min(even, key=lambda part: abs(math.log(part / per_chunk)), default=per_chunk)
+    values = [rows, per_chunk, *three(shape[2:], 1), *out, *three(kernel, 1), *three(stride, 1), *three([p for p, _ in padding], 0),
+              *three(dilation, 1), *three([p for _, p in padding], 0), shape[1]]  # fmt: skip
+    arguments = dict(zip(POOL_GEOMETRY, values, strict=True)) | dict.fromkeys(buffers, 0)
+    chunks = planes if family.endswith("gradient") else ceil_div(rows, per_chunk)
+    empty = math.prod(shape) == 0 or (math.prod(out_shape) == 0 and not family.endswith("gradient"))
+    links = shape[0] if family.endswith("gradient") or (image and image % per_chunk == 0) else 0
+    return Launch(
+        Kernel(family, (("blocked", blocked), *parameters.items())),
+        arguments,
+        buffers,
+        0 if empty else chunks,
+        links=links,
+    )
+
+
+def plan_maxpool(target: Target, shape: Shape, out_shape: Shape, blocked: bool, kernel: Sequence[int], stride: Sequence[int],
+                 padding: Sequence[tuple[int, int]], dilation: Sequence[int], gradient: bool = False) -> Launch:  # fmt: skip
+    """Max pooling of `x` to `y`, or (gradient) `x`, `dy` to `dx`, over one to three spatial axes; padding is (before,
+    after) an axis.
+    """
+    family, buffers = ("maxpool_gradient", ("x", "dy", "dx")) if gradient else ("maxpool", ("x", "y"))
+    dilated = any(d != 1 for d in dilation)
+    parameters: dict[str, object] = {"dilated": dilated, "window": window_of(kernel, dilated)}
+    return _pool(target, family, parameters, buffers, shape, out_shape, blocked, kernel, stride, padding, dilation)
+
+
+def plan_avgpool(target: Target, shape: Shape, out_shape: Shape, blocked: bool, kernel: Sequence[int], stride: Sequence[int],
+                 padding: Sequence[tuple[int, int]], count_include_pad: bool, gradient: bool = False) -> Launch:  # fmt: skip
+    """Average pooling of `x` to `y`, or (gradient) `dy` to `dx`, over one to three spatial axes.
+
+    A window's divisor counts its elements within the tensor, with count_include_pad those within the padded tensor
+    (PyTorch's rule).
+    """
+    family, buffers = ("avgpool_gradient", ("dy", "dx")) if gradient else ("avgpool", ("x", "y"))
+    parameters: dict[str, object] = {"include_padding": count_include_pad}
+    return _pool(
+        target, family, parameters, buffers, shape, out_shape, blocked, kernel, stride, padding, [1] * len(kernel)
+    )
+
+
+def plan_global_average(target: Target, shape: Shape, blocked_result: bool) -> Launch:
+    """The mean of each channel of a blocked `x`, into `y`: blocked [N][CB][L] or plain [N][C]. (Plain x:
+    `plan_reduce_axes`.)
+    """
+    arguments = {"channels": shape[1], "plane": math.prod(shape[2:]), "x": 0, "y": 0}
+    chunks = shape[0] * blocks(shape[1], target) if math.prod(shape) else 0
+    return Launch(
+        Kernel("global_average", (("plain_result", not blocked_result),)), arguments, ("x", "y"), chunks, links=shape[0]
+    )
+
+
+def plan_global_average_gradient(target: Target, shape: Shape, blocked: bool, blocked_gradient: bool) -> Launch:
+    """dx (`y0`, of that logical shape, blocked or plain) = dy / plane for each element; dy is `a0`."""
+    share: Expression = ("mul", ("var", "a0"), ("const", 1 / max(1, math.prod(shape[2:]))))
+    return plan_map(target, shape, blocked, [Operand((*shape[:2], *[1] * (len(shape) - 2)), blocked_gradient)], [share])

@@ -1,0 +1,78 @@
+"""Winograd's weights, transformed: training repeats it at every step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+
+from . import Family
+from .emit import Emitter
+from .target import Target
+from .vector import FLOATS, emitted, indices
+from .vector import vectors as vector_operations
+from .winograd_shapes import PACK_ARGUMENTS, Scheme
+from .winograd_transforms import weight_line
+
+P = indices(PACK_ARGUMENTS)
+
+
+def _make_pack(target: Target, outputs: int, taps: int) -> Any:
+    V = vector_operations(target)
+    scheme = Scheme(outputs, taps)
+    lanes, side, squares, points = target.lanes, scheme.taps, scheme.taps**2, scheme.points
+
+    def transform(e: Emitter, g: Any, to: Any, point: Any) -> None:
+        """to[points], `point` floats apart, = G g G' of r * r vectors, in float64."""
+        wide = ir.VectorType(ir.DoubleType(), lanes)
+        taps = [[e.b.fpext(e.load(g, (side * i + j) * lanes), wide) for j in range(side)] for i in range(side)]
+        half = [weight_line(e, scheme, [taps[i][j] for i in range(side)]) for j in range(side)]
+        for i in range(scheme.size):
+            for value in weight_line(e, scheme, [half[j][i] for j in range(side)]):
+                e.store(e.b.fptrunc(value, e.type), to)
+                to = e.b.gep(to, [point])
+
+    transform_tile = emitted(target, None, (FLOATS, FLOATS, types.int64), transform)
+
+    def kernel(arguments, chunk, scratch):
+        in_blocks, panel = arguments[P.in_blocks], arguments[P.panel]
+        unit, in_block = chunk // in_blocks, chunk % in_blocks
+        full = arguments[P.out_blocks] // panel
+        size = panel if unit < full else 1
+        block = min(unit, full) * panel + max(unit - full, 0)
+        depth = in_blocks * lanes
+        packed = V.offset(V.floats(arguments[P.packed]), (points * block * depth + in_block * lanes * size) * lanes)
+        source, step = V.floats(arguments[P.source]), arguments[P.tap_step]
+        out_stride, in_stride = arguments[P.out_stride], arguments[P.in_stride]
+        # All points of the block meet in scratch first, an odd number of vectors apart: as they lie in `packed` they
+        # would share few sets of the cache.
+        taps, together = V.offset(scratch, 0), V.offset(scratch, squares * lanes)
+        across = lanes * size
+        apart = (across + 1) * lanes
+        for v in range(size):
+            first = (block + v) * lanes
+            for tap in range(squares):
+                V.store(V.zero(), taps, tap * lanes)
+            count = min(arguments[P.out_channels] - first, lanes)
+            for i in range(lanes):
+                channel = in_block * lanes + i
+                if channel < arguments[P.in_channels]:
+                    line = V.offset(source, channel * in_stride + first * out_stride + arguments[P.tap_first])
+                    for k in range(count):
+                        for tap in range(squares):
+                            taps[tap * lanes + k] = line[tap * step]
+                        line = V.offset(line, out_stride)
+                else:
+                    for tap in range(squares):
+                        V.store(V.zero(), taps, tap * lanes)
+                transform_tile(taps, V.offset(together, (i * size + v) * lanes), apart)
+        for point in range(points):
+            to = V.offset(packed, point * depth * across)
+            for i in range(lanes * size):
+                V.store(V.load(together, point * apart + i * lanes), to, i * lanes)
+
+    return kernel
+
+
+FAMILIES = (Family("winograd_pack_weights", PACK_ARGUMENTS, _make_pack, "oihw weights, transformed, for `winograd`."),)

@@ -1,0 +1,133 @@
+"""Winograd's weight gradient against float64 and against the direct gradient's error, its cuts and its tiles."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from cnnc.kernels.cpu import compile, target
+from cnnc.kernels.cpu.winograd_shapes import Scheme
+from cnnc.kernels.cpu.winograd_shapes_gradient import FEWEST_PIXELS, Cut, gradient_choice, gradient_plan
+from tests.kernels.convolving import SAME, reals, run, weight_gradient, windows
+from tests.kernels.launching import TARGETS, block, check_guards, guarded, place
+from tests.kernels.test_conv import spills
+from tests.kernels.test_winograd import BY_NAME, PADDINGS, close, rms, same
+
+
+def reference(x, dy, taps, padding):
+    """dw in float64."""
+    seen = windows(x, (taps, taps), (1, 1), padding, (1, 1), dy.shape[2:])
+    flat = seen.reshape(*seen.shape[:3], -1)
+    dw = np.einsum("tncs,nks->kct", flat, dy.astype(np.float64).reshape(*dy.shape[:2], -1), optimize=True)
+    return dw.reshape(*dw.shape[:2], taps, taps)
+
+
+def winograd(name, scheme, x, dy, padding, cut=None):
+    """The kernel's dw, its parts added."""
+    goal = target.named(name)
+    shape = (dy.shape[1], x.shape[1], scheme.taps, scheme.taps)
+    plan = gradient_plan(goal, *x.shape, dy.shape[1], padding, scheme, cut)
+    dw = guarded((plan.parts, *shape))
+    run(plan.step, name, {"x": place(block(x, goal.lanes)), "dy": place(block(dy, goal.lanes)), "dw": dw})
+    check_guards(dw)
+    return dw.sum(0)
+
+
+def case(shape, filters, scheme, padding, seed=1):
+    out = [s + sum(p) - scheme.taps + 1 for s, p in zip(shape[2:], padding, strict=True)]
+    return reals(shape, seed), reals((shape[0], filters, *out), seed + 10)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("scheme", **BY_NAME)
+@pytest.mark.parametrize("channels", [15, 16, 17, 31, 32, 33, 64])
+def test_error_is_at_most_four_times_that_of_the_direct_gradient(name, scheme, channels):
+    for images, size, padding in ((3, (9, 14), 1), (2, (13, 8), 2), (4, (7, 7), 2), (3, (13, 12), 0)):
+        padding, images = ((padding, padding),) * 2, images if scheme.taps == 3 else 4 * images
+        x, dy = case((images, channels, *size), channels, scheme, padding)
+        for image in (x, np.maximum(x, 0)):
+            assert len(dy) * dy[0, 0].size >= FEWEST_PIXELS[scheme]
+            want = reference(image, dy, scheme.taps, padding)
+            direct = weight_gradient(name, image, dy, want.shape, (1, 1), padding, (1, 1), 1)
+            assert rms(winograd(name, scheme, image, dy, padding) - want) <= 4 * rms(direct - want)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("scheme", **BY_NAME)
+@pytest.mark.parametrize("padding", PADDINGS.values(), ids=PADDINGS)
+def test_sizes_and_paddings(name, scheme, padding):
+    for size in ((5, 6), (6, 17), (12, 7), (9, 61)):
+        x, dy = case((2, 5, *size), 18, scheme, padding)
+        close(winograd(name, scheme, x, dy, padding), reference(x, dy, scheme.taps, padding), 2 * dy[0, 0].size)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("scheme", **BY_NAME)
+def test_the_smallest_images(name, scheme):
+    for height in range(1, 6):
+        x, dy = case((3, 3, height, 1), 2, scheme, same(scheme))
+        close(winograd(name, scheme, x, dy, same(scheme)), reference(x, dy, scheme.taps, same(scheme)), 27)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("scheme", **BY_NAME)
+def test_cuts_of_the_channels_and_of_the_scratch(name, scheme):
+    """Parts of the channels give the same bits; splits and blocks of tiles add in another order."""
+    x, dy = case((2, 33, 13, 17), 45, scheme, same(scheme))
+    want = reference(x, dy, scheme.taps, same(scheme))
+    for splits, block_tiles in ((1, 1000), (1, 5), (3, 7), (4, 1)):
+        first = winograd(name, scheme, x, dy, same(scheme), Cut(1, 1, splits, block_tiles))
+        close(first, want, x[0, 0].size)
+        for part_blocks, part_units in ((2, 1), (1, 2), (3, 4), (100, 100)):
+            cut = Cut(min(part_blocks, 9), min(part_units, 12), splits, block_tiles)
+            np.testing.assert_array_equal(winograd(name, scheme, x, dy, same(scheme), cut), first)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_is_not_finite_reaches_its_channels_only(name):
+    x, dy = case((2, 16, 12, 12), 5, Scheme(4, 3), SAME)
+    clean = winograd(name, Scheme(4, 3), x, dy, SAME)
+    x[0, 3, 5, 5] = np.nan
+    got = winograd(name, Scheme(4, 3), x, dy, SAME)
+    assert np.isnan(got[:, 3]).all()
+    np.testing.assert_array_equal(np.delete(got, 3, 1), np.delete(clean, 3, 1))
+
+
+def test_kernel_larger_than_the_image_is_an_error():
+    with pytest.raises(ValueError, match="exceeds the padded input"):
+        gradient_plan(target.host(), 1, 16, 2, 5, 16)
+
+
+@pytest.mark.parametrize("name", target.TARGETS)
+def test_choice(name):
+    """Many channels and tiles take the large tile; few channels and other kernels none. Scratch is bounded."""
+    goal = target.named(name)
+    for channels, size in ((64, 56), (128, 28), (256, 14), (64, 224)):
+        gain, scheme = gradient_choice(goal, 16, channels, size, size, channels, 3, SAME)
+        assert scheme == Scheme(4, 3)
+        assert gain > 1.3
+        plan = gradient_plan(goal, 16, channels, size, size, channels, SAME)
+        assert plan.step.scratch <= 1 << 19
+        assert plan.step.chunks >= 8
+    assert gradient_choice(goal, 16, 8, 56, 56, 64, 3, SAME)[1] is None
+    assert gradient_choice(goal, 1, 64, 56, 56, 64, 7, ((3, 3), (3, 3)))[1] is None
+    assert gradient_choice(goal, 0, 64, 56, 56, 64, 3, SAME)[1] is None
+    # So few products that the direct gradient is almost exact.
+    assert gradient_choice(goal, 1, 512, 7, 7, 512, 3, SAME)[1] != Scheme(4, 3)
+    assert gradient_choice(goal, 1, 64, 14, 14, 192, 5, ((2, 2), (2, 2)))[1] is None
+
+
+@pytest.mark.parametrize("scheme", **BY_NAME)
+@pytest.mark.parametrize("name", target.TARGETS)
+def test_no_register_tile_spills(name, scheme):
+    goal = target.named(name)
+    for filters in (goal.lanes, 64):
+        kernel = gradient_plan(goal, 2, 64, 12, 12, filters, same(scheme), scheme).step.kernel
+        text = compile.assembly(kernel, goal)
+        sizes = dict(kernel.parameters)
+        parts = re.split(r"\n(?=[.\w$]+:)", text)
+        most = max(len(re.findall(r"\t(?:vfmadd\w+ps|mulps|fmla)\t", part)) for part in parts)
+        assert most >= sizes["channels"] * sizes["vectors"]
+        assert spills(text, 6) == []
