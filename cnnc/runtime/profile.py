@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.op import OPS
@@ -75,7 +75,8 @@ def steps(compiled: Compiled, inputs: Mapping[str, Array], rounds: int = 5) -> l
         memory = inputs[buffer.name] if buffer.place == "input" else program.fixed[buffer.name]
         return int(memory.ctypes.data) + ref.offset
 
-    runners = [Runner((s,), where, program.machine, plan.scratch, program.workers) for s in plan.steps]
+    alone = [replace(s, follows=False) for s in plan.steps]
+    runners = [Runner((s,), where, program.machine, plan.scratch, program.workers) for s in alone]
     times: list[list[float]] = [[] for _ in runners]
     for turn in range(rounds + 1):
         for i, runner in enumerate(runners):
