@@ -224,40 +224,31 @@ class _Uses:
 
 
 def _hoist(low: Lowering) -> tuple[list[Step], list[Step], list[int]]:
-    """Steps that read nothing but values which never change run once."""
+    """Steps that read nothing but values which never change run once. What reads nothing at all does so only as one of
+    several writers of a buffer: a constant by itself is sooner written than kept.
+    """
     fixed = {
         b.name
         for b in low.buffers.values()
         if b.place == "table" or (b.place == "value" and b.name not in low.changing)
     }
-    writers: dict[str, int] = {}
-    for s in low.steps:
-        for w in s.writes:
-            writers[w] = writers.get(w, 0) + 1
-    done: dict[str, int] = {}
-    setup, steps, indices = [], [], []
+    writers = Counter(w for s in low.steps for w in s.writes)
+    done: Counter[str] = Counter()
+    once: set[int] = set()
     for i, s in enumerate(low.steps):
         if (
             all(b in fixed for b in s.reads())
             and all(low.buffers[w].place == "arena" for w in s.writes)
-            and any(s.reads())
+            and (any(s.reads()) or all(writers[w] > 1 for w in s.writes))
         ):
-            setup.append(replace(s, links=0))
-            for w in s.writes:
-                done[w] = done.get(w, 0) + 1
-                if done[w] == writers[w]:
-                    fixed.add(w)
-        else:
-            steps.append(s)
-            indices.append(i)
+            once.add(i)
+            done.update(s.writes)
+            fixed.update(w for w in s.writes if done[w] == writers[w])
     # A buffer that only some of its writers could fill beforehand stays in the arena, with all its writers.
-    partial = {w for w in done if w not in fixed}
-    if partial:
-        back = [s for s in setup if partial & set(s.writes)]
-        setup = [s for s in setup if s not in back]
-        order = {id(s): i for i, s in enumerate(low.steps)}
-        steps = sorted([*steps, *back], key=lambda s: order[id(s)])
-        indices = [order[id(s)] for s in steps]
+    once = {i for i in once if fixed.issuperset(low.steps[i].writes)}
+    setup = [replace(low.steps[i], links=0) for i in sorted(once)]
+    indices = [i for i in range(len(low.steps)) if i not in once]
+    steps = [low.steps[i] for i in indices]
     for s in setup:
         for w in s.writes:
             low.buffers[w] = replace(low.buffers[w], place="packed")

@@ -11,6 +11,7 @@ from cnnc.passes.fuse_pointwise import FusePointwise
 from cnnc.passes.manager import Pass
 from cnnc.passes.mask_normalized import MaskNormalized
 from cnnc.passes.mask_pooled import MaskPooled
+from cnnc.passes.merge_groups import MergeGroups
 from cnnc.passes.order_updates import OrderUpdates
 from cnnc.passes.select_layout import SelectLayout
 
@@ -25,6 +26,7 @@ def inference_pipeline(lanes: int = 16) -> list[Pass]:
         FuseEpilogues(),
         FusePointwise(),
         FuseEpilogues(),  # where two readers have become one
+        MergeGroups(lanes),
         SelectLayout(lanes),
         EliminateDead(),
     ]
@@ -43,6 +45,7 @@ def training_pipeline(lanes: int = 16) -> list[Pass]:
         FuseEpilogues(),
         FusePointwise(),
         FuseEpilogues(),  # where two readers have become one
+        MergeGroups(lanes),
         SelectLayout(lanes),
         EliminateDead(),
         OrderUpdates(),

@@ -220,6 +220,29 @@ def test_channels(channels: int, groups: Any) -> None:
     assert (dy * y).sum() == (dx * x).sum() == (dw * w).sum()
 
 
+@pytest.mark.parametrize("by", [1, 2, 3, 6])
+def test_merged_groups(by: int) -> None:
+    """A convolution of fewer groups with merged weights is the same; splitting takes the weights back."""
+    rng = np.random.default_rng(by)
+    x, w = (rng.integers(-4, 5, s).astype(float) for s in ((2, 12, 4, 3), (18, 2, 3, 2)))
+    merged = reference("merge_groups", w, groups=6, by=by)
+    assert merged.shape == (18, 2 * by, 3, 2)
+    np.testing.assert_array_equal(reference("conv", x, w, groups=6), reference("conv", x, merged, groups=6 // by))
+    np.testing.assert_array_equal(reference("split_groups", merged, groups=6, by=by), w)
+    # what stood between groups does not count
+    np.testing.assert_array_equal(
+        reference("split_groups", merged + (merged == 0) * (by > 1) * 7.0, groups=6, by=by)[w != 0], w[w != 0]
+    )
+
+
+@pytest.mark.parametrize(("groups", "by"), [(4, 2), (6, 4), (0, 1), (6, 0)])
+def test_groups_that_do_not_divide(groups: int, by: int) -> None:
+    with pytest.raises(InferenceError):
+        infer("merge_groups", (18, 2, 3, 3), groups=groups, by=by)
+    with pytest.raises(InferenceError):
+        infer("split_groups", (18, 5, 3, 3), groups=6, by=2)
+
+
 def test_an_empty_batch() -> None:
     x, w = np.zeros((0, 3, 5, 5)), np.ones((4, 3, 3, 3))
     assert reference("conv", x, w).shape == (0, 4, 3, 3)

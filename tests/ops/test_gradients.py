@@ -226,6 +226,11 @@ def test_shapes() -> None:
     )
 
 
+def test_groups() -> None:
+    check_gradient(one("merge_groups", groups=6, by=3), {"x": normal(12, 2, 3, 1)})
+    check_gradient(one("split_groups", groups=6, by=3), {"x": normal(12, 6, 3, 1)})
+
+
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3, 1, 1), (1, 3, 1, 1), (2, 3, 4, 4)])
 def test_expand(shape: tuple[int, ...]) -> None:
     check_gradient(one("expand", shape=(2, 3, 4, 4)), {"x": normal(*shape)})
@@ -255,5 +260,7 @@ def test_every_gradient_is_checked() -> None:
         "concat",
         "to_layout",
         "expand",
+        "merge_groups",
+        "split_groups",
     }
     assert {n for n, op in OPS.items() if op.gradient is not None} <= tested
