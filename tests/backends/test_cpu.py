@@ -159,6 +159,28 @@ def epilogue(op):
     return build
 
 
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("target", TARGETS)
+def test_winograd_of_groups(kernel, target):
+    """Every group by itself, between the others' channels: forward with an epilogue, and both gradients."""
+    groups, channels, filters, size, batch = 3, 96, 192, (24, 23), 24
+    around = {"padding": (kernel // 2,) * 2, "groups": groups}
+    b = Builder("groups")
+    x, other, dy = (
+        b.input(n, activation(("N", c, *size))) for n, c in (("x", channels), ("other", filters), ("dy", filters))
+    )
+    w, bias = b.param("w", weights4(filters, channels // groups, kernel, kernel)), b.param("bias", vector(filters))
+    y = b.add("relu", [b.add("add", [b.add("conv", [x, w, bias], around), other])])
+    dx = b.add("conv_data_gradient", [dy, w], {**around, "size": size})
+    dw = b.add("conv_weight_gradient", [x, dy], {**around, "kernel": (kernel, kernel)})
+    graph = b.finish([("y", y), ("dx", dx), ("dw", dw)])
+    plan = driver.build(graph, random_values(graph, 1, 0)[1], target).runner.plan(batch)
+    kernels = [s.kernel.family for s in plan.steps if "winograd" in s.kernel.family]
+    assert kernels.count("winograd_weight_gradient") == groups
+    assert kernels.count("winograd") >= 2 * groups
+    compare(graph, target, batch, exact=False, tolerance=2e-5)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_epilogues(target):
     compare(

@@ -92,18 +92,25 @@ def emit(
     )
 
 
-def packed(low: Lowering, node: Node, weight: str, form: Any) -> Ref:
-    """Weights in the kernel's order; convolutions that want the same form of the same weights share it."""
+def further(ref: Ref, floats: int) -> Ref:
+    """The place that many floats behind another."""
+    return Ref(ref.buffer, ref.offset + 4 * floats)
+
+
+def packed(low: Lowering, node: Node, weight: str, form: Any, start: int = 0) -> Ref:
+    """Weights in the kernel's order, from the float `start` on; convolutions that want the same form of the same
+    weights share it.
+    """
 
     def make() -> Ref:
         target = low.buffer(f"{weight}~packed", "arena", 4 * form.floats)
         plan, order = conv_shapes.pack_plan, conv_shapes.PACK_ARGUMENTS
         if isinstance(form, winograd_shapes.WinogradWeights):
             plan, order = winograd_shapes.winograd_pack_plan, winograd_shapes.PACK_ARGUMENTS
-        emit(low, node, plan(form), {"source": low.ref(weight), "packed": target}, ["packed"], order)
+        emit(low, node, plan(form), {"source": further(low.ref(weight), start), "packed": target}, ["packed"], order)
         return target
 
-    return low.once(("packed", weight, form), make)
+    return low.once(("packed", weight, form, start), make)
 
 
 def direct(
@@ -115,13 +122,12 @@ def direct(
     weight = node.operands[1]
     assert weight is not None
     _, kinds, extras = epilogue(low, node)
-    y = low.ref(node.name)
-    buffers = {"x": low.ref(x), "w": packed(low, node, weight, plan.weights), "y": Ref(y.buffer, y.offset + 4 * offset)}
+    y = further(low.ref(node.name), offset)
+    buffers = {"x": low.ref(x), "w": packed(low, node, weight, plan.weights), "y": y}
     if bias is not None:
         buffers["bias"] = low.ref(bias)
     for i, (o, kind) in enumerate(zip(extras, kinds, strict=True)):
-        ref = low.ref(o)
-        buffers[f"a{i}"] = Ref(ref.buffer, ref.offset + (4 * offset if kind == "full" else 0))
+        buffers[f"a{i}"] = further(low.ref(o), offset if kind == "full" else 0)
     step = conv_shapes.KernelPlan(
         plan.step.kernel,
         {**plan.step.arguments, **({} if bias else {"bias": 0})},
@@ -145,45 +151,55 @@ def direct(
 def may_be_fast(low: Lowering, geometry: Geometry, x: str) -> bool:
     """Whether Winograd's algorithm applies, and the backend is free to round differently."""
     window = geometry.window
-    regular = window.kernel in ((3, 3), (5, 5)) and window.stride == window.dilation == (1, 1) and geometry.groups == 1
+    regular = window.kernel in ((3, 3), (5, 5)) and window.stride == window.dilation == (1, 1)
     return regular and not getattr(low.backend, "exact", False) and is_blocked(low.type(x))
 
 
 def winograd(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | None, transposed: bool = False) -> bool:
-    """The steps of Winograd's convolution, where it is faster by the planner's estimate; whether they are there."""
-    weight, window = node.operands[1], geometry.window
+    """The steps of Winograd's convolution, group by group, where it is faster by the planner's estimate; whether they
+    are there.
+    """
+    weight, window, groups = node.operands[1], geometry.window, geometry.groups
     if not may_be_fast(low, geometry, x):
         return False
     assert weight is not None
     expression, kinds, extras = epilogue(low, node)
-    sizes = (target_of(low), geometry.images, geometry.channels, *geometry.size, geometry.filters)
+    sizes = (target_of(low), geometry.images, geometry.channels // groups, *geometry.size, geometry.filters // groups)
     gain, scheme = winograd_shapes.winograd_choice(
         *sizes, window.kernel[0], window.padding, transposed, weight in low.changing
     )
     if scheme is None or gain < WORTH:
         return False
     plan = winograd_shapes.winograd_plan(*sizes, window.padding, expression, kinds, transposed, scheme)
-    buffers = {"x": low.ref(x), "w": packed(low, node, weight, plan.weights), "y": low.ref(node.name)}
-    if bias is not None:
-        buffers["bias"] = low.ref(bias)
-    buffers |= {f"a{i}": low.ref(o) for i, o in enumerate(extras)}
     order = (*winograd_shapes.WINOGRAD_ARGUMENTS, *(f"a{i}" for i in range(len(extras))))
     what, fewer = "data gradient, " if transposed else "", (scheme.outputs * scheme.taps) ** 2 / scheme.points
+    results = (geometry.channels if transposed else geometry.filters) // groups
 
     def step(plan: Any, buffers: dict[str, Ref], write: str, note: str) -> None:
         """Buffers that the step does not touch are none to it, so that they need not live."""
         none = {name: 0 for name in order if name not in plan.arguments}
-        emit(low, node, replace(plan, arguments={**none, **plan.arguments}), buffers, [write], order, what + note)
+        between = {name: groups * plan.arguments[name] for name in ("x_image", "y_image")}
+        arguments = {**none, **plan.arguments, **between}
+        emit(low, node, replace(plan, arguments=arguments), buffers, [write], order, what + note)
 
-    if plan.v_floats:
-        buffers["v"] = low.buffer(f"{node.name}~transformed", "arena", 4 * plan.v_floats)
-        step(plan.steps[0], {"x": buffers.pop("x"), "v": buffers["v"]}, "v", f"winograd {scheme}: transformed input")
-    step(
-        plan.steps[-1],
-        buffers,
-        "y",
-        f"winograd {scheme}: {fewer:.3g}x fewer products, about {gain:.1f}x faster than direct",
-    )
+    for group in range(groups):
+        starts = {"full": group * plan.steps[0].arguments["y_image"], "channel": group * results, "scalar": 0}
+        buffers = {
+            "x": further(low.ref(x), group * plan.steps[0].arguments["x_image"]),
+            "w": packed(low, node, weight, plan.weights, group * product(low.shape(weight)) // groups),
+            "y": further(low.ref(node.name), starts["full"]),
+        }
+        if bias is not None:
+            buffers["bias"] = further(low.ref(bias), starts["channel"])
+        for i, (o, kind) in enumerate(zip(extras, kinds, strict=True)):
+            buffers[f"a{i}"] = further(low.ref(o), starts[kind])
+        if plan.v_floats:
+            buffers["v"] = low.buffer(f"{node.name}~transformed", "arena", 4 * plan.v_floats)
+            step(
+                plan.steps[0], {"x": buffers.pop("x"), "v": buffers["v"]}, "v", f"winograd {scheme}: transformed input"
+            )
+        note = f"winograd {scheme}: {fewer:.3g}x fewer products, about {gain:.1f}x faster than direct"
+        step(plan.steps[-1], buffers, "y", note)
     return True
 
 
@@ -291,30 +307,50 @@ def conv_weight_gradient(low: Lowering, node: Node) -> None:
     weight_gradient(low, node, plan, order, plan.arguments.get("parts", 1))
 
 
-def weight_gradient(low: Lowering, node: Node, plan: Any, order: Sequence[str], parts: int, note: str = "") -> None:
-    """The step that writes dw; or, of several parts of the pixels, the one that writes a dw of each, and their sum."""
-    x, dy = node.inputs
-    dw, size = low.ref(node.name), product(low.shape(node.name))
+def weight_gradient(
+    low: Lowering,
+    node: Node,
+    plan: Any,
+    order: Sequence[str],
+    parts: int,
+    note: str = "",
+    group: int = 0,
+    groups: int = 1,
+) -> None:
+    """The step that writes dw, or that of one of its groups; or, of several parts of the pixels, the one that writes a dw
+    of each, and their sum.
+    """
+    size = product(low.shape(node.name)) // groups
+    x, dy = (
+        further(low.ref(o), group * plan.arguments[f"{name}_image"] // groups if group else 0)
+        for o, name in zip(node.inputs, ("x", "dy"), strict=True)
+    )
+    dw = further(low.ref(node.name), group * size)
     partial = dw if parts == 1 else low.buffer(f"{node.name}~parts", "arena", 4 * parts * size)
-    emit(low, node, plan, {"x": low.ref(x), "dy": low.ref(dy), "dw": partial}, ["dw"], order, note)
+    emit(low, node, plan, {"x": x, "dy": dy, "dw": partial}, ["dw"], order, note)
     if parts > 1:
         total = shapes.plan_reduce_axes(target_of(low), (parts, size), (0,), False)
         launch(low, node, total, {"x": partial, "y": dw}, ["y"], note=f"sum of {parts} parts")
 
 
 def winograd_weight_gradient(low: Lowering, node: Node, geometry: Geometry, x: str) -> bool:
-    """The steps of Winograd's weight gradient, where it is faster by the planner's estimate; whether they are there."""
+    """The steps of Winograd's weight gradient, group by group, where it is faster by the planner's estimate; whether
+    they are there.
+    """
     if not may_be_fast(low, geometry, x):
         return False
-    window = geometry.window
-    sizes = (target_of(low), geometry.images, geometry.channels, *geometry.size, geometry.filters)
+    window, groups = geometry.window, geometry.groups
+    sizes = (target_of(low), geometry.images, geometry.channels // groups, *geometry.size, geometry.filters // groups)
     gain, scheme = winograd_shapes_gradient.gradient_choice(*sizes, window.kernel[0], window.padding)
     if scheme is None or gain < WORTH:
         return False
     plan = winograd_shapes_gradient.gradient_plan(*sizes, window.padding, scheme)
+    between = {name: groups * plan.step.arguments[name] for name in ("x_image", "dy_image")}
+    step = replace(plan.step, arguments={**plan.step.arguments, **between})
     fewer = (scheme.outputs * scheme.taps) ** 2 / scheme.points
     note = f"weight gradient, winograd {scheme}: {fewer:.3g}x fewer products, about {gain:.1f}x faster than direct"
-    weight_gradient(low, node, plan.step, winograd_shapes_gradient.GRADIENT_ARGUMENTS, plan.parts, note)
+    for group in range(groups):
+        weight_gradient(low, node, step, winograd_shapes_gradient.GRADIENT_ARGUMENTS, plan.parts, note, group, groups)
     return True
 
 
