@@ -129,6 +129,7 @@ def test_a_killed_run_that_is_resumed_ends_alike(
 def test_an_interrupted_run_goes_on_in_the_middle_of_an_epoch(
     data: Path, tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    handler = signal.getsignal(signal.SIGINT)
     whole = go(data, tmp_path / "whole")[1]
     step = Trainer.measured_step
 
@@ -143,7 +144,7 @@ def test_an_interrupted_run_goes_on_in_the_middle_of_an_epoch(
             go(data, tmp_path / "cut")
     assert isinstance(e.value, KeyboardInterrupt)
     assert e.value.result.weights.is_file()
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
     resumed = go(data, tmp_path / "cut", resume=True)[1]
     assert whole.weights.read_bytes() == resumed.weights.read_bytes()
     assert [r["loss"] for r in whole.history] == [r["loss"] for r in resumed.history]
