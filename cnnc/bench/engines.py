@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -51,7 +51,6 @@ class Case:
     inputs: dict[str, Array]
     engines: dict[str, Callable[[], Any]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
-    random: bool = False
     bound: float = 1e-4
 
     def compare(self) -> dict[str, float]:
@@ -178,6 +177,15 @@ def _torch(network: Network, arrays: Sequence[Array], threads: int, last: bool, 
     return call
 
 
+def without_dropout(network: Network) -> Network:
+    """The same network with the same weights, its dropout set to drop nothing: every engine draws other numbers."""
+    graph = network.graph
+    nodes = tuple(replace(n, attributes=n.attributes.with_(p=0.0)) if n.op == "dropout" else n for n in graph.nodes)
+    plain = Network(replace(network.program, graph=replace(graph, nodes=nodes)))
+    plain.weights = network.weights
+    return plain
+
+
 def training(
     network: Network,
     batch: int,
@@ -198,7 +206,7 @@ def training(
         "seed": np.zeros(2, np.int64),
     }
     inputs = {n.name: arrays[n.name] if n.name in arrays else more[n.name] for n in executable.graph.inputs}
-    case = Case("train", batch, threads, executable, inputs, random=bool(network.graph.of("dropout")))
+    case = Case("train", batch, threads, executable, inputs)
     case.engines[OURS] = lambda: [executable.run(inputs)["loss"]]
     for name in against:
         if name not in TRAINERS:
