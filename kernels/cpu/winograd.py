@@ -30,7 +30,7 @@ OPERANDS = len(WINOGRAD_ARGUMENTS)
 
 _N = types.int64
 _GATHER = (INTEGERS, FLOATS, _N, _N)
-_PRODUCT = (FLOATS, FLOATS, FLOATS, FLOATS, _N, _N, _N, _N, _N)
+_PRODUCT = (FLOATS, FLOATS, FLOATS, FLOATS, _N, _N, _N, _N, _N, _N)
 _INVERSE = (FLOATS, INTEGERS, FLOATS, FLOATS, _N, _N, _N, _N)
 
 
@@ -40,15 +40,16 @@ _INVERSE = (FLOATS, INTEGERS, FLOATS, FLOATS, _N, _N, _N, _N)
 def _product(target: Target, tiles: int, size: int) -> Any:
     """m[size][tiles] = the sum over `blocks` blocks of input channels of v[block][tile][lane] times u[block][lane][size].
 
-    Vectors of m and blocks of v are `v_block` floats apart. Meanwhile weights that will be wanted soon, from `ahead`,
-    come closer: `step` floats for every vector that is read.
+    Of the last block only the first `few` channels count. Vectors of m and blocks of v are `v_block` floats apart.
+    Meanwhile weights that will be wanted soon, from `ahead`, come closer: `step` floats for every vector that is read.
     """
     lanes = target.lanes
     # Two steps in one body make LLVM hold both steps' weights: only where there are registers for them.
     unroll = 2 if tiles * size + 4 * size + 8 < target.registers else 1
 
-    def body(e: Emitter, v: Any, u: Any, m: Any, ahead: Any, step: Any, blocks: Any, v_block: Any) -> None:
+    def body(e: Emitter, v: Any, u: Any, m: Any, ahead: Any, step: Any, blocks: Any, few: Any, v_block: Any) -> None:
         b = e.b
+        last, few = b.sub(blocks, i64(1)), b.sdiv(few, i64(unroll))
 
         def over_channels(_: Any, carried: list[Any]) -> list[Any]:
             vt, ut, soon, *acc = carried
@@ -62,9 +63,10 @@ def _product(target: Target, tiles: int, size: int) -> Any:
                         acc[t * size + s] = e.fma(value, us[s], acc[t * size + s])
             return [e.at(vt, unroll), e.at(ut, unroll * size * lanes), e.at(soon, step), *acc]
 
-        def over_blocks(_: Any, carried: list[Any]) -> list[Any]:
+        def over_blocks(i: Any, carried: list[Any]) -> list[Any]:
             vb, ub, soon, *acc = carried
-            _, *out = e.loop(i64(lanes // unroll), [vb, ub, soon, *acc], over_channels)
+            steps = b.select(b.icmp_signed("<", i, last), i64(lanes // unroll), few)
+            _, *out = e.loop(steps, [vb, ub, soon, *acc], over_channels)
             return [b.gep(vb, [v_block]), *out]
 
         step = b.mul(step, i64(unroll * size))
@@ -222,7 +224,7 @@ def _outer(target: Target, scheme: Scheme) -> Any:
                     rows(strip, V.offset(v, i * v_block + (tile - first) * lanes), count, v_point)
                 tile += count
         if stage != 1:
-            panel, out_blocks = arguments[A.panel], arguments[A.out_blocks]
+            panel, out_blocks, few = arguments[A.panel], arguments[A.out_blocks], arguments[A.last_channels]
             m, m_point = V.offset(scratch, arguments[A.m_at]), arguments[A.m_point]
             half = V.offset(scratch, arguments[A.half_at])
             full = out_blocks // panel
@@ -245,7 +247,7 @@ def _outer(target: Target, scheme: Scheme) -> Any:
                         result = V.offset(to, (out_block - start) * v_block)
                         for group in range(begin, end):
                             is_tall = 1 if group < tall else 0
-                            product(source, u, result, ahead, step, in_blocks, v_block, is_tall, wide)
+                            product(source, u, result, ahead, step, in_blocks, few, v_block, is_tall, wide)
                             ahead = V.offset(ahead, size * in_blocks * lanes * step)
                             source = V.offset(source, (tiles - 1 + is_tall) * lanes)
                             result = V.offset(result, (tiles - 1 + is_tall) * lanes)

@@ -37,9 +37,9 @@ from .winograd_transforms import (
 A = indices(GRADIENT_ARGUMENTS)
 
 _N = types.int64
-# v, m, u, tiles, in_blocks, units, narrow, v_block, m_block, fresh
-_PRODUCT = (FLOATS, FLOATS, FLOATS, _N, _N, _N, _N, _N, _N, _N)
-_INVERSE = (FLOATS, FLOATS, FLOATS, _N, _N)
+# v, m, u, tiles, in_blocks, last_channels, units, narrow, v_block, m_block, fresh
+_PRODUCT = (FLOATS, FLOATS, FLOATS, _N, _N, _N, _N, _N, _N, _N, _N)
+_INVERSE = (FLOATS, FLOATS, FLOATS, _N, _N, _N)
 _WRITE = (FLOATS, FLOATS, _N, _N, _N)
 
 
@@ -48,7 +48,8 @@ def _product(target: Target, channels: int, panel: int) -> Any:
     m[unit][vector][tile].
 
     The first `units` units are panels, `narrow` single vectors follow. Blocks of v are v_block floats apart, vectors
-    of m m_block. `fresh`: u has no contents yet.
+    of m m_block. Of the last input block only what has some of the first `last_channels` is computed. `fresh`: u has
+    no contents yet.
     """
     lanes = target.lanes
 
@@ -73,21 +74,22 @@ def _product(target: Target, channels: int, panel: int) -> Any:
         for i, value in enumerate(out):
             e.store(value, u, lanes * i)
 
-    def body(e: Emitter, v: Any, m: Any, u: Any, tiles: Any, in_blocks: Any, units: Any, narrow: Any, v_block: Any,
-             m_block: Any, fresh: Any) -> None:  # fmt: skip
+    def body(e: Emitter, v: Any, m: Any, u: Any, tiles: Any, in_blocks: Any, last_channels: Any, units: Any, narrow: Any,
+             v_block: Any, m_block: Any, fresh: Any) -> None:  # fmt: skip
         b = e.b
+        last, few = b.sub(in_blocks, i64(1)), b.sdiv(b.add(last_channels, i64(channels - 1)), i64(channels))
 
         def some(m: Any, u: Any, count: Any, size: int) -> None:
             def unit(_: Any, carried: list[Any]) -> list[Any]:
                 mt, ut = carried
 
-                def block(_: Any, carried: list[Any]) -> list[Any]:
+                def block(i: Any, carried: list[Any]) -> list[Any]:
                     def part(_: Any, carried: list[Any]) -> list[Any]:
                         tile(e, carried[0], mt, carried[1], tiles, m_block, fresh, size)
                         return [e.at(carried[0], channels), e.at(carried[1], channels * size * lanes)]
 
-                    _, out = e.loop(i64(lanes // channels), carried, part)
-                    return [b.gep(carried[0], [v_block]), out]
+                    e.loop(b.select(b.icmp_signed("<", i, last), i64(lanes // channels), few), carried, part)
+                    return [b.gep(carried[0], [v_block]), e.at(carried[1], lanes * size * lanes)]
 
                 _, out = e.loop(in_blocks, [v, ut], block)
                 return [b.gep(mt, [b.mul(m_block, i64(size))]), out]
@@ -110,7 +112,7 @@ def _inverse(scheme: Scheme) -> Any:
     """
     n, taps = scheme.size, scheme.taps
 
-    def body(e: Emitter, u: Any, half: Any, to: Any, u_point: Any, u_step: Any) -> None:
+    def body(e: Emitter, u: Any, half: Any, to: Any, count: Any, u_point: Any, u_step: Any) -> None:
         b, lanes = e.b, e.lanes
         row = b.mul(u_point, i64(n))
 
@@ -137,7 +139,7 @@ def _inverse(scheme: Scheme) -> Any:
             _, after = e.loop(i64(taps), [half, to], horizontal)
             return [b.gep(source, [u_step]), after]
 
-        e.loop(i64(lanes), [u, to], channel)
+        e.loop(count, [u, to], channel)
 
     return body
 
@@ -177,6 +179,7 @@ def _outer(target: Target, scheme: Scheme) -> Any:
         full = out_blocks // panel
         in_first = in_part * arguments[A.part_blocks]
         in_count = min(arguments[A.part_blocks], arguments[A.in_blocks] - in_first)
+        last_channels = min(arguments[A.in_channels] - (in_first + in_count - 1) * lanes, lanes)
         unit_first = out_part * arguments[A.part_units]
         unit_last = min(unit_first + arguments[A.part_units], full + out_blocks % panel)
         units = max(min(unit_last, full) - unit_first, 0)
@@ -225,7 +228,7 @@ def _outer(target: Target, scheme: Scheme) -> Any:
             for point in range(points):
                 product(
                     V.offset(v, point * v_point), V.offset(m, point * m_point), V.offset(u, point * u_point), last - first,
-                    in_count, units, narrow, v_block, m_block, fresh,
+                    in_count, last_channels, units, narrow, v_block, m_block, fresh,
                 )  # fmt: skip
         stride = arguments[A.in_channels] * squares
         half, taps = V.offset(scratch, arguments[A.strip_at]), V.offset(scratch, arguments[A.taps_at])
@@ -238,10 +241,10 @@ def _outer(target: Target, scheme: Scheme) -> Any:
             dw = V.offset(V.floats(arguments[A.dw]), split * arguments[A.dw_split] + out * stride)
             outs = min(arguments[A.out_channels] - out, lanes)
             for j in range(in_count):
-                inverse(V.offset(source, j * lanes * size * lanes), half, taps, u_point, size * lanes)
                 channel = (in_first + j) * lanes
-                count = min(arguments[A.in_channels] - channel, lanes) * squares
-                write(taps, V.offset(dw, channel * squares), outs, count, stride)
+                count = min(arguments[A.in_channels] - channel, lanes)
+                inverse(V.offset(source, j * lanes * size * lanes), half, taps, count, u_point, size * lanes)
+                write(taps, V.offset(dw, channel * squares), outs, count * squares, stride)
 
     return kernel
 

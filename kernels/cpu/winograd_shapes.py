@@ -55,7 +55,7 @@ WINOGRAD_ARGUMENTS = (
     "stage", "parts", "part_blocks", "part_panels", "set_panels",  # input blocks of a part; panels of a part, and of those in M at once
     "tiles", "panel", "groups", "tall", "block_groups",  # tiles of the first `tall` groups, the others have one less; out blocks
     "tile_rows", "tile_columns", "segment",  # of an image; tiles that are transformed at once
-    "channels", "out_blocks", "in_blocks",  # outputs that exist
+    "channels", "out_blocks", "in_blocks", "last_channels",  # outputs that exist; of the last input block: the others are passed over
     "x_image", "x_block", "height", "width", "top", "left",
     "y_image", "y_block", "y_row", "rows", "columns",
     "v_block", "v_point", "v_size", "m_point",  # V[block of groups][point][input block][tile], M[point][panel][vector][tile]
@@ -186,6 +186,11 @@ class Problem:
         return divide(self.filters, self.target.lanes)
 
     @property
+    def depth(self) -> int:
+        """Input channels that are multiplied."""
+        return divide(self.channels, 2) * 2
+
+    @property
     def panel(self) -> int:
         return min(2, self.out_blocks)
 
@@ -248,7 +253,7 @@ _WORKERS, _UNEVEN = (2, 2, 8), 0.25
 # Bytes of weights, and of V and M, that stay in the second level cache.
 _NEAR_WEIGHTS, _NEAR = 1 << 20, 5 << 18
 # Fewer channels than this are left to the direct convolution.
-FEWEST = 32
+FEWEST = 16
 
 
 def _slowness(target: Target) -> float:
@@ -260,12 +265,12 @@ def _estimate(s: Problem, cut: Blocking) -> float:
     lanes, points = s.target.lanes, s.scheme.points
     block_tiles = min(cut.block_groups * s.tiles, s.total)
     blocks, parts = divide(s.groups, cut.block_groups), divide(s.units, cut.part_panels)
-    filters, depth = cut.part_panels * s.panel * lanes, s.in_blocks * lanes
+    filters, depth = cut.part_panels * s.panel * lanes, s.depth
     compute = 2 * points * block_tiles * depth * filters / _RATE * _slowness(s.target)
     weights = 4 * points * depth * filters
     again = _STREAMED * (3 if weights * parts <= _NEAR_WEIGHTS else 1)
     stream = weights / blocks / _MEMORY + weights * (1 - 1 / blocks) / again
-    v = 4 * points * block_tiles * depth
+    v = 4 * points * block_tiles * s.in_blocks * lanes
     if cut.staged:  # by the first chunk of a block that a worker takes
         stream += v / (_MEMORY if v * blocks > _NEAR else _STREAMED) * min(1, 2 / parts)
     if v + 4 * points * block_tiles * cut.set_panels * s.panel * lanes > _NEAR:
@@ -288,7 +293,7 @@ def _estimate(s: Problem, cut: Blocking) -> float:
 
 def _direct(s: Problem) -> float:
     """The direct convolution's microseconds of core time, summed over `_WORKERS`: eight chunks, weights hardly hidden."""
-    products = s.scheme.taps**2 * s.in_blocks * s.out_blocks * s.target.lanes**2
+    products = s.scheme.taps**2 * divide(s.channels, 4) * 4 * s.out_blocks * s.target.lanes
     compute = 2 * products * s.images * s.rows * s.columns / _DIRECT_RATE * _slowness(s.target)
     time = (compute + 0.8 * 4 * products / _MEMORY) / 8
     return sum((divide(8, workers) + _UNEVEN) * workers * time for workers in _WORKERS)
@@ -373,6 +378,7 @@ def winograd_plan(
         "tiles": tiles, "panel": panel, "groups": s.groups, "tall": tall, "block_groups": block_groups,
         "tile_rows": s.tile_rows, "tile_columns": s.tile_columns, "segment": segment,
         "channels": s.filters, "out_blocks": s.out_blocks, "in_blocks": s.in_blocks,
+        "last_channels": s.depth - (s.in_blocks - 1) * lanes,
         "x_image": s.in_blocks * x_block, "x_block": x_block, "height": s.height, "width": s.width, "top": s.top, "left": s.left,
         "y_image": s.out_blocks * y_block, "y_block": y_block, "y_row": s.columns * lanes, "rows": s.rows, "columns": s.columns,
         "v_block": v_block, "v_point": v_point, "v_size": v_size, "m_point": m_point,

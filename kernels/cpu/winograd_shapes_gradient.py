@@ -57,6 +57,12 @@ class _Problem(Problem):
         return channels, min(vectors, self.out_blocks)
 
     @property
+    def filled(self) -> float:
+        """The part of the input blocks that is multiplied: the last ends with the last tile that has a channel."""
+        channels = self.register_tile[0]
+        return divide(self.channels, channels) * channels / (self.in_blocks * self.target.lanes)
+
+    @property
     def panel(self) -> int:
         return self.register_tile[1]
 
@@ -117,7 +123,7 @@ def _estimate(s: _Problem, cut: Cut) -> float:
     outs = min(cut.part_units * s.panel, s.out_blocks)
     v, m, u = _sizes(s, cut)
     passes = divide(tiles, cut.block_tiles)
-    compute = 2 * points * tiles * cut.part_blocks * outs * lanes**2 / core.rate
+    compute = 2 * points * tiles * cut.part_blocks * s.filled * outs * lanes**2 / core.rate
     moved = 4 * (2 * u * passes + 2 * (v + m) * tiles / cut.block_tiles)
     moving = moved / (core.near_rate if 4 * (v + m + u) <= core.near else core.far_rate)
     transforms = tiles * (cut.part_blocks * core.forward + outs * core.spread)
@@ -133,7 +139,7 @@ def _estimate(s: _Problem, cut: Cut) -> float:
 
 def _direct(s: _Problem) -> float:
     """The direct gradient's microseconds of core time, summed over `_WORKERS`: by taps and blocks, hardly uneven."""
-    products = s.scheme.taps**2 * s.in_blocks * s.out_blocks * s.target.lanes**2
+    products = s.scheme.taps**2 * s.in_blocks * s.filled * s.out_blocks * s.target.lanes**2
     return len(_WORKERS) * 2 * products * s.images * s.rows * s.columns / _CORES[s.target.name].direct
 
 

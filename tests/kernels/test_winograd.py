@@ -200,7 +200,7 @@ def test_choice(name):
         assert gain > 1.5
     assert winograd_choice(goal, 16, 256, 14, 14, 256, 3, SAME)[1] == Scheme(4, 3)
     assert winograd_choice(goal, 16, 64, 27, 27, 192, 5, ((2, 2), (2, 2)))[1] == Scheme(2, 5)
-    assert winograd_choice(goal, 1, 16, 56, 56, 64, 3, SAME)[1] is None
+    assert winograd_choice(goal, 1, 8, 56, 56, 64, 3, SAME)[1] is None
     assert winograd_choice(goal, 1, 64, 56, 56, 64, 7, ((3, 3), (3, 3)))[1] is None
 
 
