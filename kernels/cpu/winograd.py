@@ -12,7 +12,7 @@ computes the arguments and says what they mean.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, reduce
 from typing import Any
 
 from numba import types
@@ -126,8 +126,10 @@ def _gather(panel: int, operands: tuple[str, ...]) -> Any:
     return body
 
 
-def _inverse(scheme: Scheme, panel: int, masked: bool, tree: Any, operands: tuple[str, ...]) -> Any:
-    """The first rows x columns outputs of a tile and a block of filters: A' m A, the bias, the expression."""
+def _inverse(scheme: Scheme, panel: int, masked: bool, tree: Any, operands: tuple[str, ...], window: int) -> Any:
+    """The first rows x columns outputs of a tile and a block of filters: A' m A, the bias, the expression, and of each
+    window x window of them the largest.
+    """
     n = scheme.size
 
     def body(e: Emitter, m: Any, arguments: Any, head: Any, half: Any, place: Any, rows: Any, columns: Any,
@@ -158,16 +160,23 @@ def _inverse(scheme: Scheme, panel: int, masked: bool, tree: Any, operands: tupl
         channel = {f"a{i}": e.load(head, lanes * panel * (i + 1)) for i, kind in enumerate(operands) if kind != "full"}
         full = [i for i, kind in enumerate(operands) if kind == "full"]
 
+        def finished(value: Any, places: list[Any], j: int) -> Any:
+            variables = {"y": b.fadd(value, bias), **channel}
+            for i, pointer in zip(full, places[1:], strict=True):
+                variables[f"a{i}"] = e.load(pointer, lanes * j)
+            return variables["y"] if tree is None else e.expression(tree, variables)
+
         def horizontal(_: Any, carried: list[Any]) -> list[Any]:
             source, *places = carried
-            for j, value in enumerate(output_line(e, scheme, [e.load(source, lanes * c) for c in range(n)])):
+            lines = [
+                output_line(e, scheme, [e.load(source, lanes * (n * i + c)) for c in range(n)]) for i in range(window)
+            ]
+            for j in range(scheme.outputs // window):
                 with b.if_then(b.icmp_signed("<", i64(j), columns)):
-                    variables = {"y": b.fadd(value, bias), **channel}
-                    for i, pointer in zip(full, places[1:], strict=True):
-                        variables[f"a{i}"] = e.load(pointer, lanes * j)
-                    result = variables["y"] if tree is None else e.expression(tree, variables)
+                    values = [finished(v, places, j) for line in lines for v in line[window * j : window * (j + 1)]]
+                    result = reduce(lambda best, value: e.maximum(value, best), values)
                     e.store(e.select(mask, result, e.const(0)) if masked else result, places[0], lanes * j)
-            return [e.at(source, n * lanes), *(b.gep(p, [y_row]) for p in places)]
+            return [e.at(source, window * n * lanes), *(b.gep(p, [y_row]) for p in places)]
 
         e.loop(rows, [half, tensor(A.y), *(tensor(OPERANDS + i) for i in full)], horizontal)
 
@@ -178,10 +187,11 @@ def _inverse(scheme: Scheme, panel: int, masked: bool, tree: Any, operands: tupl
 
 
 @cache
-def _outer(target: Target, scheme: Scheme) -> Any:
+def _outer(target: Target, scheme: Scheme, window: int) -> Any:
     """The loops around the pieces: the same function for every specialization."""
     V = vector_operations(target)
     lanes, size_of, points, overlap = target.lanes, scheme.outputs, scheme.points, scheme.taps - 1
+    results = size_of // window
     columns, rows = external("columns", COLUMNS), external("rows", ROWS)
     product, gather, inverse = external("product", _PRODUCT), external("gather", _GATHER), external("inverse", _INVERSE)
 
@@ -261,11 +271,11 @@ def _outer(target: Target, scheme: Scheme) -> Any:
                         head = V.offset(scratch, i * lanes)
                         for tile in range(first, last):
                             inside = tile % per_image
-                            row, column = inside // across * size_of, inside % across * size_of
+                            row, column = inside // across * results, inside % across * results
                             place = tile // per_image * arguments[A.y_image] + (out_block + i) * arguments[A.y_block]
                             place += row * arguments[A.y_row] + column * lanes
-                            inverse(source, arguments, head, half, place, min(arguments[A.rows] - row, size_of),
-                                    min(arguments[A.columns] - column, size_of), valid - i * lanes)  # fmt: skip
+                            inverse(source, arguments, head, half, place, min(arguments[A.rows] - row, results),
+                                    min(arguments[A.columns] - column, results), valid - i * lanes)  # fmt: skip
                             source = V.offset(source, lanes)
 
     return kernel
@@ -282,6 +292,7 @@ def _make_winograd(
     masked: bool,
     expression: Any,
     operands: tuple[str, ...],
+    window: int,
 ) -> Linked:
     scheme = Scheme(outputs, taps)
     bodies = {
@@ -289,13 +300,16 @@ def _make_winograd(
         "rows": (ROWS, strip_rows(scheme)),
         "product": (_PRODUCT, _products(target, tiles, vectors, uneven, tail)),
         "gather": (_GATHER, _gather(vectors, operands)),
-        "inverse": (_INVERSE, _inverse(scheme, vectors, masked, expression, operands)),
+        "inverse": (_INVERSE, _inverse(scheme, vectors, masked, expression, operands, window)),
     }
-    return Linked(_outer(target, scheme), bodies)
+    return Linked(_outer(target, scheme, window), bodies)
 
 
 FAMILIES = (
     Family(
-        "winograd", WINOGRAD_ARGUMENTS, _make_winograd, "3x3 or 5x5 convolution of stride 1 by Winograd's algorithm."
+        "winograd",
+        WINOGRAD_ARGUMENTS,
+        _make_winograd,
+        "3x3 or 5x5 convolution of stride 1 by Winograd's algorithm, and the max pooling behind it.",
     ),
 )

@@ -346,15 +346,17 @@ def winograd_choice(
 def winograd_plan(
     target: Target, images: int, channels: int, height: int, width: int, filters: int,
     padding: Padding = ((0, 0), (0, 0)), expression: Any = None, operands: tuple[str, ...] = (), transposed: bool = False,
-    scheme: Scheme = SCHEMES[3][0], blocking: Blocking | None = None,
+    scheme: Scheme = SCHEMES[3][0], blocking: Blocking | None = None, window: int = 1,
 ) -> WinogradPlan:  # fmt: skip
     """The convolution of stride 1 [N, C, H, W] -> [N, K, H', W'], or with `transposed` the gradient of its input, dy (as
     `x`) -> dx (as `y`), all blocked. The sizes are the convolution's in both; the kernel is the scheme's.
 
     `expression` is applied to `y`, and to a0, a1, ... whose kinds are `operands`: "full", a tensor like y, or
-    "channel", a vector of floats. ValueError for an image that is smaller than the kernel.
+    "channel", a vector of floats. With a `window` of 2 the result is what max pooling by 2 x 2 makes of it: of an even
+    number of rows and of columns, and without "full" operands. ValueError for an image that is smaller than the kernel.
     """
     s = problem(target, scheme, images, channels, height, width, filters, padding, transposed)
+    rows, columns = s.rows // window, s.columns // window
     cut = blocking or _blocking(s)[1]
     lanes, panel, tiles, points = target.lanes, s.panel, s.tiles, scheme.points
     block_groups = min(cut.block_groups, s.groups)
@@ -371,7 +373,7 @@ def winograd_plan(
     strip_at = half_at + scheme.outputs * scheme.size * lanes
     v_at = strip_at + (scheme.outputs * segment + scheme.taps - 1) * scheme.size * lanes
     m_at = v_at + (0 if cut.staged else v_size)
-    x_block, y_block = s.height * s.width * lanes, s.rows * s.columns * lanes
+    x_block, y_block = s.height * s.width * lanes, rows * columns * lanes
     arguments = {
         "stage": 2 if cut.staged else 0, "parts": parts, "part_blocks": cut.part_blocks, "part_panels": cut.part_panels,
         "set_panels": cut.set_panels,
@@ -380,14 +382,14 @@ def winograd_plan(
         "channels": s.filters, "out_blocks": s.out_blocks, "in_blocks": s.in_blocks,
         "last_channels": s.depth - (s.in_blocks - 1) * lanes,
         "x_image": s.in_blocks * x_block, "x_block": x_block, "height": s.height, "width": s.width, "top": s.top, "left": s.left,
-        "y_image": s.out_blocks * y_block, "y_block": y_block, "y_row": s.columns * lanes, "rows": s.rows, "columns": s.columns,
+        "y_image": s.out_blocks * y_block, "y_block": y_block, "y_row": columns * lanes, "rows": rows, "columns": columns,
         "v_block": v_block, "v_point": v_point, "v_size": v_size, "m_point": m_point,
         "zeros_at": zeros_at, "half_at": half_at, "strip_at": strip_at, "v_at": v_at, "m_at": m_at,
     }  # fmt: skip
     parameters = (
         ("outputs", scheme.outputs), ("taps", scheme.taps), ("tiles", tiles), ("vectors", panel), ("uneven", tall < s.groups),
         ("tail", s.out_blocks % panel != 0), ("masked", s.filters % lanes != 0), ("expression", expression),
-        ("operands", tuple(operands)),
+        ("operands", tuple(operands)), ("window", window),
     )  # fmt: skip
     kernel = Kernel("winograd", parameters)
     weights = WinogradWeights(scheme, s.filters, s.channels, panel, lanes, transposed)

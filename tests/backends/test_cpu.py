@@ -431,3 +431,27 @@ def test_winograd_unless_exact(op, target):
         np.testing.assert_array_equal(results[exact], second.run(inputs)["y0"])
     error = {exact: np.sqrt(np.mean((y - want) ** 2)) for exact, y in results.items()}
     assert error[False] <= 4 * error[True]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("size", [(16, 12), (15, 12)])
+def test_max_pooling_behind_winograd(target, size):
+    """An even number of rows and columns is pooled by the convolution's own step, to the same bits."""
+
+    def build(b, x, w, bias, pooled=True):
+        y = b.add("relu", [b.add("conv", [x, w, bias], {"padding": (1, 1)})])
+        z = b.add("maxpool", [y], {"kernel": (2, 2), "stride": (2, 2)})
+        return z if pooled else (z, y)
+
+    weights = [weights4(80, 80, 3, 3), vector(80)]
+    graphs = [graph_of(lambda *a, p=p: build(*a, pooled=p), (80, *size), weights=weights) for p in (True, False)]
+    inputs, values = random_values(graphs[0], 4, 0, integers=False)
+    inputs, values = ({k: np.asarray(v, np.float32) for k, v in d.items()} for d in (inputs, values))
+    both = [driver.build(graph, values, target, 2) for graph in graphs]
+    families = [[s.kernel.family for s in exe.runner.plan(4).steps] for exe in both]
+    assert all("winograd" in names for names in families)
+    assert ["maxpool" in names for names in families] == [size[0] % 2 == 1, True]
+    alone, kept = (exe.run(inputs)["y0"] for exe in both)
+    np.testing.assert_array_equal(alone, kept)
+    want = backend("reference").prepare(graphs[0], values).run(inputs)["y0"]
+    np.testing.assert_allclose(alone, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())

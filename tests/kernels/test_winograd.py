@@ -33,14 +33,16 @@ def pack(name, w, form):
     return packed
 
 
-def winograd(name, scheme, x, w, padding, bias=None, expression=None, extra=(), transposed=None, blocking=None):
+def winograd(name, scheme, x, w, padding, bias=None, expression=None, extra=(), transposed=None, blocking=None,
+             window=1):  # fmt: skip
     """The kernel's result in logical shape. transposed: (height, width) of the gradient that x, a dy, leads to."""
     goal = target.named(name)
     kinds = tuple("full" if a.ndim == 4 else "channel" for a in extra)
     results, size = (len(w), x.shape[2:]) if transposed is None else (w.shape[1], transposed)
     plan = winograd_plan(goal, len(x), w.shape[1], *size, len(w), padding, expression, kinds, transposed is not None,
-                         scheme, blocking)  # fmt: skip
+                         scheme, blocking, window)  # fmt: skip
     out = [s + sum(p) - scheme.taps + 1 for s, p in zip(size, padding, strict=True)] if transposed is None else size
+    out = [size // window for size in out]
     y, v = guarded((len(x), -(-results // goal.lanes), *out, goal.lanes)), guarded((max(1, plan.v_floats),))
     buffers = {"x": place(block(x, goal.lanes)), "w": pack(name, w, plan.weights), "y": y, "v": v}
     buffers["bias"] = None if bias is None else place(bias)
@@ -156,6 +158,23 @@ def test_epilogue_with_full_and_channel_operands(name, scheme, filters):
 
 
 @pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("scheme", **BY_NAME)
+def test_max_pooling_behind_it(name, scheme):
+    """The maxima of windows of what the convolution gives by itself, to the bit; NaN is the largest."""
+    w, bias, scale = reals((37, 5, scheme.taps, scheme.taps), 2), reals(37, 3), reals(37, 5)
+    tree = ("sub", ("mul", ("var", "y"), ("var", "a0")), ("const", 1.0))
+    for size in ((6, 8), (14, 2), (10, 34)):
+        x = reals((2, 5, *size), 1)
+        x[1, 3, 3, 1] = np.nan
+        y = winograd(name, scheme, x, w, same(scheme), bias, tree, (scale,))
+        want = y.reshape(*y.shape[:2], size[0] // 2, 2, size[1] // 2, 2).max((3, 5))
+        got = winograd(name, scheme, x, w, same(scheme), bias, tree, (scale,), window=2)
+        np.testing.assert_array_equal(got, want)
+        assert np.isnan(got[1]).any()
+        assert not np.isnan(got[0]).any()
+
+
+@pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("tree", [("add", ("var", "y"), ("const", 1.0)), ("div", ("var", "y"), ("var", "a0"))], ids=str)
 def test_padded_lanes_stay_zero_whatever_the_expression(name, tree):
     # `unblock` asserts the zeros.
@@ -224,7 +243,7 @@ def test_no_register_tile_spills(name, scheme, vectors):
     tiles = {"avx512": 28, "avx2": 12, "sse2": 8, "neon": 24}[name] // vectors
     kernel = Kernel("winograd", (
         ("outputs", scheme.outputs), ("taps", scheme.taps), ("tiles", tiles), ("vectors", vectors), ("uneven", True),
-        ("tail", vectors > 1), ("masked", True), ("expression", RELU), ("operands", ("full",)),
+        ("tail", vectors > 1), ("masked", True), ("expression", RELU), ("operands", ("full",)), ("window", 1),
     ))  # fmt: skip
     text = compile.assembly(kernel, goal)
     most = max(len(re.findall(r"\t(?:vfmadd\w+ps|mulps|fmla)\t", part)) for part in re.split(r"\n(?=[.\w$]+:)", text))

@@ -22,6 +22,7 @@ from cnnc.kernels.cpu import (
 )
 from cnnc.lowering.plan import Ref
 from cnnc.lowering.select import Lowering
+from cnnc.ops.pool import window_of
 from cnnc.ops.window import Window
 
 Pair = tuple[int, int]
@@ -170,7 +171,11 @@ def winograd(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | 
     )
     if scheme is None or gain < WORTH:
         return False
-    plan = winograd_shapes.winograd_plan(*sizes, window.padding, expression, kinds, transposed, scheme)
+    pool = None if transposed else pooling(low, node)
+    plan = winograd_shapes.winograd_plan(
+        *sizes, window.padding, expression, kinds, transposed, scheme, window=2 if pool else 1
+    )
+    y = low.ref(pool.name if pool else node.name)
     order = (*winograd_shapes.WINOGRAD_ARGUMENTS, *(f"a{i}" for i in range(len(extras))))
     what, fewer = "data gradient, " if transposed else "", (scheme.outputs * scheme.taps) ** 2 / scheme.points
     results = (geometry.channels if transposed else geometry.filters) // groups
@@ -187,7 +192,7 @@ def winograd(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | 
         buffers = {
             "x": further(low.ref(x), group * plan.steps[0].arguments["x_image"]),
             "w": packed(low, node, weight, plan.weights, group * product(low.shape(weight)) // groups),
-            "y": further(low.ref(node.name), starts["full"]),
+            "y": further(y, starts["full"]),
         }
         if bias is not None:
             buffers["bias"] = further(low.ref(bias), starts["channel"])
@@ -199,8 +204,22 @@ def winograd(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | 
                 plan.steps[0], {"x": buffers.pop("x"), "v": buffers["v"]}, "v", f"winograd {scheme}: transformed input"
             )
         note = f"winograd {scheme}: {fewer:.3g}x fewer products, about {gain:.1f}x faster than direct"
+        note += f"; with the maxima of {pool.name}" if pool else ""
         step(plan.steps[-1], buffers, "y", note)
     return True
+
+
+def pooling(low: Lowering, node: Node) -> Node | None:
+    """The max pooling by 2 x 2 behind a convolution, where nothing else reads the convolution's result and its inverse
+    transform can take the maxima. The pooling's own rule finds its value already there.
+    """
+    user, shape = low.graph.only_user(node.name), low.shape(node.name)
+    if user is None or user.op != "maxpool" or "full" in epilogue(low, node)[1]:
+        return None
+    window = window_of(user.attributes, len(shape) - 2)
+    regular = window.kernel == window.stride == (2, 2) and window.dilation == (1, 1)
+    whole = all(size % 2 == 0 for size in shape[2:]) and all(p == (0, 0) for p in window.padding)
+    return user if regular and whole and is_blocked(low.type(user.name)) else None
 
 
 def is_depthwise(geometry: Geometry) -> bool:
