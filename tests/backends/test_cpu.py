@@ -455,3 +455,19 @@ def test_max_pooling_behind_winograd(target, size):
     np.testing.assert_array_equal(alone, kept)
     want = backend("reference").prepare(graphs[0], values).run(inputs)["y0"]
     np.testing.assert_allclose(alone, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_max_pooling_behind_a_first_layer(target):
+    """One step for the convolution and the maxima, to the bit."""
+    attributes = {"kernel": (2, 2), "stride": (2, 2)}
+
+    def build(b, x, w, bias):
+        return b.add("maxpool", [b.add("relu", [b.add("conv", [x, w, bias], {"padding": (2, 2)})])], attributes)
+
+    for size, pooled in (((28, 28), True), ((6, 9), False)):
+        graph = graph_of(build, (1, *size), weights=[weights4(20, 1, 5, 5), vector(20)])
+        compare(graph, target, batch=3)
+        values = {k: np.asarray(v, np.float32) for k, v in random_values(graph, 3, 0, integers=True)[1].items()}
+        steps = driver.build(graph, values, target, 2).runner.plan(3).steps
+        assert ("maxpool" in {s.kernel.family for s in steps}) is not pooled

@@ -13,6 +13,7 @@ from cnnc.ir.graph import Node
 from cnnc.ir.types import product
 from cnnc.kernels.cpu import (
     conv_shapes,
+    conv_shapes_pooled,
     depthwise_shapes,
     shapes,
     shapes_layout,
@@ -210,8 +211,8 @@ def winograd(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | 
 
 
 def pooling(low: Lowering, node: Node) -> Node | None:
-    """The max pooling by 2 x 2 behind a convolution, where nothing else reads the convolution's result and its inverse
-    transform can take the maxima. The pooling's own rule finds its value already there.
+    """The max pooling by 2 x 2 behind a convolution, where nothing else reads the convolution's result and the step of
+    the convolution can take the maxima. The pooling's own rule finds its value already there.
     """
     user, shape = low.graph.only_user(node.name), low.shape(node.name)
     if user is None or user.op != "maxpool" or "full" in epilogue(low, node)[1]:
@@ -220,6 +221,28 @@ def pooling(low: Lowering, node: Node) -> Node | None:
     regular = window.kernel == window.stride == (2, 2) and window.dilation == (1, 1)
     whole = all(size % 2 == 0 for size in shape[2:]) and all(p == (0, 0) for p in window.padding)
     return user if regular and whole and is_blocked(low.type(user.name)) else None
+
+
+def pooled(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | None) -> bool:
+    """The step of a convolution of plain channels with the pooling behind it, where there is one; whether it is there."""
+    pool, window, weight = pooling(low, node), geometry.window, node.operands[1]
+    expression, kinds, _ = epilogue(low, node)
+    regular = window.stride == window.dilation == (1, 1) and geometry.groups == 1
+    if pool is None or kinds or not regular or is_blocked(low.type(x)):
+        return False
+    assert weight is not None
+    height, width = geometry.size
+    plan = conv_shapes_pooled.pooled_plan(
+        target_of(low), geometry.images, geometry.channels, height, width, geometry.filters, window.kernel, window.padding,
+        expression,
+    )  # fmt: skip
+    buffers = {"x": low.ref(x), "w": packed(low, node, weight, plan.weights), "y": low.ref(pool.name)}
+    if bias is not None:
+        buffers["bias"] = low.ref(bias)
+    step = replace(plan.step, arguments={"bias": 0, **plan.step.arguments})
+    note = f"direct 2x{2 * plan.step.arguments['pairs']}, with the maxima of {pool.name}: few channels, read plain"
+    emit(low, node, step, buffers, ["y"], conv_shapes_pooled.POOLED_ARGUMENTS, note)
+    return True
 
 
 def is_depthwise(geometry: Geometry) -> bool:
@@ -271,6 +294,8 @@ def conv(low: Lowering, node: Node) -> None:
         depthwise(low, node, geometry, x, rest[0] if rest else None)
         return
     if winograd(low, node, geometry, x, rest[0] if rest else None):
+        return
+    if pooled(low, node, geometry, x, rest[0] if rest else None):
         return
     plan = conv_shapes.direct_plan(
         target_of(low), *geometry.sizes, plain=not is_blocked(low.type(x)), expression=expression, operands=kinds

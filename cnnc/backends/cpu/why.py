@@ -19,6 +19,7 @@ REASONS = {
     "block": "plain to channel blocks, once at the border",
     "combine_moments": "parts of the images combined in their order",
     "conv_pack_weights": "weights in the order of the register tile",
+    "conv_pooled": "direct, and the maxima of the pooling behind it",
     "conv_plain": "generic: any rank and groups, plain tensors",
     "conv_plain_data_gradient": "generic: any rank and groups, plain tensors",
     "conv_plain_weight_gradient": "generic: any rank and groups, plain tensors",
