@@ -27,7 +27,8 @@ from cnnc.passes.manager import Stages
 from cnnc.runtime.compiled import Compiled
 from cnnc.runtime.executable import Executable
 from cnnc.runtime.inputs import whole
-from cnnc.runtime.program import Array, contents
+from cnnc.runtime.launch import Array
+from cnnc.runtime.setup import contents
 
 FORMAT = "cnnx 1"
 
@@ -56,12 +57,12 @@ def save(
         raise error("E0809", "only a network that was compiled for a machine makes an artifact", exit_code=2)
     program = compiled.program(batch)
     plan = program.plan
-    digests = contents(plan)
+    digests, packed = contents(plan), compiled.everything(batch)
     tensors: dict[str, Array] = {}
     for b in plan.buffers:
         if b.place == "packed":
-            tensors[f"packed/{digests[b.name]} {b.name}"] = program.fixed[b.name].view(np.float32)
-        elif b.place == "value" and b.name in program.fixed and any(b.name in s.buffers() for s in plan.steps):
+            tensors[f"packed/{digests[b.name]} {b.name}"] = packed[digests[b.name]].view(np.float32)
+        elif b.place == "value" and b.name in program.fixed:
             tensors[f"value/{b.name}"] = program.fixed[b.name]
     metadata = {
         "format": FORMAT,

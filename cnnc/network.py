@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import weakref
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,9 +84,44 @@ def frozen(array: Floats) -> Floats:
     return array
 
 
+class Drawn:
+    """What a seed gives for every parameter, drawn when it is asked for and kept as long as somebody holds it."""
+
+    def __init__(self, specs: Mapping[str, ParameterSpec], seed: int) -> None:
+        self._specs, self._seed = specs, seed
+        self._held: weakref.WeakValueDictionary[str, Floats] = weakref.WeakValueDictionary()
+
+    def __call__(self, name: str) -> Floats:
+        value = self._held.get(name)
+        if value is None:
+            value = self._held[name] = frozen(initial(self._specs[name], name, self._seed))
+        return value
+
+
+class Snapshot(Mapping[str, Floats]):
+    """The values of weights at one time, for which those that were drawn are not held."""
+
+    def __init__(self, names: tuple[str, ...], values: Mapping[str, Floats], drawn: Drawn) -> None:
+        self._names, self._values, self._drawn = dict.fromkeys(names), values, drawn
+
+    def __getitem__(self, name: str) -> Floats:
+        if name not in self._names:
+            raise KeyError(name)
+        return self._values[name] if name in self._values else self._drawn(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 class Weights(MutableMapping[str, Floats]):
     """Parameters and running statistics by name, in the order of the source. A value that nobody has set is drawn
-    when it is read.
+    when it is read, the same each time.
 
     Assignment copies, and checks shape and element type: raises `CnncError` (E0611, E0613).
     """
@@ -94,16 +130,22 @@ class Weights(MutableMapping[str, Floats]):
         self._specs = dict(specs)
         self._values: dict[str, Floats] = {}
         self._sources: dict[str, Callable[[], Floats]] = {}
-        self._seed = seed
+        self._drawn = Drawn(self._specs, seed)
 
     def __getitem__(self, name: str) -> Floats:
         if name not in self._specs:
             raise KeyError(f"{name}: no such parameter; {did_you_mean(name, self._specs) or 'see list(net.weights)'}")
         if name not in self._values:
-            source = self._sources.get(name)
-            value = initial(self._specs[name], name, self._seed) if source is None else source()
-            self._values[name] = frozen(value)
+            if name not in self._sources:
+                return self._drawn(name)
+            self._values[name] = frozen(self._sources[name]())
         return self._values[name]
+
+    def snapshot(self) -> Snapshot:
+        """The values of now, whatever is assigned later."""
+        for name in self._sources:
+            self[name]  # fetched now
+        return Snapshot(tuple(self._specs), dict(self._values), self._drawn)
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name not in self._specs:
@@ -130,13 +172,13 @@ class Weights(MutableMapping[str, Floats]):
             self._values.pop(name, None)
 
     def changed(self, name: str) -> bool:
-        """Whether a parameter has been read or assigned since it was deferred."""
+        """Whether a parameter has been assigned, or read since it was deferred."""
         return name in self._values
 
     def restart(self, seed: int) -> None:
         """Start over with what `seed` gives."""
-        deferred, self._sources, self._seed = self._sources, {}, seed
-        self._values = {name: frozen(initial(self._specs[name], name, seed)) for name in deferred}
+        deferred, self._sources, self._drawn = self._sources, {}, Drawn(self._specs, seed)
+        self._values = {name: self._drawn(name) for name in deferred}
 
     def __delitem__(self, name: str) -> None:
         raise TypeError("a network keeps all its parameters; assign another value instead")

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from cnnc.kernels.cpu import link
+
 ROOT = Path(__file__).parent.parent
 
 # A part sees those to its left and itself. Parts in one group do not see each other, unless ALSO says so.
@@ -133,6 +135,14 @@ def loaded(code: str) -> set[str]:
 
 def test_importing_cnnc_is_light() -> None:
     assert not loaded("import cnnc") & {"numba", "llvmlite", "torch", "onnx"}
+
+
+@pytest.mark.skipif(not link.usable(), reason="LLVM loads the code here")
+def test_running_is_light() -> None:
+    """Where kernels are known, LLVM is not loaded. Of Numba there is the thread pool."""
+    code = "import cnnc, numpy as np\ncnnc.compile(cnnc.load('examples/lenet5.cnn'))(np.zeros((1, 1, 28, 28), 'f4'))"
+    loaded(code)
+    assert "llvmlite" not in loaded(code)
 
 
 HELP = "from cnnc.cli.main import cli\ntry:\n cli.main({})\nexcept SystemExit as e:\n assert e.code == 0, e.code"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,30 @@ def test_deferred_weights(net: Network) -> None:
     net.initialize(0)
     assert net.weights.changed("fc.bias")
     assert np.array_equal(net.weights["fc.bias"], driver.parse(TEXT).weights["fc.bias"])
+
+
+def test_what_was_drawn_is_not_held(net: Network) -> None:
+    first = net.weights["fc.weight"]
+    assert net.weights["fc.weight"] is first
+    copy, gone = first.copy(), weakref.ref(first)
+    del first
+    assert gone() is None
+    assert np.array_equal(net.weights["fc.weight"], copy)
+
+
+def test_snapshots(net: Network) -> None:
+    before, drawn = net.weights.snapshot(), np.array(net.weights["fc.weight"])
+    assert list(before) == NAMES
+    net.weights["fc.weight"] = np.zeros_like(drawn)
+    net.weights.defer({"fc.bias": lambda: np.full(5, 3, np.float32)})
+    after = net.weights.snapshot()
+    net.weights["fc.bias"] = np.zeros(5)
+    net.initialize(7)
+    assert np.array_equal(before["fc.weight"], drawn)
+    assert not after["fc.weight"].any()
+    assert after["fc.bias"][0] == 3
+    with pytest.raises(KeyError):
+        before["other"]
 
 
 def test_what_a_notebook_shows(net: Network) -> None:

@@ -98,8 +98,14 @@ class Plan:
     def kernels(self) -> tuple[KernelName, ...]:
         return tuple(dict.fromkeys(s.kernel for s in (*self.setup, *self.steps)))
 
+    def lasting(self) -> frozenset[str]:
+        """The buffers that calls need; the others are of use to the setup alone."""
+        return frozenset(b for s in self.steps for b in s.buffers()) | {b for _, b in self.outputs}
+
     def bytes_in(self, place: str) -> int:
-        return sum(b.bytes for b in self.buffers if b.place == place)
+        """Bytes of the lasting buffers of a place."""
+        lasting = self.lasting()
+        return sum(b.bytes for b in self.buffers if b.place == place and b.name in lasting)
 
 
 # ------------------------------------------------------------------------------------------------ text

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from cnnc.ir.graph import Graph
+from cnnc.ir.graph import Graph, Node
 from cnnc.ir.types import BATCH, DTYPES
 from cnnc.lowering.plan import KernelName, Plan
 from cnnc.lowering.select import Rules, lower
-from cnnc.runtime.program import Array, Machine, Packed, Program, aligned_empty
+from cnnc.runtime import setup
+from cnnc.runtime.launch import Array, Machine, aligned_empty
+from cnnc.runtime.program import Program
+from cnnc.runtime.setup import Packed
 from cnnc.runtime.threads import cores
 
 KEPT = 8  # Programs kept, by batch size
@@ -27,7 +30,9 @@ class Target(Rules, Machine, Protocol):
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a batch size needs: the arena, values (params and states), packed weights, and scratch of all workers."""
+    """Bytes that a batch size needs: the arena, values (params and states) that a call reads as they are, packed weights,
+    and scratch of all workers.
+    """
 
     arena: int
     values: int
@@ -42,6 +47,52 @@ class Memory:
 def memory_of(plan: Plan, threads: int) -> Memory:
     """The memory that running a Plan takes."""
     return Memory(plan.arena, plan.bytes_in("value"), plan.bytes_in("packed"), 4 * plan.scratch * threads)
+
+
+@runtime_checkable
+class Changing(Protocol):
+    """A mapping whose values may be assigned later, and which need not hold them all."""
+
+    def snapshot(self) -> Mapping[str, Any]: ...
+
+
+class Values(Mapping[str, Array]):
+    """Values as kernels read them, by name: copies of what the graph updates. The others are asked for when they are
+    read, and held by those who need them.
+    """
+
+    def __init__(self, graph: Graph, given: Mapping[str, Any], partly: bool = False) -> None:
+        """partly: some may be missing; KeyError for them otherwise."""
+        self._nodes: dict[str, Node] = {n.name: n for n in (*graph.parameters, *graph.states) if n.name in given}
+        missing = [n.name for n in (*graph.parameters, *graph.states) if n.name not in self._nodes]
+        if missing and not partly:
+            raise KeyError(missing[0])
+        changing = {name for name, _ in graph.updates}
+
+        def plain(name: str) -> Array:
+            return np.ascontiguousarray(given[name], DTYPES[self._nodes[name].type.dtype])
+
+        self._own = {name: own(plain(name)) for name in self._nodes if name in changing}
+        if isinstance(given, Changing):
+            self._given = given.snapshot()
+        else:
+            self._given = {name: plain(name) for name in self._nodes if name not in changing}
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self._nodes:
+            raise KeyError(name)
+        if name in self._own:
+            return self._own[name]
+        return np.ascontiguousarray(self._given[name], DTYPES[self._nodes[name].type.dtype])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._nodes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
 
 
 class Compiled:
@@ -59,7 +110,7 @@ class Compiled:
     ) -> None:
         self.graph, self.backend = graph, backend
         self.threads = max(1, threads or cores())
-        self.values = self._take(values, packed is not None)
+        self.values = Values(graph, values, packed is not None)  # an artifact holds some in packed form only
         self._programs: dict[int, Program] = {}
         self._plans: dict[int, Plan] = {}
         self.packed: Packed = packed if packed is not None else {}
@@ -70,21 +121,10 @@ class Compiled:
             ((n.name, axis) for n in graph.inputs for axis, d in enumerate(n.type.shape) if d == BATCH), None
         )
 
-    def _take(self, values: Mapping[str, Any], partly: bool = False) -> dict[str, Array]:
-        """Values as kernels read them: copies of what the graph updates, the arrays themselves otherwise."""
-        taken: dict[str, Array] = {}
-        changing = {name for name, _ in self.graph.updates}
-        for node in (*self.graph.parameters, *self.graph.states):
-            if node.name not in values and partly:
-                continue  # an artifact holds some values in packed form only
-            array = np.asarray(values[node.name], DTYPES[node.type.dtype])
-            taken[node.name] = own(array) if node.name in changing else np.ascontiguousarray(array)
-        return taken
-
     def refresh(self, values: Mapping[str, Any]) -> None:
         """Take other values: folding and packing are done again, nothing is planned or compiled again."""
         with self._lock:
-            self.values = self._take(values)
+            self.values = Values(self.graph, values)
             self.packed.clear()
             self._programs.clear()
 
@@ -112,6 +152,16 @@ class Compiled:
                     self.plan(batch), self.values, self.backend, self.threads, self.packed, results
                 )
             return self._programs[batch]
+
+    def everything(self, batch: int) -> Packed:
+        """All that the setup makes for a batch size, by digest: what only lies between the values and what kernels read is
+        where the setup for another size may begin.
+        """
+        plan, packed = self.plan(batch), dict(self.packed)
+        digests = setup.contents(plan)
+        todo = setup.pending(plan, digests, packed, digests)
+        setup.run(plan, todo, digests, digests, self.values, packed, self.backend, self.threads)
+        return packed
 
     def memory(self, batch: int) -> Memory:
         """The planned memory of a call, without allocating it."""

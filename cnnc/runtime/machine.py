@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cnnc.lowering.plan import KernelName, Ref, Step
-from cnnc.runtime.program import Machine, Runner, aligned_empty
+from cnnc.runtime.launch import Machine, Runner, aligned_empty
 from cnnc.runtime.threads import cores
 from cnnc.storage import folder, private, put
 

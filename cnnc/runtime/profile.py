@@ -16,7 +16,8 @@ from cnnc.ir.op import OPS
 from cnnc.ir.types import BATCH
 from cnnc.lowering.plan import Ref, Step
 from cnnc.runtime.compiled import Compiled
-from cnnc.runtime.program import Array, Frame, Runner
+from cnnc.runtime.launch import Array, Runner
+from cnnc.runtime.program import Frame
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ write disjoint memory, so that they may run in any order, at any time, on any wo
 Activations are blocked, [N][ceil(C / L)][H][W][L] float32 with L the target's lanes, or plain, [N][C][H][W]. The padded
 lanes of a last block are zero, always.
 
-Importing this package, `target`, the planners and `compile.load` needs neither Numba nor the families' modules.
+Importing this package, `target`, the planners and `compile.load` needs neither Numba nor the families' modules, nor, on most
+machines, LLVM.
 """
 
 from __future__ import annotations

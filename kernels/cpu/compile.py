@@ -13,9 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import llvmlite.binding as llvm
-
-from . import Kernel
+from . import Kernel, link
 from .target import Target
 
 SYMBOL = "kernel"
@@ -25,14 +23,18 @@ _engines: list[Any] = []
 
 
 @lru_cache(maxsize=1)
-def _initialize() -> None:
+def _initialize() -> Any:
+    """LLVM, ready for all targets."""
+    import llvmlite.binding as llvm
+
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
+    return llvm
 
 
 def machine_of(target: Target) -> Any:
     """LLVM's code generator for the target."""
-    _initialize()
+    llvm = _initialize()
     return llvm.Target.from_triple(target.triple).create_target_machine(
         cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
     )
@@ -100,6 +102,7 @@ def optimized(function: Any, target: Target) -> Any:
     """The optimized LLVM module of a kernel function or a `Linked`; a Numba error where it does not compile."""
     from .vector import Linked, define
 
+    llvm = _initialize()
     if isinstance(function, Linked):
         bitcode, name = _lower_once(function.function)
         module = llvm.parse_bitcode(bitcode)
@@ -159,7 +162,10 @@ def assembly(kernel: Kernel, target: Target) -> str:
 def load(code: bytes) -> int:
     """The address of `kernel` in an object file for this machine. The code stays loaded for the life of the process."""
     with _lock:
-        _initialize()
+        try:
+            return link.load(code, SYMBOL)
+        except link.UnlinkableError:
+            llvm = _initialize()
         machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
             reloc="pic", codemodel="default"
         )

@@ -20,8 +20,6 @@ void* data)`, so that Numba's thread pool launches it: `arguments[0]` is the wor
 
 from __future__ import annotations
 
-import llvmlite.binding as llvm
-
 from .compile import SYMBOL, machine_of
 from .target import Target
 
@@ -138,6 +136,8 @@ end:
 
 def build(target: Target) -> bytes:
     """The driver as an object file of the target, with the symbol `kernel`."""
+    import llvmlite.binding as llvm
+
     machine = machine_of(target)
     parts = _X86 if target.triple.startswith("x86") else _ARM
     module = llvm.parse_assembly(_TEXT.format(symbol=SYMBOL, step=STEP, state=STATE, line=LINE, spins=SPINS, **parts))

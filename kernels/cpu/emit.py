@@ -88,7 +88,8 @@ class Emitter:
         self.b.call(function, [value, pointer, ir.Constant(I32, 4), mask])
 
     def prefetch(self, pointer: Value, locality: int = 3) -> None:
-        """Ask for the cache line of the pointer; locality 3 keeps it everywhere, 2 from the second level on."""
+        """Ask for the cache line of the pointer; locality 3 keeps it everywhere, 2 from the second level on, 0
+        nowhere for long."""
         raw = ir.IntType(8).as_pointer()
         function = declare(self.b.module, "llvm.prefetch.p0", ir.VoidType(), [raw, I32, I32, I32])
         self.b.call(

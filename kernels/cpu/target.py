@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass
 from functools import lru_cache
-
-import llvmlite.binding as llvm
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Target:
     """
 
     name: str
-    triple: str
+    architecture: str
     cpu: str
     features: str
     lanes: int
@@ -30,17 +31,26 @@ class Target:
     def __str__(self) -> str:
         return self.name
 
+    @property
+    def triple(self) -> str:
+        """This process's triple where the architecture is its own: the object format and the ABI follow the system."""
+        here = _process_triple()
+        return here if _architecture(here) == self.architecture else f"{self.architecture}-unknown-linux-gnu"
 
-def _triple(architecture: str) -> str:
-    """This process's triple where the architecture is its own: the object format and the ABI follow the system."""
-    here = llvm.get_process_triple()
-    return (
-        here if here.split("-")[0].replace("arm64", "aarch64") == architecture else f"{architecture}-unknown-linux-gnu"
-    )
+
+@lru_cache(maxsize=1)
+def _process_triple() -> str:
+    import llvmlite.binding as llvm
+
+    return str(llvm.get_process_triple())
+
+
+def _architecture(triple: str) -> str:
+    return triple.split("-")[0].replace("arm64", "aarch64")
 
 
 KIB = 1024
-_X86, _ARM = _triple("x86_64"), _triple("aarch64")
+_X86, _ARM = "x86_64", "aarch64"
 TARGETS = {
     target.name: target
     for target in (
@@ -68,18 +78,35 @@ def named(name: str) -> Target:
 @lru_cache(maxsize=1)
 def runnable() -> tuple[Target, ...]:
     """The targets whose code this machine can execute, the widest vectors first."""
-    architecture = llvm.get_process_triple().split("-")[0].replace("arm64", "aarch64")
-    features = llvm.get_host_cpu_features()
-    if architecture == "aarch64":
-        features.setdefault("neon", True)
-    native = [
-        target for target in TARGETS.values() if target.triple.split("-")[0].replace("arm64", "aarch64") == architecture
-    ]
-    return tuple(target for target in native if all(features.get(need, False) for need in _NEEDS[target.name]))
+    architecture, features = processor()
+    native = [target for target in TARGETS.values() if target.architecture == architecture]
+    return tuple(target for target in native if features.issuperset(_NEEDS[target.name]))
+
+
+# What Linux calls otherwise than LLVM.
+_LINUX = {"abm": "lzcnt", "bmi1": "bmi"}
+
+
+def processor() -> tuple[str, frozenset[str]]:
+    """The architecture of this process, and the features of its processor: from Linux where it tells them, since LLVM takes
+    its time and memory to come.
+    """
+    if sys.platform == "linux" and os.uname().machine == _X86 and sys.maxsize > 2**32:
+        try:
+            lines = Path("/proc/cpuinfo").read_text().splitlines()
+            flags = next(line for line in lines if line.startswith("flags")).partition(":")[2].split()
+            return _X86, frozenset(_LINUX.get(flag, flag) for flag in flags)
+        except (OSError, StopIteration):
+            pass
+    import llvmlite.binding as llvm
+
+    architecture, features = _architecture(_process_triple()), llvm.get_host_cpu_features()
+    always = {"neon"} if architecture == _ARM else set()
+    return architecture, frozenset(always | {name for name, has in features.items() if has})
 
 
 def host() -> Target:
     """The best target of this machine; RuntimeError where there is none."""
     if not runnable():
-        raise RuntimeError(f"no CPU kernels for {llvm.get_process_triple()}")
+        raise RuntimeError(f"no CPU kernels for {processor()[0]}")
     return runnable()[0]

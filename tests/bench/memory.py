@@ -59,8 +59,13 @@ def cnnc_process(task: dict[str, Any]) -> dict[str, int]:
             executable(x)
     highest, memory, planned = peak(), executable.memory(len(x)), net.summary(len(x)).memory
     assert planned is not None
-    total = memory.total if training else memory.total - memory.values  # those of inference are the network's own
-    return {"peak": highest, "before": before, "arena": memory.arena, "total": total, "planned": planned[training]}
+    return {
+        "peak": highest,
+        "before": before,
+        "arena": memory.arena,
+        "total": memory.total,
+        "planned": planned[training],
+    }
 
 
 def torch_process(task: dict[str, Any]) -> dict[str, int]:

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from cnnc.kernels.cpu import compile, target
+from cnnc.kernels.cpu import compile, shapes_linear, target
 from cnnc.kernels.cpu.shapes_layout import plan_block
 from cnnc.kernels.cpu.shapes_linear import (
     batched,
@@ -36,6 +36,25 @@ def test_forward(name):
         launch(plan, name, {"x": place(x), "w": place(w), "bias": place(b), "y": y}, order=range(plan.chunks)[::-1])
         np.testing.assert_array_equal(y, np.maximum(x @ w.T + b, 0), str((n, i, o)))
         check_guards(y)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_weights_that_pass_the_caches_by(name, monkeypatch):
+    """One row of x and many weights: asking for them ahead changes no bit of the result, nor do more rows at once."""
+    this, rng = target.named(name), np.random.default_rng(5)
+    for i, o in ((1, 10), (33, 97), (2000, 31), (129, 600)):
+        x, w, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, i), (o, i), (o,)))
+        results = []
+        for passing in (1 << 60, 0):
+            monkeypatch.setattr(shapes_linear, "_PASSING", passing)
+            plan = plan_linear(this, 1, i, o, True)
+            assert ("ahead" in dict(plan.kernel.parameters)) == (passing == 0)
+            y = guarded((1, o))
+            launch(plan, name, {"x": place(x), "w": place(w), "bias": place(b), "y": y})
+            check_guards(y)
+            results.append(np.array(y))
+        np.testing.assert_array_equal(*results)
+        np.testing.assert_allclose(results[0], x @ w.T + b, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -119,7 +138,8 @@ def test_gradients(name):
 def test_register_tiles_do_not_spill(name):
     this = target.named(name)
     gradients = (plan(this, 64, 96, 512) for plan in (plan_linear_data_gradient, plan_linear_weight_gradient))
-    for plan in (plan_linear(this, 4, 512, 96, True), plan_linear_batch(this, 64, 512, 96, True), *gradients):
+    forward = (plan_linear(this, 4, 512, 96, True), plan_linear(this, 1, 9216, 4096, True))
+    for plan in (*forward, plan_linear_batch(this, 64, 512, 96, True), *gradients):
         # Runs of code without a label or a jump.
         loops = re.split(r"\n(?=\.LBB)|\n(?=\tj)", compile.assembly(plan.kernel, this))
         hottest = max(loops, key=lambda text: text.count("vfmadd"))

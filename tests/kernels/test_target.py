@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from cnnc.kernels.cpu import FAMILIES, Kernel, compile, target
+from cnnc.kernels.cpu import FAMILIES, Kernel, compile, link, target
 from cnnc.kernels.cpu.emit import zero_at_zero
 from cnnc.kernels.cpu.vector import expression, vectors
 from tests.kernels.launching import TARGETS
@@ -144,9 +144,37 @@ def test_code_loads_without_numba(tmp_path):
         "import sys, pathlib, cnnc\n"
         "from cnnc.kernels.cpu import compile, conv_shapes, target\n"
         f"assert compile.load(pathlib.Path({str(path)!r}).read_bytes())\n"
-        "assert 'numba' not in sys.modules"
+        "assert 'numba' not in sys.modules\n"
+        f"assert ('llvmlite' in sys.modules) == {not link.usable()}"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.skipif(not link.usable(), reason="LLVM loads the code here")
+def test_what_cannot_be_linked_is_left_to_llvm(monkeypatch):
+    code = compile.build(SOME, target.host())
+    assert link.load(code, compile.SYMBOL) != link.load(code, compile.SYMBOL)
+    other = next(t for t in target.TARGETS.values() if t.architecture != target.host().architecture)
+    for damaged in (b"", code[:40], code[:70], b"\0" * 100, code[:300], compile.build(SOME, other)):
+        with pytest.raises(link.UnlinkableError):
+            link.load(damaged, compile.SYMBOL)
+    with pytest.raises(link.UnlinkableError, match="no symbol"):
+        link.load(code, "other")
+    monkeypatch.setattr(link, "usable", lambda: False)
+    assert compile.load(code)
+
+
+def test_the_processor_is_what_llvm_sees():
+    import llvmlite.binding as llvm
+
+    architecture, features = target.processor()
+    seen = llvm.get_host_cpu_features()
+    assert llvm.get_process_triple().split("-")[0].replace("arm64", "aarch64") == architecture
+    for this in target.TARGETS.values():
+        if this.architecture == architecture and architecture == "x86_64":
+            assert {f: f in features for f in target._NEEDS[this.name]} == {
+                f: seen[f] for f in target._NEEDS[this.name]
+            }
 
 
 def test_kernels_print_as_family_and_parameters():

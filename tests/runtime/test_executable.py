@@ -15,6 +15,7 @@ import cnnc
 from cnnc import driver
 from cnnc.diagnostics import CnncError
 from cnnc.passes.optimizer import SGD
+from cnnc.runtime import setup
 from tests.networks import LENET, MIXED
 
 
@@ -95,6 +96,21 @@ def test_results_do_not_depend_on_what_memory_held(net):
     assert np.array_equal(exe(images(2)), expected)
 
 
+def test_calls_hold_packed_weights_alone(net):
+    """What lies between values and packed weights goes when it has been used; all of it can be had again."""
+    exe = cnnc.compile(net)
+    expected = exe(images(2))
+    compiled, plan = exe.runner, exe.runner.plan(2)
+    lasting = plan.lasting()
+    packed = {b.name for b in plan.buffers if b.place == "packed"}
+    assert packed - lasting, "no folded weights"
+    assert set(compiled.program(2).fixed) <= lasting
+    assert len(compiled.packed) == len({setup.contents(plan)[b] for b in packed & lasting})
+    assert set(compiled.everything(2)) >= set(setup.contents(plan).values())
+    assert exe.memory(2).packed == sum(b.bytes for b in plan.buffers if b.name in packed & lasting)
+    assert np.array_equal(exe(images(2)), expected)
+
+
 def test_results_are_memory_of_their_own(exe):
     first = exe(images(1))
     kept = first.copy()
@@ -119,6 +135,8 @@ def test_weights_are_a_snapshot(net):
         assert np.array_equal(exe(images(1)), before)
         exe.refresh(net.weights)
         assert exe(images(1)).min() > 50
+        net.weights[bias] = np.full(5, -100.0)
+        assert exe(images(7)).min() > 50  # another size packs the same values
     finally:
         net.weights[bias] = old
     with pytest.raises(ValueError, match="read-only"):

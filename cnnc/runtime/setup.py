@@ -1,0 +1,100 @@
+"""The setup of a Plan: weights are folded and packed once, layer after layer, so that little more memory is held meanwhile
+than what calls need afterwards.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Container, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from cnnc.lowering.memory import Life, aligned, place
+from cnnc.lowering.plan import Plan, Ref, Step
+from cnnc.runtime.launch import Array, Machine, Runner, aligned_empty
+
+Packed = dict[str, Array]  # digest of what is in a packed buffer -> the buffer
+TOGETHER = 8 << 20  # bytes of values that are held for steps that run in one go
+
+
+def contents(plan: Plan) -> dict[str, str]:
+    """A digest for each packed buffer of what is in it: the steps that make it, and the values and tables that they
+    read.
+
+    Plans of several batch sizes, and artifacts, share packed weights by it.
+    """
+    tables = {b.name: b.data for b in plan.buffers if b.place == "table"}
+    made: dict[str, str] = {}
+
+    def content(argument: int | Ref, writes: tuple[str, ...]) -> Any:
+        if isinstance(argument, int):
+            return argument
+        if argument.buffer in writes:
+            return "result", writes.index(argument.buffer), argument.offset
+        return made.get(argument.buffer, tables.get(argument.buffer, argument.buffer)), argument.offset
+
+    for s in plan.setup:
+        key = (str(s.kernel), tuple((k, content(a, s.writes)) for k, a in s.arguments), s.chunks)
+        for i, w in enumerate(s.writes):
+            text = repr((made.get(w), key, i))
+            made[w] = hashlib.sha256(text.encode()).hexdigest()
+    return made
+
+
+def pending(plan: Plan, digests: Mapping[str, str], packed: Packed, wanted: Iterable[str]) -> tuple[Step, ...]:
+    """The setup steps that make what is wanted and not packed yet."""
+    needed, todo = set(wanted), []
+    for s in reversed(plan.setup):
+        if any(w in needed and digests[w] not in packed for w in s.writes):
+            todo.append(s)
+            needed.update(s.buffers())
+    return tuple(reversed(todo))
+
+
+def run(
+    plan: Plan,
+    todo: tuple[Step, ...],
+    digests: Mapping[str, str],
+    wanted: Container[str],
+    values: Mapping[str, Array],
+    packed: Packed,
+    machine: Machine,
+    workers: int,
+) -> None:
+    """Run steps that are pending. What is wanted is put into `packed`; what is between lies in memory that later steps
+    use again, and values are held while they are read.
+    """
+    buffers = {b.name: b for b in plan.buffers}
+    made = {w for s in todo for w in s.writes if digests[w] not in packed}
+    used: dict[str, list[int]] = {}
+    for i, s in enumerate(todo):
+        for name in s.buffers():
+            used.setdefault(name, []).append(i)
+    between = [Life(b, buffers[b].bytes, used[b][0], used[b][-1]) for b in used if b in made and b not in wanted]
+    offsets, size = place(between)
+    passing = aligned_empty(size)
+    memory = {name: passing[at : at + buffers[name].bytes] for name, at in offsets.items()}
+    kept = [b for b in plan.buffers if b.name in made and b.name in wanted]
+    # One block, whose pages may be large.
+    block, at = aligned_empty(sum(aligned(b.bytes) for b in kept)), 0
+    for b in kept:
+        memory[b.name] = block[at : at + b.bytes]
+        at += aligned(b.bytes)
+    memory |= {name: np.array(buffers[name].data, np.int64) for name in used if buffers[name].place == "table"}
+    memory |= {name: packed[digests[name]] for name in used if name in digests and name not in made}
+    first = 0
+    while first < len(todo):
+        last = first
+        held: dict[str, Array] = {}
+        while last < len(todo) and sum(a.nbytes for a in held.values()) < TOGETHER:
+            held |= {b: values[b] for b in todo[last].buffers() if buffers[b].place == "value" and b not in held}
+            last += 1
+
+        def where(ref: Ref, held: Mapping[str, Array] = held) -> int:
+            array = held[ref.buffer] if ref.buffer in held else memory[ref.buffer]
+            return int(array.ctypes.data) + ref.offset
+
+        Runner(todo[first:last], where, machine, plan.scratch, workers)()
+        first = last
+    packed |= {digests[b.name]: memory[b.name] for b in kept}
