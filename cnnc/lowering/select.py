@@ -16,6 +16,9 @@ from cnnc.lowering import chain
 from cnnc.lowering.memory import Life, aligned, place
 from cnnc.lowering.plan import Buffer, KernelName, Plan, Ref, Step
 
+# Memory that chains may take, by what it is without those that reach far.
+MORE = 1.02
+
 
 class Rules(Protocol):
     """What lowering asks of a backend."""
@@ -137,9 +140,8 @@ def lower(graph: Graph, batch: int, backend: Rules) -> Plan:
             backend.rule(node.op)(low, node)
     _write_updates(low, graph)
     setup, steps, indices = _hoist(low)
-    steps = chain.form(steps, low.buffers, low.divided, batch, backend.cache)
     outputs = tuple((label, low.ref(value).buffer) for label, value in graph.outputs)
-    buffers, steps, outputs, arena = _plan_memory(low, steps, indices, outputs)
+    buffers, steps, outputs, arena = _chained(low, steps, indices, outputs)
     used = {b for s in (*setup, *steps) for b in s.buffers()} | {b for _, b in outputs}
     kept = tuple(b for b in buffers if b.name in used or b.place == "input")
     return Plan(graph.name, backend.name, batch, kept, tuple(setup), tuple(steps), outputs, arena, low.scratch)
@@ -255,9 +257,22 @@ def _hoist(low: Lowering) -> tuple[list[Step], list[Step], list[int]]:
     return setup, steps, indices
 
 
-def _plan_memory(
-    low: Lowering, steps: list[Step], indices: list[int], outputs: tuple[tuple[str, str], ...]
-) -> tuple[list[Buffer], list[Step], tuple[tuple[str, str], ...], int]:
+_Packed = tuple[list[Buffer], list[Step], tuple[tuple[str, str], ...], int]
+
+
+def _chained(low: Lowering, steps: list[Step], indices: list[int], outputs: tuple[tuple[str, str], ...]) -> _Packed:
+    """The steps in chains, and their memory: chains that reach far where they take no more of it."""
+    plans = []
+    for reach in (chain.NEAR, chain.FAR):
+        about = (low.buffers, low.divided, low.batch, low.backend.cache, reach)
+        order = chain.gather(steps, *about)
+        ordered = chain.form([steps[i] for i in order], *about)
+        plans.append(_plan_memory(low, ordered, [indices[i] for i in order], outputs))
+    near, far = plans
+    return far if far[-1] <= MORE * near[-1] else near
+
+
+def _plan_memory(low: Lowering, steps: list[Step], indices: list[int], outputs: tuple[tuple[str, str], ...]) -> _Packed:
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     for i, s in enumerate(steps):
