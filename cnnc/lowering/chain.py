@@ -11,6 +11,7 @@ packs the weights goes ahead of it, and the sums of a batch norm follow the conv
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -30,6 +31,7 @@ class _Chain:
     steps: list[Step]
     cache: int  # bytes
     reach: float  # of the cache, for a link's intermediate result
+    room: float  # bytes, for all that the steps touch in the arena
     written: set[str] = field(default_factory=set)
     touched: set[str] = field(default_factory=set)
     whole: int = 0  # bytes that every link reads, weights mostly
@@ -43,6 +45,8 @@ class _Chain:
             and bool(between)
             and all(b in divided for b in (*meeting, *step.writes))
             and sum(buffers[b].bytes for b in between) // links <= self.reach * self.cache
+            and sum(b.bytes for b in map(buffers.__getitem__, self.touched.union(step.buffers())) if b.place == "arena")
+            <= self.room
             and self.whole + whole_bytes(step, buffers, divided) <= WHOLE * self.cache
         )
 
@@ -82,7 +86,13 @@ def _ahead(step: Step, between: Sequence[Step], chain: Sequence[Step]) -> list[i
 
 
 def gather(
-    steps: Sequence[Step], buffers: Mapping[str, Buffer], divided: Collection[str], batch: int, cache: int, reach: float
+    steps: Sequence[Step],
+    buffers: Mapping[str, Buffer],
+    divided: Collection[str],
+    batch: int,
+    cache: int,
+    reach: float = NEAR,
+    room: float = math.inf,
 ) -> list[int]:
     """An order of the steps that does the same, in which those that `form` makes a chain of stand together."""
     left, order = list(range(len(steps))), list[int]()
@@ -94,7 +104,7 @@ def gather(
         order.append(begin)
         if steps[begin].links != batch:
             continue
-        chain, members, at = _Chain([], cache, reach), [begin], 0
+        chain, members, at = _Chain([], cache, reach, room), [begin], 0
         chain.add(steps[begin], buffers, divided)
         order.pop()
         while at < min(AHEAD, len(left)):
@@ -128,6 +138,7 @@ def form(
     batch: int,
     cache: int,
     reach: float = NEAR,
+    room: float = math.inf,
 ) -> list[Step]:
     """The steps with those that are better run link by link marked so. `divided` names the buffers that hold an equal
     share for each of `batch` images, one after the other; `cache` is the bytes of a core's own cache.
@@ -139,7 +150,7 @@ def form(
         able = balanced and step.links == batch
         if not (able and chain is not None and chain.accepts(step, buffers, divided)):
             result += chain.result() if chain is not None else []
-            chain = _Chain([], cache, reach) if able else None
+            chain = _Chain([], cache, reach, room) if able else None
         if chain is None:
             result.append(replace(step, links=0))
         else:

@@ -4,6 +4,7 @@ become offsets.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,8 +17,8 @@ from cnnc.lowering import chain
 from cnnc.lowering.memory import Life, aligned, place
 from cnnc.lowering.plan import Buffer, KernelName, Plan, Ref, Step
 
-# Memory that chains may take, by what it is without those that reach far.
-MORE = 1.02
+# By the arena's size without chains that reach far: what one of them may touch, tried in turn, and the arena with them.
+ROOM, MORE = (1.0, 0.8, 0.6), 1.02
 
 
 class Rules(Protocol):
@@ -262,14 +263,16 @@ _Packed = tuple[list[Buffer], list[Step], tuple[tuple[str, str], ...], int]
 
 def _chained(low: Lowering, steps: list[Step], indices: list[int], outputs: tuple[tuple[str, str], ...]) -> _Packed:
     """The steps in chains, and their memory: chains that reach far where they take no more of it."""
-    plans = []
-    for reach in (chain.NEAR, chain.FAR):
-        about = (low.buffers, low.divided, low.batch, low.backend.cache, reach)
+
+    def packed(reach: float, room: float) -> _Packed:
+        about = (low.buffers, low.divided, low.batch, low.backend.cache, reach, room)
         order = chain.gather(steps, *about)
         ordered = chain.form([steps[i] for i in order], *about)
-        plans.append(_plan_memory(low, ordered, [indices[i] for i in order], outputs))
-    near, far = plans
-    return far if far[-1] <= MORE * near[-1] else near
+        return _plan_memory(low, ordered, [indices[i] for i in order], outputs)
+
+    near = packed(chain.NEAR, math.inf)
+    tried = (packed(chain.FAR, part * near[-1]) for part in ROOM)
+    return next((far for far in tried if far[-1] <= MORE * near[-1]), near)
 
 
 def _plan_memory(low: Lowering, steps: list[Step], indices: list[int], outputs: tuple[tuple[str, str], ...]) -> _Packed:

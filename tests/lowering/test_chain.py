@@ -155,6 +155,16 @@ def test_in_training_sums_follow_the_convolution_and_its_input_comes_before():
         assert pair in found
 
 
+def test_chains_that_reach_far_take_no_memory(monkeypatch):
+    machine = CpuBackend("avx2")
+    graph = driver.optimize(cnnc.load(EXAMPLES / "mobilenetv2.cnn").graph, machine.lanes)[0]
+    far = machine.plan(graph, 16)
+    monkeypatch.setattr(chain, "FAR", chain.NEAR)
+    near = machine.plan(graph, 16)
+    assert far.arena <= 1.02 * near.arena
+    assert sum(s.follows for s in far.steps) > sum(s.follows for s in near.steps) > 0
+
+
 def test_text_that_follows_nothing_is_a_diagnostic():
     with pytest.raises(cnnc.CnncError):
         parse_plan("plan @x target=avx2 batch=8 arena=0 scratch=0 {\n  then %a: k{}() * 8 / 8 -> \n}\n")
