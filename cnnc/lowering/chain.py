@@ -5,16 +5,23 @@ the worker's own cache, and nobody waits in between.
     step %a * 64;  step %b * 16  -->  step %a * 64 / 16;  then %b * 16 / 16
 
 Links are images: planners say which steps go through the batch image by image, and the type of a value says that its
-buffer holds an equal share for each image.
+buffer holds an equal share for each image. Steps that could make a chain are first brought together: in training, what
+packs the weights goes ahead of it, and the sums of a batch norm follow the convolution.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from cnnc.lowering.plan import Buffer, Plan, Step
 
+# Parts of a core's cache: for what all links read, and for a link's intermediate result. Chains that reach far make it
+# larger than the cache: still nearer than that of all links, but all of it is there at once.
+WHOLE, NEAR, FAR = 0.5, 0.5, 8.0
+# Steps that are looked through for one that could follow.
+AHEAD = 32
 # Fewer links leave workers idle; so do more, where eight workers cannot share them about equally.
 WORKERS, UNEVEN = 8, 1.34
 
@@ -22,7 +29,9 @@ WORKERS, UNEVEN = 8, 1.34
 @dataclass
 class _Chain:
     steps: list[Step]
-    near: int  # bytes of a link's intermediate result, and of what all its links read, that stay in a core's cache
+    cache: int  # bytes
+    reach: float  # of the cache, for a link's intermediate result
+    room: float  # bytes, for all that the steps touch in the arena
     written: set[str] = field(default_factory=set)
     touched: set[str] = field(default_factory=set)
     whole: int = 0  # bytes that every link reads, weights mostly
@@ -34,9 +43,11 @@ class _Chain:
         return (
             step.links == links
             and bool(between)
-            and all(b in divided for b in meeting)
-            and sum(buffers[b].bytes for b in between) // links <= self.near
-            and self.whole + whole_bytes(step, buffers, divided) <= self.near
+            and all(b in divided for b in (*meeting, *step.writes))
+            and sum(buffers[b].bytes for b in between) // links <= self.reach * self.cache
+            and sum(b.bytes for b in map(buffers.__getitem__, self.touched.union(step.buffers())) if b.place == "arena")
+            <= self.room
+            and self.whole + whole_bytes(step, buffers, divided) <= WHOLE * self.cache
         )
 
     def add(self, step: Step, buffers: Mapping[str, Buffer], divided: Collection[str]) -> None:
@@ -55,21 +66,91 @@ def whole_bytes(step: Step, buffers: Mapping[str, Buffer], divided: Collection[s
     return sum(buffers[b].bytes for b in step.reads() if b not in divided)
 
 
+def _meet(one: Step, other: Step) -> bool:
+    """Whether one of them writes what the other touches: they stay in order."""
+    return not (set(one.writes).isdisjoint(other.buffers()) and set(other.writes).isdisjoint(one.buffers()))
+
+
+def _ahead(step: Step, between: Sequence[Step], chain: Sequence[Step]) -> list[int] | None:
+    """Which of the steps between a chain and `step` must go ahead of the chain, so that the step may follow it; None
+    where some of them need the chain.
+    """
+    found, behind = [], [step]
+    for i in reversed(range(len(between))):
+        if any(_meet(between[i], s) for s in behind):
+            if any(_meet(between[i], s) for s in chain):
+                return None
+            found.append(i)
+            behind.append(between[i])
+    return found[::-1]
+
+
+def gather(
+    steps: Sequence[Step],
+    buffers: Mapping[str, Buffer],
+    divided: Collection[str],
+    batch: int,
+    cache: int,
+    reach: float = NEAR,
+    room: float = math.inf,
+) -> list[int]:
+    """An order of the steps that does the same, in which those that `form` makes a chain of stand together."""
+    left, order = list(range(len(steps))), list[int]()
+    if not _balanced(batch):
+        return left
+    left.reverse()  # the next one is the last
+    while left:
+        begin = left.pop()
+        order.append(begin)
+        if steps[begin].links != batch:
+            continue
+        chain, members, at = _Chain([], cache, reach, room), [begin], 0
+        chain.add(steps[begin], buffers, divided)
+        order.pop()
+        while at < min(AHEAD, len(left)):
+            window = left[: -at - 2 : -1]
+            step = steps[window[-1]]
+            ahead = None
+            if chain.accepts(step, buffers, divided):
+                ahead = _ahead(step, [steps[i] for i in window[:-1]], chain.steps)
+            if ahead is None:
+                at += 1
+                continue
+            moved = [window[i] for i in ahead]
+            order += moved
+            members.append(window[-1])
+            chain.add(step, buffers, divided)
+            gone = {*moved, window[-1]}
+            left[-len(window) :] = [i for i in reversed(window) if i not in gone]
+            at = 0
+        order += members
+    return order
+
+
+def _balanced(batch: int) -> bool:
+    return -(-batch // WORKERS) * WORKERS <= UNEVEN * batch
+
+
 def form(
-    steps: Sequence[Step], buffers: Mapping[str, Buffer], divided: Collection[str], batch: int, cache: int
+    steps: Sequence[Step],
+    buffers: Mapping[str, Buffer],
+    divided: Collection[str],
+    batch: int,
+    cache: int,
+    reach: float = NEAR,
+    room: float = math.inf,
 ) -> list[Step]:
     """The steps with those that are better run link by link marked so. `divided` names the buffers that hold an equal
-    share for each of `batch` images, one after the other; `cache` is the bytes of a core's own cache, of which an
-    intermediate result may take a half, and the weights a half.
+    share for each of `batch` images, one after the other; `cache` is the bytes of a core's own cache.
     """
-    balanced = -(-batch // WORKERS) * WORKERS <= UNEVEN * batch
+    balanced = _balanced(batch)
     result: list[Step] = []
     chain: _Chain | None = None
     for step in steps:
         able = balanced and step.links == batch
         if not (able and chain is not None and chain.accepts(step, buffers, divided)):
             result += chain.result() if chain is not None else []
-            chain = _Chain([], cache // 2) if able else None
+            chain = _Chain([], cache, reach, room) if able else None
         if chain is None:
             result.append(replace(step, links=0))
         else:

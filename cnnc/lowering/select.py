@@ -4,6 +4,7 @@ become offsets.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,9 @@ from cnnc.ir.types import BATCH, TensorType
 from cnnc.lowering import chain
 from cnnc.lowering.memory import Life, aligned, place
 from cnnc.lowering.plan import Buffer, KernelName, Plan, Ref, Step
+
+# By the arena's size without chains that reach far: what one of them may touch, tried in turn, and the arena with them.
+ROOM, MORE = (1.0, 0.8, 0.6), 1.02
 
 
 class Rules(Protocol):
@@ -137,9 +141,8 @@ def lower(graph: Graph, batch: int, backend: Rules) -> Plan:
             backend.rule(node.op)(low, node)
     _write_updates(low, graph)
     setup, steps, indices = _hoist(low)
-    steps = chain.form(steps, low.buffers, low.divided, batch, backend.cache)
     outputs = tuple((label, low.ref(value).buffer) for label, value in graph.outputs)
-    buffers, steps, outputs, arena = _plan_memory(low, steps, indices, outputs)
+    buffers, steps, outputs, arena = _chained(low, steps, indices, outputs)
     used = {b for s in (*setup, *steps) for b in s.buffers()} | {b for _, b in outputs}
     kept = tuple(b for b in buffers if b.name in used or b.place == "input")
     return Plan(graph.name, backend.name, batch, kept, tuple(setup), tuple(steps), outputs, arena, low.scratch)
@@ -255,9 +258,24 @@ def _hoist(low: Lowering) -> tuple[list[Step], list[Step], list[int]]:
     return setup, steps, indices
 
 
-def _plan_memory(
-    low: Lowering, steps: list[Step], indices: list[int], outputs: tuple[tuple[str, str], ...]
-) -> tuple[list[Buffer], list[Step], tuple[tuple[str, str], ...], int]:
+_Packed = tuple[list[Buffer], list[Step], tuple[tuple[str, str], ...], int]
+
+
+def _chained(low: Lowering, steps: list[Step], indices: list[int], outputs: tuple[tuple[str, str], ...]) -> _Packed:
+    """The steps in chains, and their memory: chains that reach far where they take no more of it."""
+
+    def packed(reach: float, room: float) -> _Packed:
+        about = (low.buffers, low.divided, low.batch, low.backend.cache, reach, room)
+        order = chain.gather(steps, *about)
+        ordered = chain.form([steps[i] for i in order], *about)
+        return _plan_memory(low, ordered, [indices[i] for i in order], outputs)
+
+    near = packed(chain.NEAR, math.inf)
+    tried = (packed(chain.FAR, part * near[-1]) for part in ROOM)
+    return next((far for far in tried if far[-1] <= MORE * near[-1]), near)
+
+
+def _plan_memory(low: Lowering, steps: list[Step], indices: list[int], outputs: tuple[tuple[str, str], ...]) -> _Packed:
     first: dict[str, int] = {}
     last: dict[str, int] = {}
     for i, s in enumerate(steps):

@@ -11,6 +11,7 @@ import numpy as np
 
 from . import Kernel
 from .conv_arguments import ConvPlan, KernelPlan, PackedWeights, divide, register_tile
+from .shapes import divisor
 from .target import Target
 
 # What the cost model assumes of a core; only ratios matter. Multiply-adds of a lane, bytes copied and bytes of weights
@@ -43,6 +44,16 @@ def blocking(
             if estimate < best:
                 best, choice = estimate, (block, part)
     return choice
+
+
+def by_image(target: Target, images: int, tiles: int, block_tiles: int, weights: int) -> tuple[int, int]:
+    """(tiles of a chunk, links): the chunks go through the batch image by image, where hardly smaller ones do; much
+    smaller ones where the bytes of weights, which they read more often, are near.
+    """
+    even = divisor(tiles, block_tiles)
+    if images > 1 and (2 * even > block_tiles or (2 * even > tiles and 2 * weights <= target.cache)):
+        return even, images
+    return block_tiles, 0
 
 
 def fits(target: Target, blocks: int, apart: int, size: int) -> bool:
@@ -78,6 +89,7 @@ def matrix_plan(
         images * tiles, max(1, target.cache // 2 // tile_bytes), units, groups,
         pixels * vectors * channels / _PRODUCTS, 4 * pixels * channels / _COPIED, 4 * vectors * lanes * channels / _STREAMED,
     )  # fmt: skip
+    block_tiles, links = by_image(target, images, tiles, block_tiles, 4 * channels * groups * out_blocks * lanes)
     tall = size - tiles * (pixels - 1)
     head = (1 + len(operands)) * vectors * lanes
     panel_chunks = divide(units, chunk_panels)
@@ -120,6 +132,7 @@ def matrix_plan(
     step = KernelPlan(
         Kernel("conv_direct", parameters), arguments, tables, groups * panel_chunks * divide(images * tiles, block_tiles),
         head + (0 if form == "flat" else block_tiles * depth * pixels * lanes),
+        links,
     )  # fmt: skip
     weights = PackedWeights(
         groups, out_channels, in_channels, tuple(source_taps), all_taps, vectors, lanes, False, transposed

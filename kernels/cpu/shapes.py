@@ -18,6 +18,7 @@ from .target import Target
 Shape = tuple[int, ...]
 
 MAX_OPERANDS, MAX_RESULTS, OUTER = 12, 4, 4
+_IMAGE = 2048  # floats of an image's part at least, to be a chunk of its own
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,11 @@ def blocks(channels: int, target: Target) -> int:
 def blocked_size(shape: Shape, target: Target) -> int:
     """Floats in a blocked tensor of that logical shape."""
     return shape[0] * blocks(shape[1], target) * target.lanes * math.prod(shape[2:])
+
+
+def divisor(count: int, most: int) -> int:
+    """The largest divisor of `count` that is at most `most`."""
+    return max((d for d in range(1, min(count, most) + 1) if count % d == 0), default=1)
 
 
 def split(total: int, smallest: int, most: int = 64) -> int:
@@ -225,6 +231,9 @@ def plan_map(
         pieces, rows_per_chunk = ceil_div(loops.length, piece), 1
     else:
         piece, pieces, rows_per_chunk = loops.length, 1, max(1, smallest // loops.length)
+        if rows % shape[0] == 0 and rows // shape[0] * loops.length >= _IMAGE:  # image by image, if chunks stay large
+            even = divisor(rows // shape[0], rows_per_chunk)
+            rows_per_chunk = even if 2 * even > min(rows_per_chunk, rows // shape[0]) else rows_per_chunk
     arguments = {
         "rows": rows,
         "rows_per_chunk": rows_per_chunk,
@@ -268,9 +277,11 @@ MOMENTS_HEAD = (*_CHANNEL_LOOPS, "mean", "variance")
 
 
 def channel_parts(target: Target, shape: Shape, blocked: bool, chunks: int = 16) -> int:
-    """Into how many parts of equally many images the sums of a channel are best cut, so that there are about `chunks`
-    chunks.
+    """Into how many parts of equally many images the sums of a channel are best cut: a part an image, where its planes
+    are large, so that the sums may follow what makes the image; else so many that there are about `chunks` chunks.
     """
+    if blocked and math.prod(shape[2:]) * target.lanes >= _IMAGE:
+        return shape[0]
     units = blocks(shape[1], target) if blocked else shape[1]
     wanted = min(chunks // max(1, units), math.prod(shape) // max(1, units) // 32768)
     return max((part for part in range(1, shape[0] + 1) if shape[0] % part == 0 and part <= wanted), default=1)
@@ -308,7 +319,8 @@ def plan_reduce_channels(target: Target, shape: Shape, blocked: bool, operands: 
         (("kinds", tuple(loops.kinds[1:])), ("expressions", tuple(expressions)), ("blocked", blocked)),
     )
     buffers = tuple(f"y{j}" for j in range(len(expressions))) + tuple(f"a{k}" for k in range(len(operands)))
-    return Launch(kernel, arguments, buffers, parts * arguments["channels"], 2 * target.lanes * len(expressions))
+    return Launch(kernel, arguments, buffers, parts * arguments["channels"], 2 * target.lanes * len(expressions),
+                  shape[0] if parts == shape[0] else 0)  # fmt: skip
 
 
 def plan_moments(target: Target, shape: Shape, blocked: bool, parts: int = 1) -> Launch:
@@ -320,7 +332,8 @@ def plan_moments(target: Target, shape: Shape, blocked: bool, parts: int = 1) ->
     loops, arguments = _channel_loops(target, shape, blocked, [Operand(shape, blocked)], parts)
     arguments |= {"mean": 0, "variance": 0} | operand_arguments("a", loops.strides)
     kernel = Kernel("moments", (("blocked", blocked),))
-    return Launch(kernel, arguments, ("mean", "variance", "a0"), parts * arguments["channels"], 4 * target.lanes)
+    chunks, links = parts * arguments["channels"], shape[0] if parts == shape[0] else 0
+    return Launch(kernel, arguments, ("mean", "variance", "a0"), chunks, 4 * target.lanes, links)
 
 
 def plan_combine_moments(target: Target, channels: int, parts: int) -> Launch:

@@ -144,6 +144,7 @@ def test_parts(name, blocked):
 def test_number_of_parts():
     this = target.named("avx512")
     assert channel_parts(this, (16, 16, 112, 112), True) == 16
-    assert channel_parts(this, (12, 24, 112, 112), True) == 6
+    assert channel_parts(this, (12, 24, 112, 112), True) == 12
     assert channel_parts(this, (1, 64, 56, 56), True) == 1
+    assert channel_parts(this, (12, 24, 112, 112), False) == 1
     assert channel_parts(this, (64, 512, 7, 7), True) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -19,10 +20,24 @@ from cnnc.passes.training import training_graph
 from cnnc.runtime.compiled import Compiled
 from tests.networks import EXAMPLES, MIXED
 
+INVERTED = """
+block part(x, filters, stride) {
+    y = x -> conv(48, 1, bias=false) -> batchnorm -> relu6
+    z = y -> conv(48, 3, stride=stride, padding=1, groups=48, bias=false) -> batchnorm -> relu6
+    return z -> conv(filters, 1, bias=false) -> batchnorm
+}
+model inverted(classes = 10) {
+    input image: f32[N, 3, 24, 24]
+    x = image -> conv(16, 3, padding=1, bias=false) -> batchnorm -> relu6
+    y = x -> part(16, 1)
+    return (x + y) -> part(24, 2) -> global_avgpool -> flatten -> linear(classes)
+}
+"""
 KERNEL = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)
 NETWORKS = {
     "lenet": lambda: cnnc.load(EXAMPLES / "lenet5_relu.cnn"),
     "everything": lambda: cnnc.parse(MIXED),
+    "inverted": lambda: cnnc.parse(INVERTED),
 }
 
 
@@ -108,6 +123,46 @@ def test_what_makes_a_chain():
     assert formed(one, two, size=1 << 26) == [False, False]  # an image's b is far larger than the cache
     assert formed(one, step("bw", "c"), size=1 << 20) == [False, False]  # weights are
     assert formed(one, two, step("c", "a")) == [False, True, True]
+
+
+def gathered(*steps, divided="abcd"):
+    buffers = {b: Buffer(b, "arena", 8000) for b in "abcdwxy"}
+    return chain.gather(steps, buffers, set(divided), 8, 1 << 19, chain.NEAR)
+
+
+def test_what_could_follow_is_brought_there():
+    one, two, other = step("a", "b"), step("b", "c"), step("x", "y", links=0)
+    assert gathered(one, other, two) == [0, 2, 1]
+    packs = step("x", "w", links=0)
+    assert gathered(one, packs, step("bw", "c")) == [1, 0, 2]  # its weights are packed before
+    assert gathered(one, step("b", "w", links=0), step("bw", "c")) == [0, 1, 2]  # they are made of what the chain makes
+    assert gathered(one, step("c", "x", links=0), two) == [1, 0, 2]  # the old c is read before
+    assert gathered(one, step("b", "c", links=0), step("b", "c")) == [0, 1, 2]  # two writers of c
+    assert gathered(packs, one, other, two, replace(other, links=8), step("c", "d")) == [0, 1, 3, 5, 2, 4]
+
+
+def test_in_training_sums_follow_the_convolution_and_its_input_comes_before():
+    graph = training_graph(cnnc.parse(INVERTED).graph, optimizer=SGD())
+    machine = CpuBackend("avx512")
+    steps = machine.plan(driver.optimize(graph, machine.lanes)[0], 8).steps
+    found = [(a.kernel.family, b.kernel.family) for a, b in pairwise(steps) if b.follows]
+    for pair in (
+        ("map", "conv_direct"),
+        ("conv_direct", "moments"),
+        ("depthwise", "moments"),
+        ("depthwise", "reduce_channels"),
+    ):
+        assert pair in found
+
+
+def test_chains_that_reach_far_take_no_memory(monkeypatch):
+    machine = CpuBackend("avx2")
+    graph = driver.optimize(cnnc.load(EXAMPLES / "mobilenetv2.cnn").graph, machine.lanes)[0]
+    far = machine.plan(graph, 16)
+    monkeypatch.setattr(chain, "FAR", chain.NEAR)
+    near = machine.plan(graph, 16)
+    assert far.arena <= 1.02 * near.arena
+    assert sum(s.follows for s in far.steps) > sum(s.follows for s in near.steps) > 0
 
 
 def test_text_that_follows_nothing_is_a_diagnostic():

@@ -91,7 +91,10 @@ def moments(low: Lowering, node: Node) -> None:
     partial = (
         results if parts == 1 else {k: low.buffer(f"{node.name}~{k}", "arena", 4 * parts * shape[1]) for k in results}
     )
-    launch(low, node, shapes.plan_moments(target, shape, blocked, parts), {**partial, "a0": low.ref(x)}, list(results))
+    plan = shapes.plan_moments(target, shape, blocked, parts)
+    if plan.links:
+        low.divided.update(ref.buffer for ref in partial.values())
+    launch(low, node, plan, {**partial, "a0": low.ref(x)}, list(results))
     if parts > 1:
         buffers = {"means": partial["mean"], "variances": partial["variance"], **results}
         launch(low, node, shapes.plan_combine_moments(target, shape[1], parts), buffers, list(results))
@@ -113,6 +116,8 @@ def reduce_channels(low: Lowering, node: Node) -> None:
     plan = shapes.plan_reduce_channels(
         target, shape, blocked, [operand(low, o, len(shape)) for o in node.inputs], es, parts=parts
     )
+    if plan.links:
+        low.divided.update(ref.buffer for ref in partial.values())
     launch(low, node, plan, {**partial, **{f"a{i}": low.ref(o) for i, o in enumerate(node.inputs)}}, list(results))
     if parts > 1:
         for k, result in results.items():
