@@ -233,7 +233,7 @@ def plan_map(
         piece, pieces, rows_per_chunk = loops.length, 1, max(1, smallest // loops.length)
         if rows % shape[0] == 0 and rows // shape[0] * loops.length >= _IMAGE:  # image by image, if chunks stay large
             even = divisor(rows // shape[0], rows_per_chunk)
-            rows_per_chunk = even if 2 * even > min(rows_per_chunk, rows // shape[0]) else rows_per_chunk
+            rows_per_chunk = even if 2 * even >= min(rows_per_chunk, rows // shape[0]) else rows_per_chunk
     arguments = {
         "rows": rows,
         "rows_per_chunk": rows_per_chunk,
