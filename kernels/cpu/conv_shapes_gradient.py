@@ -20,6 +20,8 @@ _FEW_CHUNKS = 8
 _PIXELS_NEAR = 20 * 1024
 _CHUNK_NEAR = 448 * 1024
 _FLOPS, _STREAMED, _CHUNK = 90e3, 10e3, 2
+# An image's bytes, by those of the weights, for which each image makes a summand.
+_LARGE = 16
 
 
 def _pixel_blocking(
@@ -81,6 +83,10 @@ def pixel_weight_gradient_plan(
     ins, outs, parts = _pixel_blocking(
         images, rows, columns, groups, in_blocks, out_blocks, lanes, vectors, block, pixel_blocks, int(strided)
     )
+    # All weights beside an image are little: a part an image, so that the step may follow what makes dy of the image.
+    links, size = 0, in_blocks + out_blocks
+    if groups == block_images == 1 < images and _LARGE * in_blocks * out_blocks * lanes <= size * rows * columns:
+        links, ins, outs, parts = images, in_blocks, out_blocks, images
     arguments = {
         "parts": parts, "in_chunks": divide(in_blocks, ins), "chunk_ins": ins, "out_chunks": divide(out_blocks, outs),
         "chunk_outs": outs, "in_blocks": in_blocks, "out_blocks": out_blocks, "in_channels": in_channels,
@@ -94,7 +100,7 @@ def pixel_weight_gradient_plan(
     kernel = Kernel("conv_pixel_weight_gradient", (("vectors", vectors), ("channels", channels), ("strided", strided)))
     chunks = groups * arguments["in_chunks"] * arguments["out_chunks"] * parts
     scratch = ins * outs * lanes * lanes + (ins * block * lanes if strided else 0)
-    return KernelPlan(kernel, arguments, {}, chunks, scratch)
+    return KernelPlan(kernel, arguments, {}, chunks, scratch, links)
 
 
 def weight_gradient_plan(

@@ -13,6 +13,7 @@ from typing import Any
 from . import Kernel
 from .conv_arguments import KernelPlan, PackedWeights, Padding, Pair, divide, output_size
 from .expression import keeps_zero
+from .shapes import divisor
 from .target import Target
 
 # Buffers: x, w (packed: [block][tap][lanes]), bias (0: none), y, then the operands after the last name. x is what the
@@ -205,6 +206,11 @@ def depthwise_weight_gradient_plan(
     lines, left = images * rows, padding[1][0]
     wanted = min(max(blocks * lines * columns // _CHUNKS, _LEAST), 4 * _MOST)
     part_lines = divide(lines, divide(lines * columns, wanted)) if lines else 1
+    if part_lines >= rows and rows * columns >= _LEAST:  # an image a part, so that they may follow what makes its dy
+        part_lines = rows
+    else:
+        even = divisor(rows, part_lines)
+        part_lines = even if 2 * even >= part_lines else part_lines
     parts = divide(lines, part_lines)
     walk = walk_of(kernel[1], stride[1], dilation[1], False)
     # Step g reads dy's column g, and the columns of x that a convolution's step g reads.
@@ -218,7 +224,14 @@ def depthwise_weight_gradient_plan(
     parameters = (("kernel", kernel), ("stride", stride), ("dilation", dilation))
     total = {"parts": parts, "blocks": blocks, "channels": channels, "taps": taps}
     return DepthwiseWeightGradientPlan(
-        KernelPlan(Kernel(name, parameters), arguments, {}, parts * blocks, max(1, width) * lanes),
+        KernelPlan(
+            Kernel(name, parameters),
+            arguments,
+            {},
+            parts * blocks,
+            max(1, width) * lanes,
+            0 if rows % part_lines else images,
+        ),
         KernelPlan(Kernel("depthwise_sum"), total, {}, blocks, lanes),
         parts * blocks * taps * lanes,
     )

@@ -273,6 +273,8 @@ def depthwise_weight_gradient(low: Lowering, node: Node, geometry: Geometry) -> 
     images, channels, height, width, _, *window, _ = geometry.sizes
     plan = depthwise_shapes.depthwise_weight_gradient_plan(target_of(low), images, channels, height, width, *window)
     sums = low.buffer(f"{node.name}~sums", "arena", 4 * plan.floats)
+    if plan.parts.links:
+        low.divided.add(sums.buffer)
     buffers = {"x": low.ref(x), "dy": low.ref(dy), "sums": sums}
     order = depthwise_shapes.DEPTHWISE_WEIGHT_GRADIENT_ARGUMENTS
     emit(low, node, plan.parts, buffers, ["sums"], order, "depthwise weight gradient")
@@ -371,6 +373,8 @@ def weight_gradient(
     )
     dw = further(low.ref(node.name), group * size)
     partial = dw if parts == 1 else low.buffer(f"{node.name}~parts", "arena", 4 * parts * size)
+    if plan.links:
+        low.divided.add(partial.buffer)
     emit(low, node, plan, {"x": x, "dy": dy, "dw": partial}, ["dw"], order, note)
     if parts > 1:
         total = shapes.plan_reduce_axes(target_of(low), (parts, size), (0,), False)
