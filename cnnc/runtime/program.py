@@ -34,7 +34,7 @@ class Frame:
         self.runner = Runner(plan.steps, where, program.machine, plan.scratch, program.workers, names)
         # an output that is an input is copied from what the caller gave
         self.outputs = [
-            (label, None if name in names else self._view(name, program), name, dtype, shape)
+            (label, None if name in names else self._view(name, program).view(dtype).reshape(shape), name, dtype, shape)
             for (label, name), (dtype, shape) in zip(plan.outputs, program.results, strict=True)
         ]
 
@@ -95,10 +95,7 @@ class Program:
                 frame.runner.bind(name, inputs[name].ctypes.data)
             frame.runner()
             return {
-                label: (inputs[name].reshape(-1).view(np.uint8) if data is None else data)
-                .copy()
-                .view(dtype)
-                .reshape(shape)
+                label: (inputs[name].view(dtype).reshape(shape) if data is None else data).copy()
                 for label, data, name, dtype, shape in frame.outputs
             }
         finally:
