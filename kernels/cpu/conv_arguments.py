@@ -28,9 +28,9 @@ DIRECT_ARGUMENTS = (
     "column_first", "copy_step", "copies", "pixel_step", "pack_width",  # copied columns: column_first + copy_step * copy + pixel_step * q
     "out_row",  # floats from one output row to the next in what the tile reads
     "y_image", "y_block", "y_row", "y_pixel",  # strides in floats
-    # of the forms of conv_matrix.py: tiles of all images; tiles of a chunk; the table of an image's outputs' places in y, or 0.
-    # Their `taps` has (floats, rows, columns) of each entry: from the input of an output to what the entry meets. Their
-    # depth_blocks counts entries.
+    # of conv_matrix.py and conv_flat.py: tiles of all images; tiles of a chunk; the table of an image's outputs' places in y, or
+    # 0. Their depth_blocks counts entries. `taps` has of each entry the floats from the input of an output to what the entry
+    # meets; in conv_matrix.py (floats, rows, columns).
     "all_tiles", "block_tiles", "places",
 )  # fmt: skip
 PACK_ARGUMENTS = (

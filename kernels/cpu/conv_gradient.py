@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llvmlite import ir
 from numba import types
 
 from . import Family
@@ -23,14 +24,15 @@ B = indices(PLAIN_WEIGHT_GRADIENT_ARGUMENTS)
 P = indices(PACK_ARGUMENTS)
 
 
-def gradient_tile(target: Target, channels: int, size: int, channel_step: int) -> Any:
+def gradient_tile(target: Target, channels: int, size: int, channel_step: int, foresees: bool = False) -> Any:
     """An intrinsic: sums[channel][vector] += the products over rows x columns pixels, both at least 1. The sums are
-    contiguous. As many channels go together as the registers hold the sums of.
+    contiguous. As many channels go together as the registers hold the sums of. foresees: two more arguments say how far
+    from each pixel of x and of dy there is one that will be wanted soon.
     """
     lanes = target.lanes
 
     def some(e: Emitter, channels: int, x: Any, dy: Any, sums: Any, rows: Any, columns: Any, x_row: Any, x_pixel: Any,
-             dy_row: Any, dy_block: Any) -> None:  # fmt: skip
+             dy_row: Any, dy_block: Any, *soon: Any) -> None:  # fmt: skip
         b = e.b
         start = [e.load(sums, lanes * i) for i in range(channels * size)]
 
@@ -40,6 +42,10 @@ def gradient_tile(target: Target, channels: int, size: int, channel_step: int) -
             for _v in range(size - 1):
                 heads.append(b.gep(heads[-1], [dy_block]))
             ys = [e.load(head) for head in heads]
+            if foresees:
+                e.prefetch(b.gep(xp, [soon[0]]), 2)
+                for head in heads:
+                    e.prefetch(b.gep(head, [soon[1]]), 2)
             for k in range(channels):
                 xv = e.broadcast(xp, k * channel_step)
                 for v in range(size):
@@ -62,7 +68,7 @@ def gradient_tile(target: Target, channels: int, size: int, channel_step: int) -
             some(e, end - first, e.at(x, first * channel_step), dy, e.at(sums, first * size * lanes), *shape)
 
     n = types.int64
-    return emitted(target, None, (FLOATS, FLOATS, FLOATS, n, n, n, n, n, n), body)
+    return emitted(target, None, (FLOATS, FLOATS, FLOATS, *[n] * (8 if foresees else 6)), body)
 
 
 def _make_weight_gradient(target: Target, vectors: int, channels: int) -> Any:
@@ -220,10 +226,44 @@ def _make_plain_weight_gradient(target: Target, vectors: int, taps: int, dilatio
     return kernel
 
 
+def _turn(target: Target) -> Any:
+    """An intrinsic: turn(from, to, floats between rows of the source, between those of the result) transposes a square
+    of as many rows as a vector has lanes.
+    """
+    lanes = target.lanes
+
+    def body(e: Emitter, source: Any, to: Any, apart: Any, across: Any) -> None:
+        rows = []
+        for _ in range(lanes):
+            rows.append(e.load(source))
+            source = e.at(source, apart)
+        half = 1
+        while half < lanes:  # rows whose index differs in one bit exchange the lanes whose index differs in it
+            for i in (i for i in range(lanes) if not i & half):
+                low = [j if not j & half else lanes + (j ^ half) for j in range(lanes)]
+                high = [j ^ half if not j & half else lanes + j for j in range(lanes)]
+                x, y = rows[i], rows[i | half]
+                rows[i], rows[i | half] = (
+                    e.b.shuffle_vector(x, y, ir.Constant(e.int_type, picked)) for picked in (low, high)
+                )
+            half *= 2
+        for row in rows:
+            e.store(row, to)
+            to = e.at(to, across)
+
+    n = types.int64
+    return emitted(target, None, (FLOATS, FLOATS, n, n), body)
+
+
+# Lines of the source are asked for so many input blocks before they are packed: too far apart to be foreseen.
+_SOON = 4
+
+
 def _make_pack(target: Target, plain: bool) -> Any:
     V = vector_operations(target)
     lanes = target.lanes
     depth = 1 if plain else lanes
+    turn = _turn(target)
 
     def kernel(arguments, chunk, scratch):
         units, panel, in_blocks, taps = (
@@ -240,21 +280,41 @@ def _make_pack(target: Target, plain: bool) -> Any:
         to = V.offset(
             V.floats(arguments[P.packed]), (group * arguments[P.out_blocks] + block) * lanes * in_blocks * taps * depth
         )
-        for i in range(in_blocks * taps * depth * size):
-            V.store(V.zero(), to, i * lanes)
         out_stride, in_stride = arguments[P.out_stride], arguments[P.in_stride]
         source = V.offset(V.floats(arguments[P.source]), group * arguments[P.group_stride] + block * lanes * out_stride)
         source_taps = V.integers(arguments[P.source_taps])
         out_count = min(arguments[P.out_channels] - block * lanes, across)
         # The innermost loops follow the source: its lines are read once, and the panel stays close.
         inward = in_stride < out_stride
+        square = taps == 1 and out_count == across and min(in_stride, out_stride) == 1
         for in_block in range(in_blocks):
             in_count = min(arguments[P.in_channels] - in_block * depth, depth)
+            home = V.offset(to, in_block * taps * depth * across)
+            first = V.offset(source, in_block * depth * in_stride)
+            if inward:
+                for o in range(out_count):
+                    V.prefetch(first, o * out_stride + _SOON * depth * in_stride)
+            else:
+                for i in range(depth):
+                    V.prefetch(first, (_SOON * depth + i) * in_stride)
+                    V.prefetch(first, (_SOON * depth + i) * in_stride + lanes)
+            if square and in_count == lanes:
+                if inward:
+                    for v in range(size):
+                        turn(V.offset(first, v * lanes * out_stride), V.offset(home, v * lanes), out_stride, across)
+                else:
+                    for i in range(lanes):
+                        for v in range(size):
+                            V.store(V.load(first, i * in_stride + v * lanes), home, i * across + v * lanes)
+                continue
+            if out_count < across or in_count < depth:
+                for i in range(taps * depth * size):
+                    V.store(V.zero(), home, i * lanes)
             for a in range(out_count if inward else in_count):
                 for b in range(in_count if inward else out_count):
                     o, i = (a, b) if inward else (b, a)
-                    line = V.offset(source, (in_block * depth + i) * in_stride + o * out_stride)
-                    place = V.offset(to, (in_block * taps * depth + i) * across + o)
+                    line = V.offset(first, i * in_stride + o * out_stride)
+                    place = V.offset(home, i * across + o)
                     for tap in range(taps):
                         place[tap * depth * across] = line[source_taps[tap]]
 

@@ -25,8 +25,8 @@ def _make_pixel_weight_gradient(target: Target, vectors: int, channels: int, str
     lanes, panel = target.lanes, vectors
     square = lanes * lanes
     few = min(lanes, channels * panel)  # output channels of the tile for a single block of input channels
-    wide = gradient_tile(target, channels, panel, 1)
-    narrow = gradient_tile(target, few, 1, 1)
+    wide = gradient_tile(target, channels, panel, 1, True)
+    narrow = gradient_tile(target, few, 1, 1, True)
 
     def kernel(arguments, chunk, scratch):
         parts, in_chunks, out_chunks = arguments[A.parts], arguments[A.in_chunks], arguments[A.out_chunks]
@@ -61,28 +61,59 @@ def _make_pixel_weight_gradient(target: Target, vectors: int, channels: int, str
                         for r in range(height):
                             line = V.offset(x, i * x_block + n * x_image + r * row_stride)
                             for _ in range(columns):
+                                V.prefetch(line, row_stride)
                                 V.store(V.load(line, 0), to, 0)
                                 line = V.offset(line, column_stride)
                                 to = V.offset(to, lanes)
                 x, x_image, x_block = gathered, pixels * lanes, images * pixels * lanes
             dy = V.offset(V.floats(arguments[A.dy]), image * dy_image + (group * out_blocks + first_out) * dy_block)
             dy = V.offset(dy, row * columns * lanes)
+            # where the next block's pixels lie, which are asked for while this block's are met for the first time
+            x_next, dy_next = 0 if strided else pixels * lanes, pixels * lanes
+            if row_blocks == 1:
+                x_next, dy_next = 0 if strided else images * x_image, images * dy_image
             i = 0
             while i < ins:
                 size = panel if ins - i >= panel else 1
                 tile_x = V.offset(x, i * x_block)
+                dy_soon = dy_next if i == 0 else 0
                 for o in range(outs):
+                    x_soon = x_next if o == 0 else 0
                     tile_dy = V.offset(dy, o * dy_block)
                     sums = V.offset(scratch, (i * outs + o * size) * square)
                     valid = min(out_channels - (first_out + o) * lanes, lanes)
                     if size == panel:
                         for _ in range((valid + channels - 1) // channels):
-                            wide(tile_dy, tile_x, sums, images, pixels, dy_image, lanes, x_image, x_block)
+                            wide(
+                                tile_dy,
+                                tile_x,
+                                sums,
+                                images,
+                                pixels,
+                                dy_image,
+                                lanes,
+                                x_image,
+                                x_block,
+                                dy_soon,
+                                x_soon,
+                            )
                             tile_dy = V.offset(tile_dy, channels)
                             sums = V.offset(sums, channels * panel * lanes)
                     else:
                         for _ in range((valid + few - 1) // few):
-                            narrow(tile_dy, tile_x, sums, images, pixels, dy_image, lanes, x_image, x_block)
+                            narrow(
+                                tile_dy,
+                                tile_x,
+                                sums,
+                                images,
+                                pixels,
+                                dy_image,
+                                lanes,
+                                x_image,
+                                x_block,
+                                dy_soon,
+                                x_soon,
+                            )
                             tile_dy = V.offset(tile_dy, few)
                             sums = V.offset(sums, few * lanes)
                 i += size

@@ -2,10 +2,9 @@
 
 The tiles of all images are one sequence. A chunk takes a part of it and some panels of filters, and goes through the
 depth in blocks, so that the weights of a panel stay in the first level cache while the tiles go by. An *entry* of the
-depth is a block of input channels under one tap. In the forms "matrix" and "scattered" the chunk copies what the
-entries of its tiles meet into scratch, [tile][entry][pixel][lane], for every tile to stream from the second level
-cache; in the form "flat" it reads the input where it is. Outputs are neighbors, but "scattered" ones have their places
-in a table. `conv_shapes_matrix.py` computes the arguments.
+depth is a block of input channels under one tap. The chunk copies what the entries of its tiles meet into scratch,
+[tile][entry][pixel][lane], for every tile to stream from the second level cache. Outputs are neighbors, but
+"scattered" ones have their places in a table. `conv_shapes_matrix.py` computes the arguments.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def outer(target: Target, pixels: int, form: str, gather_kinds: tuple[Any, ...],
     V = vector_operations(target)
     lanes = target.lanes
     square, pixel_floats = lanes * lanes, pixels * lanes
-    in_place, scattered = form == "flat", form == "scattered"
+    scattered = form == "scattered"
     copy_tile = _copy_tile(target, pixels)
     gather = external("gather", gather_kinds)
     tile = external("tile", tile_kinds)
@@ -71,7 +70,7 @@ def outer(target: Target, pixels: int, form: str, gather_kinds: tuple[Any, ...],
         weights = V.offset(V.floats(arguments[A.w]), group * out_blocks * all_entries * square)
         for begin in range(0, all_entries, depth):
             entries = min(depth, all_entries - begin)
-            for entry in range(0 if in_place else entries):
+            for entry in range(entries):
                 place = (begin + entry) * 3
                 origin, top, left = V.offset(x, taps[place]), taps[place + 1], taps[place + 2]
                 # of a row's outputs, those that meet input
@@ -106,7 +105,8 @@ def outer(target: Target, pixels: int, form: str, gather_kinds: tuple[Any, ...],
                         origin = V.offset(origin, arguments[A.x_image])
             first = 1 if begin == 0 else 0
             last = 1 if begin + depth >= all_entries else 0
-            for unit in range(part * arguments[A.chunk_panels], min((part + 1) * arguments[A.chunk_panels], units)):
+            last_unit = min((part + 1) * arguments[A.chunk_panels], units)
+            for unit in range(part * arguments[A.chunk_panels], last_unit):
                 size = panel if unit < full else 1
                 wide = 1 if unit < full else 0
                 block = unit * panel if unit < full else full * panel + unit - full
@@ -115,25 +115,43 @@ def outer(target: Target, pixels: int, form: str, gather_kinds: tuple[Any, ...],
                 gather(arguments, scratch, channel, min(valid, size * lanes))
                 w = V.offset(weights, (block * all_entries + begin * size) * square)
                 home = first_image * arguments[A.y_image] + (group * out_blocks + block) * arguments[A.y_block]
-                t, pixel, tile_x, home_x = first_t, first_pixel, packed, x
-                if in_place:
-                    home_x = V.offset(x, begin * arguments[A.x_block])
-                    tile_x = V.offset(home_x, first_pixel * lanes)
+                # the weights of the next panel, or of the first one in the next block of the depth
+                pace = (size * lanes - 1) // count + 1
+                ahead = V.offset(w, all_entries * size * square)
+                if unit + 1 == last_unit:
+                    ahead = V.offset(
+                        weights, (part * arguments[A.chunk_panels] * all_entries + begin + depth) * panel * square
+                    )
+                t, pixel, tile_x = first_t, first_pixel, packed
                 for _ in range(count):
                     whole = 1 if t < tall else 0
                     place, table = home + pixel * arguments[A.y_pixel], taps
                     if scattered:
                         place, table = home, V.integer_offset(V.integers(arguments[A.places]), pixel)
-                    tile(tile_x, table, entries, w, place, arguments, scratch, first, last, valid, whole, wide)
-                    tile_x = V.offset(tile_x, (pixels - 1 + whole) * lanes if in_place else depth * pixel_floats)
+                    tile(
+                        tile_x,
+                        table,
+                        entries,
+                        w,
+                        ahead,
+                        pace,
+                        0,
+                        place,
+                        arguments,
+                        scratch,
+                        first,
+                        last,
+                        valid,
+                        whole,
+                        wide,
+                    )
+                    ahead = V.offset(ahead, pace * entries * lanes)
+                    tile_x = V.offset(tile_x, depth * pixel_floats)
                     pixel += pixels - 1 + whole
                     t += 1
                     if t == tiles:
                         t = 0
                         pixel = 0
                         home += arguments[A.y_image]
-                        if in_place:
-                            home_x = V.offset(home_x, arguments[A.x_image])
-                            tile_x = home_x
 
     return kernel

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,10 +16,11 @@ from .target import Target
 # What the cost model assumes of a core; only ratios matter. Multiply-adds of a lane, bytes copied and bytes of weights
 # read in a microsecond, and the cost of one chunk in microseconds.
 _PRODUCTS, _COPIED, _STREAMED, _CHUNK = 6e3, 10e3, 30e3, 0.5
-# The first level cache: bytes of a line, lines of a set.
-_LINE, _WAYS = 64, 8
-# Input that so many panels visit, at most, is read where it is.
-_VISITS = 6
+# Parts of the second level cache: for what a chunk's tiles read of the input, and for a panel's weights between two
+# visits of y, beside which as many more are on their way.
+_INPUT, _WEIGHTS = 0.5, 1 / 16
+# Lines are too short for a register tile that holds less than this part of what it could.
+_SHORT = 0.5
 
 
 def blocking(
@@ -56,16 +56,6 @@ def by_image(target: Target, images: int, tiles: int, block_tiles: int, weights:
     return block_tiles, 0
 
 
-def fits(target: Target, blocks: int, apart: int, size: int) -> bool:
-    """Whether two tiles' input stays in the first level cache: pieces of `size` bytes, `apart` bytes from each other,
-    which may all fall on the same cache sets.
-    """
-    sets = target.near // _LINE // _WAYS
-    lines = divide(2 * size, _LINE)
-    count = Counter((block * apart // _LINE + line) % sets for block in range(blocks) for line in range(lines))
-    return max(count.values()) <= _WAYS
-
-
 def matrix_plan(
     target: Target, images: int, groups: int, in_channels: int, height: int, width: int, out_channels: int,
     row_offsets: Sequence[int], column_offsets: Sequence[int], source_taps: Sequence[int], all_taps: int, stride: tuple[int, int],
@@ -75,65 +65,73 @@ def matrix_plan(
     lanes = target.lanes
     in_blocks, out_blocks, taps = divide(in_channels, lanes), divide(out_channels, lanes), len(row_offsets)
     y_image, y_block, y_row, y_pixel = y_strides
-    x_row, size = width * lanes, rows * columns
+    x_row = width * lanes
     x_block = height * x_row
     entries = in_blocks * taps
-    pixels, vectors = register_tile(target, size, out_blocks)
-    tiles = divide(size, pixels)
+    # Lines of outputs without gaps, in themselves and in what they meet.
+    lines, line, out_row = rows, columns, stride[0] * x_row
+    whole = stride == (1, 1) and columns == width and not any(column_offsets) and y_row == columns * y_pixel
+    if whole or rows == 1:
+        lines, line = 1, rows * columns
+    full = math.prod(register_tile(target, rows * columns, out_blocks))
+    flat = min(row_offsets) >= 0 and (rows - 1) * stride[0] + max(row_offsets) < height
+    flat = flat and min(column_offsets) >= 0 and (columns - 1) * stride[1] + max(column_offsets) < width
+    flat = flat and math.prod(register_tile(target, line, out_blocks)) >= _SHORT * full
+    form, tables = "flat", {}
+    if not flat:
+        form = "matrix" if y_row == columns * y_pixel else "scattered"
+        lines, line, out_row = 1, rows * columns, 0
+    pixels, vectors = register_tile(target, line, out_blocks)
+    tiles = divide(line, pixels)
     units = out_blocks // vectors + out_blocks % vectors
-    most_depth = max(1, target.near // 2 // (4 * vectors * lanes * lanes))
+    most_depth = max(1, int(target.cache * _WEIGHTS) // (4 * vectors * lanes * lanes))
     depth = divide(entries, divide(entries, most_depth))
-    tile_bytes = 4 * pixels * depth * lanes
+    tile_bytes = 4 * pixels * lanes * (entries if flat else depth)
     channels = entries * lanes
     block_tiles, chunk_panels = blocking(
-        images * tiles, max(1, target.cache // 2 // tile_bytes), units, groups,
-        pixels * vectors * channels / _PRODUCTS, 4 * pixels * channels / _COPIED, 4 * vectors * lanes * channels / _STREAMED,
+        images * lines * tiles, max(1, int(target.cache * _INPUT) // tile_bytes), units, groups,
+        pixels * vectors * channels / _PRODUCTS, 4 * pixels * channels / (_STREAMED if flat else _COPIED),
+        4 * vectors * lanes * channels / _STREAMED,
     )  # fmt: skip
-    block_tiles, links = by_image(target, images, tiles, block_tiles, 4 * channels * groups * out_blocks * lanes)
-    tall = size - tiles * (pixels - 1)
+    block_tiles, links = by_image(
+        target, images, lines * tiles, block_tiles, 4 * channels * groups * out_blocks * lanes
+    )
+    tall = line - tiles * (pixels - 1)
     head = (1 + len(operands)) * vectors * lanes
     panel_chunks = divide(units, chunk_panels)
-    whole = taps == 1 and stride == (1, 1) and (row_offsets[0], column_offsets[0]) == (0, 0)
-    whole = whole and (rows, columns) == (height, width)
-    form, places = "matrix", np.zeros(0, np.int64)
-    if y_row != columns * y_pixel:
-        form = "scattered"
-        places = (np.arange(rows)[:, None] * y_row + np.arange(columns) * y_pixel).astype(np.int64).reshape(-1)
-    elif whole and (units <= 2 or (units <= _VISITS and fits(target, depth, 4 * x_block, 4 * pixels * lanes))):
-        form = "flat"
-    tables = {"places": places} if form == "scattered" else {}
-    if form == "flat":
-        tables["taps"] = np.arange(depth, dtype=np.int64) * x_block
+    reached = [
+        (block * x_block + c * lanes, r, c)
+        for block in range(in_blocks)
+        for r, c in zip(row_offsets, column_offsets, strict=True)
+    ]
+    if flat:
+        tables["taps"] = np.array([at + r * x_row for at, r, _ in reached], np.int64)
     else:
-        offsets = [
-            (block * x_block + c * lanes, r, c)
-            for block in range(in_blocks)
-            for r, c in zip(row_offsets, column_offsets, strict=True)
-        ]
-        tables["taps"] = np.array(offsets, np.int64).reshape(-1)
-    if whole:  # the image is one row
-        height, width, columns, x_row = 1, height * width, size, x_block
+        tables["taps"] = np.array(reached, np.int64).reshape(-1)
+    if form == "scattered":
+        places = np.arange(rows)[:, None] * y_row + np.arange(columns) * y_pixel
+        tables["places"] = places.astype(np.int64).reshape(-1)
     arguments = {
         "pixels": pixels, "panel": vectors, "head": head,
         "panel_chunks": panel_chunks, "groups": groups, "row_blocks": 1, "chunk_panels": chunk_panels, "block_rows": 1,
         "channels": groups * out_channels, "out_blocks": out_blocks, "in_blocks": in_blocks, "tap_count": taps,
         "last_channels": min(lanes, divide(in_channels - (in_blocks - 1) * lanes, 4) * 4), "depth_blocks": depth,
-        "rows": 1, "tiles": tiles, "tall": tall,
+        "rows": lines, "tiles": tiles, "tall": tall,
         "x_image": groups * in_blocks * x_block, "x_block": x_block, "x_row": x_row, "height": height, "in_width": width,
         "row_first": 0, "row_stride": stride[0], "row_step": 1, "pack_rows": 0,
-        "column_first": 0, "copy_step": 1, "copies": 1, "pixel_step": stride[1], "pack_width": columns, "out_row": 0,
+        "column_first": 0, "copy_step": 1, "copies": 1, "pixel_step": stride[1], "pack_width": columns, "out_row": out_row,
         "y_image": y_image, "y_block": y_block, "y_row": y_row, "y_pixel": y_pixel,
-        "all_tiles": images * tiles, "block_tiles": block_tiles, **({} if form == "scattered" else {"places": 0}),
+        "all_tiles": images * lines * tiles, "block_tiles": block_tiles, **({} if form == "scattered" else {"places": 0}),
     }  # fmt: skip
     parameters = (
         ("pixels", pixels), ("vectors", vectors), ("uneven", tall < tiles), ("tail", out_blocks % vectors != 0),
-        ("form", form), ("masked", groups * out_channels % lanes != 0), ("expression", expression), ("operands", tuple(operands)),
+        ("form", form), ("masked", groups * out_channels % lanes != 0),
+        ("expression", expression), ("operands", tuple(operands)),
+        *([("apart", stride[1])] if flat else []),
     )  # fmt: skip
-    step = KernelPlan(
-        Kernel("conv_direct", parameters), arguments, tables, groups * panel_chunks * divide(images * tiles, block_tiles),
-        head + (0 if form == "flat" else block_tiles * depth * pixels * lanes),
-        links,
-    )  # fmt: skip
+    chunks = groups * panel_chunks * divide(images * lines * tiles, block_tiles)
+    scratch = head + (0 if flat else block_tiles * depth * pixels * lanes)
+    step = KernelPlan(Kernel("conv_direct", parameters), arguments, tables, chunks, scratch, links)
     weights = PackedWeights(
         groups, out_channels, in_channels, tuple(source_taps), all_taps, vectors, lanes, False, transposed
     )

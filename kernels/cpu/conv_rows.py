@@ -1,0 +1,179 @@
+"""Convolution by rows of outputs. A chunk takes some rows of an image and some panels of filters. Rows of input that need
+padding or de-interleaving are first copied into the worker's scratch. `conv_shapes.py` computes the arguments.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+
+from .conv_arguments import DIRECT_ARGUMENTS
+from .emit import F32, Emitter, i64
+from .target import Target
+from .vector import FLOATS, emitted, external, indices
+from .vector import vectors as vector_operations
+
+A = indices(DIRECT_ARGUMENTS)
+
+
+def pixel_of(target: Target, form: str) -> tuple[int, int]:
+    """(floats of a pixel, input channels that one entry of the tap table stands for) of the input's form.
+
+    blocked: a block of channels, each of which meets every output channel. matrix, scattered: blocks, copied tile by
+    tile. flat: blocks, read where they are. plain: one channel.
+    """
+    return (1, 1) if form == "plain" else (target.lanes, target.lanes)
+
+
+def _copy_pixels(target: Target, plain: bool) -> tuple[Any, Any]:
+    """Intrinsics over pixels of a row in scratch: clear(to, count), copy(from, to, count, floats between source
+    pixels).
+    """
+    step, together = 1 if plain else target.lanes, 4
+
+    def pixels(e: Emitter, source: Any, to: Any, count: int, stride: Any) -> tuple[Any, Any]:
+        for i in range(count):
+            if plain:
+                value = ir.Constant(F32, 0.0) if source is None else e.b.load(source, align=4)
+                e.b.store(value, e.at(to, i), align=4)
+            else:
+                e.store(e.const(0) if source is None else e.load(source), to, i * step)
+            source = source if source is None else e.at(source, stride)
+        return source, e.at(to, count * step)
+
+    def each(e: Emitter, source: Any, to: Any, count: Any, stride: Any) -> None:
+        """A few pixels at a time, then one by one."""
+        for size in (together, 1):
+            turns = e.b.sdiv(count, i64(size))
+            before, run, done = e.b.block, e.b.append_basic_block("run"), e.b.append_basic_block("ran")
+            e.b.cbranch(e.b.icmp_signed(">", turns, i64(0)), run, done)
+            e.b.position_at_end(run)
+            carried = [to] if source is None else [to, source]
+
+            def body(_: Any, carried: list[Any], size: int = size) -> list[Any]:
+                source, to = pixels(e, carried[1] if len(carried) > 1 else None, carried[0], size, stride)
+                return [to] if source is None else [to, source]
+
+            ends = e.loop(turns, carried, body)
+            after = e.b.block
+            e.b.branch(done)
+            e.b.position_at_end(done)
+            merged = []
+            for old, new in zip(carried, ends, strict=True):
+                phi = e.b.phi(old.type)
+                phi.add_incoming(old, before)
+                phi.add_incoming(new, after)
+                merged.append(phi)
+            to, source = merged[0], merged[1] if len(merged) > 1 else None
+            count = e.b.srem(count, i64(size))
+
+    def clear(e: Emitter, to: Any, count: Any) -> None:
+        each(e, None, to, count, None)
+
+    n = types.int64
+    return emitted(target, None, (FLOATS, n), clear), emitted(target, None, (FLOATS, FLOATS, n, n), each)
+
+
+@cache
+def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: tuple[Any, ...]) -> Any:
+    """The loops around the tile: the same function for every specialization."""
+    V = vector_operations(target)
+    lanes = target.lanes
+    step, depth = pixel_of(target, form)
+    square = depth * lanes
+    clear, copy = _copy_pixels(target, form == "plain")
+    gather = external("gather", gather_kinds)
+    tile = external("tile", tile_kinds)
+
+    def kernel(arguments, chunk, scratch):
+        panel = arguments[A.panel]
+        in_blocks, tap_count, out_blocks = arguments[A.in_blocks], arguments[A.tap_count], arguments[A.out_blocks]
+        panel_chunks, groups, row_blocks = arguments[A.panel_chunks], arguments[A.groups], arguments[A.row_blocks]
+        part = chunk % panel_chunks
+        group = chunk // panel_chunks % groups
+        row = chunk // panel_chunks // groups % row_blocks * arguments[A.block_rows]
+        image = chunk // panel_chunks // groups // row_blocks
+        row_end = min(row + arguments[A.block_rows], arguments[A.rows])
+        x = V.offset(V.floats(arguments[A.x]), image * arguments[A.x_image] + group * in_blocks * arguments[A.x_block])
+        if arguments[A.pack_rows] > 0:
+            rows_x = V.offset(scratch, arguments[A.head])
+            across, pixel_step, width = arguments[A.pack_width], arguments[A.pixel_step], arguments[A.in_width]
+            first_line = row * arguments[A.row_stride] + arguments[A.row_first]
+            to = rows_x
+            for copied in range(in_blocks * arguments[A.copies]):
+                first_column = arguments[A.column_first] + copied % arguments[A.copies] * arguments[A.copy_step]
+                low = min(max((pixel_step - 1 - first_column) // pixel_step, 0), across)
+                high = max(min((width - first_column + pixel_step - 1) // pixel_step, across), low)
+                source = V.offset(x, copied // arguments[A.copies] * arguments[A.x_block])
+                source = V.offset(source, (first_column + low * pixel_step) * step)
+                i = first_line
+                for _ in range(arguments[A.pack_rows]):
+                    if i < 0 or i >= arguments[A.height]:
+                        clear(to, across)
+                    else:
+                        clear(to, low)
+                        copy(
+                            V.offset(source, i * arguments[A.x_row]),
+                            V.offset(to, low * step),
+                            high - low,
+                            pixel_step * step,
+                        )
+                        clear(V.offset(to, high * step), across - high)
+                    to = V.offset(to, across * step)
+                    i += arguments[A.row_step]
+        else:
+            rows_x = V.offset(x, row * arguments[A.out_row])
+        full = out_blocks // panel
+        units = full + out_blocks % panel
+        weights = V.offset(V.floats(arguments[A.w]), group * out_blocks * in_blocks * tap_count * square)
+        for unit in range(part * arguments[A.chunk_panels], min((part + 1) * arguments[A.chunk_panels], units)):
+            size = panel if unit < full else 1
+            block = unit * panel if unit < full else full * panel + unit - full
+            channel = (group * out_blocks + block) * lanes
+            valid = arguments[A.channels] - channel
+            gather(arguments, scratch, channel, min(valid, size * lanes))
+            w = V.offset(weights, block * in_blocks * tap_count * square)
+            pace = (size * lanes - 1) // ((row_end - row) * arguments[A.tiles]) + 1
+            for begin in range(0, in_blocks, arguments[A.depth_blocks]):
+                entries = min(arguments[A.depth_blocks], in_blocks - begin) * tap_count
+                ahead = V.offset(w, entries * square * size)
+                taps = V.integer_offset(V.integers(arguments[A.taps]), begin * tap_count)
+                first = 1 if begin == 0 else 0
+                last = 1 if begin + arguments[A.depth_blocks] >= in_blocks else 0
+                for r in range(row, row_end):
+                    tile_x = V.offset(rows_x, (r - row) * arguments[A.out_row])
+                    place = (
+                        image * arguments[A.y_image]
+                        + (group * out_blocks + block) * arguments[A.y_block]
+                        + r * arguments[A.y_row]
+                    )
+                    for t in range(arguments[A.tiles]):
+                        tall = 1 if t < arguments[A.tall] else 0
+                        wide = 1 if size == panel else 0
+                        tile(
+                            tile_x,
+                            taps,
+                            entries,
+                            w,
+                            ahead,
+                            pace,
+                            0,
+                            place,
+                            arguments,
+                            scratch,
+                            first,
+                            last,
+                            valid,
+                            tall,
+                            wide,
+                        )
+                        ahead = V.offset(ahead, pace * entries * depth)
+                        columns = arguments[A.pixels] - 1 + tall
+                        tile_x = V.offset(tile_x, columns * step)
+                        place += columns * arguments[A.y_pixel]
+                w = V.offset(w, entries * square * size)
+
+    return kernel
