@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -55,7 +55,7 @@ def save(
     compiled = executable.runner
     if not isinstance(compiled, Compiled):
         raise error("E0809", "only a network that was compiled for a machine makes an artifact", exit_code=2)
-    program = compiled.program(batch)
+    program, machine = compiled.program(batch), cast(Any, compiled.backend)
     plan = program.plan
     digests, packed = contents(plan), compiled.everything(batch)
     tensors: dict[str, Array] = {}
@@ -72,6 +72,7 @@ def save(
         "exact": str(getattr(compiled.backend, "exact", False)).lower(),
         "ir": str(compiled.graph),
         "plan": str(plan),
+        "decisions": json.dumps(machine.decisions(compiled.graph, batch)),
         "inputs": json.dumps({k: asdict(v) for k, v in (inputs or {}).items()}),
         "labels": json.dumps(labels),
     }
@@ -110,6 +111,7 @@ def read(path: str | Path, threads: int | None = None) -> Artifact:
         batch = int(meta["batch"])
         inputs = {str(k): preprocess(v) for k, v in json.loads(meta["inputs"]).items()}
         names = json.loads(meta["labels"])
+        machine = machine.with_decisions(json.loads(meta.get("decisions", "{}")))
         labels = None if names is None else tuple(str(n) for n in names)
         if not 0 < batch < 2**31 or graph.updates:
             raise ValueError("its batch or its graph is none")

@@ -9,6 +9,7 @@ as ordinary ops.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,11 @@ def optimize(
     return PassManager(pipeline, observer=observers(stages, observer)).run(graph), stages
 
 
+def tuning(tune: bool | None) -> bool:
+    """Whether timed runs decide: where it is not said, unless CNNC_TUNE is 0."""
+    return os.environ.get("CNNC_TUNE", "1") != "0" if tune is None else tune
+
+
 def is_training(graph: Graph) -> bool:
     return bool(graph.updates) or any(n.name == "labels" and n.type.dtype == "i64" for n in graph.inputs)
 
@@ -63,9 +69,10 @@ def build(
     observer: Observer | None = None,
     exact: bool = False,
     earlier: Sequence[tuple[str, Graph]] = (),
+    tune: bool | None = None,
 ) -> Executable:
     """An Executable of any graph. values: params and states by name; earlier: the stages that led to it."""
-    machine = backend(target, exact)
+    machine = backend(target, exact, tuning(tune))
     if threads is not None:
         whole("threads", threads)
     optimized, stages = optimize(graph, machine.lanes, observer, earlier)
@@ -79,6 +86,7 @@ def compile(
     exact: bool = False,
     batch: int | None = None,
     observer: Observer | None = None,
+    tune: bool | None = None,
 ) -> Executable:
     """Compile a network for inference, with the weights that it has now.
 
@@ -86,23 +94,30 @@ def compile(
     depend on it.
     exact: only algorithms that round like the direct one. batch: prepare kernels and weights for this batch size at
     once; any other works too, and is prepared when it is first met.
+    tune: where the estimates of a convolution's algorithms are close, a timed run of a few milliseconds decides on target
+    "cpu", and is remembered in the cache folder: results are the same to the bit until that is cleared. False: estimates
+    alone decide, the same on all machines with this instruction set. None: True, unless CNNC_TUNE is 0.
     """
     if batch is not None:
         whole("batch", batch)
-    executable = build(network.graph, network.weights, target, threads, observer, exact)
+    executable = build(network.graph, network.weights, target, threads, observer, exact, tune=tune)
     if batch is not None and hasattr(executable.runner, "program"):
         executable.runner.program(batch)
     return executable
 
 
 def value_and_grad(
-    network: Network, loss: str = "cross_entropy", threads: int | None = None, target: str = "cpu"
+    network: Network,
+    loss: str = "cross_entropy",
+    threads: int | None = None,
+    target: str = "cpu",
+    tune: bool | None = None,
 ) -> Callable[..., tuple[float, dict[str, Array]]]:
     """A function (inputs..., labels) -> (loss, gradients by parameter name), with the network's weights of now, in
     training mode. It raises `CnncError` (E0629 for a label that is no class, E07xx for arrays that do not fit).
     """
     graph = training_graph(network.graph, loss, gradients=True)
-    executable = build(graph, network.weights, target, threads)
+    executable = build(graph, network.weights, target, threads, tune=tune)
     needs_seed = any(n.name == "seed" for n in graph.inputs)
     classes = int(network.graph.type(network.graph.outputs[0][1]).shape[1])
 
@@ -124,6 +139,7 @@ def compile_training(
     threads: int | None = None,
     wanted: set[str] | None = None,
     target: str = "cpu",
+    tune: bool | None = None,
 ) -> Executable:
     """One call of the result is a training step: forward, backward and update of `executable.values`, which start as
     the network's weights.
@@ -134,7 +150,7 @@ def compile_training(
     for node in graph.states:
         if node.name not in values:
             values[node.name] = np.zeros(node.type.concrete(1), np.float32)
-    return build(graph, values, target, threads, earlier=stages)
+    return build(graph, values, target, threads, earlier=stages, tune=tune)
 
 
 def measure(network: Network, batch: int) -> tuple[int, int]:

@@ -10,8 +10,9 @@ from cnnc.diagnostics import did_you_mean, error
 NAMES = ("cpu", "cpu-avx512", "cpu-avx2", "cpu-sse2", "cpu-neon", "cuda", "reference")
 
 
-def backend(name: str, exact: bool = False) -> Backend:
-    """The backend of a target; `exact` leaves it only algorithms that round like the direct ones.
+def backend(name: str, exact: bool = False, tune: bool = False) -> Backend:
+    """The backend of a target; `exact` leaves it only algorithms that round like the direct ones. `tune`: for the machine
+    itself (`cpu`, not exact), timed runs decide where the estimates of algorithms are close.
 
     Raises `CnncError` (E0809) for a name that is none, or one that this machine cannot run.
     """
@@ -31,6 +32,8 @@ def backend(name: str, exact: bool = False) -> Backend:
     found: Backend = module.BACKEND
     if name.startswith("cpu-") or (name == "cpu" and exact):
         found = module.CpuBackend(name.removeprefix("cpu").removeprefix("-") or None, exact)
+    elif name == "cpu" and tune:
+        found = module.TUNED
     reason = found.unavailable()
     if reason is not None:
         raise error("E0809", f"the target '{name}' is not available", reason, exit_code=2)

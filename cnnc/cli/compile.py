@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 @target_option
 @click.option("-b", "--batch", type=click.IntRange(1, LARGEST), help="Prepare this batch size; any other works too.")
 @click.option("--exact", is_flag=True, help="Only algorithms that round like the direct one.")
+@click.option(
+    "--tune/--no-tune", default=None, help="Timed runs decide where estimates are close; so it is if not said."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; as many as there are cores otherwise.")
 def command(
     path: str,
@@ -33,6 +36,7 @@ def command(
     target: str,
     batch: int | None,
     exact: bool,
+    tune: bool | None,
     threads: int | None,
 ) -> None:
     """Compile a model and its weights into one artifact; print what was folded, fused and chosen, one line each."""
@@ -50,7 +54,7 @@ def command(
         say("no --weights given: the artifact holds the network as it was initialized")
     labels = names_of(network, path)
     start = time.perf_counter()
-    executable = driver.compile(network, target=target, threads=threads, exact=exact, batch=batch or 1)
+    executable = driver.compile(network, target=target, threads=threads, exact=exact, batch=batch or 1, tune=tune)
     for line in report(executable.stages):
         click.echo(line)
     save(executable, output, batch or 1, network.program.inputs, labels)

@@ -41,7 +41,7 @@ def optimized(network: Network, mode: str, target: str, observer: Observer | Non
     from cnnc import driver
     from cnnc.backends import backend
 
-    machine = backend(target)
+    machine = backend(target, tune=driver.tuning(None))
     earlier = sources(network, mode)
     graph, stages = driver.optimize(earlier[-1][1], machine.lanes, observer, earlier)
     return graph, stages, machine

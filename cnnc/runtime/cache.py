@@ -92,7 +92,9 @@ def entries() -> list[Entry]:
 def clear() -> int:
     """Remove every compiled kernel; how many there were."""
     count = 0
-    for path in [p for kind in ("*.o", ".tmp-*", "*.tables", "machine-*.json") for p in folder().glob(kind)]:
+    for path in [
+        p for kind in ("*.o", ".tmp-*", "*.tables", "machine-*.json", "decisions-*.json") for p in folder().glob(kind)
+    ]:
         try:
             path.unlink()
             count += path.suffix == ".o"

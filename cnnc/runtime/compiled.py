@@ -26,6 +26,7 @@ class Target(Rules, Machine, Protocol):
     """What a compiled graph asks of its backend."""
 
     def missing(self, kernels: Iterable[KernelName]) -> list[KernelName]: ...
+    def settle(self, graph: Graph, batch: int) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,7 @@ class Compiled:
     def plan(self, batch: int) -> Plan:
         with self._lock:
             if batch not in self._plans:
+                self.backend.settle(self.graph, batch)
                 self._plans[batch] = lower(self.graph, batch, self.backend)
             return self._plans[batch]
 

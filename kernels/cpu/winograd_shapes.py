@@ -239,13 +239,15 @@ def problem(
     return Problem(target, scheme, images, channels, height, width, filters, rows, columns, top, left)
 
 
-# What the cost model assumes of a core, measured on two cores of a Xeon with AVX-512 (2 MiB of second level cache each):
+# What the cost model assumes of a core, measured on two cores with AVX-512; only ratios matter.
 # operations per microsecond of the register tile, and of the direct convolution, with AVX-512; bytes per microsecond of
 # weights from the caches behind the second, and from memory, where the rest of a network has sent them by the next call.
-_RATE, _DIRECT_RATE, _STREAMED, _MEMORY = 155e3, 160e3, 25e3, 15e3
+_RATE, _DIRECT_RATE, _STREAMED, _MEMORY = 155e3, 160e3, 25e3, 18e3
 # Microseconds for the transforms of one tile and block of channels with 36 points: to V in scratch, to V in the arena,
-# and from M; for a chunk; for transforming 16 x 16 weights more than packing them takes.
-_FORWARD, _FORWARD_STAGED, _BACKWARD, _CHUNK, _PACKED = 0.12, 0.15, 0.07, 0.5, 8.0
+# and from M; for a chunk.
+_FORWARD, _FORWARD_STAGED, _BACKWARD, _CHUNK = 0.12, 0.15, 0.07, 0.5
+# Microseconds for packing 16 x 16 weights of 3 x 3 taps for the direct convolution; for transforming them, and that for each point.
+_PACKED_DIRECT, _PACKED, _PACKED_POINT = 4.0, 4.5, 0.15
 # The part of the shorter of computing and streaming that is not hidden behind the longer.
 _VISIBLE = 0.35
 # The time is summed over these numbers of workers. At a step's end each waits for the others, for this part of a chunk.
@@ -321,26 +323,39 @@ def _blocking(s: Problem) -> tuple[float, Blocking]:
     return best, choice
 
 
-def winograd_choice(
+def winograd_times(
     target: Target, images: int, channels: int, height: int, width: int, filters: int, taps: int = 3,
     padding: Padding = ((0, 0), (0, 0)), transposed: bool = False, repacked: bool = False,
-) -> tuple[float, Scheme | None]:  # fmt: skip
-    """The estimated time of direct convolution over that of the best scheme, and that scheme; (0, None) where none
-    applies. `repacked`: the weights change, and are packed each time.
+) -> dict[Scheme | None, float]:  # fmt: skip
+    """The estimated time of every scheme that applies, and under None of the direct convolution: only ratios matter.
+    Empty where no scheme applies. `repacked`: the weights change, and are packed each time.
     """
-    best, choice = 0.0, None
+    times: dict[Scheme | None, float] = {}
     if min(channels, filters) < FEWEST or images == 0:
-        return best, choice
+        return times
     for scheme in SCHEMES.get(taps, ()):
         s = problem(target, scheme, images, channels, height, width, filters, padding, transposed)
-        time, _ = _blocking(s)
-        if repacked:
-            blocks = s.in_blocks * s.out_blocks * (target.lanes / 16) ** 2
-            time += len(_WORKERS) * _PACKED * scheme.points / 36 * _slowness(target) * blocks
-        gain = _direct(s) / time
-        if gain > best:
-            best, choice = gain, scheme
-    return best, choice
+        blocks = s.in_blocks * s.out_blocks * (target.lanes / 16) ** 2 if repacked else 0
+        packing = len(_WORKERS) * _slowness(target) * blocks
+        times[scheme] = _blocking(s)[0] + packing * (_PACKED + _PACKED_POINT * scheme.points)
+        times[None] = _direct(s) + packing * _PACKED_DIRECT * scheme.taps**2 / 9
+    return times
+
+
+def winograd_choice(*sizes: Any) -> tuple[float, Scheme | None]:
+    """The time of direct convolution over that of the best scheme, by the estimates of `winograd_times`, and that scheme;
+    (0, None) where none applies.
+    """
+    return best(winograd_times(*sizes))
+
+
+def best(times: dict[Scheme | None, float]) -> tuple[float, Scheme | None]:
+    """The direct algorithm's time over that of the fastest scheme, and that scheme."""
+    schemes = [scheme for scheme in times if scheme is not None]
+    if not schemes:
+        return 0.0, None
+    fastest = min(schemes, key=times.__getitem__)
+    return times[None] / times[fastest], fastest
 
 
 def winograd_plan(

@@ -90,8 +90,9 @@ _CORES = {
     "sse2": _Core(24e3, 24e3, 3 << 17, 60e3, 30e3, 0.08, 0.07, 0.06),
     "neon": _Core(48e3, 48e3, 3 << 17, 40e3, 20e3, 0.08, 0.07, 0.06),
 }
-# Bytes per microsecond of the splits' dw, from whatever cache or memory they are in. Microseconds for a chunk.
-_SHARED, _CHUNK = 10e3, 0.5
+# Bytes per microsecond of the splits' dw, from whatever cache or memory they are in; of the dw that the direct gradient
+# writes tap by tap. Microseconds for a chunk.
+_SHARED, _SCATTERED, _CHUNK = 10e3, 4.5e3, 0.5
 # The time is summed over these numbers of workers. At a step's end each waits for the others, for this part of a chunk.
 _WORKERS, _UNEVEN = (2, 2, 8), 0.25
 # Output pixels of all images that a scheme needs: the sums of a few products leave the direct gradient almost exact. At
@@ -131,16 +132,20 @@ def _estimate(s: _Problem, cut: Cut) -> float:
     time = max(compute, moving) + 0.35 * min(compute, moving) + points / 36 * transforms + _CHUNK
     chunks = cut.splits * divide(s.in_blocks, cut.part_blocks) * divide(s.units, cut.part_units)
     total = sum((divide(chunks, workers) + _UNEVEN) * workers * time for workers in _WORKERS)
-    if cut.splits > 1:
-        size = 4 * s.channels * s.filters * s.scheme.taps**2
-        total += len(_WORKERS) * (size * (cut.splits + 1) / _SHARED + 4 * _CHUNK)
-    return total
+    moves = cut.splits + 1 if cut.splits > 1 else 0
+    return total + len(_WORKERS) * (_bytes(s) * (1 + moves) / _SHARED + (4 * _CHUNK if moves else 0))
+
+
+def _bytes(s: _Problem) -> int:
+    """Of dw."""
+    return 4 * s.channels * s.filters * s.scheme.taps**2
 
 
 def _direct(s: _Problem) -> float:
     """The direct gradient's microseconds of core time, summed over `_WORKERS`: by taps and blocks, hardly uneven."""
     products = s.scheme.taps**2 * s.in_blocks * s.filled * s.out_blocks * s.target.lanes**2
-    return len(_WORKERS) * 2 * products * s.images * s.rows * s.columns / _CORES[s.target.name].direct
+    compute = 2 * products * s.images * s.rows * s.columns / _CORES[s.target.name].direct
+    return len(_WORKERS) * (compute + _bytes(s) / _SCATTERED)
 
 
 @lru_cache(maxsize=1024)
@@ -170,24 +175,28 @@ def _problem(*sizes: Any) -> _Problem:
     return _Problem(**vars(problem(*sizes)))
 
 
-def gradient_choice(
+def gradient_times(
     target: Target, images: int, channels: int, height: int, width: int, filters: int, taps: int = 3,
     padding: Padding = ((0, 0), (0, 0)),
-) -> tuple[float, Scheme | None]:  # fmt: skip
-    """The estimated time of the direct gradient over that of the best scheme, and that scheme; (0, None) where none
-    applies.
+) -> dict[Scheme | None, float]:  # fmt: skip
+    """The estimated time of every scheme that applies, and under None of the direct gradient: only ratios matter. Empty
+    where no scheme applies.
     """
-    best, choice = 0.0, None
+    times: dict[Scheme | None, float] = {}
     if min(channels, filters) < winograd_shapes.FEWEST or images == 0:
-        return best, choice
+        return times
     for scheme in SCHEMES.get(taps, ()):
         s = _problem(target, scheme, images, channels, height, width, filters, padding)
-        if images * s.rows * s.columns < FEWEST_PIXELS[scheme]:
-            continue
-        gain = _direct(s) / _cut(s)[0]
-        if gain > best:
-            best, choice = gain, scheme
-    return best, choice
+        if images * s.rows * s.columns >= FEWEST_PIXELS[scheme]:
+            times |= {scheme: _cut(s)[0], None: _direct(s)}
+    return times
+
+
+def gradient_choice(*sizes: Any) -> tuple[float, Scheme | None]:
+    """The time of the direct gradient over that of the best scheme, by the estimates of `gradient_times`, and that
+    scheme; (0, None) where none applies.
+    """
+    return winograd_shapes.best(gradient_times(*sizes))
 
 
 def gradient_plan(

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
+from cnnc.backends.cpu import timed
+from cnnc.backends.cpu.choice import Decision
 from cnnc.ir.graph import Graph
 from cnnc.kernels.cpu import Kernel, compile, driver
 from cnnc.kernels.cpu import target as targets
@@ -43,12 +45,20 @@ def jobs() -> int:
 
 class CpuBackend:
     """Code for one instruction set; the machine's best unless another is named. `exact`: only algorithms that round
-    like the direct ones.
+    like the direct ones. `tuned`: timed runs decide where estimates are close (`timed.py`). `decided`: what they decided
+    elsewhere, by problem, instead.
     """
 
-    def __init__(self, target: str | None = None, exact: bool = False) -> None:
+    def __init__(
+        self,
+        target: str | None = None,
+        exact: bool = False,
+        tuned: bool = False,
+        decided: Mapping[str, Decision] | None = None,
+    ) -> None:
         self._name = target
-        self.exact = exact
+        self.exact, self.tuned = exact, tuned
+        self._decided = decided or {}
 
     @property
     def target(self) -> targets.Target:
@@ -81,6 +91,33 @@ class CpuBackend:
         if self._name and self.target not in targets.runnable():
             return f"this processor does not execute {self._name}"
         return None
+
+    @property
+    def version(self) -> str:
+        """What decides the code of every kernel besides its name."""
+        return f"{self.name} {self.target.features} {identity()}"
+
+    @property
+    def decided(self) -> Mapping[str, Decision]:
+        """What timed runs decided, by problem."""
+        return timed.known(self) if self.tuned else self._decided
+
+    def deciding(self, decided: Mapping[str, Decision]) -> CpuBackend:
+        """This backend with other decisions, and no timed runs."""
+        return CpuBackend(self._name, self.exact, decided=decided)
+
+    def decisions(self, graph: Graph, batch: int) -> dict[str, Any]:
+        """What was decided for a graph, as JSON, for `with_decisions`."""
+        return timed.as_json(timed.used(self, graph, batch))
+
+    def with_decisions(self, record: Any) -> CpuBackend:
+        """This backend as another decided. ValueError, TypeError, KeyError or AttributeError for what is no record."""
+        return self.deciding(timed.parse(record))
+
+    def settle(self, graph: Graph, batch: int) -> None:
+        """Time what has to be decided before a graph is lowered to what runs."""
+        if self.tuned:
+            timed.settle(self, graph, batch)
 
     def rule(self, op: str) -> Callable[..., None]:
         """How a node of an op becomes steps."""
@@ -148,4 +185,5 @@ class CpuBackend:
 
 
 BACKEND = CpuBackend()
-__all__ = ["BACKEND", "CpuBackend"]
+TUNED = CpuBackend(tuned=True)
+__all__ = ["BACKEND", "TUNED", "CpuBackend"]

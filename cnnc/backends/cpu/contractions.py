@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from cnnc.backends.cpu.choice import Choice, Geometry, choose
 from cnnc.backends.cpu.common import Rule, is_blocked, kernel_name, launch, target_of
 from cnnc.backends.cpu.why import why
 from cnnc.ir import expression as ex
@@ -24,11 +25,8 @@ from cnnc.kernels.cpu import (
 from cnnc.lowering.plan import Ref
 from cnnc.lowering.select import Lowering
 from cnnc.ops.pool import window_of
-from cnnc.ops.window import Window
 
 Pair = tuple[int, int]
-# Winograd's estimated gain over direct convolution must be at least this.
-WORTH = 1.1
 
 
 def epilogue(low: Lowering, node: Node) -> tuple[Any, tuple[str, ...], list[str]]:
@@ -37,35 +35,6 @@ def epilogue(low: Lowering, node: Node) -> tuple[Any, tuple[str, ...], list[str]
     kinds = tuple("full" if low.type(o).rank > 1 else "channel" if low.type(o).rank == 1 else "scalar" for o in extras)
     text = node.attributes.get("epilogue")
     return (ex.parse(text) if text is not None else None), kinds, extras
-
-
-def two(values: Sequence[Any], fill: Any) -> tuple[Any, Any]:
-    """One axis of space as two, a height of 1 in front."""
-    a, *rest = values
-    return (a, rest[0]) if rest else (fill, a)
-
-
-class Geometry:
-    """A convolution in two dimensions: sizes with the batch bound, its window, its groups."""
-
-    def __init__(self, low: Lowering, node: Node, x: tuple[int, ...], kernel: Sequence[int], filters: int) -> None:
-        window = Window.of(tuple(kernel), node.attributes, len(kernel))
-        self.space = len(kernel)
-        self.images, self.channels, self.size = x[0], x[1], x[2:]
-        self.filters, self.groups = filters, int(node.attributes.get("groups", 1))
-        self.window = window
-        if self.space <= 2:
-            self.sizes = (
-                self.images,
-                self.channels,
-                *two(x[2:], 1),
-                filters,
-                two(window.kernel, 1),
-                two(window.stride, 1),
-                two(window.padding, (0, 0)),
-                two(window.dilation, 1),
-                self.groups,
-            )
 
 
 def emit(
@@ -150,28 +119,15 @@ def direct(
     )
 
 
-def may_be_fast(low: Lowering, geometry: Geometry, x: str) -> bool:
-    """Whether Winograd's algorithm applies, and the backend is free to round differently."""
-    window = geometry.window
-    regular = window.kernel in ((3, 3), (5, 5)) and window.stride == window.dilation == (1, 1)
-    return regular and not getattr(low.backend, "exact", False) and is_blocked(low.type(x))
-
-
 def winograd(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | None, transposed: bool = False) -> bool:
-    """The steps of Winograd's convolution, group by group, where it is faster by the planner's estimate; whether they
-    are there.
-    """
-    weight, window, groups = node.operands[1], geometry.window, geometry.groups
-    if not may_be_fast(low, geometry, x):
+    """The steps of Winograd's convolution, group by group, where that was chosen; whether they are there."""
+    choice = choose(low, node)
+    if choice is None or choice.scheme is None:
         return False
+    weight, window, groups, scheme = node.operands[1], geometry.window, geometry.groups, choice.scheme
     assert weight is not None
     expression, kinds, extras = epilogue(low, node)
     sizes = (target_of(low), geometry.images, geometry.channels // groups, *geometry.size, geometry.filters // groups)
-    gain, scheme = winograd_shapes.winograd_choice(
-        *sizes, window.kernel[0], window.padding, transposed, weight in low.changing
-    )
-    if scheme is None or gain < WORTH:
-        return False
     pool = None if transposed else pooling(low, node)
     plan = winograd_shapes.winograd_plan(
         *sizes, window.padding, expression, kinds, transposed, scheme, window=2 if pool else 1
@@ -204,7 +160,7 @@ def winograd(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | 
             step(
                 plan.steps[0], {"x": buffers.pop("x"), "v": buffers["v"]}, "v", f"winograd {scheme}: transformed input"
             )
-        note = f"winograd {scheme}: {fewer:.3g}x fewer products, about {gain:.1f}x faster than direct"
+        note = f"winograd {scheme}: {fewer:.3g}x fewer products, {choice.because()}"
         note += f"; with the maxima of {pool.name}" if pool else ""
         step(plan.steps[-1], buffers, "y", note)
     return True
@@ -286,8 +242,7 @@ def conv(low: Lowering, node: Node) -> None:
     x, weight, *rest = node.operands
     assert x is not None
     assert weight is not None
-    shape = low.shape(weight)
-    geometry = Geometry(low, node, low.shape(x), shape[2:], shape[0])
+    geometry = Geometry(low, node)
     expression, kinds, _ = epilogue(low, node)
     if not is_blocked(node.type):
         plain(low, node, geometry)
@@ -309,8 +264,7 @@ def conv_data_gradient(low: Lowering, node: Node) -> None:
     dy, weight, *rest = node.operands
     assert dy is not None
     assert weight is not None
-    shape, dx = low.shape(weight), low.shape(node.name)
-    geometry = Geometry(low, node, dx, shape[2:], shape[0])
+    geometry = Geometry(low, node)
     expression, kinds, _ = epilogue(low, node)
     if not is_blocked(node.type):
         plain(low, node, geometry)
@@ -335,12 +289,13 @@ def conv_data_gradient(low: Lowering, node: Node) -> None:
 
 def conv_weight_gradient(low: Lowering, node: Node) -> None:
     x, dy = node.inputs
-    shape = low.shape(node.name)
-    geometry = Geometry(low, node, low.shape(x), shape[2:], shape[0])
+    geometry = Geometry(low, node)
     if not is_blocked(low.type(dy)):
         plain(low, node, geometry)
         return
-    if winograd_weight_gradient(low, node, geometry, x):
+    choice = choose(low, node)
+    if choice is not None and choice.scheme is not None:
+        winograd_weight_gradient(low, node, geometry, choice)
         return
     unblocked = not is_blocked(low.type(x))
     if is_depthwise(geometry) and not unblocked:
@@ -350,7 +305,8 @@ def conv_weight_gradient(low: Lowering, node: Node) -> None:
     order = conv_shapes.PLAIN_WEIGHT_GRADIENT_ARGUMENTS if unblocked else conv_shapes.WEIGHT_GRADIENT_ARGUMENTS
     if "parts" in plan.arguments:
         order = conv_shapes.PIXEL_WEIGHT_GRADIENT_ARGUMENTS
-    weight_gradient(low, node, plan, order, plan.arguments.get("parts", 1))
+    note = f"direct: {choice.because()}" if choice is not None else ""
+    weight_gradient(low, node, plan, order, plan.arguments.get("parts", 1), note)
 
 
 def weight_gradient(
@@ -381,25 +337,18 @@ def weight_gradient(
         launch(low, node, total, {"x": partial, "y": dw}, ["y"], note=f"sum of {parts} parts")
 
 
-def winograd_weight_gradient(low: Lowering, node: Node, geometry: Geometry, x: str) -> bool:
-    """The steps of Winograd's weight gradient, group by group, where it is faster by the planner's estimate; whether
-    they are there.
-    """
-    if not may_be_fast(low, geometry, x):
-        return False
-    window, groups = geometry.window, geometry.groups
+def winograd_weight_gradient(low: Lowering, node: Node, geometry: Geometry, choice: Choice) -> None:
+    """The steps of Winograd's weight gradient, group by group."""
+    window, groups, scheme = geometry.window, geometry.groups, choice.scheme
+    assert scheme is not None
     sizes = (target_of(low), geometry.images, geometry.channels // groups, *geometry.size, geometry.filters // groups)
-    gain, scheme = winograd_shapes_gradient.gradient_choice(*sizes, window.kernel[0], window.padding)
-    if scheme is None or gain < WORTH:
-        return False
     plan = winograd_shapes_gradient.gradient_plan(*sizes, window.padding, scheme)
     between = {name: groups * plan.step.arguments[name] for name in ("x_image", "dy_image")}
     step = replace(plan.step, arguments={**plan.step.arguments, **between})
     fewer = (scheme.outputs * scheme.taps) ** 2 / scheme.points
-    note = f"weight gradient, winograd {scheme}: {fewer:.3g}x fewer products, about {gain:.1f}x faster than direct"
+    note = f"weight gradient, winograd {scheme}: {fewer:.3g}x fewer products, {choice.because()}"
     for group in range(groups):
         weight_gradient(low, node, step, winograd_shapes_gradient.GRADIENT_ARGUMENTS, plan.parts, note, group, groups)
-    return True
 
 
 def plain(low: Lowering, node: Node, geometry: Geometry) -> None:

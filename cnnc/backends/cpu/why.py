@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from cnnc.backends.cpu.choice import choose
 from cnnc.ir.graph import Node
-from cnnc.kernels.cpu import target as targets
 from cnnc.kernels.cpu import winograd_shapes
 from cnnc.lowering.plan import KernelName
 from cnnc.lowering.select import Lowering
@@ -74,7 +72,9 @@ def why_direct(low: Lowering, node: Node) -> str:
     window = Window.of(shape[2:], node.attributes, len(shape) - 2)
     groups = int(node.attributes.get("groups", 1))
     if groups > 1:
-        return "depthwise" if groups == x[1] else f"{groups} groups"
+        choice = choose(low, node)
+        more = f", {choice.because()}" if choice is not None else ""
+        return "depthwise" if groups == x[1] else f"{groups} groups{more}"
     if max(window.kernel) == 1:
         return "1x1, a product over pixels" + (f", stride {max(window.stride)}" if max(window.stride) > 1 else "")
     size = "x".join(map(str, window.kernel))
@@ -88,8 +88,5 @@ def why_direct(low: Lowering, node: Node) -> str:
         return f"{size}, and exact rounding was asked for"
     if min(x[1], shape[0]) < winograd_shapes.FEWEST:
         return f"{size}, {min(x[1], shape[0])} channels, Winograd wants {winograd_shapes.FEWEST}"
-    choice: Any = winograd_shapes.winograd_choice(
-        targets.named(low.backend.name), x[0], x[1], *x[2:], shape[0], window.kernel[0], window.padding, transposed,
-        weight in low.changing,
-    )  # fmt: skip
-    return f"{size}, Winograd is estimated at {choice[0]:.2g} of its speed"
+    choice = choose(low, node)
+    return f"{size}, {choice.because()}" if choice is not None else size

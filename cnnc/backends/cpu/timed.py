@@ -1,0 +1,234 @@
+"""Timed runs that decide between algorithms whose estimates are close, remembered in the cache folder.
+
+An algorithm decides how results are rounded, so what was decided once stays: by processor and kernels, whatever the
+number of threads, until the folder is cleared. Where the folder cannot be written nothing is timed.
+
+A run meets the caches as in a network: weights and what an earlier layer wrote long ago come from memory, what the layer
+before wrote from a cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnnc.backends.cpu.choice import OPS, Choice, Decision, choose, named
+from cnnc.ir.graph import Graph, Node
+from cnnc.kernels.cpu import shapes_layout
+from cnnc.lowering.plan import KernelName, Ref, Step
+from cnnc.lowering.select import Lowering, lower
+from cnnc.runtime import machine as constants
+from cnnc.runtime.compiled import memory_of
+from cnnc.runtime.launch import Array, Runner, aligned_empty
+from cnnc.runtime.threads import cores
+from cnnc.storage import folder, private, put, ready
+
+FORMAT = 1
+MOST, MANY = 4096, 64  # decisions that are kept, and problems of a graph that are timed
+ROUNDS = 4
+BUDGET, LONG = 1.0, 0.15  # seconds of runs for a graph, and for one decision
+LARGE = 2**27  # bytes read between runs at most, and of a buffer that is worth a run
+READ, WRITE = KernelName("stream"), KernelName("fill")
+BETTER = 0.97  # of the time of the algorithm that runs otherwise: what another must reach
+
+_lock = threading.RLock()
+_known: dict[Path, dict[str, Decision]] = {}
+
+
+def settle(backend: Any, graph: Graph, batch: int) -> None:
+    """Decide for every problem of the graph whose estimates are close and that nobody has decided yet."""
+    with _lock:
+        low = Lowering(graph, batch, backend)
+        open_: dict[str, tuple[Node, Choice]] = {}
+        for node in graph.nodes:
+            choice = choose(low, node) if node.op in OPS else None
+            if choice is not None and choice.decision is None and len(choice.close) > 1:
+                open_.setdefault(choice.key, (node, choice))
+        if not open_ or not ready():
+            return
+        trials = {
+            key: {name: _Trial(backend, graph, batch, node, key, name) for name in choice.close}
+            for key, (node, choice) in list(open_.items())[:MANY]
+        }
+        plan, eviction = lower(graph, batch, backend), WRITE if graph.updates else READ
+        kernels = [k for group in trials.values() for trial in group.values() for k in trial.kernels()]
+        backend.ready([*plan.kernels(), *kernels, eviction])  # with what the network needs, so that workers start once
+        evict = _eviction(backend, eviction, memory_of(plan, cores()).total)
+        found = {key: Decision(named(choice.scheme), {}) for key, (_, choice) in open_.items()}
+        end = time.perf_counter() + BUDGET
+        for key, group in trials.items():
+            small = all(b.bytes <= LARGE for trial in group.values() for b in trial.low.buffers.values())
+            if small and time.perf_counter() < end:
+                found[key] = _decide(group, backend, evict)
+        _remember(backend, found)
+
+
+def used(backend: Any, graph: Graph, batch: int) -> dict[str, Decision]:
+    """The decisions that lowering a graph meets."""
+    low = Lowering(graph, batch, backend)
+    choices = [choose(low, node) for node in graph.nodes if node.op in OPS]
+    return {c.key: c.decision for c in choices if c is not None and c.decision is not None}
+
+
+class _Trial:
+    """One node lowered by itself to one algorithm."""
+
+    def __init__(self, backend: Any, graph: Graph, batch: int, node: Node, key: str, name: str) -> None:
+        self.low = low = Lowering(graph, batch, backend.deciding({key: Decision(name, {})}))
+        weights = None if node.op == "conv_weight_gradient" else node.operands[1]
+        for value in dict.fromkeys(node.inputs):
+            fixed = value == weights and value not in low.changing
+            low.places[value] = low.buffer(value, "value" if fixed else "arena", low.type(value).bytes(batch))
+        low.backend.rule(node.op)(low, node)
+        user = graph.only_user(node.name)
+        if user is not None and user.op == "maxpool":  # which one algorithm does in its own step, another does not
+            low.backend.rule(user.op)(low, user)
+        self.steps = [replace(step, links=0) for step in low.steps]
+        self.fresh = node.inputs[1 if node.op == "conv_weight_gradient" else 0]  # what the layer before wrote
+
+    def kernels(self) -> Iterable[KernelName]:
+        return dict.fromkeys(step.kernel for step in self.steps)
+
+    def runners(self, backend: Any, memory: dict[str, Array]) -> tuple[Runner, Runner]:
+        """What runs once, reading fixed values alone, and what runs at each call. memory: buffers that trials share."""
+        fixed = {b.name for b in self.low.buffers.values() if b.place != "arena"}
+        once: list[Step] = []
+        for step in self.steps:
+            if all(b in fixed for b in step.reads()):
+                once.append(step)
+                fixed.update(step.writes)
+        own = {}
+        for b in self.low.buffers.values():
+            if b.place == "table":
+                own[b.name] = np.array(b.data, np.int64)
+            elif b.name not in memory or memory[b.name].nbytes != b.bytes:
+                own[b.name] = memory[b.name] = aligned_empty(b.bytes)
+                own[b.name][: b.bytes // 4 * 4].view(np.float32)[:] = 1e-3
+            else:
+                own[b.name] = memory[b.name]
+        self.memory = own
+        each = [step for step in self.steps if step not in once]
+
+        def runner(steps: list[Step]) -> Runner:
+            def where(ref: Ref) -> int:
+                return int(own[ref.buffer].ctypes.data) + ref.offset
+
+            return Runner(tuple(steps), where, backend, self.low.scratch, cores())
+
+        return runner(once), runner(each)
+
+
+def _decide(group: Mapping[str, _Trial], backend: Any, evict: Callable[[], None]) -> Decision:
+    """The fastest of a few runs each, in turns; the first, where no other is clearly faster."""
+    memory: dict[str, Array] = {}
+    runners = {}
+    for name, trial in group.items():
+        once, runners[name] = trial.runners(backend, memory)
+        once()
+    best = dict.fromkeys(group, math.inf)
+    begin = time.perf_counter()
+    for turn in range(ROUNDS + 1):
+        for name, trial in group.items():
+            evict()
+            fresh = trial.memory[trial.fresh]
+            fresh[:] = fresh
+            start = time.perf_counter()
+            runners[name]()
+            if turn:  # the first warms up
+                best[name] = min(best[name], time.perf_counter() - start)
+        if turn and time.perf_counter() - begin > LONG:
+            break
+    first, fastest = next(iter(group)), min(best, key=best.__getitem__)
+    algorithm = fastest if best[fastest] < BETTER * best[first] else first
+    return Decision(algorithm, {name: round(1e6 * seconds, 1) for name, seconds in best.items()})
+
+
+def _eviction(backend: Any, kernel: KernelName, size: int) -> Callable[[], None]:
+    """Touches as many bytes as a network has, on all workers: the caches are left as when a call comes to a step, and the
+    workers awake. Inference mostly reads weights; training writes, and what is written has to go before anything else
+    finds room.
+    """
+    most = 2 * max((c.bytes for c in constants.caches()), default=2**24)  # more need not be touched
+    unit = constants.LOADS * backend.lanes * cores()
+    turns = max(1, min(size, most, LARGE) // (4 * unit))
+    data = np.ones(turns * unit, np.float32)
+    arguments, chunks = {"turns": turns, "passes": 1}, cores()
+    if kernel == WRITE:
+        fill = shapes_layout.plan_fill(backend.target, data.size, 1.0)
+        arguments, chunks = {k: v for k, v in fill.arguments.items() if k != "y"}, fill.chunks
+    step = Step("evict", kernel, (*arguments.items(), ("at", int(data.ctypes.data))), chunks, ())
+    runner = Runner((step,), lambda ref: 0, backend, 4 * backend.lanes, cores())
+
+    def evict() -> None:
+        data[0] = 1  # it is kept as long as this
+        runner()
+
+    return evict
+
+
+# ------------------------------------------------------------------------------------------------ remembering
+
+
+@lru_cache(maxsize=16)
+def _file(place: Path, target: str) -> Path:
+    key = f"{constants.processor()}\n{target}"
+    return place / f"decisions-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+
+
+def _path(backend: Any) -> Path:
+    return _file(folder(), backend.name)
+
+
+def known(backend: Any) -> dict[str, Decision]:
+    """The decisions by problem: this process's, which begin with those in the folder."""
+    path = _path(backend)
+    with _lock:
+        if path not in _known:
+            _known[path] = _read(path, backend)
+        return _known[path]
+
+
+def _read(path: Path, backend: Any) -> dict[str, Decision]:
+    """What a file says; nothing where it is damaged, of other kernels, or of somebody else."""
+    if not private(path.parent) or not private(path):
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if (record["format"], record["kernels"]) != (FORMAT, backend.version):
+            return {}
+        return parse(record["decisions"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return {}
+
+
+def parse(record: Any) -> dict[str, Decision]:
+    """Decisions from JSON. ValueError, TypeError, KeyError or AttributeError where it is something else."""
+    return {
+        str(key): Decision(str(d["algorithm"]), {str(k): float(v) for k, v in d["microseconds"].items()})
+        for key, d in record.items()
+    }
+
+
+def as_json(decisions: Mapping[str, Decision]) -> dict[str, Any]:
+    return {key: asdict(decision) for key, decision in decisions.items()}
+
+
+def _remember(backend: Any, found: Mapping[str, Decision]) -> None:
+    """Keep decisions; where another process was first, its decision stays."""
+    path, here = _path(backend), known(backend)
+    elsewhere = _read(path, backend)
+    first = {k: d for k, d in elsewhere.items() if k in found and d.algorithm in (*found[k].microseconds, "direct")}
+    here.update({**elsewhere, **here, **found, **first})
+    kept = dict(list(here.items())[-MOST:])
+    record = {"format": FORMAT, "kernels": backend.version, "decisions": as_json(kept)}
+    put(path, json.dumps(record, indent=0).encode())

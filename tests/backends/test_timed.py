@@ -1,0 +1,187 @@
+"""Timed runs decide where estimates are close, once; nothing else depends on them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cnnc
+from cnnc import driver
+from cnnc.artifact import open_artifact, save
+from cnnc.backends import backend
+from cnnc.backends.cpu import TUNED, CpuBackend, choice, timed
+from cnnc.backends.cpu.choice import Decision
+from cnnc.kernels.cpu.target import TARGETS
+from cnnc.passes.optimizer import SGD
+from cnnc.passes.training import training_graph
+
+NET = cnnc.parse(
+    """
+model m() {
+    input x: f32[N, 32, 12, 12]
+    return x -> conv(32, 3, padding=1) as one -> relu -> conv(32, 3, padding=1) as two -> relu
+             -> conv(48, 5, padding=2) as five -> global_avgpool -> flatten -> linear(3) as fc
+}
+"""
+)
+X = np.random.default_rng(0).standard_normal((2, 32, 12, 12)).astype(np.float32)
+
+
+@pytest.fixture
+def decided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
+    """Everything is close, the last algorithm is the fastest, and nothing is remembered yet; the problems that were timed."""
+    calls: list[list[str]] = []
+
+    def decide(group: Mapping[str, Any], *rest: Any) -> Decision:
+        calls.append(list(group))
+        return Decision(list(group)[-1], {name: 1000.0 / (i + 1) for i, name in enumerate(group)})
+
+    monkeypatch.setattr(choice, "CLOSE", 1e9)
+    monkeypatch.setattr(timed, "_decide", decide)
+    monkeypatch.setattr(timed, "folder", lambda: tmp_path)
+    monkeypatch.setattr(timed, "_known", {})
+    return calls
+
+
+def forget(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another process knows."""
+    monkeypatch.setattr(timed, "_known", {})
+
+
+def plan(tune: bool, target: str = "cpu", exact: bool = False) -> str:
+    return driver.compile(NET, tune=tune, target=target, exact=exact).plan(2)
+
+
+def test_once_and_remembered(decided: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    exe = driver.compile(NET, tune=True)
+    y = exe(X)
+    assert len(decided) == 2  # both 3x3 layers are the same problem
+    assert all("direct" in group for group in decided)
+    assert len(list(tmp_path.glob("decisions-*.json"))) == 1
+    assert "timed at" in exe.plan(2)
+    assert exe.plan(2) != plan(False)
+    forget(monkeypatch)
+    for threads in (1, 2):
+        again = driver.compile(NET, tune=True, threads=threads)
+        assert again.plan(2) == exe.plan(2)
+        np.testing.assert_array_equal(again(X), y)
+    assert len(decided) == 2
+    np.testing.assert_allclose(driver.compile(NET, tune=False)(X), y, rtol=1e-4, atol=1e-5)
+    exe.plan(5)
+    assert len(decided) == 4  # another batch is another problem
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", '{"format": 1}', "[" * 100_000, "other", "wrong", "unknown"]
+)
+def test_a_damaged_file(
+    decided: list[list[str]], content: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = plan(True)
+    (path,) = tmp_path.glob("decisions-*.json")
+    record = json.loads(path.read_text())
+    if content == "other":
+        content = json.dumps({**record, "kernels": "of another version"})
+    elif content == "wrong":
+        content = json.dumps({**record, "decisions": {key: ["direct"] for key in record["decisions"]}})
+    elif content == "unknown":
+        each = {"algorithm": "guess", "microseconds": {}}
+        content = json.dumps({**record, "decisions": dict.fromkeys(record["decisions"], each)})
+    path.write_text(content)
+    forget(monkeypatch)
+    assert plan(True) == first
+    assert len(decided) == 4
+    assert json.loads(path.read_text()) == record
+
+
+def test_a_file_that_others_may_write_is_not_read(
+    decided: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plan(True)
+    (path,) = tmp_path.glob("decisions-*.json")
+    path.chmod(0o666)
+    forget(monkeypatch)
+    assert dict(timed.known(TUNED)) == {}
+
+
+def test_no_folder_no_runs(decided: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timed, "ready", lambda: False)
+    assert plan(True) == plan(False)
+    assert decided == []
+
+
+def test_far_apart(decided: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "CLOSE", 1.0)
+    assert plan(True) == plan(False)
+    assert decided == []
+
+
+def test_no_time_left(decided: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timed, "BUDGET", -1.0)
+    assert plan(True) == plan(False)
+    assert decided == []
+    assert {d.microseconds == {} for d in timed.known(TUNED).values()} == {True}
+
+
+def test_only_for_the_machine_itself(decided: list[list[str]]) -> None:
+    tuned = plan(True)
+    own = f"cpu-{TUNED.name}"
+    assert plan(True, target=own) == plan(False, target=own) != tuned
+    assert plan(True, exact=True) == plan(False, exact=True) != tuned
+    assert len(decided) == 2
+    for name in TARGETS:
+        machine = CpuBackend(name)
+        graph = driver.optimize(training_graph(NET.graph, optimizer=SGD(momentum=0.9)), machine.lanes)[0]
+        machine.settle(graph, 2)
+        assert "timed at" not in str(machine.plan(graph, 2))
+    assert len(decided) == 2
+    assert backend("cpu", tune=True) is TUNED
+    assert not isinstance(backend("reference", tune=True), CpuBackend)
+
+
+def test_by_default(decided: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CNNC_TUNE")
+    assert "timed at" in driver.compile(NET).plan(2)
+    monkeypatch.setenv("CNNC_TUNE", "0")
+    assert "timed at" not in driver.compile(NET).plan(2)
+
+
+def test_an_artifact_keeps_what_was_decided(
+    decided: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    exe = driver.compile(NET, tune=True, batch=2)
+    save(exe, tmp_path / "m.cnnx", 2)
+    for path in tmp_path.glob("decisions-*.json"):
+        path.unlink()
+    forget(monkeypatch)
+    opened = open_artifact(tmp_path / "m.cnnx")
+    np.testing.assert_array_equal(opened(X), exe(X))
+    assert opened.plan(2) == exe.plan(2)
+    assert len(decided) == 2
+
+
+def test_what_is_timed_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every algorithm of forward and both gradients is really run, and training gives what it gives without."""
+    monkeypatch.setattr(choice, "CLOSE", 1e9)
+    monkeypatch.setattr(timed, "folder", lambda: tmp_path)
+    forget(monkeypatch)
+    labels = np.array([0, 2])
+    losses, gradients = zip(*(driver.value_and_grad(NET, tune=tune)(X, labels) for tune in (True, False)), strict=True)
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+    for name, expected in gradients[1].items():
+        np.testing.assert_allclose(gradients[0][name], expected, rtol=1e-3, atol=1e-5)
+    executable = driver.compile_training(NET, optimizer=SGD(momentum=0.9), tune=True)
+    inputs = {"x": X, "labels": labels, "learning_rate": np.array(0.1, np.float32), "seed": np.zeros(2, np.int64)}
+    executable.run({n.name: inputs[n.name] for n in executable.graph.inputs})
+    found = timed.known(TUNED)
+    assert {key.split()[0] for key in found} == {"conv", "conv_data_gradient", "conv_weight_gradient"}
+    assert any(key.endswith("repacked") for key in found)
+    for decision in found.values():
+        assert len(decision.microseconds) > 1
+        assert decision.algorithm in decision.microseconds
+        assert all(0 < t < 1e6 for t in decision.microseconds.values())
