@@ -23,7 +23,7 @@ import numpy as np
 
 import cnnc.ops  # noqa: F401
 from cnnc.backends import backend
-from cnnc.backends.cpu import contractions
+from cnnc.backends.cpu import choice
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Builder, Graph, Node
 from cnnc.ir.interpret import bind, random_values
@@ -385,13 +385,13 @@ def executable(graph: Graph, setting: Setting, values: Mapping[str, Array], thre
 @contextmanager
 def winograd_everywhere() -> Iterator[None]:
     """Fast convolution also where it gains nothing: networks as small as these would hardly meet it."""
-    before = contractions.WORTH, winograd_shapes.FEWEST, winograd_shapes_gradient.FEWEST_PIXELS
-    contractions.WORTH, winograd_shapes.FEWEST = 0.0, 1
+    before = choice.WORTH, winograd_shapes.FEWEST, winograd_shapes_gradient.FEWEST_PIXELS
+    choice.WORTH, winograd_shapes.FEWEST = 0.0, 1
     winograd_shapes_gradient.FEWEST_PIXELS = dict.fromkeys(before[2], 0)
     try:
         yield
     finally:
-        contractions.WORTH, winograd_shapes.FEWEST, winograd_shapes_gradient.FEWEST_PIXELS = before
+        choice.WORTH, winograd_shapes.FEWEST, winograd_shapes_gradient.FEWEST_PIXELS = before
 
 
 @contextmanager
