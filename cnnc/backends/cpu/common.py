@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from cnnc.backends.cpu.why import why
+from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
 from cnnc.ir.types import TensorType
 from cnnc.kernels.cpu import shapes
@@ -70,3 +71,11 @@ def as_result(shape: Sequence[int]) -> tuple[int, ...]:
 def operand(low: Lowering, value: str, rank: int) -> shapes.Operand:
     t = low.type(value)
     return shapes.Operand(tuple(int(d) for d in channel_aligned(low.shape(value), rank)), is_blocked(t))
+
+
+def epilogue(low: Lowering, node: Node) -> tuple[Any, tuple[str, ...], list[str]]:
+    """The expression behind a contraction, the kinds of its operands, and the operands."""
+    extras = [o for o in node.operands[3:] if o is not None]
+    kinds = tuple("full" if low.type(o).rank > 1 else "channel" if low.type(o).rank == 1 else "scalar" for o in extras)
+    text = node.attributes.get("epilogue")
+    return (ex.parse(text) if text is not None else None), kinds, extras

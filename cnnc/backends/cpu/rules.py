@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnnc.backends.cpu import contractions, normalization
+from cnnc.backends.cpu import convolution, linear, normalization
 from cnnc.backends.cpu.common import Rule, as_result, is_blocked, launch, operand, target_of
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
@@ -286,6 +286,7 @@ RULES: dict[str, Rule] = {
     "avgpool_gradient": pool,
     "global_avgpool": global_average,
     "dropout": dropout,
-    **contractions.RULES,
+    **convolution.RULES,
+    **linear.RULES,
     **normalization.RULES,
 }

@@ -1,4 +1,4 @@
-"""Convolution and linear layers on the CPU: which algorithm, and the packing of weights that it wants."""
+"""Convolutions on the CPU: the steps of the algorithm that was chosen, and the packing of weights that it wants."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from cnnc.backends.cpu.choice import Choice, Geometry, choose
-from cnnc.backends.cpu.common import Rule, is_blocked, kernel_name, launch, target_of
+from cnnc.backends.cpu.common import Rule, epilogue, is_blocked, kernel_name, launch, target_of
 from cnnc.backends.cpu.why import why
-from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
 from cnnc.ir.types import product
 from cnnc.kernels.cpu import (
@@ -17,24 +16,12 @@ from cnnc.kernels.cpu import (
     conv_shapes_pooled,
     depthwise_shapes,
     shapes,
-    shapes_layout,
-    shapes_linear,
     winograd_shapes,
     winograd_shapes_gradient,
 )
 from cnnc.lowering.plan import Ref
 from cnnc.lowering.select import Lowering
 from cnnc.ops.pool import window_of
-
-Pair = tuple[int, int]
-
-
-def epilogue(low: Lowering, node: Node) -> tuple[Any, tuple[str, ...], list[str]]:
-    """The expression behind a contraction, the kinds of its operands, and the operands."""
-    extras = [o for o in node.operands[3:] if o is not None]
-    kinds = tuple("full" if low.type(o).rank > 1 else "channel" if low.type(o).rank == 1 else "scalar" for o in extras)
-    text = node.attributes.get("epilogue")
-    return (ex.parse(text) if text is not None else None), kinds, extras
 
 
 def emit(
@@ -398,63 +385,8 @@ def plain(low: Lowering, node: Node, geometry: Geometry) -> None:
     )
 
 
-# ------------------------------------------------------------------------------------------------ linear
-
-
-def blocked_rows(low: Lowering, node: Node, x: str) -> Ref:
-    """A matrix with its rows as the lanes of blocks: [ceil(N / L), columns, L]."""
-
-    def make() -> Ref:
-        plan = shapes_layout.plan_block(target_of(low), (1, *low.shape(x)))
-        blocked = low.buffer(f"{x}~rows", "arena", 4 * shapes.blocked_size((1, *low.shape(x)), target_of(low)))
-        launch(low, node, plan, {"x": low.ref(x), "y": blocked}, ["y"], note="rows as lanes")
-        return blocked
-
-    return low.once(("rows", x), make)
-
-
-def linear(low: Lowering, node: Node) -> None:
-    x, weight, *rest = node.operands
-    assert x is not None
-    assert weight is not None
-    (n, inputs), outputs = low.shape(x), low.shape(weight)[0]
-    expression, kinds, extras = epilogue(low, node)
-    bias = rest[0] if rest else None
-    target, rows = target_of(low), low.ref(x)
-    make = shapes_linear.plan_linear
-    if shapes_linear.batched(target, n):
-        make, rows = shapes_linear.plan_linear_batch, blocked_rows(low, node, x)
-    plan = make(target, n, inputs, outputs, bias is not None, expression, kinds)
-    buffers = {
-        "x": rows,
-        "w": low.ref(weight),
-        "y": low.ref(node.name),
-        **{f"a{i}": low.ref(o) for i, o in enumerate(extras)},
-    }
-    if bias is not None:
-        buffers["bias"] = low.ref(bias)
-    launch(low, node, plan, buffers, ["y"])
-
-
-def linear_data_gradient(low: Lowering, node: Node) -> None:
-    dy, weight = node.inputs
-    plan = shapes_linear.plan_linear_data_gradient(
-        target_of(low), low.shape(dy)[0], low.shape(weight)[1], low.shape(weight)[0]
-    )
-    launch(low, node, plan, {"a": low.ref(dy), "b": low.ref(weight), "c": low.ref(node.name)}, ["c"])
-
-
-def linear_weight_gradient(low: Lowering, node: Node) -> None:
-    x, dy = node.inputs
-    plan = shapes_linear.plan_linear_weight_gradient(target_of(low), low.shape(x)[0], low.shape(x)[1], low.shape(dy)[1])
-    launch(low, node, plan, {"a": low.ref(dy), "b": low.ref(x), "c": low.ref(node.name)}, ["c"])
-
-
 RULES: dict[str, Rule] = {
     "conv": conv,
     "conv_data_gradient": conv_data_gradient,
     "conv_weight_gradient": conv_weight_gradient,
-    "linear": linear,
-    "linear_data_gradient": linear_data_gradient,
-    "linear_weight_gradient": linear_weight_gradient,
 }
