@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import xml.etree.ElementTree as ET
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +16,7 @@ from cnnc.bench.run import run
 from cnnc.diagnostics import CnncError
 from cnnc.runtime import profile
 from cnnc.runtime.machine import Figures, Level
-from tests.cli.conftest import LENET, Cnnc, cnnc, lenet  # noqa: F401
+from tests.cli.conftest import LENET
 from tests.networks import MIXED
 
 FIGURES = Figures("a processor", "wide", 2, 100.0, 190.0, (Level("L2", 2**19, 100, 200), Level("memory", None, 20, 30)))
@@ -192,72 +189,3 @@ def test_switches(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "loaded before" in isa.force("avx2", ("torch",), "avx2")[0]
     for name in isa.SWITCHES["avx2"]:
         monkeypatch.delenv(name, raising=False)
-
-
-# ------------------------------------------------------------------------------------------------ the command
-
-
-def test_command(cnnc: Cnnc, lenet: Path, tmp_path: Path) -> None:  # noqa: F811
-    picture = tmp_path / "roof.svg"
-    result = cnnc("bench", lenet, "--rounds", 1, "--block", 0, "--layers", "--roofline", picture)
-    assert re.search(r"^\s*cnnc\s+[\d.]+", result.stdout, re.MULTILINE)
-    assert "GFLOP/s" in result.stdout
-    assert "c2 " in result.stdout
-    assert "compiling" in result.stderr
-    assert ET.parse(picture).getroot().tag.endswith("svg")
-
-
-def test_json(cnnc: Cnnc, lenet: Path) -> None:  # noqa: F811
-    options = ("--rounds", 1, "--block", 0, "--layers", "--json", "-q", "--batch", 4, "--threads", 1, "-p", "classes=7")
-    result = cnnc("bench", lenet, "--mode", "train", *options)
-    assert result.stderr == ""
-    record = json.loads(result.stdout)
-    assert (record["network"], record["mode"], record["batch"], record["threads"]) == ("lenet classes=7", "train", 4, 1)
-    assert record["engines"][0]["name"] == "cnnc"
-    assert record["engines"][0]["calls"] >= 3
-    assert record["machine"]["peak_one"] > 0
-    assert {"layer", "algorithm", "ms", "gflops", "share_of_peak", "gigabytes_per_second"} <= set(record["layers"][0])
-    assert record["ratio"] is None
-
-
-@pytest.mark.skipif("onnxruntime" not in peers, reason="ONNX Runtime is not installed")
-def test_command_beside_a_peer(cnnc: Cnnc, lenet: Path) -> None:  # noqa: F811
-    result = cnnc("bench", lenet, "--rounds", 1, "--block", 0, "--against", "onnxruntime")
-    assert "the best peer, onnxruntime, takes" in result.stdout
-
-
-@pytest.mark.parametrize(
-    ("options", "code", "hint"),
-    [
-        (["--against", "onxruntime"], 2, "did you mean 'onnxruntime'?"),
-        (["--against", "tensorflow"], 2, "one of onnxruntime, openvino"),
-        (["--roofline", "x.png"], 2, "E0603"),
-        (["--mode", "train", "--exact"], 2, "--exact"),
-        (["--isa", "avx3"], 2, "avx2"),
-        (["--rounds", "0"], 2, "not in the range"),
-    ],
-)
-def test_usage(cnnc: Cnnc, lenet: Path, options: list[str], code: int, hint: str) -> None:  # noqa: F811
-    assert hint in cnnc("bench", lenet, *options, code=code).stderr
-
-
-def test_narrower_vectors(cnnc: Cnnc, lenet: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    from cnnc.backends import backend
-
-    names = [n.removeprefix("cpu-") for n in ("cpu-sse2", "cpu-avx2") if not package_unavailable(n)]
-    for name in (n for s in isa.SWITCHES.values() for n in s):
-        monkeypatch.setenv(name, "")
-    for name in names:
-        result = cnnc("bench", lenet, "--rounds", 1, "--block", 0, "--json", "--isa", name)
-        assert json.loads(result.stdout)["target"] == name
-    assert backend("cpu").name
-
-
-def package_unavailable(name: str) -> bool:
-    from cnnc.backends import backend
-
-    try:
-        backend(name)
-    except CnncError:
-        return True
-    return False
