@@ -34,7 +34,18 @@ def _copy_pixels(target: Target, plain: bool) -> tuple[Any, Any]:
     """
     step, together = 1 if plain else target.lanes, 4
 
-    def pixels(e: Emitter, source: Any, to: Any, count: int, stride: Any) -> tuple[Any, Any]:
+    def sample(e: Emitter, source: Any, every: int) -> Any:
+        """A vector of every first, second or fourth float, read as vectors without gaps."""
+        vectors = [e.load(source, i * e.lanes) for i in range(every)]
+        even = ir.Constant(e.int_type, list(range(0, 2 * e.lanes, 2)))
+        while len(vectors) > 1:
+            vectors = [e.b.shuffle_vector(a, b, even) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
+        return vectors[0]
+
+    def pixels(e: Emitter, source: Any, to: Any, count: int, stride: Any, every: int) -> tuple[Any, Any]:
+        if every:
+            e.store(sample(e, source, every), to)
+            return e.at(source, e.lanes * every), e.at(to, e.lanes)
         for i in range(count):
             if plain:
                 value = ir.Constant(F32, 0.0) if source is None else e.b.load(source, align=4)
@@ -45,16 +56,21 @@ def _copy_pixels(target: Target, plain: bool) -> tuple[Any, Any]:
         return source, e.at(to, count * step)
 
     def each(e: Emitter, source: Any, to: Any, count: Any, stride: Any) -> None:
-        """A few pixels at a time, then one by one."""
-        for size in (together, 1):
+        """A vector at a time where the pixels are near, then a few, then one by one."""
+        near = [(e.lanes, every) for every in (1, 2, 4)] if plain and source is not None else []
+        for size, every in (*near, (together, 0), (1, 0)):
             turns = e.b.sdiv(count, i64(size))
+            if every:  # as often as the last float that is read is the row's
+                floats = e.b.add(e.b.mul(e.b.sub(count, i64(1)), i64(every)), i64(1))
+                fits = e.b.icmp_signed("==", stride, i64(every))
+                turns = e.b.select(fits, e.b.sdiv(floats, i64(size * every)), i64(0))
             before, run, done = e.b.block, e.b.append_basic_block("run"), e.b.append_basic_block("ran")
             e.b.cbranch(e.b.icmp_signed(">", turns, i64(0)), run, done)
             e.b.position_at_end(run)
             carried = [to] if source is None else [to, source]
 
-            def body(_: Any, carried: list[Any], size: int = size) -> list[Any]:
-                source, to = pixels(e, carried[1] if len(carried) > 1 else None, carried[0], size, stride)
+            def body(_: Any, carried: list[Any], size: int = size, every: int = every) -> list[Any]:
+                source, to = pixels(e, carried[1] if len(carried) > 1 else None, carried[0], size, stride, every)
                 return [to] if source is None else [to, source]
 
             ends = e.loop(turns, carried, body)
@@ -68,7 +84,7 @@ def _copy_pixels(target: Target, plain: bool) -> tuple[Any, Any]:
                 phi.add_incoming(new, after)
                 merged.append(phi)
             to, source = merged[0], merged[1] if len(merged) > 1 else None
-            count = e.b.srem(count, i64(size))
+            count = e.b.sub(count, e.b.mul(turns, i64(size)))
 
     def clear(e: Emitter, to: Any, count: Any) -> None:
         each(e, None, to, count, None)
