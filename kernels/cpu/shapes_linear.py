@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from . import Kernel
+from .conv_arguments import PackedWeights
 from .expression import Expression
 from .shapes import Launch, ceil_div, split
 from .target import Target
@@ -14,6 +15,9 @@ LINEAR_HEAD = (
 )  # fmt: skip
 BATCH_HEAD = (
     "n", "in", "out", "tiles", "tall", "tiles_per_chunk", "row_chunks", "chunk_blocks", "block", "ld", "x", "w", "y", "bias",
+)  # fmt: skip
+PANEL_HEAD = (
+    "depth", "out", "out_blocks", "in_room", "tiles", "tall", "chunk_tiles", "row_chunks", "chunk_units", "slice", "x", "w", "y", "bias",
 )  # fmt: skip
 LINEAR_OPERANDS = tuple(f"a{k}" for k in range(8))
 PRODUCT_ARGUMENTS = (
@@ -30,6 +34,7 @@ _BATCH_ROWS = {"avx512": (10, 9, 8, 6), "avx2": (8, 6), "sse2": (6, 5), "neon": 
 # So many bytes of weights are in no cache any more when they are read again, and had better leave it to others: with one row
 # of x they pass by, asked for so many floats before they are read, from so many rows at once.
 _PASSING, _AHEAD, _STREAMS = 24 << 20, 256, {"avx512": 12, "avx2": 8, "sse2": 4, "neon": 4}
+SEVERAL = 4  # rows from which packed weights are faster, where they are packed once
 _DEPTH = 768  # floats of a row that a tile walks at once: six rows of weights stay in the first level cache for every row of x
 
 
@@ -95,6 +100,39 @@ def plan_linear_batch(target: Target, n: int, in_features: int, out_features: in
     chunks = row_chunks * ceil_div(tiles, tiles_per_chunk) if n else 0
     scratch = ld * chunk_blocks * target.lanes + ceil_div(ld, target.lanes) * target.lanes
     return Launch(Kernel("linear_batch", parameters), arguments, buffers, chunks, scratch)
+
+
+def panel_weights(target: Target, in_features: int, out_features: int) -> PackedWeights:
+    """How `linear_panels` wants its weights: as a 1x1 convolution does, in panels that are few and leave few blocks over."""
+    blocks = ceil_div(out_features, target.lanes)
+    panel = min(
+        range(1, min(blocks, _PRODUCTS[target.name][1]) + 1), key=lambda p: 2 * (blocks // p) + 3 * (blocks % p)
+    )
+    return PackedWeights(1, out_features, in_features, (0,), 1, panel, target.lanes, False, False)
+
+
+def plan_linear_panels(target: Target, n: int, weights: PackedWeights, bias: bool, epilogue: Expression | None = None,
+                       kinds: Sequence[str] = ()) -> Launch:  # fmt: skip
+    """`plan_linear` of several rows and packed weights."""
+    in_features, out_features, panel = weights.in_channels, weights.out_channels, weights.panel
+    most, vectors = _PRODUCTS[target.name]
+    rows, tiles, tall = even_tiles(n, most * vectors // panel)
+    chunk_tiles = min(tiles, max(1, 96 // rows))
+    row_chunks = ceil_div(tiles, chunk_tiles)
+    units = weights.out_blocks // panel + weights.out_blocks % panel
+    pieces = split(n * in_features * out_features, 131072, max(1, 32 // row_chunks))
+    chunk_units = ceil_div(units, pieces)
+    arguments = {
+        "depth": in_features, "out": out_features, "out_blocks": weights.out_blocks, "in_room": weights.in_blocks * target.lanes,
+        "tiles": tiles, "tall": tall, "chunk_tiles": chunk_tiles, "row_chunks": row_chunks, "chunk_units": chunk_units,
+        "slice": max(1, target.near // 2 // (4 * panel * target.lanes)), "x": 0, "w": 0, "y": 0, "bias": 0,
+    } | {f"a{k}": 0 for k in range(len(kinds))}  # fmt: skip
+    parameters = (("rows", rows), ("vectors", panel), ("bias", bias), ("epilogue", epilogue), ("kinds", tuple(kinds)))
+    buffers = ("x", "w", "y", *(("bias",) if bias else ()), *(f"a{k}" for k in range(len(kinds))))
+    chunks = row_chunks * ceil_div(units, chunk_units) if n else 0
+    return Launch(
+        Kernel("linear_panels", parameters), arguments, buffers, chunks, chunk_tiles * rows * panel * target.lanes
+    )
 
 
 def even_tiles(count: int, most: int) -> tuple[int, int, int]:

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 
 from cnnc.kernels.cpu import compile, shapes_linear, target
+from cnnc.kernels.cpu.packing import pack_weights
 from cnnc.kernels.cpu.shapes_layout import plan_block
 from cnnc.kernels.cpu.shapes_linear import (
     batched,
     even_tiles,
+    panel_weights,
     plan_linear,
     plan_linear_batch,
     plan_linear_data_gradient,
+    plan_linear_panels,
     plan_linear_weight_gradient,
 )
 
@@ -73,6 +76,28 @@ def test_batch(name):
         launch(plan, name, buffers, order=range(plan.chunks)[::-1])
         np.testing.assert_array_equal(y, (x @ w.T + b) * channel + full * 3, str((n, i, o)))
         check_guards(y)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_panels(name):
+    """Packed weights, and what follows the last of them in memory is not read."""
+    this, rng = target.named(name), np.random.default_rng(6)
+    tree = ("add", ("mul", ("var", "y"), ("var", "a1")), ("mul", ("var", "a0"), ("var", "a2")))
+    for n, i, o in [*SHAPES, (37, 1100, 45), (300, 40, 67), (16, 129, 7 * this.lanes), (8, 65, 9 * this.lanes + 1)]:
+        x, w, b = rng.integers(-4, 5, (n, i)), rng.integers(-4, 5, (o, i)), rng.integers(-4, 5, o)
+        full, channel = rng.integers(-4, 5, (n, o)), rng.integers(-4, 5, o)
+        y, form = guarded((n, o)), panel_weights(this, i, o)
+        plan = plan_linear_panels(this, n, form, True, tree, ("full", "channel", "scalar"))
+        buffers = {"a0": place(full), "a1": place(channel), "a2": place(np.array([3.0]))}
+        buffers |= {"x": place(x), "w": place(pack_weights(w, form)), "bias": place(b), "y": y}
+        launch(plan, name, buffers, order=range(plan.chunks)[::-1])
+        np.testing.assert_array_equal(y, (x @ w.T + b) * channel + full * 3, str((n, i, o)))
+        check_guards(y)
+
+
+def test_panels_are_few_and_leave_few_blocks_over():
+    this = target.named("avx512")
+    assert [panel_weights(this, 10, 16 * blocks).panel for blocks in range(1, 10)] == [1, 2, 3, 4, 4, 3, 3, 4, 3]
 
 
 def test_rows_are_cut_evenly():
@@ -139,7 +164,11 @@ def test_register_tiles_do_not_spill(name):
     this = target.named(name)
     gradients = (plan(this, 64, 96, 512) for plan in (plan_linear_data_gradient, plan_linear_weight_gradient))
     forward = (plan_linear(this, 4, 512, 96, True), plan_linear(this, 1, 9216, 4096, True))
-    for plan in (*forward, plan_linear_batch(this, 64, 512, 96, True), *gradients):
+    several = (
+        plan_linear_batch(this, 64, 512, 96, True),
+        plan_linear_panels(this, 64, panel_weights(this, 512, 96), True),
+    )
+    for plan in (*forward, *several, *gradients):
         # Runs of code without a label or a jump.
         loops = re.split(r"\n(?=\.LBB)|\n(?=\tj)", compile.assembly(plan.kernel, this))
         hottest = max(loops, key=lambda text: text.count("vfmadd"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cnnc.backends.cpu.common import Rule, epilogue, launch, target_of
+from cnnc.backends.cpu.convolution import packed
 from cnnc.ir.graph import Node
 from cnnc.kernels.cpu import shapes, shapes_layout, shapes_linear
 from cnnc.lowering.plan import Ref
@@ -28,14 +29,19 @@ def linear(low: Lowering, node: Node) -> None:
     (n, inputs), outputs = low.shape(x), low.shape(weight)[0]
     expression, kinds, extras = epilogue(low, node)
     bias = rest[0] if rest else None
-    target, rows = target_of(low), low.ref(x)
-    make = shapes_linear.plan_linear
-    if shapes_linear.batched(target, n):
-        make, rows = shapes_linear.plan_linear_batch, blocked_rows(low, node, x)
-    plan = make(target, n, inputs, outputs, bias is not None, expression, kinds)
+    target, rows, weights = target_of(low), low.ref(x), low.ref(weight)
+    if n >= shapes_linear.SEVERAL and weight not in low.changing:
+        form = shapes_linear.panel_weights(target, inputs, outputs)
+        plan = shapes_linear.plan_linear_panels(target, n, form, bias is not None, expression, kinds)
+        weights = packed(low, node, weight, form)
+    else:
+        make = shapes_linear.plan_linear
+        if shapes_linear.batched(target, n):
+            make, rows = shapes_linear.plan_linear_batch, blocked_rows(low, node, x)
+        plan = make(target, n, inputs, outputs, bias is not None, expression, kinds)
     buffers = {
         "x": rows,
-        "w": low.ref(weight),
+        "w": weights,
         "y": low.ref(node.name),
         **{f"a{i}": low.ref(o) for i, o in enumerate(extras)},
     }

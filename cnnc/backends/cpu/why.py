@@ -29,7 +29,6 @@ REASONS = {
     "dropout": "random bits by the element's index: the same in every layout",
     "fill": "a constant",
     "global_average": "sums of whole channels",
-    "linear_pack": "weights in the order of the register tile",
     "maxpool": "the largest of windows",
     "maxpool_gradient": "the first largest of each window takes it all",
     "moments": "mean and variance of the batch",
@@ -56,6 +55,8 @@ def why(low: Lowering, node: Node, kernel: KernelName, note: str) -> str:
     elif kernel.family.startswith("linear") and not reason:
         batch = low.shape(node.inputs[0])[0]
         reason = f"batch {batch}: streams the weights" if batch <= 4 else f"batch {batch}: a product of matrices"
+        if kernel.family == "linear_panels":
+            reason = f"batch {batch}: a product of matrices, of packed weights"
         if node.op == "linear_weight_gradient":
             reason = f"a product over the batch of {batch}"
     if note and reason and reason not in note:
