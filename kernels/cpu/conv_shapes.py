@@ -49,8 +49,6 @@ __all__ = [
 _FLOPS, _COPIED, _STREAMED, _CHUNK = 200e3, 10e3, 30e3, 0.5
 # Rows too short for the tile are joined by a copy of the input for every tap, where so many blocks of filters read it.
 _AGAIN = 8
-# Images of at most so many pixels have short rows joined.
-_JOINED = 400
 # Parts of the caches: of the first, for one panel's weights between two visits of y; of the second, for copied rows.
 _WEIGHTS, _ROWS = 0.75, 0.5
 
@@ -131,32 +129,25 @@ def _direct(
     copy_step = math.gcd(stride[1], *(c - column_first for c in column_offsets))
     row_step = math.gcd(stride[0], *(r - row_first for r in row_offsets))
     span = (column_last - column_first) // copy_step
-    # Rows that are too short for the tile are joined: a copy for every column offset makes the pixels of successive
-    # rows neighbors.
-    joined = (
-        not in_place and row_step == stride[0] and 1 < rows and rows * columns <= _JOINED and y_row == columns * y_pixel
-    )
-    joined = joined and register_tile(target, columns, out_blocks)[0] < 10 and target.registers == 32
-    copies = span + 1 if joined else stride[1] // copy_step
-    pack_width = columns if joined else columns + span // copies
-    tile_columns, tile_rows = (rows * columns, 1) if joined else (columns, rows)
-    pixels, vectors = register_tile(target, tile_columns, out_blocks)
+    copies = stride[1] // copy_step
+    pack_width = columns + span // copies
+    pixels, vectors = register_tile(target, columns, out_blocks)
     row_span, row_advance = (row_last - row_first) // row_step + 1, stride[0] // row_step
 
     panel_bytes = in_blocks * taps * depth * vectors * lanes * 4
     units = out_blocks // vectors + out_blocks % vectors
-    flops = 2.0 * tile_columns * vectors * lanes * in_blocks * depth * taps
-    copied = 0 if in_place else in_blocks * copies * pack_width * step * 4 * row_advance * (rows if joined else 1)
-    halo = max(row_span - row_advance, 0) / row_advance / (rows if joined else 1)
+    flops = 2.0 * columns * vectors * lanes * in_blocks * depth * taps
+    copied = 0 if in_place else in_blocks * copies * pack_width * step * 4 * row_advance
+    halo = max(row_span - row_advance, 0) / row_advance
     block_rows, chunk_panels = _blocking(
-        images, tile_rows, units, groups, flops, copied, halo, panel_bytes, target.cache * _ROWS
+        images, rows, units, groups, flops, copied, halo, panel_bytes, target.cache * _ROWS
     )
     if in_place:
         pack_rows = 0
         block_stride, out_row = x_block, stride[0] * x_row
         offsets = [r * x_row + c * step for r, c in zip(row_offsets, column_offsets, strict=True)]
     else:
-        pack_rows = ((rows if joined else block_rows) - 1) * row_advance + row_span
+        pack_rows = (block_rows - 1) * row_advance + row_span
         out_row = row_advance * pack_width * step
         copy_stride = pack_rows * pack_width * step
         block_stride = copies * copy_stride
@@ -164,13 +155,13 @@ def _direct(
         for r, c in zip(row_offsets, column_offsets, strict=True):
             column = (c - column_first) // copy_step
             place = (r - row_first) // row_step * pack_width * step + column % copies * copy_stride
-            offsets.append(place + (0 if joined else column // copies * step))
+            offsets.append(place + column // copies * step)
     table = (
         np.arange(in_blocks, dtype=np.int64)[:, None] * block_stride + np.array(offsets, np.int64)[None, :]
     ).reshape(-1)
-    tiles = divide(tile_columns, pixels)
-    row_blocks, panel_chunks = divide(tile_rows, block_rows), divide(units, chunk_panels)
-    tall = tile_columns - tiles * (pixels - 1)
+    tiles = divide(columns, pixels)
+    row_blocks, panel_chunks = divide(rows, block_rows), divide(units, chunk_panels)
+    tall = columns - tiles * (pixels - 1)
     head = (1 + len(operands)) * vectors * lanes
     arguments = {
         "pixels": pixels, "panel": vectors, "head": head,
@@ -178,7 +169,7 @@ def _direct(
         "channels": channels, "out_blocks": out_blocks, "in_blocks": in_blocks, "tap_count": taps,
         "last_channels": min(depth, divide(in_channels - (in_blocks - 1) * depth, 4) * 4),
         "depth_blocks": max(1, int(target.near * _WEIGHTS) * in_blocks // panel_bytes) if taps else in_blocks,
-        "rows": tile_rows, "tiles": tiles, "tall": tall,
+        "rows": rows, "tiles": tiles, "tall": tall,
         "x_image": groups * in_blocks * x_block, "x_block": x_block, "x_row": x_row, "height": height, "in_width": width,
         "row_first": row_first, "row_stride": stride[0], "row_step": row_step, "pack_rows": pack_rows,
         "column_first": column_first, "copy_step": copy_step, "copies": copies, "pixel_step": stride[1], "pack_width": pack_width,

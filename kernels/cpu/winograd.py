@@ -142,7 +142,7 @@ def _inverse(scheme: Scheme, panel: int, masked: bool, tree: Any, operands: tupl
         def tensor(index: int) -> Any:
             return b.gep(b.inttoptr(argument(index), F32.as_pointer()), [place])
 
-        m_point, y_row = argument(A.m_point), argument(A.y_row)
+        m_point, y_row, y_pixel = argument(A.m_point), argument(A.y_row), argument(A.y_pixel)
 
         def vertical(_: Any, carried: list[Any]) -> list[Any]:
             source, to = carried
@@ -160,10 +160,10 @@ def _inverse(scheme: Scheme, panel: int, masked: bool, tree: Any, operands: tupl
         channel = {f"a{i}": e.load(head, lanes * panel * (i + 1)) for i, kind in enumerate(operands) if kind != "full"}
         full = [i for i, kind in enumerate(operands) if kind == "full"]
 
-        def finished(value: Any, places: list[Any], j: int) -> Any:
+        def finished(value: Any, places: list[Any]) -> Any:
             variables = {"y": b.fadd(value, bias), **channel}
             for i, pointer in zip(full, places[1:], strict=True):
-                variables[f"a{i}"] = e.load(pointer, lanes * j)
+                variables[f"a{i}"] = e.load(pointer)
             return variables["y"] if tree is None else e.expression(tree, variables)
 
         def horizontal(_: Any, carried: list[Any]) -> list[Any]:
@@ -173,9 +173,10 @@ def _inverse(scheme: Scheme, panel: int, masked: bool, tree: Any, operands: tupl
             ]
             for j in range(scheme.outputs // window):
                 with b.if_then(b.icmp_signed("<", i64(j), columns)):
-                    values = [finished(v, places, j) for line in lines for v in line[window * j : window * (j + 1)]]
+                    spots = [b.gep(p, [b.mul(y_pixel, i64(j))]) for p in places]
+                    values = [finished(v, spots) for line in lines for v in line[window * j : window * (j + 1)]]
                     result = reduce(lambda best, value: e.maximum(value, best), values)
-                    e.store(e.select(mask, result, e.const(0)) if masked else result, places[0], lanes * j)
+                    e.store(e.select(mask, result, e.const(0)) if masked else result, spots[0])
             return [e.at(source, window * n * lanes), *(b.gep(p, [y_row]) for p in places)]
 
         e.loop(rows, [half, tensor(A.y), *(tensor(OPERANDS + i) for i in full)], horizontal)
@@ -205,6 +206,8 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
         last = end * (tiles - 1) + min(end, tall)
         across = arguments[A.tile_columns]
         per_image = across * arguments[A.tile_rows]
+        down, along = arguments[A.row_dilation], arguments[A.column_dilation]
+        phases = down * along
         v = V.offset(scratch, arguments[A.v_at])
         if stage > 0:
             v = V.offset(V.floats(arguments[A.v]), block * arguments[A.v_size])
@@ -217,20 +220,25 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
                 in_last = min(in_first + arguments[A.part_blocks], in_blocks)
             tile = first
             while tile < last:
-                inside = tile % per_image
+                inside, phase = tile % per_image, tile // per_image % phases
                 column = inside % across
                 count = min(min(across - column, last - tile), arguments[A.segment])
-                top = inside // across * size_of - arguments[A.top]
-                left = column * size_of - arguments[A.left]
+                # the image's first row and column of this phase, and how many rows of padding lie before them
+                row_from = (phase // along - arguments[A.top]) % down
+                column_from = (phase % along - arguments[A.left]) % along
+                top = inside // across * size_of - (arguments[A.top] + row_from - phase // along) // down
+                left = column * size_of - (arguments[A.left] + column_from - phase % along) // along
+                height = (arguments[A.height] - row_from + down - 1) // down
+                width = (arguments[A.width] - column_from + along - 1) // along
                 length = size_of * count + overlap
                 low = min(max(-left, 0), length)
-                high = max(min(arguments[A.width] - left, length), low)
-                x = V.offset(V.floats(arguments[A.x]), tile // per_image * arguments[A.x_image] + (left + low) * lanes)
+                high = max(min(width - left, length), low)
+                x_row = arguments[A.width] * lanes
+                x = V.offset(V.floats(arguments[A.x]), tile // per_image // phases * arguments[A.x_image])
+                x = V.offset(x, row_from * x_row + (column_from + (left + low) * along) * lanes)
                 for i in range(in_first, in_last):
                     x_block = V.offset(x, i * arguments[A.x_block])
-                    columns(
-                        x_block, zeros, strip, top, arguments[A.height], arguments[A.width] * lanes, low, high, length
-                    )
+                    columns(x_block, zeros, strip, top, height, down * x_row, along * lanes, low, high, length)
                     rows(strip, V.offset(v, i * v_block + (tile - first) * lanes), count, v_point)
                 tile += count
         if stage != 1:
@@ -270,12 +278,17 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
                         source = V.offset(m, (out_block + i - start) * v_block)
                         head = V.offset(scratch, i * lanes)
                         for tile in range(first, last):
-                            inside = tile % per_image
+                            inside, phase = tile % per_image, tile // per_image % phases
                             row, column = inside // across * results, inside % across * results
-                            place = tile // per_image * arguments[A.y_image] + (out_block + i) * arguments[A.y_block]
-                            place += row * arguments[A.y_row] + column * lanes
-                            inverse(source, arguments, head, half, place, min(arguments[A.rows] - row, results),
-                                    min(arguments[A.columns] - column, results), valid - i * lanes)  # fmt: skip
+                            y_row, y_pixel = arguments[A.y_row], arguments[A.y_pixel]
+                            place = tile // per_image // phases * arguments[A.y_image]
+                            place += (out_block + i) * arguments[A.y_block] + row * y_row + column * y_pixel
+                            place += phase // along * (y_row // down) + phase % along * lanes
+                            row_count = (arguments[A.rows] - phase // along + down - 1) // down - row
+                            column_count = (arguments[A.columns] - phase % along + along - 1) // along - column
+                            if row_count > 0:
+                                inverse(source, arguments, head, half, place, min(row_count, results),
+                                        min(column_count, results), valid - i * lanes)  # fmt: skip
                             source = V.offset(source, lanes)
 
     return kernel

@@ -212,16 +212,15 @@ def _outer(target: Target, scheme: Scheme) -> Any:
                 for i in range(in_count):
                     x_block = V.offset(x, (in_first + i) * arguments[A.x_block])
                     columns(x_block, zeros, strip, row - arguments[A.top], arguments[A.height], arguments[A.width] * lanes,
-                            low, high, length)  # fmt: skip
+                            lanes, low, high, length)  # fmt: skip
                     rows(strip, V.offset(v, i * v_block + (tile - first) * lanes), count, v_point)
                 length = size_of * count
                 high = min(arguments[A.columns] - column, length)
                 dy = V.offset(V.floats(arguments[A.dy]), tile // per_image * arguments[A.dy_image] + column * lanes)
                 for i in range(out_count):
                     dy_block = V.offset(dy, (out_first + i) * arguments[A.dy_block])
-                    spread_columns(
-                        dy_block, zeros, strip, row, arguments[A.rows], arguments[A.columns] * lanes, 0, high, length
-                    )
+                    spread_columns(dy_block, zeros, strip, row, arguments[A.rows], arguments[A.columns] * lanes,
+                                   lanes, 0, high, length)  # fmt: skip
                     spread_rows(strip, V.offset(m, i * m_block + (tile - first) * lanes), count, m_point)
                 tile += count
             fresh = 1 if first == split_first else 0

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import Kernel
-from .conv_arguments import KernelPlan, Padding, divide
+from .conv_arguments import KernelPlan, Padding, Pair, divide
 from .target import Target
 
 
@@ -46,18 +46,19 @@ SEGMENT = 14
 # By the size of the kernel.
 SCHEMES = {3: (Scheme(4, 3), Scheme(2, 3)), 5: (Scheme(2, 5),)}
 
-# Buffers: x, w (packed), bias (0: none), y, v (stage 0: none), then the operands after the last name. Tiles are
-# numbered over the images, row by row; a group of tiles is what the register tile holds, a block of groups what a chunk works on.
-# chunk = block of groups * parts + part. Stage 0: a part of the filters' panels, V in scratch. Stage 1: V of a part of
-# the input blocks into v. Stage 2: as stage 0 with V from v.
+# Buffers: x, w (packed), bias (0: none), y, v (stage 0: none), then the operands after the last name. Tiles are numbered
+# over the images, of one over its phases, of one row by row: outputs of a dilated convolution whose rows, and whose columns,
+# leave one remainder after division by the dilation are a phase, which is a convolution without dilation. A group of tiles
+# is what the register tile holds, a block of groups what a chunk works on. chunk = block of groups * parts + part. Stage 0: a
+# part of the filters' panels, V in scratch. Stage 1: V of a part of the input blocks into v. Stage 2: as stage 0 with V from v.
 WINOGRAD_ARGUMENTS = (
     "x", "w", "bias", "y", "v",
     "stage", "parts", "part_blocks", "part_panels", "set_panels",  # input blocks of a part; panels of a part, and of those in M at once
     "tiles", "panel", "groups", "tall", "block_groups",  # tiles of the first `tall` groups, the others have one less; out blocks
     "tile_rows", "tile_columns", "segment",  # of an image; tiles that are transformed at once
     "channels", "out_blocks", "in_blocks", "last_channels",  # outputs that exist; of the last input block: the others are passed over
-    "x_image", "x_block", "height", "width", "top", "left",
-    "y_image", "y_block", "y_row", "rows", "columns",
+    "x_image", "x_block", "height", "width", "top", "left", "row_dilation", "column_dilation",
+    "y_image", "y_block", "y_row", "y_pixel", "rows", "columns",  # y_row, y_pixel: between neighbors of a phase
     "v_block", "v_point", "v_size", "m_point",  # V[block of groups][point][input block][tile], M[point][panel][vector][tile]
     "zeros_at", "half_at", "strip_at", "v_at", "m_at",  # in scratch
 )  # fmt: skip
@@ -176,6 +177,7 @@ class Problem:
     columns: int
     top: int
     left: int
+    dilation: Pair = (1, 1)
 
     @property
     def in_blocks(self) -> int:
@@ -201,15 +203,16 @@ class Problem:
 
     @property
     def tile_rows(self) -> int:
-        return divide(self.rows, self.scheme.outputs)
+        """Of a phase."""
+        return divide(divide(self.rows, self.dilation[0]), self.scheme.outputs)
 
     @property
     def tile_columns(self) -> int:
-        return divide(self.columns, self.scheme.outputs)
+        return divide(divide(self.columns, self.dilation[1]), self.scheme.outputs)
 
     @property
     def total(self) -> int:
-        return self.images * self.tile_rows * self.tile_columns
+        return self.images * self.dilation[0] * self.dilation[1] * self.tile_rows * self.tile_columns
 
     @property
     def groups(self) -> int:
@@ -224,19 +227,19 @@ class Problem:
 
 def problem(
     target: Target, scheme: Scheme, images: int, channels: int, height: int, width: int, filters: int, padding: Padding,
-    transposed: bool = False,
+    transposed: bool = False, dilation: Pair = (1, 1),
 ) -> Problem:  # fmt: skip
     """ValueError for an image that is smaller than the kernel."""
-    taps = scheme.taps
-    rows, columns = height + sum(padding[0]) - taps + 1, width + sum(padding[1]) - taps + 1
+    reach = [d * (scheme.taps - 1) for d in dilation]
+    rows, columns = height + sum(padding[0]) - reach[0], width + sum(padding[1]) - reach[1]
     if rows < 1 or columns < 1:
-        raise ValueError(f"kernel {(taps, taps)} exceeds the padded input {height}x{width}")
+        raise ValueError(f"kernel {(scheme.taps, scheme.taps)} exceeds the padded input {height}x{width}")
     top, left = padding[0][0], padding[1][0]
     if transposed:
         channels, filters = filters, channels
         height, width, rows, columns = rows, columns, height, width
-        top, left = taps - 1 - top, taps - 1 - left
-    return Problem(target, scheme, images, channels, height, width, filters, rows, columns, top, left)
+        top, left = reach[0] - top, reach[1] - left
+    return Problem(target, scheme, images, channels, height, width, filters, rows, columns, top, left, dilation)
 
 
 # What the cost model assumes of a core, measured on two cores with AVX-512; only ratios matter.
@@ -325,7 +328,7 @@ def _blocking(s: Problem) -> tuple[float, Blocking]:
 
 def winograd_times(
     target: Target, images: int, channels: int, height: int, width: int, filters: int, taps: int = 3,
-    padding: Padding = ((0, 0), (0, 0)), transposed: bool = False, repacked: bool = False,
+    padding: Padding = ((0, 0), (0, 0)), transposed: bool = False, repacked: bool = False, dilation: Pair = (1, 1),
 ) -> dict[Scheme | None, float]:  # fmt: skip
     """The estimated time of every scheme that applies, and under None of the direct convolution: only ratios matter.
     Empty where no scheme applies. `repacked`: the weights change, and are packed each time.
@@ -334,7 +337,7 @@ def winograd_times(
     if min(channels, filters) < FEWEST or images == 0:
         return times
     for scheme in SCHEMES.get(taps, ()):
-        s = problem(target, scheme, images, channels, height, width, filters, padding, transposed)
+        s = problem(target, scheme, images, channels, height, width, filters, padding, transposed, dilation)
         blocks = s.in_blocks * s.out_blocks * (target.lanes / 16) ** 2 if repacked else 0
         packing = len(_WORKERS) * _slowness(target) * blocks
         times[scheme] = _blocking(s)[0] + packing * (_PACKED + _PACKED_POINT * scheme.points)
@@ -361,16 +364,16 @@ def best(times: dict[Scheme | None, float]) -> tuple[float, Scheme | None]:
 def winograd_plan(
     target: Target, images: int, channels: int, height: int, width: int, filters: int,
     padding: Padding = ((0, 0), (0, 0)), expression: Any = None, operands: tuple[str, ...] = (), transposed: bool = False,
-    scheme: Scheme = SCHEMES[3][0], blocking: Blocking | None = None, window: int = 1,
+    scheme: Scheme = SCHEMES[3][0], blocking: Blocking | None = None, window: int = 1, dilation: Pair = (1, 1),
 ) -> WinogradPlan:  # fmt: skip
     """The convolution of stride 1 [N, C, H, W] -> [N, K, H', W'], or with `transposed` the gradient of its input, dy (as
     `x`) -> dx (as `y`), all blocked. The sizes are the convolution's in both; the kernel is the scheme's.
 
     `expression` is applied to `y`, and to a0, a1, ... whose kinds are `operands`: "full", a tensor like y, or
     "channel", a vector of floats. With a `window` of 2 the result is what max pooling by 2 x 2 makes of it: of an even
-    number of rows and of columns, and without "full" operands. ValueError for an image that is smaller than the kernel.
+    number of rows and of columns, without dilation and without "full" operands. ValueError for an image that is smaller than the kernel.
     """
-    s = problem(target, scheme, images, channels, height, width, filters, padding, transposed)
+    s = problem(target, scheme, images, channels, height, width, filters, padding, transposed, dilation)
     rows, columns = s.rows // window, s.columns // window
     cut = blocking or _blocking(s)[1]
     lanes, panel, tiles, points = target.lanes, s.panel, s.tiles, scheme.points
@@ -397,7 +400,9 @@ def winograd_plan(
         "channels": s.filters, "out_blocks": s.out_blocks, "in_blocks": s.in_blocks,
         "last_channels": s.depth - (s.in_blocks - 1) * lanes,
         "x_image": s.in_blocks * x_block, "x_block": x_block, "height": s.height, "width": s.width, "top": s.top, "left": s.left,
-        "y_image": s.out_blocks * y_block, "y_block": y_block, "y_row": columns * lanes, "rows": rows, "columns": columns,
+        "row_dilation": dilation[0], "column_dilation": dilation[1],
+        "y_image": s.out_blocks * y_block, "y_block": y_block,
+        "y_row": dilation[0] * columns * lanes, "y_pixel": dilation[1] * lanes, "rows": rows, "columns": columns,
         "v_block": v_block, "v_point": v_point, "v_size": v_size, "m_point": m_point,
         "zeros_at": zeros_at, "half_at": half_at, "strip_at": strip_at, "v_at": v_at, "m_at": m_at,
     }  # fmt: skip

@@ -16,8 +16,8 @@ from .winograd_shapes import Scheme, weight_matrix
 Line = Callable[[Emitter, Scheme, list[Any]], list[Any]]
 
 _N = types.int64
-# x, zeros, strip, row, height, x_row, low, high, count
-COLUMNS = (FLOATS, FLOATS, FLOATS, _N, _N, _N, _N, _N, _N)
+# x, zeros, strip, row, height, x_row, x_pixel, low, high, count
+COLUMNS = (FLOATS, FLOATS, FLOATS, _N, _N, _N, _N, _N, _N, _N)
 # strip, v, count, v_point
 ROWS = (FLOATS, FLOATS, _N, _N)
 
@@ -123,12 +123,13 @@ def strip_columns(scheme: Scheme, line: Line = input_line, taken: int = 0) -> An
     """strip[column][n] = `line` of `taken` rows (0: n) of one block of channels, for `count` columns of which [low, high)
     exist.
 
-    `x` is at column `low` of the image's first row. Rows outside the image read one vector of `zeros`.
+    `x` is at column `low` of the image's first row; its rows and pixels lie x_row and x_pixel floats apart. Rows outside the
+    image read one vector of `zeros`.
     """
     n = scheme.size
 
-    def body(e: Emitter, x: Any, zeros: Any, strip: Any, row: Any, height: Any, x_row: Any, low: Any, high: Any,
-             count: Any) -> None:  # fmt: skip
+    def body(e: Emitter, x: Any, zeros: Any, strip: Any, row: Any, height: Any, x_row: Any, x_pixel: Any, low: Any,
+             high: Any, count: Any) -> None:  # fmt: skip
         b, lanes = e.b, e.lanes
 
         def each(count: Any, carried: list[Any], body: Any) -> None:
@@ -149,7 +150,7 @@ def strip_columns(scheme: Scheme, line: Line = input_line, taken: int = 0) -> An
             r = b.add(row, i64(i))
             inside = b.and_(b.icmp_signed(">=", r, i64(0)), b.icmp_signed("<", r, height))
             sources.append(b.select(inside, b.gep(x, [b.mul(r, x_row)]), zeros))
-            steps.append(b.select(inside, i64(lanes), i64(0)))
+            steps.append(b.select(inside, x_pixel, i64(0)))
 
         def column(_: Any, carried: list[Any]) -> list[Any]:
             to, *rows = carried

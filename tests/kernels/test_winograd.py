@@ -34,14 +34,16 @@ def pack(name, w, form):
 
 
 def winograd(name, scheme, x, w, padding, bias=None, expression=None, extra=(), transposed=None, blocking=None,
-             window=1):  # fmt: skip
+             window=1, dilation=ONE):  # fmt: skip
     """The kernel's result in logical shape. transposed: (height, width) of the gradient that x, a dy, leads to."""
     goal = target.named(name)
     kinds = tuple("full" if a.ndim == 4 else "channel" for a in extra)
     results, size = (len(w), x.shape[2:]) if transposed is None else (w.shape[1], transposed)
     plan = winograd_plan(goal, len(x), w.shape[1], *size, len(w), padding, expression, kinds, transposed is not None,
-                         scheme, blocking, window)  # fmt: skip
-    out = [s + sum(p) - scheme.taps + 1 for s, p in zip(size, padding, strict=True)] if transposed is None else size
+                         scheme, blocking, window, dilation)  # fmt: skip
+    out = size
+    if transposed is None:
+        out = [s + sum(p) - d * (scheme.taps - 1) for s, p, d in zip(size, padding, dilation, strict=True)]
     out = [size // window for size in out]
     y, v = guarded((len(x), -(-results // goal.lanes), *out, goal.lanes)), guarded((max(1, plan.v_floats),))
     buffers = {"x": place(block(x, goal.lanes)), "w": pack(name, w, plan.weights), "y": y, "v": v}
@@ -103,6 +105,30 @@ def test_sizes_and_paddings(name, scheme, padding):
         x, w, bias = reals((2, 5, *size), 1), reals((18, 5, scheme.taps, scheme.taps), 2), reals(18, 3)
         want = forward(x, w, UNIT, padding, ONE, 1) + bias[:, None, None]
         close(winograd(name, scheme, x, w, padding, bias), want, 5 * scheme.taps**2)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("scheme", **BY_NAME)
+@pytest.mark.parametrize("dilation", [(2, 2), (1, 3), (4, 2), (7, 5)], ids=str)
+def test_dilation(name, scheme, dilation):
+    """Forward and the data gradient, with phases of unlike sizes, and some of no output."""
+    taps, filters = scheme.taps, 18
+    reach = [d * (taps - 1) for d in dilation]
+    for size, padding in (
+        ((17, 19), tuple((r // 2, r // 2) for r in reach)),
+        ((30, 31), ((0, 0), (0, 0))),
+        ((13, 6), ((reach[0], reach[0] + 1), (reach[1] - 1, reach[1]))),
+        ((2, 9), ((reach[0] - 1, 0), (3, reach[1]))),
+    ):
+        x, w, bias = reals((2, 5, *size), 1), reals((filters, 5, taps, taps), 2), reals(filters, 3)
+        want = forward(x, w, UNIT, padding, dilation, 1) + bias[:, None, None]
+        full = reals(want.shape, 4)
+        tree = ("add", ("var", "y"), ("var", "a0"))
+        for cut in (None, Blocking(False, 2, 1), Blocking(True, 3, 1)):
+            got = winograd(name, scheme, x, w, padding, bias, tree, (full,), blocking=cut, dilation=dilation)
+            close(got, want + full, 5 * taps**2)
+        dx, _ = gradients(x, w, full, UNIT, padding, dilation, 1)
+        close(winograd(name, scheme, full, w, padding, transposed=size, dilation=dilation), dx, filters * taps**2)
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -110,7 +110,9 @@ def choose(low: Lowering, node: Node) -> Choice | None:
         return None
     g = Geometry(low, node)
     window = g.window
-    if window.kernel not in ((3, 3), (5, 5)) or not window.stride == window.dilation == (1, 1):
+    if window.kernel not in ((3, 3), (5, 5)) or window.stride != (1, 1):
+        return None
+    if window.dilation != (1, 1) and node.op == "conv_weight_gradient":
         return None
     sizes = (
         targets.named(low.backend.name), g.images, g.channels // g.groups, *g.size, g.filters // g.groups,
@@ -120,11 +122,12 @@ def choose(low: Lowering, node: Node) -> Choice | None:
     if node.op == "conv_weight_gradient":
         times = winograd_shapes_gradient.gradient_times(*sizes)
     else:
-        times = winograd_shapes.winograd_times(*sizes, node.op == "conv_data_gradient", repacked)
+        times = winograd_shapes.winograd_times(*sizes, node.op == "conv_data_gradient", repacked, window.dilation)
     if not times:
         return None
     gain, scheme = winograd_shapes.best(times)
-    key = " ".join(map(str, (node.op, *sizes[1:], g.groups, "repacked" if repacked else ""))).rstrip()
+    apart = f"dilation {window.dilation}" if window.dilation != (1, 1) else ""
+    key = " ".join(map(str, (node.op, *sizes[1:], g.groups, apart, "repacked" if repacked else ""))).rstrip()
     names = {named(s): s for s in times}
     decision = getattr(low.backend, "decided", {}).get(key)
     if decision is not None and decision.algorithm in names:

@@ -115,9 +115,9 @@ def winograd(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | 
     assert weight is not None
     expression, kinds, extras = epilogue(low, node)
     sizes = (target_of(low), geometry.images, geometry.channels // groups, *geometry.size, geometry.filters // groups)
-    pool = None if transposed else pooling(low, node)
+    pool = None if transposed or window.dilation != (1, 1) else pooling(low, node)
     plan = winograd_shapes.winograd_plan(
-        *sizes, window.padding, expression, kinds, transposed, scheme, window=2 if pool else 1
+        *sizes, window.padding, expression, kinds, transposed, scheme, window=2 if pool else 1, dilation=window.dilation
     )
     y = low.ref(pool.name if pool else node.name)
     order = (*winograd_shapes.WINOGRAD_ARGUMENTS, *(f"a{i}" for i in range(len(extras))))
