@@ -18,6 +18,8 @@ import pytest
 os.environ["CNNC_TUNE"] = "0"
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # these are read when NumPy, PyTorch and Numba are first imported
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("CNNC_JOBS", "1")  # the other cores have tests of their own to compile for
 STATES: dict[str, Any] = {}
 PROCESSES = 4  # at most: each may hold a gigabyte or two
 
