@@ -1,5 +1,74 @@
-"""Nothing that tests compare depends on timed runs: tests of those ask for them."""
+"""Nothing that tests compare depends on timed runs: tests of those ask for them. Where pytest-xdist is installed, all tests
+together run in a process per core; those marked `alone` are timed, and nothing runs beside them.
+
+Threads that wait for each other spin: on a machine that has other work, as with a process per core, that takes the time of
+who works. With one thread of OpenBLAS the float64 references, small matrices, take down to a hundredth.
+"""
+
+from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 os.environ["CNNC_TUNE"] = "0"
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # these are read when NumPy, PyTorch and Numba are first imported
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("CNNC_JOBS", "1")  # the other cores have tests of their own to compile for
+STATES: dict[str, Any] = {}
+PROCESSES = 4  # at most: each may hold a gigabyte or two
+
+
+def is_worker(config: pytest.Config) -> bool:
+    """Whether this is one of the processes that the tests are shared among."""
+    return hasattr(config, "workerinput") or "PYTEST_XDIST_WORKER" in os.environ
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """`-n` of the plugin, unless it was given: for the whole suite, since for a file or two another process does not pay."""
+    if is_worker(config) or not config.pluginmanager.hasplugin("xdist"):
+        return
+    if config.args_source is pytest.Config.ArgsSource.TESTPATHS and config.getoption("numprocesses") is None:
+        found = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if found > 1 and not config.getoption("usepdb"):
+            config.option.numprocesses = min(PROCESSES, found)
+            config.option.dist = "worksteal"  # neighbors stay together: they share compiled kernels
+
+
+@contextmanager
+def held(path: Path, exclusive: bool) -> Iterator[None]:
+    """A lock between processes, on a file that is there."""
+    import fcntl
+
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        yield
+
+
+def start_over(module: Any) -> None:
+    """Put a module's generator `RNG` back to where it was when the module was loaded: what a test draws depends on no other
+    test, in whichever order and process they run.
+    """
+    if (generator := getattr(module, "RNG", None)) is not None:
+        generator.bit_generator.state = STATES.setdefault(module.__name__, generator.bit_generator.state)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    start_over(getattr(item, "module", None))
+    if not is_worker(item.config) or os.name != "posix":
+        return (yield)
+    door, room = Path(__file__).with_name("__init__.py"), Path(__file__)
+    entering = held(room, exclusive=item.get_closest_marker("alone") is not None)
+    with held(door, exclusive=True):  # who waits for the room holds the door, and is not kept waiting by later ones
+        entering.__enter__()
+    try:
+        return (yield)
+    finally:
+        entering.__exit__(None, None, None)

@@ -90,6 +90,7 @@ def test_embedding(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {"data", "embed.py"}
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_lenet_learns_the_digits_in_a_minute(tmp_path: Path) -> None:
     """From an empty kernel cache to 98 % on the test part, and ten pictures classified."""
@@ -105,6 +106,7 @@ def test_lenet_learns_the_digits_in_a_minute(tmp_path: Path) -> None:
         "--out",
         str(run),
         CNNC_CACHE_DIR=str(tmp_path / "cache"),
+        CNNC_JOBS="",  # as many as there are cores
     )
     seconds = time.monotonic() - start
     history = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -42,7 +42,9 @@ def define(name: str, *examples: str) -> Callable[[Callable[..., Any]], click.Co
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         def run(quiet: bool, verbose: int, **options: Any) -> Any:
-            verbosity.level = -1 if quiet else verbose
+            group = click.get_current_context().parent
+            before = {} if group is None else group.params  # `cnnc -q check` is `cnnc check -q`
+            verbosity.level = -1 if quiet or before.get("quiet") else verbose + before.get("verbose", 0)
             return function(**options)
 
         epilog = "\b\n" + "\n".join(["Example:" if len(examples) == 1 else "Examples:", *(f"  {e}" for e in examples)])

@@ -168,7 +168,9 @@ A model parameter is set with -p name=value, one of several models picked with -
 """,
 )
 @click.version_option(__version__, prog_name="cnnc")
-def cli() -> None:
+@click.option("-q", "--quiet", is_flag=True, help="No progress and no warnings; as behind the command.")
+@click.option("-v", "--verbose", count=True, help="Say more on stderr; as behind the command.")
+def cli(quiet: bool, verbose: int) -> None:
     """Compile convolutional networks: a .cnn file to native code that infers and trains."""
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from cnnc.diagnostics import Origin, Span
 from cnnc.frontend import syntax as s
-from cnnc.frontend.evaluate import Failure
 from cnnc.frontend.functions import call_function
 from cnnc.frontend.make import OPERATORS, Maker
+from cnnc.frontend.reporting import Failure
 from cnnc.frontend.values import (
     BlockValue,
     Frame,

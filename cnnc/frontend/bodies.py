@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from cnnc.diagnostics import Origin, Span
 from cnnc.frontend import syntax as s
 from cnnc.frontend.apply import Applier
-from cnnc.frontend.evaluate import Failure
 from cnnc.frontend.inputs import Preprocess, preprocess
 from cnnc.frontend.limits import CALLS_LIMIT, ROUNDS_LIMIT
 from cnnc.frontend.make import DIMENSION
+from cnnc.frontend.names import assigned, labels_in, returns
+from cnnc.frontend.reporting import Failure
 from cnnc.frontend.values import (
     POISON,
     Batch,
@@ -349,79 +350,3 @@ class Interpreter(Applier):
             )
         frame.names[name] = Tensor(self.builder.input(name, type, Origin(node.span)), type)
         self.inputs[name] = preprocess(self, node, type, frame)
-
-
-def assigned(node: s.Statement) -> list[str]:
-    """The names that a statement may set, those of inner statements included."""
-    if isinstance(node, s.Assign):
-        return [t.name for t in node.targets]
-    if isinstance(node, s.Input):
-        return [node.name.name]
-    if isinstance(node, s.For):
-        return [*(t.name for t in node.targets), *(n for inner in node.body for n in assigned(inner))]
-    if isinstance(node, s.If):
-        return [n for _, body in node.clauses for inner in body for n in assigned(inner)]
-    return []
-
-
-def returns(node: s.Statement) -> bool:
-    """Whether a statement may return."""
-    if isinstance(node, s.For):
-        return any(map(returns, node.body))
-    if isinstance(node, s.If):
-        return any(returns(inner) for _, body in node.clauses for inner in body)
-    return isinstance(node, s.Return)
-
-
-def labels_in(body: Sequence[s.Statement]) -> frozenset[str]:
-    """The labels written out in a body: running numbers step around them."""
-    found: set[str] = set()
-
-    def expression(node: s.Expression) -> None:
-        if isinstance(node, s.Pipe):
-            expression(node.start)
-            for step in node.steps:
-                take(step.label)
-                for argument in step.arguments or ():
-                    expression(argument.value)
-        elif isinstance(node, s.Labelled):
-            take(node.label)
-            expression(node.value)
-        elif isinstance(node, s.Call):
-            for argument in node.arguments:
-                expression(argument.value)
-        elif isinstance(node, s.Chain):
-            expression(node.first)
-            for _, _, term in node.rest:
-                expression(term)
-        elif isinstance(node, s.Choose):
-            expression(node.then)
-            expression(node.otherwise)
-        elif isinstance(node, s.List):
-            for item in node.items:
-                expression(item)
-        elif isinstance(node, s.Dict):
-            for _, value in node.pairs:
-                expression(value)
-
-    def take(label: s.Label | None) -> None:
-        if label is not None and len(label.parts) == 1 and isinstance(label.parts[0], str):
-            found.add(label.parts[0])
-
-    def statement(node: s.Statement) -> None:
-        if isinstance(node, s.Assign):
-            expression(node.value)
-        elif isinstance(node, s.Return):
-            for value in node.values:
-                expression(value)
-        elif isinstance(node, s.For):
-            for inner in node.body:
-                statement(inner)
-        elif isinstance(node, s.If):
-            for _, inner_body in node.clauses:
-                for inner in inner_body:
-                    statement(inner)
-
-    for node in body:
-        statement(node)
-    return frozenset(found)

@@ -7,10 +7,12 @@ whole model.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
-from cnnc.diagnostics import LIMIT, Diagnostic, Span, did_you_mean
+from cnnc.diagnostics import Span, did_you_mean
 from cnnc.frontend import syntax as s
+from cnnc.frontend.limits import STEPS_LIMIT
+from cnnc.frontend.reporting import Failure, Reporter
 from cnnc.frontend.values import (
     BATCH_SIZE,
     POISON,
@@ -27,31 +29,16 @@ from cnnc.frontend.values import (
     shown_type,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 LARGEST = 2**63
 ITEMS = 20_000
-STEPS = 1_000_000
 FUNCTIONS = ("len", "min", "max", "int", "round")
 
 
-class Failure(Exception):
-    """A statement has failed; its diagnostic is recorded already."""
-
-
-class Stop(Exception):
-    """Enough: a bound is passed, or as many errors are known as one run reports."""
-
-
-class Evaluator:
-    """Evaluates expressions in a frame and gathers diagnostics."""
+class Evaluator(Reporter):
+    """Evaluates expressions in a frame."""
 
     def __init__(self) -> None:
-        self.diagnostics: list[Diagnostic] = []
-        self.warnings: list[Diagnostic] = []
-        self.steps = 0
-        self._seen: set[tuple[str, str, int, int]] = set()
+        super().__init__()
         self._handlers: dict[type, Any] = {
             s.Number: self._literal,
             s.Text: self._literal,
@@ -69,78 +56,12 @@ class Evaluator:
             s.Labelled: self.labelled,
         }
 
-    # --- diagnostics
-
-    def report(
-        self,
-        code: str,
-        message: str,
-        span: Span,
-        frame: Frame | None = None,
-        *notes: str,
-        help: str | None = None,
-        severity: str = "error",
-    ) -> None:
-        """Record a diagnostic, once for each code and place."""
-        key = (code, span.source.name, span.start, span.end)
-        if key in self._seen:
-            return
-        self._seen.add(key)
-        found = Diagnostic(code, message, span, notes, help, severity, frame.calls if frame else ())
-        if severity == "warning":
-            if len(self.warnings) < LIMIT:
-                self.warnings.append(found)
-            return
-        self.diagnostics.append(found)
-        if len(self.diagnostics) >= LIMIT:
-            raise Stop
-
-    def fail(
-        self, code: str, message: str, span: Span, frame: Frame | None = None, *notes: str, help: str | None = None
-    ) -> NoReturn:
-        self.report(code, message, span, frame, *notes, help=help)
-        raise Failure
-
-    def stop(
-        self, code: str, message: str, span: Span, frame: Frame | None = None, *notes: str, help: str | None = None
-    ) -> NoReturn:
-        self.report(code, message, span, frame, *notes, help=help)
-        raise Stop
-
-    def unknown(
-        self,
-        code: str,
-        what: str,
-        name: str,
-        known: Iterable[str],
-        span: Span,
-        frame: Frame | None = None,
-        listed: str | None = None,
-    ) -> NoReturn:
-        """Fail with a did-you-mean, or else with what there is."""
-        names = [n for n in dict.fromkeys(known) if n]
-        help = did_you_mean(name, names)
-        if help is None and listed and names:
-            help = f"{listed}: {', '.join(names[:24])}" + (", ..." if len(names) > 24 else "")
-        self.fail(code, f"{what} '{name}'", span, frame, help=help)
-
-    def spend(self, amount: int, span: Span, frame: Frame) -> None:
-        self.steps += amount
-        if self.steps > STEPS:
-            self.stop(
-                "E0407",
-                f"this model takes more than {STEPS:,} steps to unfold",
-                span,
-                frame,
-                help="a loop runs too often",
-            )
-
     # --- expressions
 
     def evaluate(self, node: s.Expression, frame: Frame) -> Value:
         """The value of an expression. Raises `Failure` (silently where a poisoned name is read) or `Stop`."""
         self.steps += 1
-        if self.steps > STEPS:
+        if self.steps > STEPS_LIMIT:
             self.spend(0, node.span, frame)
         value = self._handlers[type(node)](node, frame)
         if value is POISON:

@@ -6,7 +6,8 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from cnnc.frontend import syntax as s
-from cnnc.frontend.evaluate import Evaluator, Failure
+from cnnc.frontend.evaluate import Evaluator
+from cnnc.frontend.reporting import Failure
 from cnnc.frontend.values import Frame, kind, show, shown_type
 from cnnc.ir.types import TensorType
 

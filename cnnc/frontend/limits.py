@@ -6,6 +6,7 @@ import os
 
 LAYERS_LIMIT = 20_000  # E0405, counted while blocks and loops unfold
 ROUNDS_LIMIT = 100_000  # E0407, rounds of one loop
+STEPS_LIMIT = 1_000_000  # E0407, statements and expressions, and the items of what they make
 CALLS_LIMIT = 64  # E0408, blocks within blocks
 FILES_LIMIT = 64  # E0313, files that a model includes
 

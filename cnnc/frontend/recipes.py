@@ -9,7 +9,8 @@ from typing import Any
 
 from cnnc.diagnostics import Span
 from cnnc.frontend import syntax as s
-from cnnc.frontend.evaluate import Evaluator, Failure
+from cnnc.frontend.evaluate import Evaluator
+from cnnc.frontend.reporting import Failure
 from cnnc.frontend.values import Frame, Tensor, kind, show
 from cnnc.ir.op import REQUIRED
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from cnnc.diagnostics import Span
 from cnnc.frontend import syntax as s
-from cnnc.frontend.evaluate import Evaluator, Failure
+from cnnc.frontend.evaluate import Evaluator
+from cnnc.frontend.reporting import Failure
 from cnnc.frontend.values import Frame, Module, Scope
 from cnnc.ir.op import LAYERS
 

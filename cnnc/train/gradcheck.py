@@ -68,7 +68,8 @@ def check(
     parameters = [n.name for n in network.graph.parameters]
     for name in names:
         if name not in parameters:
-            raise error("E0808", f"'{name}' is no parameter", help=did_you_mean(name, parameters), exit_code=2)
+            known = f"the parameters are {', '.join(parameters[:8])}{', ...' if len(parameters) > 8 else ''}"
+            raise error("E0808", f"'{name}' is no parameter", help=did_you_mean(name, parameters) or known, exit_code=2)
     graph = training_graph(network.graph, loss, gradients=True)
     inputs, _ = random_values(graph, batch, seed)
     values: dict[str, Array] = {name: value.astype(np.float64) for name, value in network.weights.items()}

@@ -9,8 +9,8 @@ from typing import Any
 from cnnc.diagnostics import CnncError, Diagnostic, Source, Span, did_you_mean
 from cnnc.frontend import recipes
 from cnnc.frontend.bodies import Interpreter
-from cnnc.frontend.evaluate import Failure, Stop
 from cnnc.frontend.parser import parse_expression
+from cnnc.frontend.reporting import Failure, Stop
 from cnnc.frontend.values import Frame, Module, Scope
 
 USAGE = 2

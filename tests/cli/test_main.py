@@ -141,6 +141,14 @@ def test_traceback_on_request(
 def test_quiet(cnnc: Cnnc, lenet: Path) -> None:
     assert cnnc("check", lenet).stderr != ""
     assert cnnc("check", lenet, "-q").stderr == ""
+    assert cnnc("-q", "check", lenet).stderr == ""
+    assert cnnc("--quiet", "check", lenet, "-v").stderr == ""
+
+
+def test_verbose(cnnc: Cnnc, lenet: Path) -> None:
+    for arguments, level in ((("-v", "check", lenet), 1), (("-v", "check", lenet, "-vv"), 3), (("check", lenet), 0)):
+        cnnc(*arguments)
+        assert common.verbosity.level == level
 
 
 def test_no_color(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -187,6 +187,7 @@ def test_gradcheck(cnnc: Cnnc, lenet: Path) -> None:
     assert "fc.bias" in cnnc("gradcheck", lenet, "--parameter", "fc.bias", "--reference-only").stdout
     assert "did you mean 'fc.bias'" in cnnc("gradcheck", lenet, "--parameter", "fc.bais", code=2).stderr
     assert "did you mean 'fc.bias'?" in cnnc("gradcheck", lenet, "--parameter", "fc.bia", code=2).stderr
+    assert "the parameters are c1.weight, " in cnnc("gradcheck", lenet, "--parameter", "typo", code=2).stderr
 
 
 def test_gradcheck_finds_a_wrong_gradient(cnnc: Cnnc, lenet: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ def used_codes() -> set[str]:
     return {
         code
         for path in (ROOT / "cnnc").rglob("*.py")
-        if path.name != "codes.py"
+        if path.parent.name != "codes"
         for code in re.findall(r'"([EW]0\d{3})"', path.read_text(encoding="utf-8"))
     }
 

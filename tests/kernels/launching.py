@@ -7,8 +7,10 @@ from functools import cache
 
 import numpy as np
 
-from cnnc.kernels.cpu import FAMILIES, compile, target
+from cnnc.backends.cpu import CpuBackend
+from cnnc.kernels.cpu import FAMILIES, target
 from cnnc.kernels.cpu.shapes import Launch
+from cnnc.lowering.plan import KernelName
 
 TARGETS = [pytest_target.name for pytest_target in target.runnable()]
 SIZES = (1, 3, 5, 7, 15, 16, 17, 31, 33)
@@ -16,8 +18,9 @@ SIZES = (1, 3, 5, 7, 15, 16, 17, 31, 33)
 
 @cache
 def function(kernel, name):
-    code = compile.build(kernel, target.named(name))
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)(compile.load(code))
+    """Kernels are kept on disk, as in use: other tests, processes and runs may have compiled them."""
+    address = CpuBackend(name).address(KernelName(kernel.family, kernel.parameters))
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)(address)
 
 
 def launch(plan: Launch, name: str, buffers: dict[str, np.ndarray], order=None) -> None:

@@ -11,8 +11,9 @@ import pytest
 
 from cnnc.ir.interpret import run
 from cnnc.ir.text import parse_graph
-from tests.random_networks.check import MODES, TARGETS, Checker, Mismatch, Setting, check, settings
+from tests.random_networks.check import MODES, TARGETS, Checker, Setting, check, settings
 from tests.random_networks.generate import KINDS, network
+from tests.random_networks.reference import Mismatch
 from tests.random_networks.shrink import shrink
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.ir"))

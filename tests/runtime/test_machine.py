@@ -25,6 +25,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return found
 
 
+@pytest.mark.alone
 def test_measured_and_remembered(host) -> None:
     assert machine.known(host) is None
     start = time.perf_counter()

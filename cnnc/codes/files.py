@@ -1,0 +1,178 @@
+"""Files, weights and data that cannot be read, written or used. The examples are shell or Python lines."""
+
+from __future__ import annotations
+
+from cnnc.codes.entry import Code
+
+FILES: dict[str, Code] = {
+    # ------------------------------------------------------------------------------------------- E06xx: files and data
+    "E0601": Code(
+        "file that cannot be read or written",
+        "The file is not there, is a folder, or may not be touched; nothing was written.",
+        "cnnc run lenet5.cnn --weights nothing.safetensors --input seven.png",
+        "Check the name, the folder and the permissions.",
+    ),
+    "E0602": Code(
+        "not enough memory",
+        "The command needs more memory than there is.",
+        "cnnc train vgg.cnn --data photos --set batch=4096",
+        "Use a smaller batch.",
+    ),
+    "E0603": Code(
+        "kind of file that cannot be written",
+        "The ending of the output's name says what to write, and this one is unknown.",
+        "cnnc graph lenet5.cnn -o lenet5.bmp",
+        "Use one of the endings in the message.",
+    ),
+    "E0608": Code(
+        "artifact that does not fit",
+        "The artifact was compiled for another batch, machine or version.",
+        "cnnc run old.cnnx --input x.npy",
+        "Compile it again.",
+    ),
+    "E0610": Code(
+        "damaged weights file",
+        "The file is no valid safetensors file.",
+        "cnnc run lenet5.cnn --weights notes.txt --input seven.png",
+        "Fetch or write it again.",
+    ),
+    "E0611": Code(
+        "weights that do not fit the network",
+        "Names or shapes differ between the file and the network; each difference is listed.",
+        "cnnc run resnet.cnn -p depth=18 --weights resnet50.safetensors --input dog.jpg",
+        "Set the parameters of the model as they were when the weights were made.",
+    ),
+    "E0612": Code(
+        "pickle",
+        "Reading a pickle (.pth, .pt, .pkl) can run any program, so it is refused.",
+        "cnnc run resnet.cnn --weights resnet.pth --input dog.jpg",
+        "Convert it once with the line in the message, where you trust it.",
+    ),
+    "E0613": Code(
+        "array that cannot become float32",
+        "The values are of a type, or a size, that float32 cannot hold.",
+        'net.weights["fc.bias"] = ["a"]',
+        "Convert it first.",
+    ),
+    "E0620": Code(
+        "data that cannot be read",
+        "The file or folder is not there, or may not be read.",
+        "cnnc run lenet5.cnn --input seven.pgn",
+        "Check the name.",
+    ),
+    "E0621": Code(
+        "image that cannot be read",
+        "PNG, JPEG, BMP and WebP are read, when they are not damaged.",
+        "cnnc run lenet5.cnn --input notes.txt",
+        "Convert the image.",
+    ),
+    "E0622": Code(
+        "image that is too large",
+        "The number of pixels is limited, so that a small file cannot fill the memory.",
+        "cnnc run lenet5.cnn --input bomb.png",
+        "Make it smaller.",
+    ),
+    "E0623": Code(
+        "image that does not become the input",
+        "Preprocessing does not give the channels and pixels that the input takes.",
+        "cnnc run mlp.cnn --input seven.png",
+        "Correct the settings of the input: resize, crop, channels, mean, std.",
+    ),
+    "E0624": Code(
+        "label names that cannot be used",
+        "The labels file is not there, not text, too large, or outside the model's folder.",
+        'input x: f32[N, 3, 224, 224] { labels = "names.txt" }',
+        "Put a text file with a name a line beside the model.",
+    ),
+    "E0625": Code(
+        "array file that is damaged",
+        "A .npy, .npz, IDX or CIFAR file does not hold what its header says.",
+        "cnnc train lenet5.cnn --data cut.npz",
+        "Fetch or write it again.",
+    ),
+    "E0626": Code(
+        "array file that is too large",
+        "The header asks for more than the file or the memory holds.",
+        "cnnc run lenet5.cnn --input huge.npy",
+        "Split the file.",
+    ),
+    "E0627": Code(
+        "data set of an unknown form",
+        "A data set is a .npz file with images and labels, or a folder with a folder of images for each class.",
+        "cnnc train lenet5.cnn --data notes.txt",
+        "Arrange it in one of these forms.",
+    ),
+    "E0628": Code(
+        "samples that do not fit the input",
+        "The arrays have another shape than the input, or not a label for each sample.",
+        "cnnc train resnet.cnn --data digits.npz",
+        "Compare the shapes in the message.",
+    ),
+    "E0629": Code(
+        "label out of range",
+        "Labels are whole numbers from 0 to classes - 1.",
+        "cnnc train lenet5.cnn -p classes=5 --data digits.npz",
+        "Set the number of classes.",
+    ),
+    "E0630": Code(
+        "empty data set",
+        "There is nothing in it to train on.",
+        "cnnc train lenet5.cnn --data empty/",
+        "Check the folder.",
+    ),
+    "E0631": Code(
+        "augmentation that does not fit",
+        "The augmentation is unknown, or its arguments make no sense for images of this size.",
+        "train { augment = [random_shift(1000)] }",
+        "The message says what is possible.",
+    ),
+    "E0640": Code(
+        "recipe setting that is wrong",
+        "`--set` names a setting that is not there or gives it a value it cannot have.",
+        "cnnc train lenet5.cnn --data digits.npz --set optimizer.rl=0.1",
+        "The message lists the settings.",
+    ),
+    "E0641": Code(
+        "training cannot begin",
+        "The network, the recipe and the data do not go together.",
+        "cnnc train siamese.cnn --data digits.npz",
+        "The message says what is missing.",
+    ),
+    "E0642": Code(
+        "loss that is not finite",
+        "The loss became NaN or infinite: the learning rate is too large, or the data holds such values.",
+        "cnnc train lenet5.cnn --data digits.npz --set optimizer.lr=1000",
+        "Use a smaller learning rate.",
+    ),
+    "E0643": Code(
+        "checkpoint that cannot be resumed",
+        "The run folder holds no checkpoint, or one of another network or recipe.",
+        "cnnc train vgg.cnn --data photos --out runs/resnet --resume",
+        "Start anew without --resume.",
+    ),
+    "E0644": Code(
+        "run folder that cannot be written",
+        "The folder of a run cannot be made, or files in it cannot be written.",
+        "cnnc train lenet5.cnn --data digits.npz --out /proc/run",
+        "Choose another folder with --out.",
+    ),
+    "E0650": Code(
+        "package that is not installed",
+        "What was asked for needs a package that cnnc itself does without: onnx for export, PyTorch, ONNX Runtime or "
+        "OpenVINO to be compared with.",
+        "cnnc export lenet5.cnn -o lenet5.onnx",
+        "Install the extra that the message names: pip install 'cnnc[onnx]' or 'cnnc[bench]'.",
+    ),
+    "E0651": Code(
+        "op that cannot be exported",
+        "The op has no form in the other program's operators. Ops of training, losses and gradients are not exported.",
+        "cnnc export m.cnn -o m.onnx, where m returns a loss",
+        "Export the network without it, or write it with other layers.",
+    ),
+    "E0652": Code(
+        "weights too large for an ONNX file",
+        "An ONNX file is one message of at most 2 GiB.",
+        "cnnc export wide.cnn -o wide.onnx, with 600 million parameters",
+        "Export a smaller network.",
+    ),
+}
