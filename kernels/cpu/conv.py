@@ -41,6 +41,7 @@ def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form:
     One `getelementptr` per loop level: where the index is computed as a whole in the innermost loop, LLVM 22 spills
     accumulators. The first entries start from the bias, later ones from y. `place` is the tile's offset in y and in
     every operand of its shape. `scratch` begins with the panel's channel vectors: the bias, then those of the operands.
+    An entry of a "banded" tap table says besides how many channels it stands for.
     Weights that later tiles read are asked for from `ahead` on, `pace` floats for each input channel, and pixels that
     lie `reach` floats from those of this tile. With `last` the expression is applied; where `masked`, only the first
     `valid` channels of the panel keep a value: zero weights make no zero of an infinite input.
@@ -124,11 +125,16 @@ def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form:
                 following = [e.at(xt, across * step)]
             else:
                 wt, later, *acc = carried
-                xt, following = b.gep(x, [b.load(b.gep(taps, [t]), align=8)]), []
+                entry = b.gep(taps, [b.shl(t, i64(1)) if form == "banded" else t])
+                xt, following = b.gep(x, [b.load(entry, align=8)]), []
             if form == "flat":  # an entry's pixels are far from the last one's, so that no processor foresees them
                 there = b.gep(xt, [reach])
                 for line in sorted({p * step // LINE_FLOATS for p in range(pixels)}):
                     e.prefetch(e.at(there, line * LINE_FLOATS))
+            if form == "banded":
+                steps = b.udiv(b.load(b.gep(entry, [i64(1)]), align=8), i64(unroll))
+                _, wt, later, *out = e.loop(steps, [xt, wt, later, *acc], over_channels)
+                return [wt, later, *out]
             if depth == unroll:
                 _, _, later, *out = over_channels(None, [xt, wt, later, *acc])
             else:

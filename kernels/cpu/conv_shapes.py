@@ -33,8 +33,10 @@ from .conv_arguments import (
     pack_plan,
     register_tile,
 )  # fmt: skip
+from .conv_shapes_bands import bands_plan
 from .conv_shapes_gradient import plain_plan, weight_gradient_plan
 from .conv_shapes_matrix import matrix_plan
+from .conv_shapes_rows import reading_of
 from .target import Target
 
 __all__ = [
@@ -49,8 +51,6 @@ __all__ = [
 _FLOPS, _COPIED, _STREAMED, _CHUNK = 200e3, 10e3, 30e3, 0.5
 # Rows too short for the tile are joined by a copy of the input for every tap, where so many blocks of filters read it.
 _AGAIN = 8
-# Images of at most so many pixels have short rows joined.
-_JOINED = 400
 # Parts of the caches: of the first, for one panel's weights between two visits of y; of the second, for copied rows.
 _WEIGHTS, _ROWS = 0.75, 0.5
 
@@ -96,8 +96,8 @@ def _direct(
     """The general form: output (r, c) sums input (stride * r + row_offsets[t], stride * c + column_offsets[t]) over the
     taps t.
 
-    Channels are those of one group; strides of y are (image, block, row, pixel) in floats. `form` is "blocked" or
-    "plain".
+    Channels are those of one group; strides of y are (image, block, row, pixel) in floats. `form` is "blocked", "plain" or
+    "banded".
     """
     lanes = target.lanes
     step = 1 if form == "plain" else lanes
@@ -109,64 +109,51 @@ def _direct(
     y_image, y_block, y_row, y_pixel = y_origin_strides
     x_row = width * step
     x_block = height * x_row
-    row_first, row_last = (min(row_offsets), max(row_offsets)) if taps else (0, 0)
-    column_first, column_last = (min(column_offsets), max(column_offsets)) if taps else (0, 0)
-    last_row, last_column = (rows - 1) * stride[0] + row_last, (columns - 1) * stride[1] + column_last
-    inside = row_first >= 0 and column_first >= 0 and last_row < height and last_column < width
     full_tile, tile = (
         register_tile(target, rows * columns, out_blocks)[0],
         register_tile(target, columns, out_blocks)[0],
     )
     short = 4 * tile < 3 * full_tile
+    if form == "banded":
+        return bands_plan(
+            target, images, groups, in_channels, height, width, out_channels, row_offsets, column_offsets, source_taps, all_taps,
+            stride, rows, columns, y_origin_strides, transposed, expression, operands,
+        )  # fmt: skip
     if form == "blocked" and (taps == 1 or (taps > 1 and short and out_channels >= _AGAIN * lanes)):
         return matrix_plan(
             target, images, groups, in_channels, height, width, out_channels, row_offsets, column_offsets, source_taps, all_taps,
             stride, rows, columns, y_origin_strides, transposed, expression, operands,
         )  # fmt: skip
-    in_place = not taps or (stride[1] == 1 and inside)
-    flat = in_place and taps == 1 and stride == (1, 1) and rows == height and columns == width and rows > 1
+    flat = taps == 1 and (row_offsets[0], column_offsets[0]) == (0, 0) and stride == (1, 1) and rows > 1
+    flat = flat and rows == height and columns == width
     if flat and y_row == columns * y_pixel and register_tile(target, columns, out_blocks)[0] < 10:
         height, width, rows, columns, y_row = 1, height * width, 1, rows * columns, y_row * rows
         x_row = x_block
-    copy_step = math.gcd(stride[1], *(c - column_first for c in column_offsets))
-    row_step = math.gcd(stride[0], *(r - row_first for r in row_offsets))
-    span = (column_last - column_first) // copy_step
-    # Rows that are too short for the tile are joined: a copy for every column offset makes the pixels of successive
-    # rows neighbors.
-    joined = (
-        not in_place and row_step == stride[0] and 1 < rows and rows * columns <= _JOINED and y_row == columns * y_pixel
+    reading = reading_of(
+        target,
+        row_offsets,
+        column_offsets,
+        stride,
+        height,
+        width,
+        rows,
+        columns,
+        out_blocks,
+        y_row == columns * y_pixel,
     )
-    joined = joined and register_tile(target, columns, out_blocks)[0] < 10 and target.registers == 32
-    copies = span + 1 if joined else stride[1] // copy_step
-    pack_width = columns if joined else columns + span // copies
-    tile_columns, tile_rows = (rows * columns, 1) if joined else (columns, rows)
+    tile_rows, tile_columns = reading.line
     pixels, vectors = register_tile(target, tile_columns, out_blocks)
-    row_span, row_advance = (row_last - row_first) // row_step + 1, stride[0] // row_step
 
     panel_bytes = in_blocks * taps * depth * vectors * lanes * 4
     units = out_blocks // vectors + out_blocks % vectors
     flops = 2.0 * tile_columns * vectors * lanes * in_blocks * depth * taps
-    copied = 0 if in_place else in_blocks * copies * pack_width * step * 4 * row_advance * (rows if joined else 1)
-    halo = max(row_span - row_advance, 0) / row_advance / (rows if joined else 1)
     block_rows, chunk_panels = _blocking(
-        images, tile_rows, units, groups, flops, copied, halo, panel_bytes, target.cache * _ROWS
-    )
-    if in_place:
-        pack_rows = 0
-        block_stride, out_row = x_block, stride[0] * x_row
-        offsets = [r * x_row + c * step for r, c in zip(row_offsets, column_offsets, strict=True)]
-    else:
-        pack_rows = ((rows if joined else block_rows) - 1) * row_advance + row_span
-        out_row = row_advance * pack_width * step
-        copy_stride = pack_rows * pack_width * step
-        block_stride = copies * copy_stride
-        offsets = []
-        for r, c in zip(row_offsets, column_offsets, strict=True):
-            column = (c - column_first) // copy_step
-            place = (r - row_first) // row_step * pack_width * step + column % copies * copy_stride
-            offsets.append(place + (0 if joined else column // copies * step))
+        images, tile_rows, units, groups, flops, in_blocks * step * 4 * reading.copied, reading.halo, panel_bytes,
+        target.cache * _ROWS,
+    )  # fmt: skip
+    placed = reading.placed(block_rows, x_row, x_block, step)
     table = (
-        np.arange(in_blocks, dtype=np.int64)[:, None] * block_stride + np.array(offsets, np.int64)[None, :]
+        np.arange(in_blocks, dtype=np.int64)[:, None] * placed.block + np.array(placed.offsets, np.int64)[None, :]
     ).reshape(-1)
     tiles = divide(tile_columns, pixels)
     row_blocks, panel_chunks = divide(tile_rows, block_rows), divide(units, chunk_panels)
@@ -180,9 +167,7 @@ def _direct(
         "depth_blocks": max(1, int(target.near * _WEIGHTS) * in_blocks // panel_bytes) if taps else in_blocks,
         "rows": tile_rows, "tiles": tiles, "tall": tall,
         "x_image": groups * in_blocks * x_block, "x_block": x_block, "x_row": x_row, "height": height, "in_width": width,
-        "row_first": row_first, "row_stride": stride[0], "row_step": row_step, "pack_rows": pack_rows,
-        "column_first": column_first, "copy_step": copy_step, "copies": copies, "pixel_step": stride[1], "pack_width": pack_width,
-        "out_row": out_row,
+        **placed.arguments,
         "y_image": y_image, "y_block": y_block, "y_row": y_row, "y_pixel": y_pixel,
         "all_tiles": 0, "block_tiles": 0, "places": 0,
     }  # fmt: skip
@@ -190,7 +175,7 @@ def _direct(
         ("pixels", pixels), ("vectors", vectors), ("uneven", tall < tiles), ("tail", out_blocks % vectors != 0), ("form", form),
         ("masked", channels % lanes != 0), ("expression", expression), ("operands", tuple(operands)),
     )  # fmt: skip
-    scratch = head + in_blocks * copies * pack_rows * pack_width * step
+    scratch = head + (0 if reading.in_place else in_blocks * placed.block)
     step_plan = KernelPlan(
         Kernel("conv_direct", parameters),
         arguments,

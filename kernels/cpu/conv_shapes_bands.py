@@ -1,0 +1,203 @@
+"""Plans of grouped convolutions whose groups are not whole blocks of channels: every panel of outputs reads the band of
+input channels that its groups have, and no other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from . import Kernel
+from .conv_arguments import ConvPlan, KernelPlan, Pair, divide, register_tile
+from .conv_shapes_rows import reading_of
+from .target import Target
+
+BAND_PACK_ARGUMENTS = (
+    "source", "packed", "source_taps",
+    "bands",  # of each panel (first output block, blocks, first input channel, end, floats before its weights)
+    "tap_count", "groups", "out_channels", "in_channels", "group_stride", "out_stride", "in_stride",  # channels of a group
+)  # fmt: skip
+# What the cost model assumes of a core; only ratios matter. Bytes and operations per microsecond, and the cost of one
+# chunk in microseconds; how much slower a tile of one vector is than one of two.
+_FLOPS, _COPIED, _STREAMED, _CHUNK = 180e3, 10e3, 30e3, 0.5
+_NARROW = 1.1
+_EVEN = 2  # input channels go by so many in a register tile with registers to spare
+
+
+@dataclass(frozen=True)
+class Band:
+    """A panel of output blocks, and the input channels from `low` up to `high` that it reads."""
+
+    block: int
+    size: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class BandedWeights:
+    """Weights of groups that are not whole blocks: [panel][input block][tap][channel of the panel's band][panel * lanes].
+
+    Channels are those of one group; the rest is as in `PackedWeights`. A band begins and ends at even channels.
+    """
+
+    groups: int
+    out_channels: int
+    in_channels: int
+    source_taps: tuple[int, ...]
+    all_taps: int
+    panel: int
+    lanes: int
+    transposed: bool
+
+    @property
+    def out_blocks(self) -> int:
+        return divide(self.groups * self.out_channels, self.lanes)
+
+    @cached_property
+    def bands(self) -> tuple[Band, ...]:
+        bands, outputs = [], self.groups * self.out_channels
+        full = self.out_blocks // self.panel
+        for unit in range(full + self.out_blocks % self.panel):
+            block, size = (unit * self.panel, self.panel) if unit < full else (unit + full * (self.panel - 1), 1)
+            first = block * self.lanes // self.out_channels
+            last = (min((block + size) * self.lanes, outputs) - 1) // self.out_channels
+            low, high = first * self.in_channels, (last + 1) * self.in_channels
+            bands.append(Band(block, size, low // _EVEN * _EVEN, divide(high, _EVEN) * _EVEN))
+        return tuple(bands)
+
+    @property
+    def starts(self) -> tuple[int, ...]:
+        """Floats before each band's weights, and of all."""
+        starts = [0]
+        for band in self.bands:
+            starts.append(starts[-1] + (band.high - band.low) * len(self.source_taps) * band.size * self.lanes)
+        return tuple(starts)
+
+    @property
+    def floats(self) -> int:
+        return self.starts[-1]
+
+
+def band_pack_plan(weights: BandedWeights) -> KernelPlan:
+    """The step that packs oihw weights (`source`) into the buffer `packed`."""
+    size = weights.all_taps
+    strides = (weights.in_channels * size, size)
+    if weights.transposed:
+        strides = (size, weights.out_channels * size)
+    bands = [(b.block, b.size, b.low, b.high, start) for b, start in zip(weights.bands, weights.starts, strict=False)]
+    arguments = {
+        "tap_count": len(weights.source_taps), "groups": weights.groups, "out_channels": weights.out_channels,
+        "in_channels": weights.in_channels, "group_stride": weights.out_channels * weights.in_channels * size,
+        "out_stride": strides[0], "in_stride": strides[1],
+    }  # fmt: skip
+    tables = {
+        "source_taps": np.array(weights.source_taps, np.int64),
+        "bands": np.array(bands, np.int64).reshape(-1),
+    }
+    return KernelPlan(Kernel("conv_pack_bands"), arguments, tables, len(bands))
+
+
+def _blocking(
+    images: int, rows: int, bands: Sequence[Band], lanes: int, products: float, copied: float, halo: float, taps: int
+) -> Pair:
+    """(output rows, panels) of a chunk: the least estimated time, summed over 2 and 8 workers. `products`: multiply-adds of
+    one row for an input channel and an output block; `copied`: bytes copied for one row of an input block.
+    """
+    best, choice, units = math.inf, (rows, len(bands)), len(bands)
+    flops = 2 * products * sum(b.size * (b.high - b.low) for b in bands) / units
+    weights = 4 * taps * lanes * sum(b.size * (b.high - b.low) for b in bands) / units
+    for block in sorted({divide(rows, parts) for parts in range(1, min(rows, 64) + 1)}, reverse=True):
+        for part in sorted({divide(units, parts) for parts in range(1, min(units, 64) + 1)}, reverse=True):
+            chunks = images * divide(rows, block) * divide(units, part)
+            reach = _reach(bands, part, lanes)
+            time = _CHUNK + block * part * flops / _FLOPS + part * weights / _STREAMED
+            time += (block + halo) * copied * reach / _COPIED
+            estimate = sum(divide(chunks, workers) * workers * time for workers in (2, 8))
+            if estimate < best:
+                best, choice = estimate, (block, part)
+    return choice
+
+
+def _reach(bands: Sequence[Band], part: int, lanes: int) -> int:
+    """The most input blocks that so many successive panels read."""
+    ends = [(bands[i].low, bands[min(i + part, len(bands)) - 1].high) for i in range(0, len(bands), part)]
+    return max(divide(high, lanes) - low // lanes for low, high in ends)
+
+
+def bands_plan(
+    target: Target, images: int, groups: int, in_channels: int, height: int, width: int, out_channels: int,
+    row_offsets: Sequence[int], column_offsets: Sequence[int], source_taps: Sequence[int], all_taps: int, stride: Pair,
+    rows: int, columns: int, y_strides: tuple[int, int, int, int], transposed: bool, expression: Any, operands: tuple[str, ...],
+) -> ConvPlan:  # fmt: skip
+    """The arguments are those of `conv_shapes._direct`."""
+    lanes, taps = target.lanes, len(row_offsets)
+    in_blocks, out_blocks = divide(groups * in_channels, lanes), divide(groups * out_channels, lanes)
+    y_image, y_block, y_row, y_pixel = y_strides
+
+    def form(panel: int) -> BandedWeights:
+        return BandedWeights(groups, out_channels, in_channels, tuple(source_taps), all_taps, panel, lanes, transposed)
+
+    def products(panel: int) -> float:
+        return sum(b.size * (b.high - b.low) * (_NARROW if b.size == 1 else 1) for b in form(panel).bands)
+
+    vectors = min(range(1, min(2, out_blocks) + 1), key=products)
+    weights = form(vectors)
+    x_row = width * lanes
+    x_block = height * x_row
+    whole = taps == 1 and (row_offsets[0], column_offsets[0]) == (0, 0) and stride == (1, 1)
+    if whole and (rows, columns) == (height, width) and y_row == columns * y_pixel:
+        if register_tile(target, columns, vectors)[0] < 10:
+            height, width, rows, columns, y_row, x_row = 1, height * width, 1, rows * columns, y_row * rows, x_block
+    reading = reading_of(
+        target, row_offsets, column_offsets, stride, height, width, rows, columns, vectors, y_row == columns * y_pixel
+    )
+    tile_rows, tile_columns = reading.line
+    pixels, _ = register_tile(target, tile_columns, vectors)
+    block_rows, chunk_panels = _blocking(
+        images,
+        tile_rows,
+        weights.bands,
+        lanes,
+        tile_columns * lanes * taps,
+        4 * lanes * reading.copied,
+        reading.halo,
+        taps,
+    )
+    placed = reading.placed(block_rows, x_row, x_block, lanes)
+    entries, units = [], []
+    for band, start in zip(weights.bands, weights.starts, strict=False):
+        begin = len(entries)
+        first, end = band.low // lanes, divide(band.high, lanes)
+        for block in range(first, end):
+            low, high = max(band.low, block * lanes), min(band.high, (block + 1) * lanes)
+            entries += [(block * placed.block + at + low - block * lanes, high - low) for at in placed.offsets]
+        units.append((2 * begin, len(entries) - begin, start, first, end))
+    tiles = divide(tile_columns, pixels)
+    tall = tile_columns - tiles * (pixels - 1)
+    row_blocks, panel_chunks = divide(tile_rows, block_rows), divide(len(units), chunk_panels)
+    head = (1 + len(operands)) * vectors * lanes
+    arguments = {
+        "pixels": pixels, "panel": vectors, "head": head,
+        "panel_chunks": panel_chunks, "groups": 1, "row_blocks": row_blocks, "chunk_panels": chunk_panels, "block_rows": block_rows,
+        "channels": groups * out_channels, "out_blocks": out_blocks, "in_blocks": in_blocks, "tap_count": taps,
+        "last_channels": lanes, "depth_blocks": in_blocks, "rows": tile_rows, "tiles": tiles, "tall": tall,
+        "x_image": in_blocks * x_block, "x_block": x_block, "x_row": x_row, "height": height, "in_width": width,
+        **placed.arguments,
+        "y_image": y_image, "y_block": y_block, "y_row": y_row, "y_pixel": y_pixel, "all_tiles": 0, "block_tiles": 0,
+    }  # fmt: skip
+    parameters = (
+        ("pixels", pixels), ("vectors", vectors), ("uneven", tall < tiles), ("tail", out_blocks % vectors != 0), ("form", "banded"),
+        ("masked", groups * out_channels % lanes != 0), ("expression", expression), ("operands", tuple(operands)),
+    )  # fmt: skip
+    tables = {name: np.array(rows, np.int64).reshape(-1) for name, rows in (("taps", entries), ("places", units))}
+    scratch = head + (0 if reading.in_place else _reach(weights.bands, chunk_panels, lanes) * placed.block)
+    step = KernelPlan(
+        Kernel("conv_direct", parameters), arguments, tables, images * row_blocks * panel_chunks, scratch, images
+    )
+    return ConvPlan(step, weights)

@@ -1,0 +1,118 @@
+"""How rows of outputs meet rows of input: where these lie, or in copies that have what no tap meets left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .conv_arguments import Pair, register_tile
+from .target import Target
+
+# Images of at most so many pixels have short rows joined.
+_JOINED = 400
+
+
+@dataclass(frozen=True)
+class Placed:
+    """For chunks of some rows: floats between input blocks, of each tap from the input of an output to what it meets, and
+    the kernel's arguments.
+    """
+
+    block: int
+    offsets: tuple[int, ...]
+    arguments: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Rows are copied with every `copy_step`-th column in `copies` copies, unless `in_place`. `joined`: the rows of an
+    image are one, and there is a copy for every column offset.
+    """
+
+    row_offsets: tuple[int, ...]
+    column_offsets: tuple[int, ...]
+    stride: Pair
+    rows: int  # of outputs
+    columns: int
+    in_place: bool
+    joined: bool
+    row_first: int
+    row_step: int
+    row_span: int
+    column_first: int
+    copy_step: int
+    copies: int
+    pack_width: int
+
+    @property
+    def line(self) -> Pair:
+        """(rows, columns) of outputs as the tiles see them."""
+        return (1, self.rows * self.columns) if self.joined else (self.rows, self.columns)
+
+    @property
+    def advance(self) -> int:
+        """Copied rows from one row of outputs to the next."""
+        return self.stride[0] // self.row_step
+
+    @property
+    def copied(self) -> int:
+        """Copied pixels of a block for one row more."""
+        rows = self.rows if self.joined else 1
+        return 0 if self.in_place else self.copies * self.pack_width * self.advance * rows
+
+    @property
+    def halo(self) -> float:
+        """Rows that are copied besides, in rows of outputs."""
+        return max(self.row_span - self.advance, 0) / self.advance / (self.rows if self.joined else 1)
+
+    def placed(self, block_rows: int, x_row: int, x_block: int, step: int) -> Placed:
+        """Where it all lies for chunks of `block_rows` rows; `step`: floats of a pixel."""
+        taps = list(zip(self.row_offsets, self.column_offsets, strict=True))
+        if self.in_place:
+            pack_rows, block, out_row = 0, x_block, self.stride[0] * x_row
+            offsets = [r * x_row + c * step for r, c in taps]
+        else:
+            pack_rows = ((self.rows if self.joined else block_rows) - 1) * self.advance + self.row_span
+            across = self.pack_width * step
+            out_row, copy = self.advance * across, pack_rows * across
+            block = self.copies * copy
+            offsets = []
+            for r, c in taps:
+                column = (c - self.column_first) // self.copy_step
+                place = (r - self.row_first) // self.row_step * across + column % self.copies * copy
+                offsets.append(place + (0 if self.joined else column // self.copies * step))
+        arguments = {
+            "row_first": self.row_first, "row_stride": self.stride[0], "row_step": self.row_step, "pack_rows": pack_rows,
+            "column_first": self.column_first, "copy_step": self.copy_step, "copies": self.copies, "pixel_step": self.stride[1],
+            "pack_width": self.pack_width, "out_row": out_row,
+        }  # fmt: skip
+        return Placed(block, tuple(offsets), arguments)
+
+
+def reading_of(
+    target: Target, row_offsets: Sequence[int], column_offsets: Sequence[int], stride: Pair, height: int, width: int, rows: int,
+    columns: int, blocks: int, gapless: bool,
+) -> Reading:  # fmt: skip
+    """Output (r, c) meets the input (stride * r + row_offsets[t], stride * c + column_offsets[t]) of height x width.
+
+    `blocks`: output blocks of a register tile, at most. `gapless`: rows of outputs are neighbors.
+    """
+    row_first, row_last = min(row_offsets, default=0), max(row_offsets, default=0)
+    column_first, column_last = min(column_offsets, default=0), max(column_offsets, default=0)
+    inside = row_first >= 0 and (rows - 1) * stride[0] + row_last < height
+    inside = inside and column_first >= 0 and (columns - 1) * stride[1] + column_last < width
+    in_place = not row_offsets or (stride[1] == 1 and inside)
+    copy_step = math.gcd(stride[1], *(c - column_first for c in column_offsets))
+    row_step = math.gcd(stride[0], *(r - row_first for r in row_offsets))
+    span = (column_last - column_first) // copy_step
+    # Rows that are too short for the tile are joined: a copy for every column offset makes the pixels of successive
+    # rows neighbors.
+    joined = not in_place and row_step == stride[0] and 1 < rows and rows * columns <= _JOINED and gapless
+    joined = joined and register_tile(target, columns, blocks)[0] < 10 and target.registers == 32
+    copies = span + 1 if joined else stride[1] // copy_step
+    return Reading(
+        tuple(row_offsets), tuple(column_offsets), stride, rows, columns, in_place, joined, row_first, row_step,
+        (row_last - row_first) // row_step + 1, column_first, copy_step, copies,
+        columns if joined else columns + span // copies,
+    )  # fmt: skip
