@@ -22,8 +22,8 @@ A = indices(DIRECT_ARGUMENTS)
 def pixel_of(target: Target, form: str) -> tuple[int, int]:
     """(floats of a pixel, input channels that one entry of the tap table stands for) of the input's form.
 
-    blocked: a block of channels, each of which meets every output channel. banded: some channels of a block. matrix, scattered: blocks, copied tile by
-    tile. flat: blocks, read where they are. plain: one channel.
+    blocked: a block of channels, each of which meets every output channel. banded: some channels of a block. matrix,
+    scattered: blocks, copied tile by tile. flat: blocks, read where they are. plain: one channel.
     """
     return (1, 1) if form == "plain" else (target.lanes, target.lanes)
 

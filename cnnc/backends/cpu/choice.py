@@ -112,6 +112,9 @@ def choose(low: Lowering, node: Node) -> Choice | None:
     window = g.window
     if window.kernel not in ((3, 3), (5, 5)) or not window.stride == window.dilation == (1, 1):
         return None
+    lanes = targets.named(low.backend.name).lanes
+    if g.groups > 1 and (g.channels // g.groups % lanes or g.filters // g.groups % lanes):
+        return None
     sizes = (
         targets.named(low.backend.name), g.images, g.channels // g.groups, *g.size, g.filters // g.groups,
         window.kernel[0], window.padding,
