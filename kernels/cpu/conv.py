@@ -49,6 +49,7 @@ def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form:
     lanes = target.lanes
     step, depth = pixel_of(target, form)
     step *= apart
+    banded = form.startswith("banded")
     # Two steps in one body make LLVM hold both steps' weights: only where there are registers for them.
     unroll = min(2 if pixels * size + 4 * size + 8 < target.registers else 1, depth)
 
@@ -125,13 +126,16 @@ def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form:
                 following = [e.at(xt, across * step)]
             else:
                 wt, later, *acc = carried
-                entry = b.gep(taps, [b.shl(t, i64(1)) if form == "banded" else t])
+                entry = b.gep(taps, [b.shl(t, i64(1)) if banded else t])
                 xt, following = b.gep(x, [b.load(entry, align=8)]), []
-            if form == "flat":  # an entry's pixels are far from the last one's, so that no processor foresees them
+            if form in (
+                "flat",
+                "banded flat",
+            ):  # an entry's pixels are far from the last one's, so that no processor foresees them
                 there = b.gep(xt, [reach])
                 for line in sorted({p * step // LINE_FLOATS for p in range(pixels)}):
                     e.prefetch(e.at(there, line * LINE_FLOATS))
-            if form == "banded":
+            if banded:
                 steps = b.udiv(b.load(b.gep(entry, [i64(1)]), align=8), i64(unroll))
                 _, wt, later, *out = e.loop(steps, [xt, wt, later, *acc], over_channels)
                 return [wt, later, *out]

@@ -23,7 +23,7 @@ def pixel_of(target: Target, form: str) -> tuple[int, int]:
     """(floats of a pixel, input channels that one entry of the tap table stands for) of the input's form.
 
     blocked: a block of channels, each of which meets every output channel. banded: some channels of a block. matrix,
-    scattered: blocks, copied tile by tile. flat: blocks, read where they are. plain: one channel.
+    scattered: blocks, copied tile by tile. flat, banded flat: read where they are. plain: one channel.
     """
     return (1, 1) if form == "plain" else (target.lanes, target.lanes)
 
@@ -101,7 +101,7 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
     step, depth = pixel_of(target, form)
     square = depth * lanes
     clear, copy = _copy_pixels(target, form == "plain")
-    banded = form == "banded"
+    banded, flat = form.startswith("banded"), int(form == "banded flat")
     gather = external("gather", gather_kinds)
     tile = external("tile", tile_kinds)
 
@@ -182,6 +182,7 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
                     for t in range(arguments[A.tiles]):
                         tall = 1 if t < arguments[A.tall] else 0
                         wide = 1 if size == panel else 0
+                        columns = arguments[A.pixels] - 1 + tall
                         tile(
                             tile_x,
                             taps,
@@ -189,7 +190,7 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
                             w,
                             ahead,
                             pace,
-                            0,
+                            flat * columns * step,
                             place,
                             arguments,
                             scratch,
@@ -200,7 +201,6 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
                             wide,
                         )
                         ahead = V.offset(ahead, pace * entries * depth)
-                        columns = arguments[A.pixels] - 1 + tall
                         tile_x = V.offset(tile_x, columns * step)
                         place += columns * arguments[A.y_pixel]
                 w = V.offset(w, entries * square * size)

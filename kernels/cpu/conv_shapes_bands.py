@@ -150,10 +150,10 @@ def bands_plan(
     weights = form(vectors)
     x_row = width * lanes
     x_block = height * x_row
-    whole = taps == 1 and (row_offsets[0], column_offsets[0]) == (0, 0) and stride == (1, 1)
-    if whole and (rows, columns) == (height, width) and y_row == columns * y_pixel:
-        if register_tile(target, columns, vectors)[0] < 10:
-            height, width, rows, columns, y_row, x_row = 1, height * width, 1, rows * columns, y_row * rows, x_block
+    flat = taps == 1 and (row_offsets[0], column_offsets[0]) == (0, 0) and stride == (1, 1)
+    flat = flat and (rows, columns) == (height, width) and y_row == columns * y_pixel
+    if flat:
+        height, width, rows, columns, y_row, x_row = 1, height * width, 1, rows * columns, y_row * rows, x_block
     reading = reading_of(
         target, row_offsets, column_offsets, stride, height, width, rows, columns, vectors, y_row == columns * y_pixel
     )
@@ -192,7 +192,8 @@ def bands_plan(
         "y_image": y_image, "y_block": y_block, "y_row": y_row, "y_pixel": y_pixel, "all_tiles": 0, "block_tiles": 0,
     }  # fmt: skip
     parameters = (
-        ("pixels", pixels), ("vectors", vectors), ("uneven", tall < tiles), ("tail", out_blocks % vectors != 0), ("form", "banded"),
+        ("pixels", pixels), ("vectors", vectors), ("uneven", tall < tiles), ("tail", out_blocks % vectors != 0),
+        ("form", "banded flat" if flat else "banded"),
         ("masked", groups * out_channels % lanes != 0), ("expression", expression), ("operands", tuple(operands)),
     )  # fmt: skip
     tables = {name: np.array(rows, np.int64).reshape(-1) for name, rows in (("taps", entries), ("places", units))}

@@ -162,7 +162,7 @@ def test_no_image_makes_no_chunk():
     assert conv_shapes.direct_plan(target.named("avx512"), 0, 16, 4, 4, 16, (3, 3), padding=SAME).step.chunks == 0
 
 
-@pytest.mark.parametrize("form", ["blocked", "banded", "plain", "matrix", "scattered", "flat"])
+@pytest.mark.parametrize("form", ["blocked", "banded", "banded flat", "plain", "matrix", "scattered", "flat"])
 @pytest.mark.parametrize("name", target.TARGETS)
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_no_register_tile_spills(name, blocks, form):
