@@ -13,8 +13,9 @@ from cnnc.ops.window import Window
 from cnnc.passes.manager import Pass, register_pass
 
 # What a product takes where panels read the channels of their own groups alone, in products of a convolution of whole
-# blocks; and how many products of that one take the time of what Winograd's algorithm does in their place.
-BANDED, WINOGRAD = 1.15, 2.0
+# blocks; and how many products of that one take the time of what Winograd's algorithm does in their place, with many
+# channels: half as many with so few.
+BANDED, WINOGRAD, FEW = 1.15, 2.6, 16
 CONVOLUTIONS = ("conv", "conv_data_gradient", "conv_weight_gradient")
 
 
@@ -73,11 +74,15 @@ class MergeGroups(Pass):
         if node.op == "conv_data_gradient":
             filters, channels = channels, filters
         lanes = -(-by * filters // self.lanes) * self.lanes
-        merged = groups // by * lanes * by * channels / self._fewer(weights.shape[2:], node)
+        merged = (
+            groups // by * lanes * by * channels / self._fewer(weights.shape[2:], node, by * min(filters, channels))
+        )
         return by if merged <= BANDED * banded(groups, filters, channels, self.lanes) else 1
 
-    def _fewer(self, kernel: Sequence[Any], node: Node) -> float:
-        """How many times less than its products with merged weights a convolution takes."""
+    def _fewer(self, kernel: Sequence[Any], node: Node, channels: int) -> float:
+        """How many times less than its products a convolution of groups of so many channels takes."""
         window = Window.of(tuple(int(k) for k in kernel), node.attributes, len(kernel))
         regular = all(s == d == 1 for s, d in zip(window.stride, window.dilation, strict=True))
-        return WINOGRAD if window.kernel in ((3, 3), (5, 5)) and regular else 1
+        if window.kernel not in ((3, 3), (5, 5)) or not regular:
+            return 1
+        return max(1, WINOGRAD * channels / (channels + FEW))
