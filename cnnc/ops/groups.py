@@ -27,8 +27,12 @@ def whole(filters: int, channels: int, lanes: int) -> int:
 
 
 def banded(groups: int, filters: int, channels: int, lanes: int) -> int:
-    """Multiply-adds for one pixel where each block of filters meets the channels of its groups alone."""
+    """Multiply-adds for one pixel where each block of filters, or as many groups as a block holds, meets the channels of its
+    groups alone.
+    """
     total = 0
+    if filters <= lanes:
+        return lanes * groups * channels
     for first in range(0, groups * filters, lanes):
         last = min(first + lanes, groups * filters) - 1
         total += lanes * channels * (last // filters - first // filters + 1)

@@ -28,8 +28,9 @@ DIRECT_ARGUMENTS = (
     "column_first", "copy_step", "copies", "pixel_step", "pack_width",  # copied columns: column_first + copy_step * copy + pixel_step * q
     "out_row",  # floats from one output row to the next in what the tile reads
     "y_image", "y_block", "y_row", "y_pixel",  # strides in floats
-    # bands: `places` has of each panel (its entries' place in `taps`, their number, the floats before its weights, the first and
-    # the last input block that it reads), and `taps` of each entry (floats, channels).
+    # bands: `places` has of each panel (its entries' place in `taps`, their number, the floats before its weights, the first
+    # input block that it reads and the end of them, the first output channel, their number, and how many lanes are stored), and
+    # `taps` of each entry (floats, channels).
     # of conv_matrix.py and conv_flat.py: tiles of all images; tiles of a chunk; the table of an image's outputs' places in y, or
     # 0. Their depth_blocks counts entries. `taps` has of each entry the floats from the input of an output to what the entry
     # meets; in conv_matrix.py (floats, rows, columns).

@@ -20,14 +20,14 @@ def _make_pack(target: Target) -> Any:
     def kernel(arguments, chunk, scratch):
         taps, out_channels, in_channels = arguments[A.tap_count], arguments[A.out_channels], arguments[A.in_channels]
         bands, source_taps = (
-            V.integer_offset(V.integers(arguments[A.bands]), chunk * 5),
+            V.integer_offset(V.integers(arguments[A.bands]), chunk * 6),
             V.integers(arguments[A.source_taps]),
         )
-        first, across, low, high = bands[0] * lanes, bands[1] * lanes, bands[2], bands[3]
-        to = V.offset(V.floats(arguments[A.packed]), bands[4])
+        first, count, across, low, high = bands[0], bands[1], bands[2] * lanes, bands[3], bands[4]
+        to = V.offset(V.floats(arguments[A.packed]), bands[5])
         for i in range(0, (high - low) * taps * across, lanes):
             V.store(V.zero(), to, i)
-        for o in range(first, min(first + across, arguments[A.groups] * out_channels)):
+        for o in range(first, first + count):
             group = o // out_channels
             source = V.offset(
                 V.floats(arguments[A.source]),
@@ -37,11 +37,11 @@ def _make_pack(target: Target) -> Any:
                 i = group * in_channels + k
                 # of the channel's block, those within the band; the blocks before it are whole but the first
                 begin = max(low, i // lanes * lanes)
-                count = min(high, (i // lanes + 1) * lanes) - begin
+                depth = min(high, (i // lanes + 1) * lanes) - begin
                 place = V.offset(to, ((begin - low) * taps + i - begin) * across + o - first)
                 line = V.offset(source, k * arguments[A.in_stride])
                 for tap in range(taps):
-                    place[tap * count * across] = line[source_taps[tap]]
+                    place[tap * depth * across] = line[source_taps[tap]]
 
     return kernel
 

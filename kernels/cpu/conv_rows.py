@@ -23,9 +23,16 @@ def pixel_of(target: Target, form: str) -> tuple[int, int]:
     """(floats of a pixel, input channels that one entry of the tap table stands for) of the input's form.
 
     blocked: a block of channels, each of which meets every output channel. banded: some channels of a block. matrix,
-    scattered: blocks, copied tile by tile. flat, banded flat: read where they are. plain: one channel.
+    scattered: blocks, copied tile by tile. flat: read where they are. plain: one channel.
     """
     return (1, 1) if form == "plain" else (target.lanes, target.lanes)
+
+
+def bands_of(form: str) -> tuple[bool, bool, bool]:
+    """Whether a form has bands; whether their outputs are no whole blocks; whether the input is read where it lies, far
+    apart.
+    """
+    return form.startswith(("banded", "shifted")), form.startswith("shifted"), form.endswith("flat")
 
 
 def _copy_pixels(target: Target, plain: bool) -> tuple[Any, Any]:
@@ -101,7 +108,7 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
     step, depth = pixel_of(target, form)
     square = depth * lanes
     clear, copy = _copy_pixels(target, form == "plain")
-    banded, flat = form.startswith("banded"), int(form == "banded flat")
+    banded, shifted, flat = bands_of(form)
     gather = external("gather", gather_kinds)
     tile = external("tile", tile_kinds)
 
@@ -121,7 +128,7 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
         bands = V.integers(arguments[A.places])
         first_block, end_block = 0, in_blocks
         if banded:
-            first_block, end_block = bands[first_unit * 5 + 3], bands[end_unit * 5 - 1]
+            first_block, end_block = bands[first_unit * 8 + 3], bands[end_unit * 8 - 4]
         if arguments[A.pack_rows] > 0:
             rows_x = V.offset(scratch, arguments[A.head])
             across, pixel_step, width = arguments[A.pack_width], arguments[A.pixel_step], arguments[A.in_width]
@@ -158,6 +165,9 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
             block = unit * panel if unit < full else full * panel + unit - full
             channel = (group * out_blocks + block) * lanes
             valid = arguments[A.channels] - channel
+            if banded:
+                channel, valid = bands[unit * 8 + 5], bands[unit * 8 + 6]
+                block = channel // lanes
             gather(arguments, scratch, channel, min(valid, size * lanes))
             w = V.offset(weights, block * in_blocks * tap_count * square)
             pace = (size * lanes - 1) // ((row_end - row) * arguments[A.tiles]) + 1
@@ -166,12 +176,14 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
                 ahead = V.offset(w, entries * square * size)
                 taps = V.integer_offset(V.integers(arguments[A.taps]), begin * tap_count)
                 if banded:
-                    entries, pace = bands[unit * 5 + 1], 0
-                    taps = V.integer_offset(V.integers(arguments[A.taps]), bands[unit * 5])
-                    w = V.offset(V.floats(arguments[A.w]), bands[unit * 5 + 2])
+                    entries, pace = bands[unit * 8 + 1], 0
+                    taps = V.integer_offset(V.integers(arguments[A.taps]), bands[unit * 8])
+                    w = V.offset(V.floats(arguments[A.w]), bands[unit * 8 + 2])
                     ahead = w
                 first = 1 if begin == 0 else 0
                 last = 1 if begin + arguments[A.depth_blocks] >= in_blocks else 0
+                if shifted:
+                    last = bands[unit * 8 + 7]
                 for r in range(row, row_end):
                     tile_x = V.offset(rows_x, (r - row) * arguments[A.out_row])
                     place = (
@@ -179,6 +191,8 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
                         + (group * out_blocks + block) * arguments[A.y_block]
                         + r * arguments[A.y_row]
                     )
+                    if shifted:
+                        place += channel % lanes
                     for t in range(arguments[A.tiles]):
                         tall = 1 if t < arguments[A.tall] else 0
                         wide = 1 if size == panel else 0

@@ -19,21 +19,25 @@ from .target import Target
 
 BAND_PACK_ARGUMENTS = (
     "source", "packed", "source_taps",
-    "bands",  # of each panel (first output block, blocks, first input channel, end, floats before its weights)
-    "tap_count", "groups", "out_channels", "in_channels", "group_stride", "out_stride", "in_stride",  # channels of a group
+    "bands",  # of each panel (first output channel, outputs, blocks, first input channel, end, floats before its weights)
+    "tap_count", "out_channels", "in_channels", "group_stride", "out_stride", "in_stride",  # channels of a group
 )  # fmt: skip
 # What the cost model assumes of a core; only ratios matter. Bytes and operations per microsecond, and the cost of one
 # chunk in microseconds; how much slower a tile of one vector is than one of two.
 _FLOPS, _COPIED, _STREAMED, _CHUNK = 180e3, 10e3, 30e3, 0.5
 _NARROW = 1.1
+_SHIFTED = 1.1  # and one whose outputs lie in two blocks
 _EVEN = 2  # input channels go by so many in a register tile with registers to spare
 
 
 @dataclass(frozen=True)
 class Band:
-    """A panel of output blocks, and the input channels from `low` up to `high` that it reads."""
+    """A panel of `count` outputs from `channel` on in `size` vectors, and the input channels from `low` up to `high` that it
+    reads.
+    """
 
-    block: int
+    channel: int
+    count: int
     size: int
     low: int
     high: int
@@ -43,7 +47,8 @@ class Band:
 class BandedWeights:
     """Weights of groups that are not whole blocks: [panel][input block][tap][channel of the panel's band][panel * lanes].
 
-    Channels are those of one group; the rest is as in `PackedWeights`. A band begins and ends at even channels.
+    Channels are those of one group; the rest is as in `PackedWeights`. A band begins and ends at even channels. Panels are
+    output blocks; or as many whole groups as a vector holds (`shifted`), so that none reads channels for a part of a group.
     """
 
     groups: int
@@ -54,21 +59,28 @@ class BandedWeights:
     panel: int
     lanes: int
     transposed: bool
+    shifted: bool = False
 
     @property
-    def out_blocks(self) -> int:
-        return divide(self.groups * self.out_channels, self.lanes)
+    def outputs(self) -> int:
+        return self.groups * self.out_channels
 
     @cached_property
     def bands(self) -> tuple[Band, ...]:
-        bands, outputs = [], self.groups * self.out_channels
-        full = self.out_blocks // self.panel
-        for unit in range(full + self.out_blocks % self.panel):
-            block, size = (unit * self.panel, self.panel) if unit < full else (unit + full * (self.panel - 1), 1)
-            first = block * self.lanes // self.out_channels
-            last = (min((block + size) * self.lanes, outputs) - 1) // self.out_channels
+        together = self.lanes // self.out_channels * self.out_channels if self.shifted else self.panel * self.lanes
+        bands, channel = [], 0
+        while channel < self.outputs:
+            size = self.panel
+            if channel + (size - 1) * self.lanes >= self.outputs:  # blocks that fill no panel are panels of their own
+                size, together = 1, min(together, self.lanes)
+            count = min(together, self.outputs - channel)
+            first, last = channel // self.out_channels, (channel + count - 1) // self.out_channels
             low, high = first * self.in_channels, (last + 1) * self.in_channels
-            bands.append(Band(block, size, low // _EVEN * _EVEN, divide(high, _EVEN) * _EVEN))
+            bands.append(Band(channel, count, size, low // _EVEN * _EVEN, divide(high, _EVEN) * _EVEN))
+            channel += count
+        if bands[-1].channel + bands[-1].size * self.lanes < divide(self.outputs, self.lanes) * self.lanes:
+            # nothing but padded lanes, which the last panel does not reach
+            bands.append(Band(self.outputs, 0, 1, bands[-1].high, bands[-1].high))
         return tuple(bands)
 
     @property
@@ -90,9 +102,12 @@ def band_pack_plan(weights: BandedWeights) -> KernelPlan:
     strides = (weights.in_channels * size, size)
     if weights.transposed:
         strides = (size, weights.out_channels * size)
-    bands = [(b.block, b.size, b.low, b.high, start) for b, start in zip(weights.bands, weights.starts, strict=False)]
+    bands = [
+        (b.channel, b.count, b.size, b.low, b.high, start)
+        for b, start in zip(weights.bands, weights.starts, strict=False)
+    ]
     arguments = {
-        "tap_count": len(weights.source_taps), "groups": weights.groups, "out_channels": weights.out_channels,
+        "tap_count": len(weights.source_taps), "out_channels": weights.out_channels,
         "in_channels": weights.in_channels, "group_stride": weights.out_channels * weights.in_channels * size,
         "out_stride": strides[0], "in_stride": strides[1],
     }  # fmt: skip
@@ -140,14 +155,20 @@ def bands_plan(
     in_blocks, out_blocks = divide(groups * in_channels, lanes), divide(groups * out_channels, lanes)
     y_image, y_block, y_row, y_pixel = y_strides
 
-    def form(panel: int) -> BandedWeights:
-        return BandedWeights(groups, out_channels, in_channels, tuple(source_taps), all_taps, panel, lanes, transposed)
+    def form(panel: int, shifted: bool = False) -> BandedWeights:
+        return BandedWeights(
+            groups, out_channels, in_channels, tuple(source_taps), all_taps, panel, lanes, transposed, shifted
+        )
 
-    def products(panel: int) -> float:
-        return sum(b.size * (b.high - b.low) * (_NARROW if b.size == 1 else 1) for b in form(panel).bands)
+    def products(form: BandedWeights) -> float:
+        wider = _SHIFTED if form.shifted else 1
+        return wider * sum(b.size * (b.high - b.low) * (_NARROW if b.size == 1 else 1) for b in form.bands)
 
-    vectors = min(range(1, min(2, out_blocks) + 1), key=products)
-    weights = form(vectors)
+    forms = [form(panel) for panel in range(1, min(2, out_blocks) + 1)]
+    if out_channels < lanes:
+        forms.append(form(1, True))
+    weights = min(forms, key=products)
+    vectors = weights.panel
     x_row = width * lanes
     x_block = height * x_row
     flat = taps == 1 and (row_offsets[0], column_offsets[0]) == (0, 0) and stride == (1, 1)
@@ -177,15 +198,19 @@ def bands_plan(
         for block in range(first, end):
             low, high = max(band.low, block * lanes), min(band.high, (block + 1) * lanes)
             entries += [(block * placed.block + at + low - block * lanes, high - low) for at in placed.offsets]
-        units.append((2 * begin, len(entries) - begin, start, first, end))
+        stored = (
+            divide(band.channel + band.count, lanes) * lanes - band.channel if band is weights.bands[-1] else band.count
+        )
+        units.append((2 * begin, len(entries) - begin, start, first, end, band.channel, band.count, stored))
     tiles = divide(tile_columns, pixels)
     tall = tile_columns - tiles * (pixels - 1)
     row_blocks, panel_chunks = divide(tile_rows, block_rows), divide(len(units), chunk_panels)
     head = (1 + len(operands)) * vectors * lanes
+    panels = len(units) if weights.shifted else out_blocks
     arguments = {
         "pixels": pixels, "panel": vectors, "head": head,
         "panel_chunks": panel_chunks, "groups": 1, "row_blocks": row_blocks, "chunk_panels": chunk_panels, "block_rows": block_rows,
-        "channels": groups * out_channels, "out_blocks": out_blocks, "in_blocks": in_blocks, "tap_count": taps,
+        "channels": groups * out_channels, "out_blocks": panels, "in_blocks": in_blocks, "tap_count": taps,
         "last_channels": lanes, "depth_blocks": in_blocks, "rows": tile_rows, "tiles": tiles, "tall": tall,
         "x_image": in_blocks * x_block, "x_block": x_block, "x_row": x_row, "height": height, "in_width": width,
         **placed.arguments,
@@ -193,7 +218,7 @@ def bands_plan(
     }  # fmt: skip
     parameters = (
         ("pixels", pixels), ("vectors", vectors), ("uneven", tall < tiles), ("tail", out_blocks % vectors != 0),
-        ("form", "banded flat" if flat else "banded"),
+        ("form", ("shifted" if weights.shifted else "banded") + (" flat" if flat else "")),
         ("masked", groups * out_channels % lanes != 0), ("expression", expression), ("operands", tuple(operands)),
     )  # fmt: skip
     tables = {name: np.array(rows, np.int64).reshape(-1) for name, rows in (("taps", entries), ("places", units))}

@@ -43,12 +43,13 @@ def pack_bands(weights: Any, form: BandedWeights) -> Any:
     source = source.reshape(form.groups, first, second, form.all_taps)[..., list(form.source_taps)]
     source = source.swapaxes(1, 2) if form.transposed else source
     lanes, outs, ins, taps = form.lanes, form.out_channels, form.in_channels, len(form.source_taps)
-    dense = np.zeros((form.out_blocks * lanes, form.groups * ins + 1, taps), source.dtype)
+    dense = np.zeros((form.outputs, form.groups * ins + 1, taps), source.dtype)
     for group in range(form.groups):
         dense[group * outs : (group + 1) * outs, group * ins : (group + 1) * ins] = source[group]
     parts = [np.zeros(0, source.dtype)]
     for band in form.bands:
-        own = dense[band.block * lanes : (band.block + band.size) * lanes]
+        own = np.zeros((band.size * lanes, *dense.shape[1:]), source.dtype)
+        own[: band.count] = dense[band.channel : band.channel + band.count]
         for low in range(band.low // lanes * lanes, band.high, lanes):
             block = own[:, max(low, band.low) : min(low + lanes, band.high)]
             parts.append(block.transpose(2, 1, 0).reshape(-1))

@@ -48,6 +48,8 @@ BANDED = {
     "9 groups of 10": ((2, 90, 8, 15), 45, (3, 3), (1, 1), SAME, (1, 1), 9),
     "19 groups of 8, stride 2": ((1, 152, 7, 9), 152, (3, 3), (2, 2), SAME, (1, 1), 19),
     "3 groups of 24, short rows": ((2, 72, 6, 5), 72, (3, 3), (1, 1), SAME, (1, 1), 3),
+    "4 groups of 6 and 12": ((2, 24, 8, 19), 48, (3, 3), (1, 1), SAME, (1, 1), 4),
+    "7 groups of 5, 1x1": ((2, 35, 8, 5), 35, (1, 1), (1, 1), NONE, (1, 1), 7),
     "odd channels, in place": ((1, 21, 5, 31), 33, (3, 3), (1, 1), NONE, (1, 1), 3),
     "1x1, 3 groups of 20": ((2, 60, 5, 6), 120, (1, 1), (1, 1), NONE, (1, 1), 3),
     "1x1, strided": ((2, 40, 9, 7), 24, (1, 1), (2, 2), NONE, (1, 1), 4),
@@ -162,7 +164,9 @@ def test_no_image_makes_no_chunk():
     assert conv_shapes.direct_plan(target.named("avx512"), 0, 16, 4, 4, 16, (3, 3), padding=SAME).step.chunks == 0
 
 
-@pytest.mark.parametrize("form", ["blocked", "banded", "banded flat", "plain", "matrix", "scattered", "flat"])
+@pytest.mark.parametrize(
+    "form", ["blocked", "banded", "shifted", "shifted flat", "plain", "matrix", "scattered", "flat"]
+)
 @pytest.mark.parametrize("name", target.TARGETS)
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_no_register_tile_spills(name, blocks, form):
@@ -174,3 +178,16 @@ def test_no_register_tile_spills(name, blocks, form):
         ("masked", True), ("expression", RELU), ("operands", ("full",)),
     ))  # fmt: skip
     assert spills(compile.assembly(kernel, goal), pixels - 1) == []
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize(("groups", "each"), [(7, 5), (9, 10), (3, 3)])
+def test_epilogue_of_groups_that_are_parts_of_blocks(name, groups, each, kernel):
+    count, around = groups * each, ((kernel // 2, kernel // 2),) * 2
+    x, w, bias = integers((2, 2 * groups, 6, 7), 1), integers((count, 2, kernel, kernel), 2), integers(count, 3)
+    full, scale = integers((2, count, 6, 7), 4), integers(count, 5)
+    tree = ("add", ("mul", ("add", ("var", "y"), ("const", 1.0)), ("var", "a1")), ("var", "a0"))
+    want = (forward(x, w, (1, 1), around, (1, 1), groups) + bias[:, None, None] + 1) * scale[:, None, None] + full
+    got = direct(name, x, w, bias, (1, 1), around, groups=groups, expression=tree, extra=(full, scale))
+    np.testing.assert_array_equal(got, want)
