@@ -27,6 +27,9 @@ BAND_PACK_ARGUMENTS = (
 _FLOPS, _COPIED, _STREAMED, _CHUNK = 180e3, 10e3, 30e3, 0.5
 _NARROW = 1.1
 _SHIFTED = 1.1  # and one whose outputs lie in two blocks
+# Part of the second level cache that an image and its outputs may take where lines of outputs are written in parts: a part of
+# a line that is far costs more than the products with zero.
+_IMAGE = 0.5
 _EVEN = 2  # input channels go by so many in a register tile with registers to spare
 
 
@@ -165,7 +168,8 @@ def bands_plan(
         return wider * sum(b.size * (b.high - b.low) * (_NARROW if b.size == 1 else 1) for b in form.bands)
 
     forms = [form(panel) for panel in range(1, min(2, out_blocks) + 1)]
-    if out_channels < lanes:
+    near = 4 * lanes * (in_blocks * height * width + out_blocks * rows * columns) <= target.cache * _IMAGE
+    if out_channels < lanes and near:
         forms.append(form(1, True))
     weights = min(forms, key=products)
     vectors = weights.panel

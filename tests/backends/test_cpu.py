@@ -85,7 +85,7 @@ CONVOLUTIONS = {
     "depthwise": conv(19, 19, (3, 3), groups=19, padding=(1, 1), stride=(2, 2)),
     "depthwise multiplier": conv(5, 15, (3, 3), groups=5),
     "groups merged to blocks": conv(128, 64, (3, 3), groups=32, padding=(1, 1)),
-    "groups merged to one": conv(36, 36, (3, 3), groups=3, padding=(1, 1)),
+    "groups merged to one": conv(48, 48, (3, 3), groups=2, padding=(1, 1)),
     "groups of 10 to 5": conv(90, 45, (3, 3), groups=9, padding=(1, 1), stride=(2, 1)),
     "groups left over": conv(40, 40, (3, 3), groups=5, padding=(1, 1), stride=(2, 2)),
     "groups left over, 1x1": conv(40, 80, (1, 1), groups=5),
