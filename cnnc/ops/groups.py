@@ -6,6 +6,7 @@ groups. `merge_groups` makes those weights, `split_groups` takes back what a gra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,24 @@ from cnnc.ops.shape import known
 from cnnc.ops.window import integers
 
 ATTRIBUTES = {"groups": REQUIRED, "by": REQUIRED}
+
+
+def whole(filters: int, channels: int, lanes: int) -> int:
+    """How many groups together have whole blocks of `lanes` channels on both sides."""
+    return max(lanes // math.gcd(filters, lanes), lanes // math.gcd(channels, lanes))
+
+
+def banded(groups: int, filters: int, channels: int, lanes: int) -> int:
+    """Multiply-adds for one pixel where each block of filters, or as many groups as a block holds, meets the channels of its
+    groups alone.
+    """
+    total = 0
+    if filters <= lanes:
+        return lanes * groups * channels
+    for first in range(0, groups * filters, lanes):
+        last = min(first + lanes, groups * filters) - 1
+        total += lanes * channels * (last // filters - first // filters + 1)
+    return total
 
 
 def _counts(w: TensorType, attributes: Attributes) -> tuple[int, int]:

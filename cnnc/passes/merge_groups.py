@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.rewrite import Rewriter
+from cnnc.ops.groups import banded, whole
+from cnnc.ops.window import Window
 from cnnc.passes.manager import Pass, register_pass
 
+# What a product takes where panels read the channels of their own groups alone, in products of a convolution of whole
+# blocks; and how many products of that one take the time of what Winograd's algorithm does in their place, with many
+# channels: half as many with so few.
+BANDED, WINOGRAD, FEW = 1.15, 2.6, 16
 CONVOLUTIONS = ("conv", "conv_data_gradient", "conv_weight_gradient")
 
 
@@ -18,9 +25,9 @@ class MergeGroups(Pass):
     """y = conv(x, w) {groups=32}  -->  m = merge_groups(w) {groups=32, by=4}, y = conv(x, m) {groups=8}
 
     and the same for both gradients, where groups of both sides' channels then are whole blocks of lanes, or one group is
-    left. Products with 0 are so computed, `by` times as many as needed, on kernels that are many times faster than the
-    one for any groups: that one handles a channel at a time, so merging pays up to about twice as many groups as there
-    are lanes. A value that is not finite reaches the groups merged with its own.
+    left. Products with 0 are so computed, `by` times as many as needed. Where that takes longer than panels of filters
+    that read the channels of their groups alone, a convolution and its data gradient stay as they are; so does what has
+    groups left over. A value that is not finite reaches the groups merged with its own.
     """
 
     name: ClassVar[str] = "merge-groups"
@@ -61,10 +68,21 @@ class MergeGroups(Pass):
         filters, channels = int(weights.shape[0]) // groups, int(weights.shape[1])
         if weights.rank not in (3, 4) or filters == channels == 1:
             return 1
+        by = min(whole(filters, channels, self.lanes), groups)
+        if groups % by or node.op == "conv_weight_gradient":
+            return by if groups % by == 0 else 1
+        if node.op == "conv_data_gradient":
+            filters, channels = channels, filters
+        lanes = -(-by * filters // self.lanes) * self.lanes
+        merged = (
+            groups // by * lanes * by * channels / self._fewer(weights.shape[2:], node, by * min(filters, channels))
+        )
+        return by if merged <= BANDED * banded(groups, filters, channels, self.lanes) else 1
 
-        def fits(by: int) -> bool:
-            whole = not (by * filters % self.lanes or by * channels % self.lanes)
-            return groups % by == 0 and (whole or by == groups)
-
-        by = next(by for by in range(1, groups + 1) if fits(by))
-        return by if by <= 2 * self.lanes else 1
+    def _fewer(self, kernel: Sequence[Any], node: Node, channels: int) -> float:
+        """How many times less than its products a convolution of groups of so many channels takes."""
+        window = Window.of(tuple(int(k) for k in kernel), node.attributes, len(kernel))
+        regular = all(s == d == 1 for s, d in zip(window.stride, window.dilation, strict=True))
+        if window.kernel not in ((3, 3), (5, 5)) or not regular:
+            return 1
+        return max(1, WINOGRAD * channels / (channels + FEW))

@@ -14,7 +14,7 @@ from numba import types
 
 from . import Family, conv_flat, conv_matrix, conv_rows
 from .conv_arguments import DIRECT_ARGUMENTS
-from .conv_rows import pixel_of
+from .conv_rows import bands_of, pixel_of
 from .emit import F32, Emitter, i64
 from .target import Target
 from .vector import FLOATS, INTEGERS, Linked, indices
@@ -41,6 +41,8 @@ def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form:
     One `getelementptr` per loop level: where the index is computed as a whole in the innermost loop, LLVM 22 spills
     accumulators. The first entries start from the bias, later ones from y. `place` is the tile's offset in y and in
     every operand of its shape. `scratch` begins with the panel's channel vectors: the bias, then those of the operands.
+    An entry of a "banded" or "shifted" tap table says besides how many channels it stands for. Of "shifted" outputs, which are
+    no whole block, the first `last` lanes are stored.
     Weights that later tiles read are asked for from `ahead` on, `pace` floats for each input channel, and pixels that
     lie `reach` floats from those of this tile. With `last` the expression is applied; where `masked`, only the first
     `valid` channels of the panel keep a value: zero weights make no zero of an infinite input.
@@ -48,6 +50,7 @@ def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form:
     lanes = target.lanes
     step, depth = pixel_of(target, form)
     step *= apart
+    banded, shifted, flat = bands_of(form)
     # Two steps in one body make LLVM hold both steps' weights: only where there are registers for them.
     unroll = min(2 if pixels * size + 4 * size + 8 < target.registers else 1, depth)
 
@@ -124,11 +127,16 @@ def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form:
                 following = [e.at(xt, across * step)]
             else:
                 wt, later, *acc = carried
-                xt, following = b.gep(x, [b.load(b.gep(taps, [t]), align=8)]), []
-            if form == "flat":  # an entry's pixels are far from the last one's, so that no processor foresees them
+                entry = b.gep(taps, [b.shl(t, i64(1)) if banded else t])
+                xt, following = b.gep(x, [b.load(entry, align=8)]), []
+            if flat:  # an entry's pixels are far from the last one's, so that no processor foresees them
                 there = b.gep(xt, [reach])
                 for line in sorted({p * step // LINE_FLOATS for p in range(pixels)}):
                     e.prefetch(e.at(there, line * LINE_FLOATS))
+            if banded:
+                steps = b.udiv(b.load(b.gep(entry, [i64(1)]), align=8), i64(unroll))
+                _, wt, later, *out = e.loop(steps, [xt, wt, later, *acc], over_channels)
+                return [wt, later, *out]
             if depth == unroll:
                 _, _, later, *out = over_channels(None, [xt, wt, later, *acc])
             else:
@@ -155,7 +163,7 @@ def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form:
                 for v, place in enumerate(line):
                     e.store(values[p * size + v], place)
 
-        if tree is None and not masked:
+        if tree is None and not masked and not shifted:
             write(merged)
             return
         finish, keep, end = (b.append_basic_block(name) for name in ("epilogue", "keep", "end"))
@@ -165,13 +173,31 @@ def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form:
         b.branch(end)
         b.position_at_end(finish)
         masks = [e.first_lanes(b.sub(valid, i64(lanes * v))) for v in range(size)] if masked else []
+        # of shifted outputs, those of the block where they begin, and those of the next
+        within = e.first_lanes(b.sub(i64(lanes), b.and_(place, i64(lanes - 1))))
+        kept = e.first_lanes(last)
+        here, there = b.and_(kept, within), b.and_(kept, b.not_(within))
+        beyond = b.sub(y_block, i64(lanes))
+
+        def load(at: Any) -> Any:
+            if not shifted:
+                return e.load(at)
+            return e.select(within, e.masked_load(at, here), e.masked_load(b.gep(at, [beyond]), there))
+
+        def store(value: Any, at: Any) -> None:
+            if not shifted:
+                e.store(value, at)
+                return
+            e.masked_store(value, at, here)
+            e.masked_store(value, b.gep(at, [beyond]), there)
+
         for p, line in enumerate(places(y)):
-            for v, place in enumerate(line):
+            for v, at in enumerate(line):
                 variables = {"y": merged[p * size + v]}
                 for i, full in enumerate(where):
-                    variables[f"a{i}"] = e.load(full[p][v]) if full else e.load(scratch, lanes * (panel * (i + 1) + v))
+                    variables[f"a{i}"] = load(full[p][v]) if full else e.load(scratch, lanes * (panel * (i + 1) + v))
                 value = variables["y"] if tree is None else e.expression(tree, variables)
-                e.store(e.select(masks[v], value, e.const(0)) if masked else value, place)
+                store(e.select(masks[v], value, e.const(0)) if masked else value, at)
         b.branch(end)
         b.position_at_end(end)
 

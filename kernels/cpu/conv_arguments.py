@@ -28,6 +28,9 @@ DIRECT_ARGUMENTS = (
     "column_first", "copy_step", "copies", "pixel_step", "pack_width",  # copied columns: column_first + copy_step * copy + pixel_step * q
     "out_row",  # floats from one output row to the next in what the tile reads
     "y_image", "y_block", "y_row", "y_pixel",  # strides in floats
+    # bands: `places` has of each panel (its entries' place in `taps`, their number, the floats before its weights, the first
+    # input block that it reads and the end of them, the first output channel, their number, and how many lanes are stored), and
+    # `taps` of each entry (floats, channels).
     # of conv_matrix.py and conv_flat.py: tiles of all images; tiles of a chunk; the table of an image's outputs' places in y, or
     # 0. Their depth_blocks counts entries. `taps` has of each entry the floats from the input of an output to what the entry
     # meets; in conv_matrix.py (floats, rows, columns).
@@ -178,17 +181,17 @@ def output_size(size: int, kernel: int, stride: int, padding: tuple[int, int], d
 
 
 def form_of(target: Target, channels: int, filters: int, groups: int, plain: bool = False) -> str:
-    """How a convolution with blocked output meets its input: "plain" (nchw input) or "blocked".
+    """How a convolution with blocked output meets its input: "plain" (nchw input), "blocked", or "banded", where groups are
+    not whole blocks of the target's lanes.
 
-    ValueError where channels do not divide into the groups, or groups are not whole blocks of the target's lanes: those
-    are for the depthwise kernels and the kernels on plain tensors.
+    ValueError where channels do not divide into the groups, or plain input has groups.
     """
     if channels % groups or filters % groups:
         raise ValueError(f"{channels} and {filters} channels do not divide into {groups} groups")
     if plain and groups == 1:
         return "plain"
-    if groups > 1 and (plain or channels // groups % target.lanes or filters // groups % target.lanes):
-        raise ValueError(
-            f"groups of {channels // groups} and {filters // groups} channels are not whole blocks of {target.lanes}"
-        )
+    if groups > 1 and plain:
+        raise ValueError(f"plain input of {groups} groups")
+    if groups > 1 and (channels // groups % target.lanes or filters // groups % target.lanes):
+        return "banded"
     return "blocked"

@@ -22,10 +22,17 @@ A = indices(DIRECT_ARGUMENTS)
 def pixel_of(target: Target, form: str) -> tuple[int, int]:
     """(floats of a pixel, input channels that one entry of the tap table stands for) of the input's form.
 
-    blocked: a block of channels, each of which meets every output channel. matrix, scattered: blocks, copied tile by
-    tile. flat: blocks, read where they are. plain: one channel.
+    blocked: a block of channels, each of which meets every output channel. banded: some channels of a block. matrix,
+    scattered: blocks, copied tile by tile. flat: read where they are. plain: one channel.
     """
     return (1, 1) if form == "plain" else (target.lanes, target.lanes)
+
+
+def bands_of(form: str) -> tuple[bool, bool, bool]:
+    """Whether a form has bands; whether their outputs are no whole blocks; whether the input is read where it lies, far
+    apart.
+    """
+    return form.startswith(("banded", "shifted")), form.startswith("shifted"), form.endswith("flat")
 
 
 def _copy_pixels(target: Target, plain: bool) -> tuple[Any, Any]:
@@ -101,6 +108,7 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
     step, depth = pixel_of(target, form)
     square = depth * lanes
     clear, copy = _copy_pixels(target, form == "plain")
+    banded, shifted, flat = bands_of(form)
     gather = external("gather", gather_kinds)
     tile = external("tile", tile_kinds)
 
@@ -114,12 +122,19 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
         image = chunk // panel_chunks // groups // row_blocks
         row_end = min(row + arguments[A.block_rows], arguments[A.rows])
         x = V.offset(V.floats(arguments[A.x]), image * arguments[A.x_image] + group * in_blocks * arguments[A.x_block])
+        full = out_blocks // panel
+        units = full + out_blocks % panel
+        first_unit, end_unit = part * arguments[A.chunk_panels], min((part + 1) * arguments[A.chunk_panels], units)
+        bands = V.integers(arguments[A.places])
+        first_block, end_block = 0, in_blocks
+        if banded:
+            first_block, end_block = bands[first_unit * 8 + 3], bands[end_unit * 8 - 4]
         if arguments[A.pack_rows] > 0:
             rows_x = V.offset(scratch, arguments[A.head])
             across, pixel_step, width = arguments[A.pack_width], arguments[A.pixel_step], arguments[A.in_width]
             first_line = row * arguments[A.row_stride] + arguments[A.row_first]
             to = rows_x
-            for copied in range(in_blocks * arguments[A.copies]):
+            for copied in range(first_block * arguments[A.copies], end_block * arguments[A.copies]):
                 first_column = arguments[A.column_first] + copied % arguments[A.copies] * arguments[A.copy_step]
                 low = min(max((pixel_step - 1 - first_column) // pixel_step, 0), across)
                 high = max(min((width - first_column + pixel_step - 1) // pixel_step, across), low)
@@ -140,16 +155,19 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
                         clear(V.offset(to, high * step), across - high)
                     to = V.offset(to, across * step)
                     i += arguments[A.row_step]
+            # the table of taps counts from the first of all blocks
+            rows_x = V.offset(rows_x, -first_block * arguments[A.copies] * arguments[A.pack_rows] * across * step)
         else:
             rows_x = V.offset(x, row * arguments[A.out_row])
-        full = out_blocks // panel
-        units = full + out_blocks % panel
         weights = V.offset(V.floats(arguments[A.w]), group * out_blocks * in_blocks * tap_count * square)
-        for unit in range(part * arguments[A.chunk_panels], min((part + 1) * arguments[A.chunk_panels], units)):
+        for unit in range(first_unit, end_unit):
             size = panel if unit < full else 1
             block = unit * panel if unit < full else full * panel + unit - full
             channel = (group * out_blocks + block) * lanes
             valid = arguments[A.channels] - channel
+            if banded:
+                channel, valid = bands[unit * 8 + 5], bands[unit * 8 + 6]
+                block = channel // lanes
             gather(arguments, scratch, channel, min(valid, size * lanes))
             w = V.offset(weights, block * in_blocks * tap_count * square)
             pace = (size * lanes - 1) // ((row_end - row) * arguments[A.tiles]) + 1
@@ -157,8 +175,15 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
                 entries = min(arguments[A.depth_blocks], in_blocks - begin) * tap_count
                 ahead = V.offset(w, entries * square * size)
                 taps = V.integer_offset(V.integers(arguments[A.taps]), begin * tap_count)
+                if banded:
+                    entries, pace = bands[unit * 8 + 1], 0
+                    taps = V.integer_offset(V.integers(arguments[A.taps]), bands[unit * 8])
+                    w = V.offset(V.floats(arguments[A.w]), bands[unit * 8 + 2])
+                    ahead = w
                 first = 1 if begin == 0 else 0
                 last = 1 if begin + arguments[A.depth_blocks] >= in_blocks else 0
+                if shifted:
+                    last = bands[unit * 8 + 7]
                 for r in range(row, row_end):
                     tile_x = V.offset(rows_x, (r - row) * arguments[A.out_row])
                     place = (
@@ -166,9 +191,12 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
                         + (group * out_blocks + block) * arguments[A.y_block]
                         + r * arguments[A.y_row]
                     )
+                    if shifted:
+                        place += channel % lanes
                     for t in range(arguments[A.tiles]):
                         tall = 1 if t < arguments[A.tall] else 0
                         wide = 1 if size == panel else 0
+                        columns = arguments[A.pixels] - 1 + tall
                         tile(
                             tile_x,
                             taps,
@@ -176,7 +204,7 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
                             w,
                             ahead,
                             pace,
-                            0,
+                            flat * columns * step,
                             place,
                             arguments,
                             scratch,
@@ -187,7 +215,6 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
                             wide,
                         )
                         ahead = V.offset(ahead, pace * entries * depth)
-                        columns = arguments[A.pixels] - 1 + tall
                         tile_x = V.offset(tile_x, columns * step)
                         place += columns * arguments[A.y_pixel]
                 w = V.offset(w, entries * square * size)

@@ -33,8 +33,10 @@ from .conv_arguments import (
     pack_plan,
     register_tile,
 )  # fmt: skip
+from .conv_shapes_bands import bands_plan
 from .conv_shapes_gradient import plain_plan, weight_gradient_plan
 from .conv_shapes_matrix import matrix_plan
+from .conv_shapes_rows import reading_of
 from .target import Target
 
 __all__ = [
@@ -94,8 +96,8 @@ def _direct(
     """The general form: output (r, c) sums input (stride * r + row_offsets[t], stride * c + column_offsets[t]) over the
     taps t.
 
-    Channels are those of one group; strides of y are (image, block, row, pixel) in floats. `form` is "blocked" or
-    "plain".
+    Channels are those of one group; strides of y are (image, block, row, pixel) in floats. `form` is "blocked", "plain" or
+    "banded".
     """
     lanes = target.lanes
     step = 1 if form == "plain" else lanes
@@ -107,57 +109,39 @@ def _direct(
     y_image, y_block, y_row, y_pixel = y_origin_strides
     x_row = width * step
     x_block = height * x_row
-    row_first, row_last = (min(row_offsets), max(row_offsets)) if taps else (0, 0)
-    column_first, column_last = (min(column_offsets), max(column_offsets)) if taps else (0, 0)
-    last_row, last_column = (rows - 1) * stride[0] + row_last, (columns - 1) * stride[1] + column_last
-    inside = row_first >= 0 and column_first >= 0 and last_row < height and last_column < width
     full_tile, tile = (
         register_tile(target, rows * columns, out_blocks)[0],
         register_tile(target, columns, out_blocks)[0],
     )
     short = 4 * tile < 3 * full_tile
+    if form == "banded":
+        return bands_plan(
+            target, images, groups, in_channels, height, width, out_channels, row_offsets, column_offsets, source_taps, all_taps,
+            stride, rows, columns, y_origin_strides, transposed, expression, operands,
+        )  # fmt: skip
     if form == "blocked" and (taps == 1 or (taps > 1 and short and out_channels >= _AGAIN * lanes)):
         return matrix_plan(
             target, images, groups, in_channels, height, width, out_channels, row_offsets, column_offsets, source_taps, all_taps,
             stride, rows, columns, y_origin_strides, transposed, expression, operands,
         )  # fmt: skip
-    in_place = not taps or (stride[1] == 1 and inside)
-    flat = in_place and taps == 1 and stride == (1, 1) and rows == height and columns == width and rows > 1
+    flat = taps == 1 and (row_offsets[0], column_offsets[0]) == (0, 0) and stride == (1, 1) and rows > 1
+    flat = flat and rows == height and columns == width
     if flat and y_row == columns * y_pixel and register_tile(target, columns, out_blocks)[0] < 10:
         height, width, rows, columns, y_row = 1, height * width, 1, rows * columns, y_row * rows
         x_row = x_block
-    copy_step = math.gcd(stride[1], *(c - column_first for c in column_offsets))
-    row_step = math.gcd(stride[0], *(r - row_first for r in row_offsets))
-    span = (column_last - column_first) // copy_step
-    copies = stride[1] // copy_step
-    pack_width = columns + span // copies
+    reading = reading_of(row_offsets, column_offsets, stride, height, width, rows, columns)
     pixels, vectors = register_tile(target, columns, out_blocks)
-    row_span, row_advance = (row_last - row_first) // row_step + 1, stride[0] // row_step
 
     panel_bytes = in_blocks * taps * depth * vectors * lanes * 4
     units = out_blocks // vectors + out_blocks % vectors
     flops = 2.0 * columns * vectors * lanes * in_blocks * depth * taps
-    copied = 0 if in_place else in_blocks * copies * pack_width * step * 4 * row_advance
-    halo = max(row_span - row_advance, 0) / row_advance
     block_rows, chunk_panels = _blocking(
-        images, rows, units, groups, flops, copied, halo, panel_bytes, target.cache * _ROWS
-    )
-    if in_place:
-        pack_rows = 0
-        block_stride, out_row = x_block, stride[0] * x_row
-        offsets = [r * x_row + c * step for r, c in zip(row_offsets, column_offsets, strict=True)]
-    else:
-        pack_rows = (block_rows - 1) * row_advance + row_span
-        out_row = row_advance * pack_width * step
-        copy_stride = pack_rows * pack_width * step
-        block_stride = copies * copy_stride
-        offsets = []
-        for r, c in zip(row_offsets, column_offsets, strict=True):
-            column = (c - column_first) // copy_step
-            place = (r - row_first) // row_step * pack_width * step + column % copies * copy_stride
-            offsets.append(place + column // copies * step)
+        images, rows, units, groups, flops, in_blocks * step * 4 * reading.copied, reading.halo, panel_bytes,
+        target.cache * _ROWS,
+    )  # fmt: skip
+    placed = reading.placed(block_rows, x_row, x_block, step)
     table = (
-        np.arange(in_blocks, dtype=np.int64)[:, None] * block_stride + np.array(offsets, np.int64)[None, :]
+        np.arange(in_blocks, dtype=np.int64)[:, None] * placed.block + np.array(placed.offsets, np.int64)[None, :]
     ).reshape(-1)
     tiles = divide(columns, pixels)
     row_blocks, panel_chunks = divide(rows, block_rows), divide(units, chunk_panels)
@@ -171,9 +155,7 @@ def _direct(
         "depth_blocks": max(1, int(target.near * _WEIGHTS) * in_blocks // panel_bytes) if taps else in_blocks,
         "rows": rows, "tiles": tiles, "tall": tall,
         "x_image": groups * in_blocks * x_block, "x_block": x_block, "x_row": x_row, "height": height, "in_width": width,
-        "row_first": row_first, "row_stride": stride[0], "row_step": row_step, "pack_rows": pack_rows,
-        "column_first": column_first, "copy_step": copy_step, "copies": copies, "pixel_step": stride[1], "pack_width": pack_width,
-        "out_row": out_row,
+        **placed.arguments,
         "y_image": y_image, "y_block": y_block, "y_row": y_row, "y_pixel": y_pixel,
         "all_tiles": 0, "block_tiles": 0, "places": 0,
     }  # fmt: skip
@@ -181,7 +163,7 @@ def _direct(
         ("pixels", pixels), ("vectors", vectors), ("uneven", tall < tiles), ("tail", out_blocks % vectors != 0), ("form", form),
         ("masked", channels % lanes != 0), ("expression", expression), ("operands", tuple(operands)),
     )  # fmt: skip
-    scratch = head + in_blocks * copies * pack_rows * pack_width * step
+    scratch = head + (0 if reading.in_place else in_blocks * placed.block)
     step_plan = KernelPlan(
         Kernel("conv_direct", parameters),
         arguments,

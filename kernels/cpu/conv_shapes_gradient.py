@@ -110,9 +110,11 @@ def weight_gradient_plan(
     """The gradient of the weights: x [N, C, H, W] (plain with `plain`, else blocked), dy [N, K, OH, OW] blocked -> dw
     [K, C / groups, kh, kw]. For 1x1 weights dw is [parts, K, C / groups], to be summed, where `parts` is an argument.
 
-    ValueError for groups that `form_of` does not know.
+    ValueError for groups that `form_of` does not know, and for those that are not whole blocks.
     """
     form = form_of(target, channels, filters, groups, plain)
+    if form == "banded":
+        raise ValueError(f"groups of {channels // groups} and {filters // groups} channels are not whole blocks")
     lanes = target.lanes
     rows = output_size(height, kernel[0], stride[0], padding[0], dilation[0])
     columns = output_size(width, kernel[1], stride[1], padding[1], dilation[1])

@@ -15,7 +15,7 @@ from numba import types
 
 from . import Family
 from .conv_arguments import Pair
-from .depthwise_shapes import DEPTHWISE_ARGUMENTS, Walk, fit_registers, walk_of
+from .depthwise_shapes import DEPTHWISE_ARGUMENTS, Walk, fit_registers, in_pairs, walk_of
 from .emit import F32, Emitter, i64
 from .target import Target
 from .vector import FLOATS, INTEGERS, Linked, external, indices
@@ -98,12 +98,13 @@ def _writer(e: Emitter, place: Any, arguments: Any, scratch: Any, valid: Any, ma
 
 
 def _walking(target: Target, walk: Walk, columns: int, rows: Sequence[int], row_of: Callable[[Emitter, Any, Any, int], Any],
-             transposed: bool, epilogue: tuple[Any, ...]) -> Body:  # fmt: skip
-    """A body: one row of outputs from some rows of the kernel, which is `columns` wide; the input row of a kernel row is
-    `row_of(emitter, row, top, kernel row)`.
+             transposed: bool, epilogue: tuple[Any, ...], ahead: Callable[[int, int], int], together: int = 1) -> Body:  # fmt: skip
+    """A body: one row of outputs from some rows of the kernel, which is `columns` wide, or two neighboring ones `together`.
+    `ahead(kernel row, k)` is the distance to the input row that the k-th meets, which is `row_of(emitter, row, top, distance)`.
     """
-    lanes = target.lanes
-    resident = fit_registers(target, len(rows) * columns, walk.slots)
+    lanes, wide = target.lanes, walk.slots
+    resident = fit_registers(target, len(rows) * columns, together * wide)
+    meeting = {(i, k): ahead(i, k) for i in rows for k in range(together)}
 
     def body(
         e: Emitter, x: Any, zeros: Any, w: Any, place: Any, row: Any, arguments: Any, scratch: Any, valid: Any
@@ -113,18 +114,25 @@ def _walking(target: Target, walk: Walk, columns: int, rows: Sequence[int], row_
             argument_of(e, arguments, i)
             for i in (A.top, A.left, A.height, A.width, A.columns, A.begin, A.inside, A.outside, A.end)
         )
-        lines = [input_row(e, x, zeros, row_of(e, row, top, i), height, in_width) for i in rows]
-        write = _writer(e, place, arguments, scratch, valid, *epilogue)
+        lines = {
+            distance: input_row(e, x, zeros, row_of(e, row, top, distance), height, in_width)
+            for distance in sorted(set(meeting.values()))
+        }
+        write = [_writer(e, place, arguments, scratch, valid, *epilogue)]
+        if together > 1:
+            below = b.add(place, b.mul(out_width, i64(lanes)))
+            write.append(_writer(e, below, arguments, scratch, valid, *epilogue))
         held = {(i, j): e.load(w, (i * columns + j) * lanes) for i in rows for j in range(columns) if resident}
 
         def add(slots: list[Any], q: int, at: Any) -> list[Any]:
             """The slots with column q of a step, which lies `at` floats from the row's first."""
             slots = list(slots)
-            for i, line in zip(rows, lines, strict=True):
-                value = e.load(line, at)
+            values = {distance: e.load(line, at) for distance, line in lines.items()}
+            for i in rows:
                 for slot, j in walk.meets[q]:
                     tap = held[i, j] if resident else e.load(w, (i * columns + j) * lanes)
-                    slots[slot] = e.fma(value, tap, slots[slot])
+                    for k in range(together):
+                        slots[k * wide + slot] = e.fma(values[meeting[i, k]], tap, slots[k * wide + slot])
             return slots
 
         def step(careful: bool) -> Callable[[Any, list[Any]], list[Any]]:
@@ -137,24 +145,27 @@ def _walking(target: Target, walk: Walk, columns: int, rows: Sequence[int], row_
                         slots = when(e, between(e, column, in_width), slots, partial(add, slots, q, at))
                     else:
                         slots = add(slots, q, at)
-                for k in range(walk.done):
-                    column = b.add(column_out, i64(k))
+                for done in range(walk.done):
+                    column = b.add(column_out, i64(done))
                     at = b.mul(column, i64(lanes))
-                    if careful:
-                        with b.if_then(between(e, column, out_width)):
-                            write(slots[k], at)
-                    else:
-                        write(slots[k], at)
-                slots = slots[walk.done :] + [e.load(scratch) for _ in range(walk.done)]
-                return [b.add(column_in, i64(walk.reads)), b.add(column_out, i64(walk.done)), *slots]
+                    for k in range(together):
+                        if careful:
+                            with b.if_then(between(e, column, out_width)):
+                                write[k](slots[k * wide + done], at)
+                        else:
+                            write[k](slots[k * wide + done], at)
+                moved = []
+                for k in range(together):
+                    moved += slots[k * wide + walk.done : (k + 1) * wide] + [e.load(scratch) for _ in range(walk.done)]
+                return [b.add(column_in, i64(walk.reads)), b.add(column_out, i64(walk.done)), *moved]
 
             return run
 
-        first_in, first_out = (i64(0), b.neg(left)) if transposed else (b.neg(left), i64(1 - walk.slots))
+        first_in, first_out = (i64(0), b.neg(left)) if transposed else (b.neg(left), i64(1 - wide))
         state = [
             b.add(first_in, b.mul(begin, i64(walk.reads))),
             b.add(first_out, b.mul(begin, i64(walk.done))),
-            *(e.load(scratch) for _ in range(walk.slots)),
+            *(e.load(scratch) for _ in range(together * wide)),
         ]
         state = some(e, b.sub(inside, begin), state, step(True))
         state = some(e, b.sub(outside, inside), state, step(False))
@@ -163,21 +174,25 @@ def _walking(target: Target, walk: Walk, columns: int, rows: Sequence[int], row_
     return body
 
 
-def _row(target: Target, kernel: Pair, stride: Pair, dilation: Pair, transposed: bool, *epilogue: Any) -> Body:
-    """A body: one row of outputs. In a data gradient, the kernel's rows that a row meets depend on its residue modulo
-    the stride.
+def _row(
+    target: Target, kernel: Pair, stride: Pair, dilation: Pair, transposed: bool, *epilogue: Any, together: int = 1
+) -> Body:
+    """A body: one row of outputs, or two `together`. In a data gradient, the kernel's rows that a row meets depend on its
+    residue modulo the stride.
     """
     walk = walk_of(kernel[1], stride[1], dilation[1], transposed)
 
-    def forward_row(e: Emitter, row: Any, top: Any, i: int) -> Any:
-        return e.b.sub(e.b.add(e.b.mul(row, i64(stride[0])), i64(i * dilation[0])), top)
+    def forward_row(e: Emitter, row: Any, top: Any, distance: int) -> Any:
+        return e.b.sub(e.b.add(e.b.mul(row, i64(stride[0])), i64(distance)), top)
 
-    def gradient_row(e: Emitter, row: Any, top: Any, i: int) -> Any:
-        return e.b.sdiv(e.b.sub(e.b.add(row, top), i64(i * dilation[0])), i64(stride[0]))
+    def gradient_row(e: Emitter, row: Any, top: Any, distance: int) -> Any:
+        return e.b.sdiv(e.b.sub(e.b.add(row, top), i64(distance)), i64(stride[0]))
 
     def walking(rows: Sequence[int]) -> Body:
         row_of = gradient_row if transposed else forward_row
-        return _walking(target, walk, kernel[1], rows, row_of, transposed, epilogue)
+        return _walking(
+            target, walk, kernel[1], rows, row_of, transposed, epilogue, lambda i, k: i * dilation[0] + k * stride[0], together
+        )  # fmt: skip
 
     def body(e: Emitter, *values: Any) -> None:
         if not transposed:
@@ -257,11 +272,12 @@ def _gather(operands: tuple[str, ...]) -> Body:
 
 
 @cache
-def _outer(target: Target) -> Any:
-    """The loops around a row: the same function for every specialization."""
+def _outer(target: Target, pairs: bool) -> Any:
+    """The loops around a row, or two: the same function for every specialization."""
     V = vector_operations(target)
     lanes = target.lanes
     gather, line = external("gather", _GATHER), external("row", _ROW)
+    pair = external("pair" if pairs else "row", _ROW)
 
     def kernel(arguments, chunk, scratch):
         blocks, block_parts, row_blocks = arguments[A.blocks], arguments[A.block_parts], arguments[A.row_blocks]
@@ -278,22 +294,32 @@ def _outer(target: Target) -> Any:
             gather(arguments, scratch, block * lanes, valid)
             x = V.offset(V.floats(arguments[A.x]), (image * blocks + block) * pixels)
             w = V.offset(V.floats(arguments[A.w]), block * arguments[A.taps] * lanes)
-            for row in range(first_row, min(first_row + arguments[A.block_rows], rows)):
+            row, end = first_row, min(first_row + arguments[A.block_rows], rows)
+            while row < end:
                 place = ((image * blocks + block) * rows + row) * width
-                line(x, zeros, w, place, row, arguments, scratch, valid)
+                if pairs and row + 1 < end:
+                    pair(x, zeros, w, place, row, arguments, scratch, valid)
+                    row += 2
+                else:
+                    line(x, zeros, w, place, row, arguments, scratch, valid)
+                    row += 1
 
     return kernel
 
 
-def _make(row: Callable[..., Body]) -> Callable[..., Linked]:
+def _make(row: Callable[..., Body], walking: bool) -> Callable[..., Linked]:
     def make(target: Target, operands: tuple[str, ...], **parameters: Any) -> Linked:
-        body = row(target, *(parameters[name] for name in _PARAMETERS), operands)
-        return Linked(_outer(target), {"gather": (_GATHER, _gather(operands)), "row": (_ROW, body)})
+        values = [parameters[name] for name in _PARAMETERS]
+        bodies = {"gather": (_GATHER, _gather(operands)), "row": (_ROW, row(target, *values, operands))}
+        pairs = walking and in_pairs(target, *values[:4])
+        if pairs:
+            bodies["pair"] = (_ROW, row(target, *values, operands, together=2))
+        return Linked(_outer(target, pairs), bodies)
 
     return make
 
 
 FAMILIES = (
-    Family("depthwise", DEPTHWISE_ARGUMENTS, _make(_row), "Depthwise convolution or its data gradient."),
-    Family("depthwise_any", DEPTHWISE_ARGUMENTS, _make(_any_row), "The same for large kernels."),
+    Family("depthwise", DEPTHWISE_ARGUMENTS, _make(_row, True), "Depthwise convolution or its data gradient."),
+    Family("depthwise_any", DEPTHWISE_ARGUMENTS, _make(_any_row, False), "The same for large kernels."),
 )

@@ -88,6 +88,16 @@ def fit_registers(target: Target, taps: int, slots: int) -> bool:
     return taps + slots + 3 <= target.registers
 
 
+def in_pairs(target: Target, kernel: Pair, stride: Pair, dilation: Pair, transposed: bool) -> bool:
+    """Whether two rows of outputs are walked at once, so that each tap is loaded for both: where the taps do not stay in
+    registers, but the slots of both rows do.
+    """
+    taps, slots = kernel[0] * kernel[1], walk_of(kernel[1], stride[1], dilation[1], transposed).slots
+    rows = kernel[0] + 1 if dilation[0] == 1 else 2 * kernel[0]
+    few = fit_registers(target, rows, 2 * slots)
+    return not transposed and stride == (1, 1) and few and not fit_registers(target, taps, slots)
+
+
 def walks(target: Target, kernel: Pair, stride: Pair, dilation: Pair) -> bool:
     """Whether the walk suits the kernel: its slots fit the registers, and its code is not too long."""
     slots = max(stride[1], (kernel[1] - 1) * dilation[1] + 1)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .conv_arguments import PackedWeights
+from .conv_shapes_bands import BandedWeights
 
 
 def pack_weights(weights: Any, form: PackedWeights) -> Any:
@@ -33,6 +34,26 @@ def pack_weights(weights: Any, form: PackedWeights) -> Any:
     together = together.transpose(0, 1, 3, 4, 5, 2, 6).reshape(form.groups, -1)
     tail = full[:, panels * form.panel :].reshape(form.groups, -1)
     return np.ascontiguousarray(np.concatenate([together, tail], axis=1).reshape(-1))
+
+
+def pack_bands(weights: Any, form: BandedWeights) -> Any:
+    """[out, in / groups, ...] weights of groups that are not whole blocks, as the banded `conv_direct` reads them."""
+    source = np.asarray(weights)
+    first, second = (form.in_channels, form.out_channels) if form.transposed else (form.out_channels, form.in_channels)
+    source = source.reshape(form.groups, first, second, form.all_taps)[..., list(form.source_taps)]
+    source = source.swapaxes(1, 2) if form.transposed else source
+    lanes, outs, ins, taps = form.lanes, form.out_channels, form.in_channels, len(form.source_taps)
+    dense = np.zeros((form.outputs, form.groups * ins + 1, taps), source.dtype)
+    for group in range(form.groups):
+        dense[group * outs : (group + 1) * outs, group * ins : (group + 1) * ins] = source[group]
+    parts = [np.zeros(0, source.dtype)]
+    for band in form.bands:
+        own = np.zeros((band.size * lanes, *dense.shape[1:]), source.dtype)
+        own[: band.count] = dense[band.channel : band.channel + band.count]
+        for low in range(band.low // lanes * lanes, band.high, lanes):
+            block = own[:, max(low, band.low) : min(low + lanes, band.high)]
+            parts.append(block.transpose(2, 1, 0).reshape(-1))
+    return np.concatenate(parts)
 
 
 def to_blocked(array: Any, lanes: int) -> Any:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cnnc.kernels.cpu import FAMILIES, conv_shapes, target
-from cnnc.kernels.cpu.packing import pack_weights
+from cnnc.kernels.cpu.conv_shapes_bands import BandedWeights, band_pack_plan
+from cnnc.kernels.cpu.packing import pack_bands, pack_weights
 from tests.kernels.launching import block, check_guards, function, guarded, place, unblock
 
 SAME = ((1, 1), (1, 1))
@@ -106,7 +107,7 @@ def direct(name, x, w, bias=None, stride=(1, 1), padding=NONE, dilation=(1, 1), 
     plan = conv_shapes.direct_plan(
         goal, *sizes(x, len(w), w, stride, padding, dilation, groups), plain, expression, kinds
     )
-    packed = pack(name, w, plan.weights) if packed_by_kernel else place(pack_weights(w, plan.weights))
+    packed = pack(name, w, plan.weights) if packed_by_kernel else place(packed_by_numpy(w, plan.weights))
     out = [conv_shapes.output_size(*g) for g in zip(x.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)]
     y = guarded((len(x), -(-len(w) // goal.lanes), *out, goal.lanes))
     buffers = {
@@ -122,9 +123,14 @@ def direct(name, x, w, bias=None, stride=(1, 1), padding=NONE, dilation=(1, 1), 
     return unblock(y, len(w))
 
 
+def packed_by_numpy(w, form):
+    return pack_bands(w, form) if isinstance(form, BandedWeights) else pack_weights(w, form)
+
+
 def pack(name, w, form):
     source, packed = place(w), guarded((form.floats,))
-    run(conv_shapes.pack_plan(form), name, {"source": source, "packed": packed})
+    plan = band_pack_plan(form) if isinstance(form, BandedWeights) else conv_shapes.pack_plan(form)
+    run(plan, name, {"source": source, "packed": packed})
     check_guards(packed)
     return packed
 
@@ -140,7 +146,7 @@ def data_gradient(
     buffers = {f"a{i}": place(block(a, goal.lanes) if a.ndim == 4 else a) for i, a in enumerate(extra)}
     for parity in conv_shapes.data_gradient_plans(goal, *geometry, expression, kinds):
         packed = pack(name, w, parity.plan.weights)
-        np.testing.assert_array_equal(packed, pack_weights(w, parity.plan.weights))
+        np.testing.assert_array_equal(packed, packed_by_numpy(w, parity.plan.weights))
         offsets = {"y": parity.offset, **{f"a{i}": parity.offset for i, kind in enumerate(kinds) if kind == "full"}}
         run(parity.plan.step, name, {"x": source, "w": packed, "bias": None, "y": dx, **buffers}, offsets)
     check_guards(dx)

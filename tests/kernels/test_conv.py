@@ -44,6 +44,19 @@ GEOMETRIES = {
     "one row": ((1, 16, 1, 61), 32, (1, 3), (1, 1), ((0, 0), (1, 1)), (1, 1), 1),
     "groups": ((1, 64, 6, 7), 32, (3, 3), (1, 1), SAME, (1, 1), 2),
 }
+BANDED = {
+    "9 groups of 10": ((2, 90, 8, 15), 45, (3, 3), (1, 1), SAME, (1, 1), 9),
+    "19 groups of 8, stride 2": ((1, 152, 7, 9), 152, (3, 3), (2, 2), SAME, (1, 1), 19),
+    "3 groups of 24, short rows": ((2, 72, 6, 5), 72, (3, 3), (1, 1), SAME, (1, 1), 3),
+    "4 groups of 6 and 12": ((2, 24, 8, 19), 48, (3, 3), (1, 1), SAME, (1, 1), 4),
+    "7 groups of 5, 1x1": ((2, 35, 8, 5), 35, (1, 1), (1, 1), NONE, (1, 1), 7),
+    "odd channels, in place": ((1, 21, 5, 31), 33, (3, 3), (1, 1), NONE, (1, 1), 3),
+    "1x1, 3 groups of 20": ((2, 60, 5, 6), 120, (1, 1), (1, 1), NONE, (1, 1), 3),
+    "1x1, strided": ((2, 40, 9, 7), 24, (1, 1), (2, 2), NONE, (1, 1), 4),
+    "multiplier 3": ((1, 41, 6, 7), 123, (3, 3), (1, 1), SAME, (1, 1), 41),
+    "5x3, dilated, asymmetric": ((2, 14, 17, 19), 35, (5, 3), (3, 2), ((2, 0), (1, 3)), (1, 2), 7),
+    "stride above the kernel": ((1, 9, 11, 11), 6, (2, 2), (3, 3), NONE, (1, 1), 3),
+}
 PLAIN = {
     "first layer of 7x7, stride 2": ((1, 3, 21, 30), 33, (7, 7), (2, 2), ((3, 3), (3, 3)), (1, 1), 1),
     "first layer of 11x11, stride 4": ((2, 3, 35, 31), 16, (11, 11), (4, 4), ((2, 2), (2, 2)), (1, 1), 1),
@@ -53,9 +66,9 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("case", GEOMETRIES)
+@pytest.mark.parametrize("case", [*GEOMETRIES, *BANDED])
 def test_integers_are_exact(name, case):
-    shape, filters, kernel, *rest = GEOMETRIES[case]
+    shape, filters, kernel, *rest = {**GEOMETRIES, **BANDED}[case]
     x, w, bias = integers(shape, 1), integers((filters, shape[1] // rest[-1], *kernel), 2), integers(filters, 3)
     want = forward(x, w, *rest) + bias[:, None, None]
     np.testing.assert_array_equal(direct(name, x, w, bias, *rest, packed_by_kernel=True), want)
@@ -142,16 +155,18 @@ def test_kernel_larger_than_the_image_is_an_error():
         conv_shapes.direct_plan(target.host(), 1, 1, 4, 4, 1, (5, 5))
 
 
-def test_groups_of_parts_of_blocks_are_an_error():
-    with pytest.raises(ValueError, match="not whole blocks"):
-        conv_shapes.direct_plan(target.named("avx512"), 1, 12, 4, 4, 12, (3, 3), groups=3)
+def test_groups_of_plain_input_are_an_error():
+    with pytest.raises(ValueError, match="plain input"):
+        conv_shapes.direct_plan(target.named("avx512"), 1, 12, 4, 4, 12, (3, 3), groups=3, plain=True)
 
 
 def test_no_image_makes_no_chunk():
     assert conv_shapes.direct_plan(target.named("avx512"), 0, 16, 4, 4, 16, (3, 3), padding=SAME).step.chunks == 0
 
 
-@pytest.mark.parametrize("form", ["blocked", "plain", "matrix", "scattered", "flat"])
+@pytest.mark.parametrize(
+    "form", ["blocked", "banded", "shifted", "shifted flat", "plain", "matrix", "scattered", "flat"]
+)
 @pytest.mark.parametrize("name", target.TARGETS)
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_no_register_tile_spills(name, blocks, form):
@@ -163,3 +178,16 @@ def test_no_register_tile_spills(name, blocks, form):
         ("masked", True), ("expression", RELU), ("operands", ("full",)),
     ))  # fmt: skip
     assert spills(compile.assembly(kernel, goal), pixels - 1) == []
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("kernel", [1, 3])
+@pytest.mark.parametrize(("groups", "each"), [(7, 5), (9, 10), (3, 3)])
+def test_epilogue_of_groups_that_are_parts_of_blocks(name, groups, each, kernel):
+    count, around = groups * each, ((kernel // 2, kernel // 2),) * 2
+    x, w, bias = integers((2, 2 * groups, 6, 7), 1), integers((count, 2, kernel, kernel), 2), integers(count, 3)
+    full, scale = integers((2, count, 6, 7), 4), integers(count, 5)
+    tree = ("add", ("mul", ("add", ("var", "y"), ("const", 1.0)), ("var", "a1")), ("var", "a0"))
+    want = (forward(x, w, (1, 1), around, (1, 1), groups) + bias[:, None, None] + 1) * scale[:, None, None] + full
+    got = direct(name, x, w, bias, (1, 1), around, groups=groups, expression=tree, extra=(full, scale))
+    np.testing.assert_array_equal(got, want)

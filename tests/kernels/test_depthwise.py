@@ -217,3 +217,16 @@ def test_no_row_spills(name, stride):
         depthwise_shapes.depthwise_weight_gradient_plan(*sizes).parts,
     ):
         assert spills(compile.assembly(plan.kernel, goal), 6) == [], plan.kernel
+
+
+@pytest.mark.parametrize("kernel", [(5, 5), (7, 7)])
+def test_no_pair_of_rows_spills(kernel):
+    paired = [
+        goal for goal in target.TARGETS.values() if depthwise_shapes.in_pairs(goal, kernel, (1, 1), (1, 1), False)
+    ]
+    assert target.named("avx512") in paired
+    for goal in paired:
+        around, tree = tuple((k // 2, k // 2) for k in kernel), ("add", ("var", "y"), ("var", "a0"))
+        sizes = (goal, 1, 32, 28, 28, kernel, (1, 1), around)
+        step = depthwise_shapes.depthwise_plan(*sizes, expression=tree, operands=("full",)).step
+        assert spills(compile.assembly(step.kernel, goal), 6) == []

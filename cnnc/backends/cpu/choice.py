@@ -114,6 +114,9 @@ def choose(low: Lowering, node: Node) -> Choice | None:
         return None
     if window.dilation != (1, 1) and node.op == "conv_weight_gradient":
         return None
+    lanes = targets.named(low.backend.name).lanes
+    if g.groups > 1 and (g.channels // g.groups % lanes or g.filters // g.groups % lanes):
+        return None
     sizes = (
         targets.named(low.backend.name), g.images, g.channels // g.groups, *g.size, g.filters // g.groups,
         window.kernel[0], window.padding,

@@ -13,6 +13,7 @@ from cnnc.ir.graph import Node
 from cnnc.ir.types import product
 from cnnc.kernels.cpu import (
     conv_shapes,
+    conv_shapes_bands,
     conv_shapes_pooled,
     depthwise_shapes,
     shapes,
@@ -65,6 +66,8 @@ def packed(low: Lowering, node: Node, weight: str, form: Any, start: int = 0) ->
         plan, order = conv_shapes.pack_plan, conv_shapes.PACK_ARGUMENTS
         if isinstance(form, winograd_shapes.WinogradWeights):
             plan, order = winograd_shapes.winograd_pack_plan, winograd_shapes.PACK_ARGUMENTS
+        elif isinstance(form, conv_shapes_bands.BandedWeights):
+            plan, order = conv_shapes_bands.band_pack_plan, conv_shapes_bands.BAND_PACK_ARGUMENTS
         emit(low, node, plan(form), {"source": further(low.ref(weight), start), "packed": target}, ["packed"], order)
         return target
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnnc.backends.cpu import convolution, linear, normalization
+from cnnc.backends.cpu import convolution, groups, linear, normalization
 from cnnc.backends.cpu.common import Rule, as_result, is_blocked, launch, operand, target_of
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
@@ -183,23 +183,6 @@ def slice_(low: Lowering, node: Node) -> None:
     )
 
 
-def groups(low: Lowering, node: Node) -> None:
-    """Weights of several groups made one, or back: the blocks on the diagonal, copied; what else there is, is 0."""
-    count, by = node.attributes["groups"], node.attributes["by"]
-    merging = node.op == "merge_groups"
-    own, dense = (node.inputs[0], node.name) if merging else (node.name, node.inputs[0])
-    filters, row = low.shape(own)[0] // count, product(low.shape(own)[1:])
-    sizes = (count // by, by, filters, row)
-    small = (by * filters * row, filters * row, row, 1)
-    large = (by * filters * by * row, (filters * by + 1) * row, by * row, 1)
-    if merging:
-        fill = shapes_layout.plan_fill(target_of(low), product(low.shape(dense)), 0.0)
-        launch(low, node, fill, {"y": low.ref(dense)}, ["y"])
-        large, small = small, large
-    plan = shapes_layout.plan_copy(target_of(low), sizes, large, small)
-    launch(low, node, plan, {"a0": low.ref(node.inputs[0]), "y0": low.ref(node.name)}, ["y0"])
-
-
 # ------------------------------------------------------------------------------------------------ pooling
 
 
@@ -278,8 +261,6 @@ RULES: dict[str, Rule] = {
     "reshape": same_memory,
     "concat": concat,
     "slice": slice_,
-    "merge_groups": groups,
-    "split_groups": groups,
     "maxpool": pool,
     "maxpool_gradient": pool,
     "avgpool": pool,
@@ -287,6 +268,7 @@ RULES: dict[str, Rule] = {
     "global_avgpool": global_average,
     "dropout": dropout,
     **convolution.RULES,
+    **groups.RULES,
     **linear.RULES,
     **normalization.RULES,
 }

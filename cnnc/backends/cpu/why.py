@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from cnnc.backends.cpu.choice import choose
 from cnnc.ir.graph import Node
 from cnnc.kernels.cpu import winograd_shapes
@@ -16,6 +19,7 @@ REASONS = {
     "avgpool_gradient": "each output spread over its window",
     "block": "plain to channel blocks, once at the border",
     "combine_moments": "parts of the images combined in their order",
+    "conv_pack_bands": "weights of each panel's groups in the order of the register tile",
     "conv_pack_weights": "weights in the order of the register tile",
     "conv_pooled": "direct, and the maxima of the pooling behind it",
     "conv_plain": "generic: any rank and groups, plain tensors",
@@ -45,7 +49,7 @@ def why(low: Lowering, node: Node, kernel: KernelName, note: str) -> str:
     if kernel.family == "conv_direct":
         tile = f"direct {parameters.get('pixels')}x{parameters.get('vectors')}"
         what = note.partition("direct")[0].rstrip(" ,:")
-        return f"{f'{what}, ' if what else ''}{tile}: {why_direct(low, node)}"
+        return f"{f'{what}, ' if what else ''}{tile}: {why_direct(low, node, parameters)}"
     if kernel.family == "map":
         results = len(parameters.get("expressions", ()))
         reason = "a copy" if parameters.get("expressions") == (("var", "a0"),) else "one pass over memory"
@@ -64,7 +68,7 @@ def why(low: Lowering, node: Node, kernel: KernelName, note: str) -> str:
     return note or reason or kernel.family.replace("_", " ")
 
 
-def why_direct(low: Lowering, node: Node) -> str:
+def why_direct(low: Lowering, node: Node, parameters: Mapping[str, Any]) -> str:
     """Why a convolution, or its data gradient, is not Winograd's."""
     weight = node.operands[1]
     assert weight is not None
@@ -75,7 +79,8 @@ def why_direct(low: Lowering, node: Node) -> str:
     if groups > 1:
         choice = choose(low, node)
         more = f", {choice.because()}" if choice is not None else ""
-        return "depthwise" if groups == x[1] else f"{groups} groups{more}"
+        more = more or (", each panel reads the channels of its own" if parameters.get("form") == "banded" else "")
+        return f"{groups} groups{more}"
     if max(window.kernel) == 1:
         return "1x1, a product over pixels" + (f", stride {max(window.stride)}" if max(window.stride) > 1 else "")
     size = "x".join(map(str, window.kernel))
