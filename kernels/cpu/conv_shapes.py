@@ -29,6 +29,7 @@ from .conv_arguments import (
     Pair,
     divide,
     form_of,
+    in_plane,
     output_size,
     pack_plan,
     register_tile,
@@ -184,7 +185,7 @@ def _direct(
         "column_first": column_first, "copy_step": copy_step, "copies": copies, "pixel_step": stride[1], "pack_width": pack_width,
         "out_row": out_row,
         "y_image": y_image, "y_block": y_block, "y_row": y_row, "y_pixel": y_pixel,
-        "all_tiles": 0, "block_tiles": 0, "places": 0,
+        "all_tiles": 0, "block_tiles": 0, "places": 0, **in_plane(in_blocks),
     }  # fmt: skip
     parameters = (
         ("pixels", pixels), ("vectors", vectors), ("uneven", tall < tiles), ("tail", out_blocks % vectors != 0), ("form", form),

@@ -225,9 +225,12 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
                 length = size_of * count + overlap
                 low = min(max(-left, 0), length)
                 high = max(min(arguments[A.width] - left, length), low)
-                x = V.offset(V.floats(arguments[A.x]), tile // per_image * arguments[A.x_image] + (left + low) * lanes)
+                x = V.offset(V.floats(arguments[A.x]), (left + low) * lanes)
+                image = tile // per_image
+                x = V.offset(x, V.two_steps(image, arguments[A.slices], arguments[A.x_image], arguments[A.x_slice]))
                 for i in range(in_first, in_last):
-                    x_block = V.offset(x, i * arguments[A.x_block])
+                    plane = V.two_steps(i, arguments[A.channel_blocks], arguments[A.x_plane], arguments[A.x_block])
+                    x_block = V.offset(x, plane)
                     columns(
                         x_block, zeros, strip, top, arguments[A.height], arguments[A.width] * lanes, low, high, length
                     )
@@ -239,7 +242,7 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
             half = V.offset(scratch, arguments[A.half_at])
             full = out_blocks // panel
             units = full + out_blocks % panel
-            depth = in_blocks * lanes * lanes
+            depth, w_first = arguments[A.w_blocks] * lanes * lanes, arguments[A.w_first] * lanes * lanes
             step = (lanes + end - begin - 1) // (end - begin)
             unit_last = min((part + 1) * arguments[A.part_panels], units)
             for unit in range(part * arguments[A.part_panels], unit_last, arguments[A.set_panels]):
@@ -252,6 +255,7 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
                         size = panel if one < full else 1
                         out_block = min(one, full) * panel + max(one - full, 0)
                         u = V.offset(V.floats(arguments[A.w]), (out_block * points + point * size) * depth)
+                        u = V.offset(u, w_first * size)
                         ahead = V.offset(u, size * depth)
                         source = V.offset(v, point * v_point)
                         result = V.offset(to, (out_block - start) * v_block)
@@ -272,7 +276,9 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
                         for tile in range(first, last):
                             inside = tile % per_image
                             row, column = inside // across * results, inside % across * results
-                            place = tile // per_image * arguments[A.y_image] + (out_block + i) * arguments[A.y_block]
+                            image, near = tile // per_image, arguments[A.y_slice]
+                            place = V.two_steps(image, arguments[A.slices], arguments[A.y_image], near)
+                            place += (out_block + i) * arguments[A.y_block]
                             place += row * arguments[A.y_row] + column * lanes
                             inverse(source, arguments, head, half, place, min(arguments[A.rows] - row, results),
                                     min(arguments[A.columns] - column, results), valid - i * lanes)  # fmt: skip

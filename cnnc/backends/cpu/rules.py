@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnnc.backends.cpu import convolution, linear, normalization
+from cnnc.backends.cpu import convolution, convolution_space, linear, normalization
 from cnnc.backends.cpu.common import Rule, as_result, is_blocked, launch, operand, target_of
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
@@ -287,6 +287,7 @@ RULES: dict[str, Rule] = {
     "global_avgpool": global_average,
     "dropout": dropout,
     **convolution.RULES,
+    **convolution_space.RULES,
     **linear.RULES,
     **normalization.RULES,
 }
