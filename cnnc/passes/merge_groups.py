@@ -59,7 +59,7 @@ class MergeGroups(Pass):
             return 1
         weights = node.type if node.op == "conv_weight_gradient" else graph.type(node.inputs[1])
         filters, channels = int(weights.shape[0]) // groups, int(weights.shape[1])
-        if weights.rank not in (3, 4) or filters == channels == 1:
+        if filters == channels == 1:
             return 1
 
         def fits(by: int) -> bool:

@@ -20,8 +20,8 @@ class SelectLayout(Pass):
     """y = conv(x, w)  -->  x' = to_layout(x) {layout="nchw16c"}, y = conv(x', w), and everything that follows stays
     blocked
 
-    Convolutions and their gradients are blocked, except grouped ones whose groups are neither a multiple of the lanes nor,
-    in one and two dimensions, one channel to one filter (depthwise). A convolution reads a plain input of at most lanes / 2
+    Convolutions and their gradients are blocked, except grouped ones whose groups are neither a multiple of the lanes nor
+    one channel to one filter (depthwise). A convolution reads a plain input of at most lanes / 2
     channels as it is. Ops that do not care are blocked as soon as one operand is. Ops that cannot be, inputs and
     outputs are plain. Each value is converted at most once to each layout.
     """
@@ -126,8 +126,7 @@ class _Walk:
         groups = node.attributes.get("groups", 1)
         filters, channels = int(weights.shape[0]) // groups, int(weights.shape[1])  # of one group
         whole = filters % self.lanes == 0 and channels % self.lanes == 0
-        depthwise = filters == channels == 1 and weights.rank < 5
-        return weights.rank in PLAIN and (groups == 1 or whole or depthwise)
+        return weights.rank in PLAIN and (groups == 1 or whole or filters == channels == 1)
 
     def read(self, node: Node, block: str) -> str | None:
         """The layout in which a convolution reads x."""

@@ -265,7 +265,7 @@ def winograds(target: Target, v: Volume, op: str) -> tuple[Any, ...] | None:
     regular = v.kernel[1:] in ((3, 3), (5, 5)) and v.stride[1:] == v.dilation[1:] == (1, 1)
     channels, filters, images = v.channels // v.groups, v.filters // v.groups, v.images * v.out[0]
     if op == "conv_weight_gradient":
-        met = all(count for _, count, _ in _planes(v))
+        met = all(count for _, count, _ in planes_met(v))
     else:
         back = op == "conv_data_gradient"
         ways = backward_runs(v) if back else [forward_runs(v)]
@@ -288,7 +288,7 @@ class Plane:
     dw: int
 
 
-def _planes(v: Volume) -> list[tuple[int, int, int]]:
+def planes_met(v: Volume) -> list[tuple[int, int, int]]:
     """Of each plane of the weights: the first of the outputs that it meets, how many, and the input slice of the first."""
     found = []
     for i in range(v.kernel[0]):
@@ -313,7 +313,7 @@ def _spread(target: Target, v: Volume, count: int, arguments: dict[str, int], pl
 def weight_gradient_planes(target: Target, v: Volume, plain: bool = False) -> list[Plane]:
     """The gradient of the weights, plane by plane: x blocked, or with `plain` plain, dy blocked."""
     planes = []
-    for i, (first, count, source) in enumerate(_planes(v)):
+    for i, (first, count, source) in enumerate(planes_met(v)):
         plan = weight_gradient_plan(
             target, v.images * count, v.channels, *v.size[1:], v.filters, v.kernel[1:], v.stride[1:], v.padding[1:],
             v.dilation[1:], v.groups, plain, False,
@@ -326,7 +326,7 @@ def weight_gradient_planes(target: Target, v: Volume, plain: bool = False) -> li
 
 def winograd_gradient_planes(target: Target, v: Volume, scheme: Any) -> list[Plane]:
     """The same of one group's channels by Winograd's algorithm: all planes in as many parts."""
-    met = _planes(v)
+    met = planes_met(v)
     sizes = (v.channels, v.size[1], v.size[2], v.filters, v.padding[1:], scheme)
     most = gradient_plan(target, v.images * max(count for _, count, _ in met), *sizes)
     cut = most.cut

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnc.kernels.cpu import conv_shapes, conv_space, target
+from cnnc.kernels.cpu import conv_shapes, conv_space, depthwise_space, target
 from cnnc.kernels.cpu.conv_space import Volume
 from cnnc.kernels.cpu.packing import pack_weights
 from cnnc.kernels.cpu.winograd_shapes import SCHEMES
@@ -191,3 +191,45 @@ def test_winograd_wants_slices_that_meet_something():
     one = volume(((1, 16, 1, 8, 8), 16, (3, 3, 3), ONE, SAME, ONE, 1))
     assert conv_space.winograds(goal, one, "conv") is not None
     assert conv_space.winograds(goal, one, "conv_weight_gradient") is None
+
+
+DEPTHWISE = {
+    "3x3x3": ((2, 20, 4, 6, 7), 20, (3, 3, 3), ONE, SAME, ONE, 20),
+    "stride 2": ((2, 16, 5, 7, 6), 16, (3, 3, 3), (2, 2, 2), SAME, ONE, 16),
+    "depth stride above the kernel": ((1, 5, 8, 6, 7), 5, (2, 3, 3), (3, 1, 1), ((0, 1), (1, 1), (1, 1)), ONE, 5),
+    "slices wholly in padding": ((1, 16, 2, 6, 7), 16, (2, 3, 3), ONE, ((3, 3), (1, 1), (1, 1)), ONE, 16),
+}
+
+
+def depthwise(name, steps, x, w, shape, bias=None, full=None):
+    lanes = target.named(name).lanes
+    y = guarded((shape[0], -(-shape[1] // lanes), *shape[2:], lanes))
+    for piece, first, last in steps:
+        operands = [*([full] if last and full is not None else []), *([] if first else [y])]
+        buffers = {"x": x, "bias": bias if first else None, "y": y, "w": packed(name, w, piece.plan.weights)}
+        buffers |= {f"a{i}": a for i, a in enumerate(operands)}
+        run(piece.plan.step, name, buffers, {"x": piece.x, **dict.fromkeys(["y", "a0", "a1"], piece.y)})
+    check_guards(y)
+    return unblock(y, shape[1])
+
+
+@pytest.mark.parametrize(("name", "case"), in_turn(DEPTHWISE))
+def test_depthwise_integers_are_exact(name, case):
+    goal = target.named(name)
+    v, x, w, dy, rest = operands(DEPTHWISE[case], integers)
+    bias, full = integers(v.channels, 4), integers(dy.shape, 5)
+    want = np.maximum(forward(x, w, *rest) + bias[:, None, None, None], 0) + full
+    there, source = place(block(x, goal.lanes)), place(block(dy, goal.lanes))
+    steps = depthwise_space.depthwise_pieces(goal, v, ("add", RELU, ("var", "a0")), ("full",))
+    more = (place(bias), place(block(full, goal.lanes)))
+    np.testing.assert_array_equal(depthwise(name, steps, there, w, dy.shape, *more), want)
+    dx, dw = gradients(x, w, dy, *rest)
+    steps = depthwise_space.depthwise_pieces(goal, v, transposed=True)
+    np.testing.assert_array_equal(depthwise(name, steps, source, w, x.shape), dx)
+    found = guarded(w.shape)
+    for plane in depthwise_space.depthwise_gradient_planes(goal, v):
+        sums = guarded((max(plane.plan.floats, 1),))
+        run(plane.plan.parts, name, {"x": there, "dy": source, "sums": sums}, {"x": plane.x, "dy": plane.dy})
+        run(plane.plan.total, name, {"sums": sums, "dw": found}, {"dw": plane.dw})
+    check_guards(found)
+    np.testing.assert_array_equal(found, dw)

@@ -7,10 +7,17 @@ from dataclasses import replace
 from cnnc.backends.cpu import convolution
 from cnnc.backends.cpu.choice import Choice, Geometry, choose
 from cnnc.backends.cpu.common import Rule, epilogue, is_blocked, launch, target_of
-from cnnc.backends.cpu.convolution import direct, emit, further, winograd_steps
+from cnnc.backends.cpu.convolution import direct, emit, further, is_depthwise, packed, winograd_steps
 from cnnc.ir.graph import Node
 from cnnc.ir.types import product
-from cnnc.kernels.cpu import conv_shapes, conv_space, shapes, winograd_shapes_gradient
+from cnnc.kernels.cpu import (
+    conv_shapes,
+    conv_space,
+    depthwise_shapes,
+    depthwise_space,
+    shapes,
+    winograd_shapes_gradient,
+)
 from cnnc.kernels.cpu.conv_space import Volume
 from cnnc.lowering.select import Lowering
 
@@ -27,6 +34,9 @@ def conv(low: Lowering, node: Node) -> None:
     bias, target = rest[0] if rest else None, target_of(low)
     expression, kinds, _ = epilogue(low, node)
     choice = choose(low, node)
+    if is_depthwise(geometry):
+        _depthwise(low, node, volume, x, weight, bias)
+        return
     if choice is not None and choice.scheme is not None:
         own = _of_a_group(volume)
         for piece in conv_space.winograd_pieces(target, own, choice.scheme, expression, kinds, transposed):
@@ -42,10 +52,43 @@ def conv(low: Lowering, node: Node) -> None:
         direct(low, node, piece.plan, x, piece.y, bias, note, piece.x)
 
 
+def _depthwise(low: Lowering, node: Node, volume: Volume, x: str, weight: str, bias: str | None) -> None:
+    """The steps of the planes, each of which adds to what is there."""
+    transposed = node.op == "conv_data_gradient"
+    expression, kinds, extras = epilogue(low, node)
+    for piece, first, last in depthwise_space.depthwise_pieces(target_of(low), volume, expression, kinds, transposed):
+        y = further(low.ref(node.name), piece.y)
+        buffers = {"x": further(low.ref(x), piece.x), "w": packed(low, node, weight, piece.plan.weights), "y": y}
+        if first and bias is not None:
+            buffers["bias"] = low.ref(bias)
+        operands = [further(low.ref(o), piece.y if k == "full" else 0) for o, k in zip(extras, kinds, strict=True)]
+        operands = [*(operands if last else []), *([] if first else [y])]
+        buffers |= {f"a{i}": o for i, o in enumerate(operands)}
+        order = (*depthwise_shapes.DEPTHWISE_ARGUMENTS, *(f"a{i}" for i in range(len(operands))))
+        step = replace(piece.plan.step, arguments={"bias": 0, **piece.plan.step.arguments})
+        emit(low, node, step, buffers, ["y"], order, "depthwise" + (" data gradient" if transposed else ""))
+
+
+def _depthwise_weight_gradient(low: Lowering, node: Node, volume: Volume) -> None:
+    """For each plane the step that sums over parts of the images, and the step that adds them."""
+    (x, dy), dw = map(low.ref, node.inputs), low.ref(node.name)
+    for plane in depthwise_space.depthwise_gradient_planes(target_of(low), volume):
+        sums = low.buffer(f"{node.name}~sums", "arena", 4 * plane.plan.floats)
+        if plane.plan.parts.links:
+            low.divided.add(sums.buffer)
+        buffers = {"x": further(x, plane.x), "dy": further(dy, plane.dy), "sums": sums}
+        order = depthwise_shapes.DEPTHWISE_WEIGHT_GRADIENT_ARGUMENTS
+        emit(low, node, plane.plan.parts, buffers, ["sums"], order, "depthwise weight gradient")
+        buffers = {"sums": sums, "dw": further(dw, plane.dw)}
+        emit(low, node, plane.plan.total, buffers, ["dw"], depthwise_shapes.DEPTHWISE_SUM_ARGUMENTS, "sum of the parts")
+
+
 def conv_weight_gradient(low: Lowering, node: Node) -> None:
     volume, choice = _volume(low, node), choose(low, node)
     if volume is None:
         convolution.RULES[node.op](low, node)
+    elif is_depthwise(Geometry(low, node)):
+        _depthwise_weight_gradient(low, node, volume)
     elif choice is not None and choice.scheme is not None:
         _winograd_weight_gradient(low, node, volume, choice)
     else:
