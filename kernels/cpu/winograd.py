@@ -273,16 +273,24 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
                     for i in range(size):
                         source = V.offset(m, (out_block + i - start) * v_block)
                         head = V.offset(scratch, i * lanes)
-                        for tile in range(first, last):
-                            inside = tile % per_image
-                            row, column = inside // across * results, inside % across * results
-                            image, near = tile // per_image, arguments[A.y_slice]
-                            place = V.two_steps(image, arguments[A.slices], arguments[A.y_image], near)
-                            place += (out_block + i) * arguments[A.y_block]
+                        image, inside = first // per_image, first % per_image
+                        row, column = inside // across * results, inside % across * results
+                        home = V.two_steps(image, arguments[A.slices], arguments[A.y_image], arguments[A.y_slice])
+                        for _ in range(first, last):
+                            place = home + (out_block + i) * arguments[A.y_block]
                             place += row * arguments[A.y_row] + column * lanes
                             inverse(source, arguments, head, half, place, min(arguments[A.rows] - row, results),
                                     min(arguments[A.columns] - column, results), valid - i * lanes)  # fmt: skip
                             source = V.offset(source, lanes)
+                            column += results
+                            if column == across * results:
+                                column = 0
+                                row += results
+                                if row == arguments[A.tile_rows] * results:
+                                    row = 0
+                                    image += 1
+                                    slices, near = arguments[A.slices], arguments[A.y_slice]
+                                    home = V.two_steps(image, slices, arguments[A.y_image], near)
 
     return kernel
 
