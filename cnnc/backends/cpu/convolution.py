@@ -72,15 +72,8 @@ def packed(low: Lowering, node: Node, weight: str, form: Any, start: int = 0) ->
 
 
 def direct(
-    low: Lowering,
-    node: Node,
-    plan: Any,
-    x: str,
-    offset: int = 0,
-    bias: str | None = None,
-    note: str = "",
-    x_offset: int = 0,
-) -> None:
+    low: Lowering, node: Node, plan: Any, x: str, offset: int = 0, bias: str | None = None, note: str = "", x_offset: int = 0
+) -> None:  # fmt: skip
     """A step of the direct convolution, with the packing of its weights before it. offset: in floats, of y and the
     operands like it; x_offset, of x.
     """
@@ -132,17 +125,9 @@ def winograd(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | 
 
 
 def winograd_steps(
-    low: Lowering,
-    node: Node,
-    geometry: Geometry,
-    plan: Any,
-    scheme: winograd_shapes.Scheme,
-    x: Ref,
-    y: Ref,
-    bias: str | None,
-    because: str,
-    offset: int = 0,
-) -> None:
+    low: Lowering, node: Node, geometry: Geometry, plan: Any, scheme: winograd_shapes.Scheme, x: Ref, y: Ref, bias: str | None,
+    because: str, offset: int = 0,
+) -> None:  # fmt: skip
     """The steps of a plan for the channels of one group, for each of them. offset: in floats, of operands like y."""
     weight, groups, transposed = node.operands[1], geometry.groups, node.op == "conv_data_gradient"
     assert weight is not None
