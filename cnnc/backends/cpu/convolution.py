@@ -306,15 +306,8 @@ def conv_weight_gradient(low: Lowering, node: Node) -> None:
 
 
 def weight_gradient(
-    low: Lowering,
-    node: Node,
-    plan: Any,
-    order: Sequence[str],
-    parts: int,
-    note: str = "",
-    group: int = 0,
-    groups: int = 1,
-) -> None:
+    low: Lowering, node: Node, plan: Any, order: Sequence[str], parts: int, note: str = "", group: int = 0, groups: int = 1
+) -> None:  # fmt: skip
     """The step that writes dw, or that of one of its groups; or, of several parts of the pixels, the one that writes a dw
     of each, and their sum.
     """
