@@ -152,15 +152,23 @@ def _openvino(content: bytes, threads: int, inputs: Mapping[str, Array]) -> Call
 
 
 def _placed(torch: Any, array: Array, last: bool) -> Any:
-    """An array as a tensor, in the layout that is asked for where it has four axes."""
+    """An array as a tensor, in the layout that is asked for where it is an image or a volume."""
     t = torch.from_numpy(array)
-    return t.contiguous(memory_format=torch.channels_last) if last and t.ndim == 4 else t
+    return t.contiguous(memory_format=_format(torch, t.ndim)) if last and t.ndim in (4, 5) else t
+
+
+def _format(torch: Any, rank: int) -> Any:
+    return torch.channels_last_3d if rank == 5 else torch.channels_last
 
 
 def _built(torch: Any, network: Network, threads: int, last: bool) -> Any:
     torch.set_num_threads(threads)
     module = torch_network.module(network.graph, network.weights)
-    return module.to(memory_format=torch.channels_last) if last else module
+    if last:
+        for p in module.parameters():
+            if p.ndim in (4, 5):
+                p.data = p.data.contiguous(memory_format=_format(torch, p.ndim))
+    return module
 
 
 def _torch(network: Network, arrays: Sequence[Array], threads: int, last: bool, compiled: bool) -> Callable[[], Any]:

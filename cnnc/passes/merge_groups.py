@@ -66,9 +66,12 @@ class MergeGroups(Pass):
             return 1
         weights = node.type if node.op == "conv_weight_gradient" else graph.type(node.inputs[1])
         filters, channels = int(weights.shape[0]) // groups, int(weights.shape[1])
-        if weights.rank not in (3, 4) or filters == channels == 1:
+        if filters == channels == 1:
             return 1
         by = min(whole(filters, channels, self.lanes), groups)
+        if weights.rank == 5:  # over three axes of space there are no such panels
+            by = next(n for n in range(by, groups + 1) if groups % n == 0 and (n % by == 0 or n == groups))
+            return by if by <= 2 * self.lanes else 1
         if groups % by or node.op == "conv_weight_gradient":
             return by if groups % by == 0 else 1
         if node.op == "conv_data_gradient":

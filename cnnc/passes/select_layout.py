@@ -20,8 +20,9 @@ class SelectLayout(Pass):
     """y = conv(x, w)  -->  x' = to_layout(x) {layout="nchw16c"}, y = conv(x', w), and everything that follows stays
     blocked
 
-    Convolutions and their gradients are blocked (rank 3 and 4). A convolution without groups reads a plain input of at
-    most lanes / 2 channels as it is. Ops that do not care are blocked as soon as one operand is. Ops that cannot be, inputs and
+    Convolutions and their gradients are blocked, except over three axes of space those whose groups are neither a multiple of
+    the lanes nor one channel to one filter (depthwise). A convolution without groups reads a plain input of at most lanes / 2
+    channels as it is. Ops that do not care are blocked as soon as one operand is. Ops that cannot be, inputs and
     outputs are plain. Each value is converted at most once to each layout.
     """
 
@@ -122,7 +123,10 @@ class _Walk:
     def eligible(self, node: Node) -> bool:
         """Whether a convolution, or a gradient of one, works on blocks of channels."""
         weights = node.type if node.op == "conv_weight_gradient" else self.graph.type(node.inputs[1])
-        return weights.rank in (3, 4)
+        groups = node.attributes.get("groups", 1)
+        filters, channels = int(weights.shape[0]) // groups, int(weights.shape[1])  # of one group
+        whole = filters % self.lanes == 0 and channels % self.lanes == 0
+        return weights.rank in (3, 4) or (weights.rank == 5 and (groups == 1 or whole or filters == channels == 1))
 
     def read(self, node: Node, block: str) -> str | None:
         """The layout in which a convolution reads x."""
@@ -191,7 +195,7 @@ class _Walk:
 
     def wanted_blocked(self, node: Node, depth: int = 4) -> bool:
         """Whether what follows the node's result is going to be blocked anyway."""
-        if node.type.rank not in (3, 4) or not depth:
+        if node.type.rank not in PLAIN or not depth:
             return False
         for user in self.graph.users(node.name):
             kind = OPS[user.op].layout

@@ -13,6 +13,12 @@ from .target import Target
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
+# Images that are slices of a tensor with three axes of space (`conv_space.py`): slices of an image, floats from one to the
+# next in the kernel's input and its output. Of two axes there is one slice to an image.
+SLICES = ("slices", "x_slice", "y_slice")
+# Input blocks that come from several planes of the input, plane by plane: blocks of a plane, floats from one plane to the
+# next; input blocks that the packed weights have, and the first of them that is met.
+PLANES = ("channel_blocks", "x_plane", "w_blocks", "w_first")
 # Buffers: x, w (packed), bias (0: none), y, taps (table), then the operands after the last name.
 # chunk = ((image * row_blocks + row block) * groups + group) * panel_chunks + part of the group's panels
 DIRECT_ARGUMENTS = (
@@ -35,11 +41,13 @@ DIRECT_ARGUMENTS = (
     # 0. Their depth_blocks counts entries. `taps` has of each entry the floats from the input of an output to what the entry
     # meets; in conv_matrix.py (floats, rows, columns).
     "all_tiles", "block_tiles", "places",
+    *SLICES, *PLANES,
 )  # fmt: skip
 PACK_ARGUMENTS = (
     "source", "packed", "source_taps",
     "units", "panel", "out_blocks", "in_blocks", "tap_count", "out_channels", "in_channels",
     "group_stride", "out_stride", "in_stride",
+    "channel_blocks", "plane_first", "plane_step",  # input blocks of a plane; where its taps begin in the source
 )  # fmt: skip
 # Buffers: x, dy, dw (oihw), taps: pairs (row offset, column offset) in pixels.
 # chunk = ((group * units + unit of output blocks) * in_blocks + input block) * tap_chunks + part of the taps
@@ -48,6 +56,7 @@ WEIGHT_GRADIENT_ARGUMENTS = (
     "images", "in_blocks", "out_blocks", "in_channels", "out_channels", "tap_count", "tap_chunks", "chunk_taps",  # of a group
     "height", "width", "rows", "columns", "block_rows", "row_stride", "column_stride",
     "x_image", "x_block", "dy_image", "dy_block",
+    *SLICES, "dw_channel",  # floats from the taps of an input channel to those of the next
 )  # fmt: skip
 # Buffers: x, dy, dw ([parts] of oi). chunk = ((group * out_chunks + range of output blocks) * in_chunks + range of input
 # blocks) * parts + part of the pixel blocks
@@ -65,7 +74,8 @@ PLAIN_WEIGHT_GRADIENT_ARGUMENTS = (
     "x", "dy", "dw",
     "images", "channels", "out_blocks", "out_channels", "kernel_rows", "tap_chunks", "chunk_taps",
     "height", "width", "top", "left", "rows", "columns", "block_rows", "pitch", "row_stride", "column_stride", "row_dilation",
-    "dy_image", "dy_block",
+    "x_image", "x_block", "dy_image", "dy_block",
+    *SLICES, "dw_channel",
 )  # fmt: skip
 # Buffers: forward x, w, bias, y; data gradient dy as `x`, w, dx as `y`; weight gradient x, dw as `w`, dy as `y`; then
 # operands. Sizes are those of the convolution in all three. chunk = image * filters + filter; image * channels +
@@ -76,6 +86,12 @@ PLAIN_ARGUMENTS = (
     "kernel_depth", "kernel_rows", "kernel_columns", "depth_stride", "row_stride", "column_stride", "front", "top", "left",
     "depth_dilation", "row_dilation", "column_dilation",
 )  # fmt: skip
+
+
+def in_plane(in_blocks: int = 0) -> dict[str, int]:
+    """The arguments SLICES, and PLANES of so many input blocks, of images with two axes."""
+    planes = {"channel_blocks": in_blocks, "x_plane": 0, "w_blocks": in_blocks, "w_first": 0}
+    return {"slices": 1, "x_slice": 0, "y_slice": 0, **(planes if in_blocks else {})}
 
 
 @dataclass(frozen=True)
@@ -98,7 +114,8 @@ class PackedWeights:
 
     Out and in are those of the kernel that reads them: in a data gradient the convolution's outputs are the inputs.
     `source_taps` are indices into the kh * kw taps of the oihw source. Tail blocks that fill no panel follow, each a
-    panel of its own.
+    panel of its own. Of a kernel with three axes `planes` are (how many, the first tap of the first, taps to the next):
+    the input blocks of one plane come after those of another.
     """
 
     groups: int
@@ -110,14 +127,19 @@ class PackedWeights:
     lanes: int
     plain: bool
     transposed: bool  # the roles of in and out are swapped
+    planes: tuple[int, int, int] = (1, 0, 0)
 
     @property
     def out_blocks(self) -> int:
         return -(-self.out_channels // self.lanes)
 
     @property
-    def in_blocks(self) -> int:
+    def channel_blocks(self) -> int:
         return self.in_channels if self.plain else -(-self.in_channels // self.lanes)
+
+    @property
+    def in_blocks(self) -> int:
+        return self.planes[0] * self.channel_blocks
 
     @property
     def depth(self) -> int:
@@ -160,6 +182,7 @@ def pack_plan(weights: PackedWeights) -> KernelPlan:
         "units": units, "panel": weights.panel, "out_blocks": weights.out_blocks, "in_blocks": weights.in_blocks,
         "tap_count": len(weights.source_taps), "out_channels": weights.out_channels, "in_channels": weights.in_channels,
         "group_stride": weights.out_channels * weights.in_channels * size, "out_stride": out_stride, "in_stride": in_stride,
+        "channel_blocks": weights.channel_blocks, "plane_first": weights.planes[1], "plane_step": weights.planes[2],
     }  # fmt: skip
     kernel = Kernel("conv_pack_weights", (("plain", weights.plain),))
     return KernelPlan(

@@ -32,20 +32,25 @@ def outer(target: Target, pixels: int, apart: int, gather_kinds: tuple[Any, ...]
         panel, in_blocks, out_blocks = arguments[A.panel], arguments[A.in_blocks], arguments[A.out_blocks]
         panel_chunks, groups = arguments[A.panel_chunks], arguments[A.groups]
         rows, tiles, tall, depth = arguments[A.rows], arguments[A.tiles], arguments[A.tall], arguments[A.depth_blocks]
-        x_image, x_line = arguments[A.x_image], arguments[A.out_row]
-        y_image, y_line, y_pixel = arguments[A.y_image], arguments[A.y_row], arguments[A.y_pixel]
-        all_entries = in_blocks * arguments[A.tap_count]
+        slices, x_image, x_slice = arguments[A.slices], arguments[A.x_image], arguments[A.x_slice]
+        y_image, y_slice = arguments[A.y_image], arguments[A.y_slice]
+        x_line, y_line, y_pixel = arguments[A.out_row], arguments[A.y_row], arguments[A.y_pixel]
+        tap_count = arguments[A.tap_count]
+        all_entries = in_blocks * tap_count
         part = chunk % panel_chunks
         group = chunk // panel_chunks % groups
         first_tile = chunk // panel_chunks // groups * arguments[A.block_tiles]
         count = min(arguments[A.block_tiles], arguments[A.all_tiles] - first_tile)
         first_image, first_row, first_t = first_tile // (rows * tiles), first_tile // tiles % rows, first_tile % tiles
         first_pixel = first_t * pixels - max(first_t - tall, 0)
-        x = V.offset(V.floats(arguments[A.x]), first_image * x_image + group * in_blocks * arguments[A.x_block])
+        all_x = V.offset(V.floats(arguments[A.x]), group * arguments[A.channel_blocks] * arguments[A.x_block])
+        x = V.offset(all_x, V.two_steps(first_image, slices, x_image, x_slice))
+        y_first = V.two_steps(first_image, slices, y_image, y_slice)
         full = out_blocks // panel
         units = full + out_blocks % panel
         first_unit = part * arguments[A.chunk_panels]
-        weights = V.offset(V.floats(arguments[A.w]), group * out_blocks * all_entries * square)
+        w_blocks, w_first = arguments[A.w_blocks], arguments[A.w_first]
+        weights = V.offset(V.floats(arguments[A.w]), group * out_blocks * w_blocks * tap_count * square)
         for unit in range(first_unit, min(first_unit + arguments[A.chunk_panels], units)):
             size = panel if unit < full else 1
             wide = 1 if unit < full else 0
@@ -53,7 +58,7 @@ def outer(target: Target, pixels: int, apart: int, gather_kinds: tuple[Any, ...]
             channel = (group * out_blocks + block) * lanes
             valid = arguments[A.channels] - channel
             gather(arguments, scratch, channel, min(valid, size * lanes))
-            w = V.offset(weights, block * all_entries * square)
+            w = V.offset(weights, (block * w_blocks + w_first * size) * tap_count * square)
             pace = (size * lanes - 1) // count + 1
             # The first panel meets input that is not near yet: the next tile's is asked for.
             reach = 1 if unit == first_unit else 0
@@ -65,10 +70,9 @@ def outer(target: Target, pixels: int, apart: int, gather_kinds: tuple[Any, ...]
                 last = 1 if begin + depth >= all_entries else 0
                 row, t = first_row, first_t
                 home_x = V.offset(x, first_row * x_line)
-                home = first_image * y_image + (group * out_blocks + block) * arguments[A.y_block]
-                line = home + first_row * y_line
+                image, block_at = first_image, (group * out_blocks + block) * arguments[A.y_block]
+                line = y_first + block_at + first_row * y_line
                 tile_x, place = V.offset(home_x, first_pixel * step), line + first_pixel * y_pixel
-                image_x = x
                 for _ in range(count):
                     whole = 1 if t < tall else 0
                     columns = pixels - 1 + whole
@@ -87,10 +91,9 @@ def outer(target: Target, pixels: int, apart: int, gather_kinds: tuple[Any, ...]
                         home_x = V.offset(home_x, x_line)
                         if row == rows:
                             row = 0
-                            home += y_image
-                            line = home
-                            image_x = V.offset(image_x, x_image)
-                            home_x = image_x
+                            image += 1
+                            line = V.two_steps(image, slices, y_image, y_slice) + block_at
+                            home_x = V.offset(all_x, V.two_steps(image, slices, x_image, x_slice))
                         tile_x, place = home_x, line
                 w = V.offset(w, entries * size * square)
 

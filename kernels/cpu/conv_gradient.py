@@ -98,14 +98,10 @@ def _make_weight_gradient(target: Target, vectors: int, channels: int) -> Any:
         for i in range(taps * lanes * size):
             V.store(V.zero(), scratch, i * lanes)
         for image in range(arguments[A.images]):
-            x = V.offset(
-                V.floats(arguments[A.x]),
-                image * arguments[A.x_image] + (group * in_blocks + in_block) * arguments[A.x_block],
-            )
-            dy = V.offset(
-                V.floats(arguments[A.dy]),
-                image * arguments[A.dy_image] + (group * out_blocks + block) * arguments[A.dy_block],
-            )
+            x = V.offset(V.floats(arguments[A.x]), (group * in_blocks + in_block) * arguments[A.x_block])
+            x = V.offset(x, V.two_steps(image, arguments[A.slices], arguments[A.x_image], arguments[A.x_slice]))
+            dy = V.offset(V.floats(arguments[A.dy]), (group * out_blocks + block) * arguments[A.dy_block])
+            dy = V.offset(dy, V.two_steps(image, arguments[A.slices], arguments[A.dy_image], arguments[A.y_slice]))
             for begin in range(0, rows, arguments[A.block_rows]):
                 end = min(begin + arguments[A.block_rows], rows)
                 for tap in range(taps):
@@ -133,13 +129,14 @@ def _make_weight_gradient(target: Target, vectors: int, channels: int) -> Any:
                             tile_x = V.offset(tile_x, channels)
                             sums = V.offset(sums, channels * width_sums)
         out_count = min(arguments[A.out_channels] - block * lanes, width_sums)
-        o_stride = arguments[A.in_channels] * tap_count
+        i_stride = arguments[A.dw_channel]
+        o_stride = arguments[A.in_channels] * i_stride
         dw = V.offset(V.floats(arguments[A.dw]), (group * arguments[A.out_channels] + block * lanes) * o_stride)
-        dw = V.offset(dw, in_block * lanes * tap_count + first_tap)
+        dw = V.offset(dw, in_block * lanes * i_stride + first_tap)
         for o in range(out_count):
             for i in range(in_count):
                 for tap in range(taps):
-                    dw[o * o_stride + i * tap_count + tap] = scratch[(tap * lanes + i) * width_sums + o]
+                    dw[o * o_stride + i * i_stride + tap] = scratch[(tap * lanes + i) * width_sums + o]
 
     return kernel
 
@@ -185,8 +182,10 @@ def _make_plain_weight_gradient(target: Target, vectors: int, taps: int, dilatio
             V.store(V.zero(), scratch, i * lanes)
         lines = V.offset(scratch, arguments[B.chunk_taps] * taps * panel * lanes)
         for image in range(arguments[B.images]):
-            x = V.offset(V.floats(arguments[B.x]), (image * channels + channel) * height * width)
-            dy = V.offset(V.floats(arguments[B.dy]), image * arguments[B.dy_image] + block * arguments[B.dy_block])
+            x = V.offset(V.floats(arguments[B.x]), channel * arguments[B.x_block])
+            x = V.offset(x, V.two_steps(image, arguments[B.slices], arguments[B.x_image], arguments[B.x_slice]))
+            dy = V.offset(V.floats(arguments[B.dy]), block * arguments[B.dy_block])
+            dy = V.offset(dy, V.two_steps(image, arguments[B.slices], arguments[B.dy_image], arguments[B.y_slice]))
             for begin in range(0, rows, arguments[B.block_rows]):
                 end = min(begin + arguments[B.block_rows], rows)
                 first_row = begin * arguments[B.row_stride] - arguments[B.top] + first_tap * arguments[B.row_dilation]
@@ -215,13 +214,12 @@ def _make_plain_weight_gradient(target: Target, vectors: int, taps: int, dilatio
                             tile_x, tile_dy, sums, end - begin, columns, arguments[B.row_stride] * pitch, arguments[B.column_stride],
                             columns * lanes, arguments[B.dy_block],
                         )  # fmt: skip
-        dw = V.offset(V.floats(arguments[B.dw]), (block * lanes * channels + channel) * kernel_rows * taps)
+        dw = V.offset(V.floats(arguments[B.dw]), (block * lanes * channels + channel) * arguments[B.dw_channel])
         for o in range(min(arguments[B.out_channels] - block * lanes, width_sums)):
             for tap in range(first_tap, tap_end):
                 for j in range(taps):
-                    dw[(o * channels * kernel_rows + tap) * taps + j] = scratch[
-                        ((tap - first_tap) * taps + j) * width_sums + o
-                    ]
+                    place = o * channels * arguments[B.dw_channel] + tap * taps + j
+                    dw[place] = scratch[((tap - first_tap) * taps + j) * width_sums + o]
 
     return kernel
 
@@ -282,15 +280,17 @@ def _make_pack(target: Target, plain: bool) -> Any:
         )
         out_stride, in_stride = arguments[P.out_stride], arguments[P.in_stride]
         source = V.offset(V.floats(arguments[P.source]), group * arguments[P.group_stride] + block * lanes * out_stride)
+        source = V.offset(source, arguments[P.plane_first])
         source_taps = V.integers(arguments[P.source_taps])
         out_count = min(arguments[P.out_channels] - block * lanes, across)
         # The innermost loops follow the source: its lines are read once, and the panel stays close.
         inward = in_stride < out_stride
         square = taps == 1 and out_count == across and min(in_stride, out_stride) == 1
         for in_block in range(in_blocks):
-            in_count = min(arguments[P.in_channels] - in_block * depth, depth)
+            plane, inner = in_block // arguments[P.channel_blocks], in_block % arguments[P.channel_blocks]
+            in_count = min(arguments[P.in_channels] - inner * depth, depth)
             home = V.offset(to, in_block * taps * depth * across)
-            first = V.offset(source, in_block * depth * in_stride)
+            first = V.offset(source, inner * depth * in_stride + plane * arguments[P.plane_step])
             if inward:
                 for o in range(out_count):
                     V.prefetch(first, o * out_stride + _SOON * depth * in_stride)

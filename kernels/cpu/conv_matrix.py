@@ -50,15 +50,19 @@ def outer(target: Target, pixels: int, form: str, gather_kinds: tuple[Any, ...],
         panel, in_blocks, out_blocks = arguments[A.panel], arguments[A.in_blocks], arguments[A.out_blocks]
         panel_chunks, groups = arguments[A.panel_chunks], arguments[A.groups]
         tiles, tall, depth = arguments[A.tiles], arguments[A.tall], arguments[A.depth_blocks]
-        all_entries = in_blocks * arguments[A.tap_count]
+        tap_count, w_blocks, w_first = arguments[A.tap_count], arguments[A.w_blocks], arguments[A.w_first]
+        all_entries = in_blocks * tap_count
+        slices, x_image, x_slice = arguments[A.slices], arguments[A.x_image], arguments[A.x_slice]
+        y_image, y_slice = arguments[A.y_image], arguments[A.y_slice]
         part = chunk % panel_chunks
         group = chunk // panel_chunks % groups
         first_tile = chunk // panel_chunks // groups * arguments[A.block_tiles]
         count = min(arguments[A.block_tiles], arguments[A.all_tiles] - first_tile)
         first_image, first_t = first_tile // tiles, first_tile % tiles
         first_pixel = first_t * pixels - max(first_t - tall, 0)
-        x = V.floats(arguments[A.x])
-        x = V.offset(x, first_image * arguments[A.x_image] + group * in_blocks * arguments[A.x_block])
+        x = V.offset(V.floats(arguments[A.x]), group * arguments[A.channel_blocks] * arguments[A.x_block])
+        x_first = V.two_steps(first_image, slices, x_image, x_slice)
+        y_first = V.two_steps(first_image, slices, y_image, y_slice)
         taps = V.integers(arguments[A.taps])
         packed = V.offset(scratch, arguments[A.head])
         width, height = arguments[A.pack_width], arguments[A.height]
@@ -67,12 +71,13 @@ def outer(target: Target, pixels: int, form: str, gather_kinds: tuple[Any, ...],
         first_row, first_column = first_pixel // width, first_pixel % width
         full = out_blocks // panel
         units = full + out_blocks % panel
-        weights = V.offset(V.floats(arguments[A.w]), group * out_blocks * all_entries * square)
+        weights = V.offset(V.floats(arguments[A.w]), group * out_blocks * w_blocks * tap_count * square)
         for begin in range(0, all_entries, depth):
             entries = min(depth, all_entries - begin)
             for entry in range(entries):
                 place = (begin + entry) * 3
-                origin, top, left = V.offset(x, taps[place]), taps[place + 1], taps[place + 2]
+                entry_x, top, left = V.offset(x, taps[place]), taps[place + 1], taps[place + 2]
+                origin, image = V.offset(entry_x, x_first), first_image
                 # of a row's outputs, those that meet input
                 low = max((stride - 1 - left) // stride, 0)
                 high = min((arguments[A.in_width] - left + stride - 1) // stride, width)
@@ -102,7 +107,8 @@ def outer(target: Target, pixels: int, form: str, gather_kinds: tuple[Any, ...],
                     t += 1
                     if t == tiles:
                         t, row, column = 0, 0, 0
-                        origin = V.offset(origin, arguments[A.x_image])
+                        image += 1
+                        origin = V.offset(entry_x, V.two_steps(image, slices, x_image, x_slice))
             first = 1 if begin == 0 else 0
             last = 1 if begin + depth >= all_entries else 0
             last_unit = min((part + 1) * arguments[A.chunk_panels], units)
@@ -113,15 +119,15 @@ def outer(target: Target, pixels: int, form: str, gather_kinds: tuple[Any, ...],
                 channel = (group * out_blocks + block) * lanes
                 valid = arguments[A.channels] - channel
                 gather(arguments, scratch, channel, min(valid, size * lanes))
-                w = V.offset(weights, (block * all_entries + begin * size) * square)
-                home = first_image * arguments[A.y_image] + (group * out_blocks + block) * arguments[A.y_block]
+                w = V.offset(weights, ((block * w_blocks + w_first * size) * tap_count + begin * size) * square)
+                block_at, image = (group * out_blocks + block) * arguments[A.y_block], first_image
+                home = y_first + block_at
                 # the weights of the next panel, or of the first one in the next block of the depth
                 pace = (size * lanes - 1) // count + 1
-                ahead = V.offset(w, all_entries * size * square)
+                ahead = V.offset(w, w_blocks * tap_count * size * square)
                 if unit + 1 == last_unit:
-                    ahead = V.offset(
-                        weights, (part * arguments[A.chunk_panels] * all_entries + begin + depth) * panel * square
-                    )
+                    there = (part * arguments[A.chunk_panels] * w_blocks + w_first) * tap_count
+                    ahead = V.offset(weights, (there + begin + depth) * panel * square)
                 t, pixel, tile_x = first_t, first_pixel, packed
                 for _ in range(count):
                     whole = 1 if t < tall else 0
@@ -152,6 +158,7 @@ def outer(target: Target, pixels: int, form: str, gather_kinds: tuple[Any, ...],
                     if t == tiles:
                         t = 0
                         pixel = 0
-                        home += arguments[A.y_image]
+                        image += 1
+                        home = V.two_steps(image, slices, y_image, y_slice) + block_at
 
     return kernel

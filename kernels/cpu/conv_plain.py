@@ -1,6 +1,5 @@
-"""Convolution of plain tensors in up to three spatial dimensions, for whatever the register tiles do not cover: three
-dimensions, and groups that are neither whole blocks of channels nor depthwise. The inner loops run over contiguous
-rows.
+"""Convolution of plain tensors in up to three spatial dimensions, for whatever the register tiles do not cover: groups that
+are neither whole blocks of channels nor depthwise. The inner loops run over contiguous rows.
 """
 
 from __future__ import annotations

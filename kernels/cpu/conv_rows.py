@@ -121,7 +121,10 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
         row = chunk // panel_chunks // groups % row_blocks * arguments[A.block_rows]
         image = chunk // panel_chunks // groups // row_blocks
         row_end = min(row + arguments[A.block_rows], arguments[A.rows])
-        x = V.offset(V.floats(arguments[A.x]), image * arguments[A.x_image] + group * in_blocks * arguments[A.x_block])
+        channel_blocks, x_block, x_plane = arguments[A.channel_blocks], arguments[A.x_block], arguments[A.x_plane]
+        x = V.offset(V.floats(arguments[A.x]), group * channel_blocks * x_block)
+        x = V.offset(x, V.two_steps(image, arguments[A.slices], arguments[A.x_image], arguments[A.x_slice]))
+        home = V.two_steps(image, arguments[A.slices], arguments[A.y_image], arguments[A.y_slice])
         full = out_blocks // panel
         units = full + out_blocks % panel
         first_unit, end_unit = part * arguments[A.chunk_panels], min((part + 1) * arguments[A.chunk_panels], units)
@@ -138,7 +141,7 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
                 first_column = arguments[A.column_first] + copied % arguments[A.copies] * arguments[A.copy_step]
                 low = min(max((pixel_step - 1 - first_column) // pixel_step, 0), across)
                 high = max(min((width - first_column + pixel_step - 1) // pixel_step, across), low)
-                source = V.offset(x, copied // arguments[A.copies] * arguments[A.x_block])
+                source = V.offset(x, V.two_steps(copied // arguments[A.copies], channel_blocks, x_plane, x_block))
                 source = V.offset(source, (first_column + low * pixel_step) * step)
                 i = first_line
                 for _ in range(arguments[A.pack_rows]):
@@ -159,7 +162,8 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
             rows_x = V.offset(rows_x, -first_block * arguments[A.copies] * arguments[A.pack_rows] * across * step)
         else:
             rows_x = V.offset(x, row * arguments[A.out_row])
-        weights = V.offset(V.floats(arguments[A.w]), group * out_blocks * in_blocks * tap_count * square)
+        w_blocks, w_first = arguments[A.w_blocks], arguments[A.w_first]
+        weights = V.offset(V.floats(arguments[A.w]), group * out_blocks * w_blocks * tap_count * square)
         for unit in range(first_unit, end_unit):
             size = panel if unit < full else 1
             block = unit * panel if unit < full else full * panel + unit - full
@@ -169,7 +173,7 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
                 channel, valid = bands[unit * 8 + 5], bands[unit * 8 + 6]
                 block = channel // lanes
             gather(arguments, scratch, channel, min(valid, size * lanes))
-            w = V.offset(weights, block * in_blocks * tap_count * square)
+            w = V.offset(weights, (block * w_blocks + w_first * size) * tap_count * square)
             pace = (size * lanes - 1) // ((row_end - row) * arguments[A.tiles]) + 1
             for begin in range(0, in_blocks, arguments[A.depth_blocks]):
                 entries = min(arguments[A.depth_blocks], in_blocks - begin) * tap_count
@@ -186,11 +190,7 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
                     last = bands[unit * 8 + 7]
                 for r in range(row, row_end):
                     tile_x = V.offset(rows_x, (r - row) * arguments[A.out_row])
-                    place = (
-                        image * arguments[A.y_image]
-                        + (group * out_blocks + block) * arguments[A.y_block]
-                        + r * arguments[A.y_row]
-                    )
+                    place = home + (group * out_blocks + block) * arguments[A.y_block] + r * arguments[A.y_row]
                     if shifted:
                         place += channel % lanes
                     for t in range(arguments[A.tiles]):

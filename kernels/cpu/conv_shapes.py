@@ -29,6 +29,7 @@ from .conv_arguments import (
     Pair,
     divide,
     form_of,
+    in_plane,
     output_size,
     pack_plan,
     register_tile,
@@ -157,7 +158,7 @@ def _direct(
         "x_image": groups * in_blocks * x_block, "x_block": x_block, "x_row": x_row, "height": height, "in_width": width,
         **placed.arguments,
         "y_image": y_image, "y_block": y_block, "y_row": y_row, "y_pixel": y_pixel,
-        "all_tiles": 0, "block_tiles": 0, "places": 0,
+        "all_tiles": 0, "block_tiles": 0, "places": 0, **in_plane(in_blocks),
     }  # fmt: skip
     parameters = (
         ("pixels", pixels), ("vectors", vectors), ("uneven", tall < tiles), ("tail", out_blocks % vectors != 0), ("form", form),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import Kernel
-from .conv_arguments import ConvPlan, KernelPlan, Pair, divide, register_tile
+from .conv_arguments import ConvPlan, KernelPlan, Pair, divide, in_plane, register_tile
 from .conv_shapes_rows import reading_of
 from .target import Target
 
@@ -209,6 +209,7 @@ def bands_plan(
         "x_image": in_blocks * x_block, "x_block": x_block, "x_row": x_row, "height": height, "in_width": width,
         **placed.arguments,
         "y_image": y_image, "y_block": y_block, "y_row": y_row, "y_pixel": y_pixel, "all_tiles": 0, "block_tiles": 0,
+        **in_plane(in_blocks),
     }  # fmt: skip
     parameters = (
         ("pixels", pixels), ("vectors", vectors), ("uneven", tall < tiles), ("tail", out_blocks % vectors != 0),

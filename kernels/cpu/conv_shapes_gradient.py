@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import Kernel
-from .conv_arguments import PLAIN_ARGUMENTS, KernelPlan, Padding, Pair, divide, form_of, output_size, round_up
+from .conv_arguments import PLAIN_ARGUMENTS, KernelPlan, Padding, Pair, divide, form_of, in_plane, output_size, round_up
 from .target import Target
 
 # Bytes of x and dy that a pass over one tap may touch: what fits the first level cache beside the sums.
@@ -105,10 +105,11 @@ def pixel_weight_gradient_plan(
 
 def weight_gradient_plan(
     target: Target, images: int, channels: int, height: int, width: int, filters: int, kernel: Pair, stride: Pair = (1, 1),
-    padding: Padding = ((0, 0), (0, 0)), dilation: Pair = (1, 1), groups: int = 1, plain: bool = False,
+    padding: Padding = ((0, 0), (0, 0)), dilation: Pair = (1, 1), groups: int = 1, plain: bool = False, pixels: bool = True,
 ) -> KernelPlan:  # fmt: skip
     """The gradient of the weights: x [N, C, H, W] (plain with `plain`, else blocked), dy [N, K, OH, OW] blocked -> dw
-    [K, C / groups, kh, kw]. For 1x1 weights dw is [parts, K, C / groups], to be summed, where `parts` is an argument.
+    [K, C / groups, kh, kw]. For 1x1 weights dw is [parts, K, C / groups], to be summed, where `parts` is an argument; not
+    without `pixels`.
 
     ValueError for groups that `form_of` does not know, and for those that are not whole blocks.
     """
@@ -119,7 +120,7 @@ def weight_gradient_plan(
     rows = output_size(height, kernel[0], stride[0], padding[0], dilation[0])
     columns = output_size(width, kernel[1], stride[1], padding[1], dilation[1])
     in_channels, out_channels = channels // groups, filters // groups
-    if form == "blocked" and kernel == (1, 1) and not any((*padding[0], *padding[1])) and images:
+    if pixels and form == "blocked" and kernel == (1, 1) and not any((*padding[0], *padding[1])) and images:
         return pixel_weight_gradient_plan(target, images, groups, in_channels, out_channels, height, width, stride)
     out_blocks = divide(out_channels, lanes)
     vectors = min(2, out_blocks)
@@ -139,7 +140,9 @@ def weight_gradient_plan(
             "images": images, "channels": channels, "out_blocks": out_blocks, "out_channels": filters, "kernel_rows": kernel[0],
             "tap_chunks": divide(kernel[0], chunk_taps), "chunk_taps": chunk_taps, "height": height, "width": width,
             "top": padding[0][0], "left": padding[1][0], "rows": rows, "columns": columns, "block_rows": block_rows, "pitch": pitch,
-            "row_stride": stride[0], "column_stride": stride[1], "row_dilation": dilation[0], "dy_image": dy_image, "dy_block": dy_block,
+            "row_stride": stride[0], "column_stride": stride[1], "row_dilation": dilation[0],
+            "x_image": channels * height * width, "x_block": height * width, "dy_image": dy_image, "dy_block": dy_block,
+            **in_plane(), "dw_channel": kernel[0] * kernel[1],
         }  # fmt: skip
         parameters = (("vectors", vectors), ("taps", kernel[1]), ("dilation", dilation[1]))
         scratch = chunk_taps * kernel[1] * vectors * lanes + lines * pitch + lanes
@@ -160,6 +163,7 @@ def weight_gradient_plan(
         "tap_count": taps, "tap_chunks": divide(taps, chunk_taps), "chunk_taps": chunk_taps, "height": height, "width": width,
         "rows": rows, "columns": columns, "block_rows": block_rows, "row_stride": stride[0], "column_stride": stride[1],
         "x_image": groups * in_blocks * x_block, "x_block": x_block, "dy_image": dy_image, "dy_block": dy_block,
+        **in_plane(), "dw_channel": taps,
     }  # fmt: skip
     tables = {"taps": np.array(offsets, np.int64).reshape(-1)}
     parameters = (("vectors", vectors), ("channels", 8 if target.registers == 32 and lanes >= 8 else 4))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from . import Kernel
-from .conv_arguments import ConvPlan, KernelPlan, PackedWeights, divide, register_tile
+from .conv_arguments import ConvPlan, KernelPlan, PackedWeights, divide, in_plane, register_tile
 from .shapes import divisor
 from .target import Target
 
@@ -122,6 +122,7 @@ def matrix_plan(
         "column_first": 0, "copy_step": 1, "copies": 1, "pixel_step": stride[1], "pack_width": columns, "out_row": out_row,
         "y_image": y_image, "y_block": y_block, "y_row": y_row, "y_pixel": y_pixel,
         "all_tiles": images * lines * tiles, "block_tiles": block_tiles, **({} if form == "scattered" else {"places": 0}),
+        **in_plane(in_blocks),
     }  # fmt: skip
     parameters = (
         ("pixels", pixels), ("vectors", vectors), ("uneven", tall < tiles), ("tail", out_blocks % vectors != 0),

@@ -285,18 +285,20 @@ def _outer(target: Target, pairs: bool) -> Any:
         first_row = chunk // block_parts % row_blocks * arguments[A.block_rows]
         image = chunk // block_parts // row_blocks
         rows, width = arguments[A.rows], arguments[A.columns] * lanes
-        pixels = arguments[A.height] * arguments[A.width] * lanes
+        all_x = V.floats(arguments[A.x])
+        all_x = V.offset(all_x, V.two_steps(image, arguments[A.slices], arguments[A.x_image], arguments[A.x_slice]))
+        home = V.two_steps(image, arguments[A.slices], arguments[A.y_image], arguments[A.y_slice])
         zeros = V.offset(scratch, arguments[A.head])
         for i in range(arguments[A.width]):
             V.store(V.zero(), zeros, i * lanes)
         for block in range(part * arguments[A.chunk_blocks], min((part + 1) * arguments[A.chunk_blocks], blocks)):
             valid = min(arguments[A.channels] - block * lanes, lanes)
             gather(arguments, scratch, block * lanes, valid)
-            x = V.offset(V.floats(arguments[A.x]), (image * blocks + block) * pixels)
+            x = V.offset(all_x, block * arguments[A.x_block])
             w = V.offset(V.floats(arguments[A.w]), block * arguments[A.taps] * lanes)
             row, end = first_row, min(first_row + arguments[A.block_rows], rows)
             while row < end:
-                place = ((image * blocks + block) * rows + row) * width
+                place = home + block * arguments[A.y_block] + row * width
                 if pairs and row + 1 < end:
                     pair(x, zeros, w, place, row, arguments, scratch, valid)
                     row += 2

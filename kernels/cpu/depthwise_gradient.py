@@ -145,7 +145,6 @@ def _outer(target: Target, taps: int) -> Any:
         blocks, rows = arguments[A.blocks], arguments[A.rows]
         block = chunk % blocks
         begin = chunk // blocks * arguments[A.part_lines]
-        x_plane = arguments[A.height] * arguments[A.width] * lanes
         dy_row = arguments[A.columns] * lanes
         sums = V.offset(V.floats(arguments[A.sums]), chunk * taps * lanes)
         for i in range(taps):
@@ -153,10 +152,11 @@ def _outer(target: Target, taps: int) -> Any:
         for i in range(arguments[A.width]):
             V.store(V.zero(), scratch, i * lanes)
         for line in range(begin, min(begin + arguments[A.part_lines], arguments[A.lines])):
-            plane = line // rows * blocks + block
-            row = line % rows
-            x = V.offset(V.floats(arguments[A.x]), plane * x_plane)
-            dy = V.offset(V.floats(arguments[A.dy]), (plane * rows + row) * dy_row)
+            image, row = line // rows, line % rows
+            x = V.offset(V.floats(arguments[A.x]), block * arguments[A.x_block])
+            x = V.offset(x, V.two_steps(image, arguments[A.slices], arguments[A.x_image], arguments[A.x_slice]))
+            dy = V.offset(V.floats(arguments[A.dy]), block * arguments[A.dy_block] + row * dy_row)
+            dy = V.offset(dy, V.two_steps(image, arguments[A.slices], arguments[A.dy_image], arguments[A.y_slice]))
             add(x, scratch, dy, sums, row, arguments)
 
     return kernel
@@ -176,14 +176,14 @@ def _make_sum(target: Target) -> Any:
     def kernel(arguments, chunk, scratch):
         parts, blocks, taps = arguments[S.parts], arguments[S.blocks], arguments[S.taps]
         sums = V.offset(V.floats(arguments[S.sums]), chunk * taps * lanes)
-        dw = V.offset(V.floats(arguments[S.dw]), chunk * lanes * taps)
+        dw = V.offset(V.floats(arguments[S.dw]), chunk * lanes * arguments[S.dw_channel])
         for tap in range(taps):
             total = V.zero()
             for part in range(parts):
                 total += V.load(sums, (part * blocks * taps + tap) * lanes)
             V.store(total, scratch, 0)
             for c in range(min(arguments[S.channels] - chunk * lanes, lanes)):
-                dw[c * taps + tap] = scratch[c]
+                dw[c * arguments[S.dw_channel] + tap] = scratch[c]
 
     return kernel
 

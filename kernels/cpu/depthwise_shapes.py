@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import Kernel
-from .conv_arguments import KernelPlan, PackedWeights, Padding, Pair, divide, output_size
+from .conv_arguments import SLICES, KernelPlan, PackedWeights, Padding, Pair, divide, in_plane, output_size
 from .expression import keeps_zero
 from .shapes import divisor
 from .target import Target
@@ -25,14 +25,16 @@ DEPTHWISE_ARGUMENTS = (
     "taps", "channels", "blocks", "chunk_blocks", "block_parts", "row_blocks", "block_rows",
     "height", "width", "rows", "columns", "top", "left",  # of x; of y; the convolution's padding
     "begin", "inside", "outside", "end",  # steps of a row
+    "x_image", "x_block", "y_image", "y_block", *SLICES,
 )  # fmt: skip
 # Buffers: x, dy, sums: [part][block][tap][lanes]. chunk = part of the lines (image, row) of dy * blocks + block
 DEPTHWISE_WEIGHT_GRADIENT_ARGUMENTS = (
     "x", "dy", "sums", "blocks", "lines", "part_lines",
     "height", "width", "rows", "columns", "top", "left", "begin", "inside", "outside", "end",
+    "x_image", "x_block", "dy_image", "dy_block", *SLICES,
 )  # fmt: skip
 # Buffers: sums, dw: [channel][tap]. chunk = block
-DEPTHWISE_SUM_ARGUMENTS = ("sums", "dw", "parts", "blocks", "channels", "taps")
+DEPTHWISE_SUM_ARGUMENTS = ("sums", "dw", "parts", "blocks", "channels", "taps", "dw_channel")
 
 # Vectors of y in a chunk, about 1.5 ns each: at least, at most, and the chunks that a step is cut into between them.
 _LEAST, _MOST, _CHUNKS = 768, 8192, 32
@@ -135,6 +137,8 @@ def _plan(target: Target, images: int, channels: int, size: Pair, out: Pair, ker
         "head": head, "taps": taps, "channels": channels, "blocks": blocks, "chunk_blocks": chunk_blocks, "block_parts": block_parts,
         "row_blocks": row_blocks, "block_rows": block_rows, "height": size[0], "width": size[1], "rows": rows, "columns": columns,
         "top": top, "left": left, **_walked(walk, size[1], columns, kernel[1], left, dilation[1], transposed),
+        "x_image": blocks * size[0] * size[1] * lanes, "x_block": size[0] * size[1] * lanes,
+        "y_image": blocks * rows * columns * lanes, "y_block": rows * columns * lanes, **in_plane(),
     }  # fmt: skip
     masked = channels % lanes != 0 and expression is not None and not keeps_zero(expression)
     parameters = (
@@ -229,10 +233,12 @@ def depthwise_weight_gradient_plan(
     arguments = {
         "blocks": blocks, "lines": lines, "part_lines": part_lines, "height": height, "width": width, "rows": rows, "columns": columns,
         "top": padding[0][0], "left": left, **_steps(0, divide(left, stride[1]), outside, end),
+        "x_image": blocks * height * width * lanes, "x_block": height * width * lanes,
+        "dy_image": blocks * rows * columns * lanes, "dy_block": rows * columns * lanes, **in_plane(),
     }  # fmt: skip
     name = "depthwise_weight_gradient" if walks(target, kernel, stride, dilation) else "depthwise_weight_gradient_any"
     parameters = (("kernel", kernel), ("stride", stride), ("dilation", dilation))
-    total = {"parts": parts, "blocks": blocks, "channels": channels, "taps": taps}
+    total = {"parts": parts, "blocks": blocks, "channels": channels, "taps": taps, "dw_channel": taps}
     return DepthwiseWeightGradientPlan(
         KernelPlan(
             Kernel(name, parameters),

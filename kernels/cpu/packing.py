@@ -19,17 +19,19 @@ def pack_weights(weights: Any, form: PackedWeights) -> Any:
     source = np.asarray(weights)
     first = form.in_channels if form.transposed else form.out_channels
     second = form.out_channels if form.transposed else form.in_channels
-    source = source.reshape(form.groups, first, second, form.all_taps)[..., list(form.source_taps)]
+    planes, begin, step = form.planes
+    taps = [[begin + plane * step + tap for tap in form.source_taps] for plane in range(planes)]
+    source = source.reshape(form.groups, first, second, form.all_taps)[..., np.array(taps, int).reshape(planes, -1)]
     if form.transposed:
         source = source.swapaxes(1, 2)
-    taps, lanes, depth, blocks = len(form.source_taps), form.lanes, form.depth, form.out_blocks
-    full = np.zeros((form.groups, blocks * lanes, form.in_blocks * depth, taps), source.dtype)
-    full[:, : form.out_channels, : form.in_channels] = source
+    count, lanes, depth, blocks = len(form.source_taps), form.lanes, form.depth, form.out_blocks
+    full = np.zeros((form.groups, blocks * lanes, planes, form.channel_blocks * depth, count), source.dtype)
+    full[:, : form.out_channels, :, : form.in_channels] = source.transpose(0, 1, 3, 2, 4)
     # group, out block, lane, in block, k, tap -> group, out block, in block, tap, k, lane
-    full = full.reshape(form.groups, blocks, lanes, form.in_blocks, depth, taps).transpose(0, 1, 3, 5, 4, 2)
+    full = full.reshape(form.groups, blocks, lanes, form.in_blocks, depth, count).transpose(0, 1, 3, 5, 4, 2)
     panels = blocks // form.panel
     together = full[:, : panels * form.panel].reshape(
-        form.groups, panels, form.panel, form.in_blocks, taps, depth, lanes
+        form.groups, panels, form.panel, form.in_blocks, count, depth, lanes
     )
     together = together.transpose(0, 1, 3, 4, 5, 2, 6).reshape(form.groups, -1)
     tail = full[:, panels * form.panel :].reshape(form.groups, -1)

@@ -206,6 +206,26 @@ def define(target: Target, bodies: dict[str, tuple[tuple[Any, ...], Callable[...
     return str(module)
 
 
+def _two_steps(e: Emitter, i: Any, n: Any, far: Any, near: Any) -> Any:
+    b = e.b
+    below, above, divided, done = (b.append_basic_block(name) for name in ("below", "above", "divided", "done"))
+    b.cbranch(b.icmp_signed("<", i, n), below, above)
+    b.position_at_end(below)
+    first = b.mul(i, near)
+    b.branch(done)
+    b.position_at_end(above)
+    only = b.mul(i, far)
+    b.cbranch(b.icmp_signed("==", n, ir.Constant(I64, 1)), done, divided)
+    b.position_at_end(divided)
+    both = b.add(b.mul(b.sdiv(i, n), far), b.mul(b.srem(i, n), near))
+    b.branch(done)
+    b.position_at_end(done)
+    result = b.phi(I64)
+    for value, block in ((first, below), (only, above), (both, divided)):
+        result.add_incoming(value, block)
+    return result
+
+
 @cache
 def vectors(target: Target) -> Any:
     """The vector operations of a target, as a module that kernels close over. `n` and `i` are integers, `p` and `q`
@@ -225,6 +245,7 @@ def vectors(target: Target) -> Any:
     total(v) largest(v)                   over the lanes, in a fixed order: float32
     exp(v) log(v) tanh(v) sqrt(v) absolute(v) is_nan(v)
     prefetch(p, n)                        the cache line of p + n, into the second level cache
+    two_steps(i, n, far, near)            i // n * far + i % n * near, for i >= 0: without a division where there is one step only
     """
     vector, mask = VectorType(target.lanes), MaskType(target.lanes)
     f, n, p, q = types.float32, types.int64, FLOATS, INTEGERS
@@ -256,6 +277,7 @@ def vectors(target: Target) -> Any:
         "absolute": (vector, (vector,), lambda e, v: e.absolute(v)),
         "is_nan": (mask, (vector,), lambda e, v: e.is_nan(v)),
         "prefetch": (None, (p, n), lambda e, a, i: e.prefetch(e.at(a, i), 2)),
+        "two_steps": (n, (n,) * 4, _two_steps),
     }
     for name, (result, arguments, body) in table.items():
         setattr(module, name, emitted(target, result, arguments, body, name))

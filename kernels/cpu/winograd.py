@@ -234,10 +234,12 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
                 low = min(max(-left, 0), length)
                 high = max(min(width - left, length), low)
                 x_row = arguments[A.width] * lanes
-                x = V.offset(V.floats(arguments[A.x]), tile // per_image // phases * arguments[A.x_image])
-                x = V.offset(x, row_from * x_row + (column_from + (left + low) * along) * lanes)
+                x = V.offset(V.floats(arguments[A.x]), row_from * x_row + (column_from + (left + low) * along) * lanes)
+                image = tile // per_image // phases
+                x = V.offset(x, V.two_steps(image, arguments[A.slices], arguments[A.x_image], arguments[A.x_slice]))
                 for i in range(in_first, in_last):
-                    x_block = V.offset(x, i * arguments[A.x_block])
+                    plane = V.two_steps(i, arguments[A.channel_blocks], arguments[A.x_plane], arguments[A.x_block])
+                    x_block = V.offset(x, plane)
                     columns(x_block, zeros, strip, top, height, down * x_row, along * lanes, low, high, length)
                     rows(strip, V.offset(v, i * v_block + (tile - first) * lanes), count, v_point)
                 tile += count
@@ -245,9 +247,10 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
             panel, out_blocks, few = arguments[A.panel], arguments[A.out_blocks], arguments[A.last_channels]
             m, m_point = V.offset(scratch, arguments[A.m_at]), arguments[A.m_point]
             half = V.offset(scratch, arguments[A.half_at])
+            y_row, y_pixel = arguments[A.y_row], arguments[A.y_pixel]
             full = out_blocks // panel
             units = full + out_blocks % panel
-            depth = in_blocks * lanes * lanes
+            depth, w_first = arguments[A.w_blocks] * lanes * lanes, arguments[A.w_first] * lanes * lanes
             step = (lanes + end - begin - 1) // (end - begin)
             unit_last = min((part + 1) * arguments[A.part_panels], units)
             for unit in range(part * arguments[A.part_panels], unit_last, arguments[A.set_panels]):
@@ -260,6 +263,7 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
                         size = panel if one < full else 1
                         out_block = min(one, full) * panel + max(one - full, 0)
                         u = V.offset(V.floats(arguments[A.w]), (out_block * points + point * size) * depth)
+                        u = V.offset(u, w_first * size)
                         ahead = V.offset(u, size * depth)
                         source = V.offset(v, point * v_point)
                         result = V.offset(to, (out_block - start) * v_block)
@@ -277,19 +281,32 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
                     for i in range(size):
                         source = V.offset(m, (out_block + i - start) * v_block)
                         head = V.offset(scratch, i * lanes)
-                        for tile in range(first, last):
-                            inside, phase = tile % per_image, tile // per_image % phases
-                            row, column = inside // across * results, inside % across * results
-                            y_row, y_pixel = arguments[A.y_row], arguments[A.y_pixel]
-                            place = tile // per_image // phases * arguments[A.y_image]
-                            place += (out_block + i) * arguments[A.y_block] + row * y_row + column * y_pixel
-                            place += phase // along * (y_row // down) + phase % along * lanes
-                            row_count = (arguments[A.rows] - phase // along + down - 1) // down - row
-                            column_count = (arguments[A.columns] - phase % along + along - 1) // along - column
-                            if row_count > 0:
-                                inverse(source, arguments, head, half, place, min(row_count, results),
-                                        min(column_count, results), valid - i * lanes)  # fmt: skip
+                        image, inside = first // per_image // phases, first % per_image
+                        row, column = inside // across * results, inside % across * results
+                        phase, begun, home, row_count, column_count = first // per_image % phases, 0, 0, 0, 0
+                        for _ in range(first, last):
+                            if begun == 0:
+                                begun = 1
+                                home = V.two_steps(
+                                    image, arguments[A.slices], arguments[A.y_image], arguments[A.y_slice]
+                                )
+                                home += (out_block + i) * arguments[A.y_block]
+                                home += phase // along * (y_row // down) + phase % along * lanes
+                                row_count = (arguments[A.rows] - phase // along + down - 1) // down
+                                column_count = (arguments[A.columns] - phase % along + along - 1) // along
+                            if row < row_count:
+                                place = home + row * y_row + column * y_pixel
+                                inverse(source, arguments, head, half, place, min(row_count - row, results),
+                                        min(column_count - column, results), valid - i * lanes)  # fmt: skip
                             source = V.offset(source, lanes)
+                            column += results
+                            if column == across * results:
+                                column = 0
+                                row += results
+                                if row == arguments[A.tile_rows] * results:
+                                    row, phase, begun = 0, phase + 1, 0
+                                    if phase == phases:
+                                        phase, image = 0, image + 1
 
     return kernel
 

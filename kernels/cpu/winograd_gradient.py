@@ -208,7 +208,9 @@ def _outer(target: Target, scheme: Scheme) -> Any:
                 length = size_of * count + overlap
                 low = min(max(-left, 0), length)
                 high = max(min(arguments[A.width] - left, length), low)
-                x = V.offset(V.floats(arguments[A.x]), tile // per_image * arguments[A.x_image] + (left + low) * lanes)
+                image, slices = tile // per_image, arguments[A.slices]
+                x = V.offset(V.floats(arguments[A.x]), (left + low) * lanes)
+                x = V.offset(x, V.two_steps(image, slices, arguments[A.x_image], arguments[A.x_slice]))
                 for i in range(in_count):
                     x_block = V.offset(x, (in_first + i) * arguments[A.x_block])
                     columns(x_block, zeros, strip, row - arguments[A.top], arguments[A.height], arguments[A.width] * lanes,
@@ -216,7 +218,8 @@ def _outer(target: Target, scheme: Scheme) -> Any:
                     rows(strip, V.offset(v, i * v_block + (tile - first) * lanes), count, v_point)
                 length = size_of * count
                 high = min(arguments[A.columns] - column, length)
-                dy = V.offset(V.floats(arguments[A.dy]), tile // per_image * arguments[A.dy_image] + column * lanes)
+                dy = V.offset(V.floats(arguments[A.dy]), column * lanes)
+                dy = V.offset(dy, V.two_steps(image, slices, arguments[A.dy_image], arguments[A.y_slice]))
                 for i in range(out_count):
                     dy_block = V.offset(dy, (out_first + i) * arguments[A.dy_block])
                     spread_columns(dy_block, zeros, strip, row, arguments[A.rows], arguments[A.columns] * lanes,
@@ -229,7 +232,8 @@ def _outer(target: Target, scheme: Scheme) -> Any:
                     V.offset(v, point * v_point), V.offset(m, point * m_point), V.offset(u, point * u_point), last - first,
                     in_count, last_channels, units, narrow, v_block, m_block, fresh,
                 )  # fmt: skip
-        stride = arguments[A.in_channels] * squares
+        dw_channel = arguments[A.dw_channel]
+        stride = arguments[A.in_channels] * dw_channel
         half, taps = V.offset(scratch, arguments[A.strip_at]), V.offset(scratch, arguments[A.taps_at])
         for i in range(out_count):
             size = panel if i < units * panel else 1
@@ -243,7 +247,12 @@ def _outer(target: Target, scheme: Scheme) -> Any:
                 channel = (in_first + j) * lanes
                 count = min(arguments[A.in_channels] - channel, lanes)
                 inverse(V.offset(source, j * lanes * size * lanes), half, taps, count, u_point, size * lanes)
-                write(taps, V.offset(dw, channel * squares), outs, count * squares, stride)
+                if dw_channel == squares:
+                    write(taps, V.offset(dw, channel * squares), outs, count * squares, stride)
+                else:
+                    for c in range(count):
+                        to = V.offset(dw, (channel + c) * dw_channel)
+                        write(V.offset(taps, c * squares * lanes), to, outs, squares, stride)
 
     return kernel
 

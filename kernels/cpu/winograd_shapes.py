@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from . import Kernel
-from .conv_arguments import KernelPlan, Padding, Pair, divide
+from .conv_arguments import PLANES, SLICES, KernelPlan, Padding, Pair, divide, in_plane
 from .target import Target
 
 
@@ -61,11 +61,12 @@ WINOGRAD_ARGUMENTS = (
     "y_image", "y_block", "y_row", "y_pixel", "rows", "columns",  # y_row, y_pixel: between neighbors of a phase
     "v_block", "v_point", "v_size", "m_point",  # V[block of groups][point][input block][tile], M[point][panel][vector][tile]
     "zeros_at", "half_at", "strip_at", "v_at", "m_at",  # in scratch
+    *SLICES, *PLANES,
 )  # fmt: skip
 # chunk = panel * in_blocks + input block
 PACK_ARGUMENTS = (
     "source", "packed", "panel", "out_blocks", "in_blocks", "out_channels", "in_channels", "out_stride", "in_stride",
-    "tap_first", "tap_step",
+    "tap_first", "tap_step", "channel_blocks", "plane_step",  # input blocks of a plane; from its taps to those of the next
 )  # fmt: skip
 
 
@@ -83,14 +84,20 @@ class WinogradWeights:
     panel: int
     lanes: int
     transposed: bool  # the roles of in and out are swapped and the taps turned round
+    planes: tuple[int, int, int] = (1, 0, 0)  # as in `PackedWeights`
+    all_taps: int = 0  # of a kernel with three axes
 
     @property
     def out_blocks(self) -> int:
         return divide(self.out_channels, self.lanes)
 
     @property
-    def in_blocks(self) -> int:
+    def channel_blocks(self) -> int:
         return divide(self.in_channels, self.lanes)
+
+    @property
+    def in_blocks(self) -> int:
+        return self.planes[0] * self.channel_blocks
 
     @property
     def floats(self) -> int:
@@ -118,12 +125,17 @@ def weight_matrix(scheme: Scheme) -> Any:
 
 def pack_weights(weights: Any, form: WinogradWeights) -> Any:
     """oihw weights as `winograd` reads them, transformed in float64: the definition of `winograd_pack_weights`."""
+    side, (planes, begin, step) = form.scheme.taps, form.planes
     source = np.asarray(weights, np.float64)
+    source = source.reshape(*source.shape[:2], -1)
+    source = np.stack([source[..., begin + p * step :][..., : side**2] for p in range(planes)], 2)
+    source = source.reshape(*source.shape[:3], side, side)
     if form.transposed:
         source = source.swapaxes(0, 1)[..., ::-1, ::-1]
     g, size, lanes = weight_matrix(form.scheme), form.scheme.size, form.lanes
-    full = np.zeros((form.out_blocks * lanes, form.in_blocks * lanes, size, size))
-    full[: form.out_channels, : form.in_channels] = np.einsum("ia,okab,jb->okij", g, source, g)
+    full = np.zeros((form.out_blocks * lanes, planes, form.channel_blocks * lanes, size, size))
+    transformed = np.einsum("ia,okpab,jb->opkij", g, source, g)
+    full[: form.out_channels, :, : form.in_channels] = transformed
     # out block, lane, in, point -> out block, point, in, lane
     blocks = full.reshape(form.out_blocks, lanes, form.in_blocks * lanes, size**2).transpose(0, 3, 2, 1)
     panels = form.out_blocks // form.panel
@@ -135,15 +147,17 @@ def pack_weights(weights: Any, form: WinogradWeights) -> Any:
 def winograd_pack_plan(form: WinogradWeights) -> KernelPlan:
     """The step that transforms oihw weights (`source`) into the buffer `packed`."""
     squares = form.scheme.taps**2
-    out_stride, in_stride = squares * form.in_channels, squares
+    all_taps = form.all_taps or squares
+    out_stride, in_stride = all_taps * form.in_channels, all_taps
     if form.transposed:
-        out_stride, in_stride = squares, squares * form.out_channels
+        out_stride, in_stride = all_taps, all_taps * form.out_channels
     units = form.out_blocks // form.panel + form.out_blocks % form.panel
     scratch = squares * form.lanes + form.scheme.points * (form.panel * form.lanes + 1) * form.lanes
     arguments = {
         "panel": form.panel, "out_blocks": form.out_blocks, "in_blocks": form.in_blocks, "out_channels": form.out_channels,
         "in_channels": form.in_channels, "out_stride": out_stride, "in_stride": in_stride,
-        "tap_first": squares - 1 if form.transposed else 0, "tap_step": -1 if form.transposed else 1,
+        "tap_first": form.planes[1] + (squares - 1 if form.transposed else 0), "tap_step": -1 if form.transposed else 1,
+        "channel_blocks": form.channel_blocks, "plane_step": form.planes[2],
     }  # fmt: skip
     kernel = Kernel("winograd_pack_weights", (("outputs", form.scheme.outputs), ("taps", form.scheme.taps)))
     return KernelPlan(kernel, arguments, {}, units * form.in_blocks, scratch)
@@ -404,7 +418,7 @@ def winograd_plan(
         "y_image": s.out_blocks * y_block, "y_block": y_block,
         "y_row": dilation[0] * columns * lanes, "y_pixel": dilation[1] * lanes, "rows": rows, "columns": columns,
         "v_block": v_block, "v_point": v_point, "v_size": v_size, "m_point": m_point,
-        "zeros_at": zeros_at, "half_at": half_at, "strip_at": strip_at, "v_at": v_at, "m_at": m_at,
+        "zeros_at": zeros_at, "half_at": half_at, "strip_at": strip_at, "v_at": v_at, "m_at": m_at, **in_plane(s.in_blocks),
     }  # fmt: skip
     parameters = (
         ("outputs", scheme.outputs), ("taps", scheme.taps), ("tiles", tiles), ("vectors", panel), ("uneven", tall < s.groups),

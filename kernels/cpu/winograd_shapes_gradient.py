@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from . import Kernel, winograd_shapes
-from .conv_arguments import KernelPlan, Padding, divide
+from .conv_arguments import SLICES, KernelPlan, Padding, divide, in_plane
 from .target import Target
 from .winograd_shapes import SCHEMES, SEGMENT, Problem, Scheme, problem
 
@@ -24,6 +24,7 @@ GRADIENT_ARGUMENTS = (
     "dy_image", "dy_block", "rows", "columns",
     "v_block", "v_point", "m_block", "m_point", "u_point", "dw_split",  # V[point][block][tile], dM likewise, dU[point]
     "strip_at", "taps_at", "v_at", "m_at", "u_at",  # in scratch
+    *SLICES, "dw_channel",  # floats from the taps of an input channel to those of the next
 )  # fmt: skip
 
 
@@ -45,6 +46,7 @@ class GradientPlan:
 
     step: KernelPlan
     parts: int
+    cut: Cut
 
 
 class _Problem(Problem):
@@ -231,9 +233,10 @@ def gradient_plan(
         "v_block": cut.block_tiles * lanes, "v_point": v // scheme.points, "m_block": cut.block_tiles * lanes,
         "m_point": m // scheme.points, "u_point": u // scheme.points, "dw_split": size,
         "strip_at": lanes, "taps_at": taps_at, "v_at": v_at, "m_at": v_at + v, "u_at": v_at + v + m,
+        **in_plane(), "dw_channel": scheme.taps**2,
     }  # fmt: skip
     parameters = (("outputs", scheme.outputs), ("taps", scheme.taps), ("channels", in_channels), ("vectors", panel))
     kernel = Kernel("winograd_weight_gradient", parameters)
     chunks = splits * in_parts * out_parts if s.total else 0
     step = KernelPlan(kernel, arguments, {}, chunks, _scratch(s, cut))
-    return GradientPlan(step, splits)
+    return GradientPlan(step, splits, cut)

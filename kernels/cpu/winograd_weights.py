@@ -45,6 +45,7 @@ def _make_pack(target: Target, outputs: int, taps: int) -> Any:
         packed = V.offset(V.floats(arguments[P.packed]), (points * block * depth + in_block * lanes * size) * lanes)
         source, step = V.floats(arguments[P.source]), arguments[P.tap_step]
         out_stride, in_stride = arguments[P.out_stride], arguments[P.in_stride]
+        tap_first = arguments[P.tap_first] + in_block // arguments[P.channel_blocks] * arguments[P.plane_step]
         # All points of the block meet in scratch first, an odd number of vectors apart: as they lie in `packed` they
         # would share few sets of the cache.
         taps, together = V.offset(scratch, 0), V.offset(scratch, squares * lanes)
@@ -56,9 +57,9 @@ def _make_pack(target: Target, outputs: int, taps: int) -> Any:
                 V.store(V.zero(), taps, tap * lanes)
             count = min(arguments[P.out_channels] - first, lanes)
             for i in range(lanes):
-                channel = in_block * lanes + i
+                channel = in_block % arguments[P.channel_blocks] * lanes + i
                 if channel < arguments[P.in_channels]:
-                    line = V.offset(source, channel * in_stride + first * out_stride + arguments[P.tap_first])
+                    line = V.offset(source, channel * in_stride + first * out_stride + tap_first)
                     for k in range(count):
                         for tap in range(squares):
                             taps[tap * lanes + k] = line[tap * step]

@@ -149,6 +149,23 @@ def test_training_beside_pytorch() -> None:
     assert max(report.differences.values()) < 1e-4  # compared without the dropout, whose numbers differ
 
 
+VOLUMES = """
+model volumes() {
+    input v: f32[N, 2, 5, 8, 8]
+    h = v -> conv(16, 3, padding=1, bias=false) -> batchnorm -> relu -> conv(16, 3, padding=1, groups=16) -> maxpool(2)
+    return h -> conv(20, 3, padding=1, stride=2) -> relu -> global_avgpool -> flatten -> linear(3)
+}
+"""
+
+
+@pytest.mark.parametrize("peer", [p for p in peers if p != "torch-compile"])
+def test_volumes_beside_a_peer(peer: str) -> None:
+    for mode in ("infer", "train") if peer == "torch" else ("infer",):
+        report = run(package.parse(VOLUMES), "volumes", mode, 2, 2, [peer], **QUICK)
+        assert report.differences
+        assert all(d <= 1e-4 for d in report.differences.values())
+
+
 @pytest.mark.slow
 @pytest.mark.skipif("torch" not in peers, reason="PyTorch is not installed")
 @pytest.mark.parametrize("mode", ["infer", "train"])

@@ -11,6 +11,7 @@ from typing import Any
 from cnnc.ir.graph import Node
 from cnnc.kernels.cpu import target as targets
 from cnnc.kernels.cpu import winograd_shapes, winograd_shapes_gradient
+from cnnc.kernels.cpu.conv_space import Volume, winograds
 from cnnc.lowering.select import Lowering
 from cnnc.ops.window import Window
 
@@ -28,7 +29,9 @@ def two(values: Sequence[Any], fill: Any) -> tuple[Any, Any]:
 
 
 class Geometry:
-    """A convolution in two dimensions: sizes with the batch bound, its window, its groups."""
+    """A convolution: sizes with the batch bound, its window, its groups; `sizes` in two dimensions, or its `volume` where it
+    really has three.
+    """
 
     def __init__(self, low: Lowering, node: Node) -> None:
         first, second = node.operands[:2]
@@ -41,7 +44,21 @@ class Geometry:
         self.images, self.channels, self.size = x[0], x[1], x[2:]
         self.filters, self.groups = filters, int(node.attributes.get("groups", 1))
         self.window = window
-        if self.space <= 2:
+        self.volume: Volume | None = None
+        if self.space == 3 and self._flat():
+            self.sizes: tuple[Any, ...] = (
+                *(x[0], x[1], x[2], x[3] * x[4], filters),
+                (window.kernel[0], 1),
+                (window.stride[0], 1),
+                (window.padding[0], (0, 0)),
+                (window.dilation[0], 1),
+                self.groups,
+            )
+        elif self.space == 3:
+            self.volume = Volume(
+                x[0], x[1], x[2:], filters, window.kernel, window.stride, window.padding, window.dilation, self.groups
+            )
+        else:
             self.sizes = (
                 self.images,
                 self.channels,
@@ -53,6 +70,11 @@ class Geometry:
                 two(window.dilation, 1),
                 self.groups,
             )
+
+    def _flat(self) -> bool:
+        """Whether pixels of different rows and columns never meet: then a slice's pixels are one line."""
+        w = self.window
+        return w.kernel[1:] == w.stride[1:] == (1, 1) and not any(sum(w.padding[1:], ()))
 
 
 @dataclass(frozen=True)
@@ -109,28 +131,37 @@ def choose(low: Lowering, node: Node) -> Choice | None:
     if getattr(low.backend, "exact", False) or any(low.type(value).block <= 1 for value in blocked):
         return None
     g = Geometry(low, node)
-    window = g.window
-    if window.kernel not in ((3, 3), (5, 5)) or window.stride != (1, 1):
+    window, target, more = g.window, targets.named(low.backend.name), ""
+    dilation: tuple[int, ...] = (1, 1)
+    if g.volume is not None:
+        like = winograds(target, g.volume, node.op)
+        if like is None:
+            return None
+        sizes: tuple[Any, ...] = (target, *like)
+        depth = (g.size[0], window.kernel[0], window.stride[0], window.padding[0], window.dilation[0])
+        more = " ".join(map(str, ("volume", *depth)))
+    elif window.kernel in ((3, 3), (5, 5)) and window.stride == (1, 1):
+        if window.dilation != (1, 1):
+            if node.op == "conv_weight_gradient":
+                return None
+            dilation, more = window.dilation, f"dilation {window.dilation}"
+        sizes = (
+            target, g.images, g.channels // g.groups, *g.size, g.filters // g.groups, window.kernel[0], window.padding,
+        )  # fmt: skip
+    else:
         return None
-    if window.dilation != (1, 1) and node.op == "conv_weight_gradient":
+    if g.groups > 1 and (g.channels // g.groups % target.lanes or g.filters // g.groups % target.lanes):
         return None
-    lanes = targets.named(low.backend.name).lanes
-    if g.groups > 1 and (g.channels // g.groups % lanes or g.filters // g.groups % lanes):
-        return None
-    sizes = (
-        targets.named(low.backend.name), g.images, g.channels // g.groups, *g.size, g.filters // g.groups,
-        window.kernel[0], window.padding,
-    )  # fmt: skip
     repacked = node.op != "conv_weight_gradient" and second in low.changing
     if node.op == "conv_weight_gradient":
         times = winograd_shapes_gradient.gradient_times(*sizes)
     else:
-        times = winograd_shapes.winograd_times(*sizes, node.op == "conv_data_gradient", repacked, window.dilation)
+        times = winograd_shapes.winograd_times(*sizes, node.op == "conv_data_gradient", repacked, dilation)
     if not times:
         return None
     gain, scheme = winograd_shapes.best(times)
-    apart = f"dilation {window.dilation}" if window.dilation != (1, 1) else ""
-    key = " ".join(map(str, (node.op, *sizes[1:], g.groups, apart, "repacked" if repacked else ""))).rstrip()
+    parts = (node.op, *sizes[1:], g.groups, *([more] if more else []), *(["repacked"] if repacked else []))
+    key = " ".join(map(str, parts))
     names = {named(s): s for s in times}
     decision = getattr(low.backend, "decided", {}).get(key)
     if decision is not None and decision.algorithm in names:

@@ -75,16 +75,16 @@ def packed(low: Lowering, node: Node, weight: str, form: Any, start: int = 0) ->
 
 
 def direct(
-    low: Lowering, node: Node, plan: Any, x: str, offset: int = 0, bias: str | None = None, note: str = ""
-) -> None:
+    low: Lowering, node: Node, plan: Any, x: str, offset: int = 0, bias: str | None = None, note: str = "", x_offset: int = 0
+) -> None:  # fmt: skip
     """A step of the direct convolution, with the packing of its weights before it. offset: in floats, of y and the
-    operands like it.
+    operands like it; x_offset, of x.
     """
     weight = node.operands[1]
     assert weight is not None
     _, kinds, extras = epilogue(low, node)
     y = further(low.ref(node.name), offset)
-    buffers = {"x": low.ref(x), "w": packed(low, node, weight, plan.weights), "y": y}
+    buffers = {"x": further(low.ref(x), x_offset), "w": packed(low, node, weight, plan.weights), "y": y}
     if bias is not None:
         buffers["bias"] = low.ref(bias)
     for i, (o, kind) in enumerate(zip(extras, kinds, strict=True)):
@@ -114,15 +114,27 @@ def winograd(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | 
     choice = choose(low, node)
     if choice is None or choice.scheme is None:
         return False
-    weight, window, groups, scheme = node.operands[1], geometry.window, geometry.groups, choice.scheme
-    assert weight is not None
-    expression, kinds, extras = epilogue(low, node)
+    window, groups, scheme = geometry.window, geometry.groups, choice.scheme
+    expression, kinds, _ = epilogue(low, node)
     sizes = (target_of(low), geometry.images, geometry.channels // groups, *geometry.size, geometry.filters // groups)
     pool = None if transposed or window.dilation != (1, 1) else pooling(low, node)
     plan = winograd_shapes.winograd_plan(
         *sizes, window.padding, expression, kinds, transposed, scheme, window=2 if pool else 1, dilation=window.dilation
     )
     y = low.ref(pool.name if pool else node.name)
+    note = choice.because() + (f"; with the maxima of {pool.name}" if pool else "")
+    winograd_steps(low, node, geometry, plan, scheme, low.ref(x), y, bias, note)
+    return True
+
+
+def winograd_steps(
+    low: Lowering, node: Node, geometry: Geometry, plan: Any, scheme: winograd_shapes.Scheme, x: Ref, y: Ref, bias: str | None,
+    because: str, offset: int = 0,
+) -> None:  # fmt: skip
+    """The steps of a plan for the channels of one group, for each of them. offset: in floats, of operands like y."""
+    weight, groups, transposed = node.operands[1], geometry.groups, node.op == "conv_data_gradient"
+    assert weight is not None
+    _, kinds, extras = epilogue(low, node)
     order = (*winograd_shapes.WINOGRAD_ARGUMENTS, *(f"a{i}" for i in range(len(extras))))
     what, fewer = "data gradient, " if transposed else "", (scheme.outputs * scheme.taps) ** 2 / scheme.points
     results = (geometry.channels if transposed else geometry.filters) // groups
@@ -137,23 +149,20 @@ def winograd(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | 
     for group in range(groups):
         starts = {"full": group * plan.steps[0].arguments["y_image"], "channel": group * results, "scalar": 0}
         buffers = {
-            "x": further(low.ref(x), group * plan.steps[0].arguments["x_image"]),
+            "x": further(x, group * plan.steps[0].arguments["x_image"]),
             "w": packed(low, node, weight, plan.weights, group * product(low.shape(weight)) // groups),
             "y": further(y, starts["full"]),
         }
         if bias is not None:
             buffers["bias"] = further(low.ref(bias), starts["channel"])
         for i, (o, kind) in enumerate(zip(extras, kinds, strict=True)):
-            buffers[f"a{i}"] = further(low.ref(o), starts[kind])
+            buffers[f"a{i}"] = further(low.ref(o), starts[kind] + (offset if kind == "full" else 0))
         if plan.v_floats:
             buffers["v"] = low.buffer(f"{node.name}~transformed", "arena", 4 * plan.v_floats)
             step(
                 plan.steps[0], {"x": buffers.pop("x"), "v": buffers["v"]}, "v", f"winograd {scheme}: transformed input"
             )
-        note = f"winograd {scheme}: {fewer:.3g}x fewer products, {choice.because()}"
-        note += f"; with the maxima of {pool.name}" if pool else ""
-        step(plan.steps[-1], buffers, "y", note)
-    return True
+        step(plan.steps[-1], buffers, "y", f"winograd {scheme}: {fewer:.3g}x fewer products, {because}")
 
 
 def pooling(low: Lowering, node: Node) -> Node | None:
@@ -300,15 +309,8 @@ def conv_weight_gradient(low: Lowering, node: Node) -> None:
 
 
 def weight_gradient(
-    low: Lowering,
-    node: Node,
-    plan: Any,
-    order: Sequence[str],
-    parts: int,
-    note: str = "",
-    group: int = 0,
-    groups: int = 1,
-) -> None:
+    low: Lowering, node: Node, plan: Any, order: Sequence[str], parts: int, note: str = "", group: int = 0, groups: int = 1
+) -> None:  # fmt: skip
     """The step that writes dw, or that of one of its groups; or, of several parts of the pixels, the one that writes a dw
     of each, and their sum.
     """

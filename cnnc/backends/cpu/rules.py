@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from cnnc.backends.cpu import convolution, groups, linear, normalization
+from cnnc.backends.cpu import convolution, convolution_space, groups, linear, normalization
 from cnnc.backends.cpu.common import Rule, as_result, is_blocked, launch, operand, target_of
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
@@ -269,6 +269,7 @@ RULES: dict[str, Rule] = {
     "dropout": dropout,
     **convolution.RULES,
     **groups.RULES,
+    **convolution_space.RULES,
     **linear.RULES,
     **normalization.RULES,
 }

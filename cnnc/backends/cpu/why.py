@@ -88,7 +88,7 @@ def why_direct(low: Lowering, node: Node, parameters: Mapping[str, Any]) -> str:
         return f"{size}, stride {max(window.stride)}"
     if max(window.dilation) > 1:
         return f"{size}, dilation {max(window.dilation)}"
-    if window.kernel not in ((3, 3), (5, 5)):
+    if window.kernel[-2:] not in ((3, 3), (5, 5)):
         return f"{size}, for which there is no Winograd kernel"
     if getattr(low.backend, "exact", False):
         return f"{size}, and exact rounding was asked for"
