@@ -14,16 +14,18 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 
 from cnnc.lowering.plan import Buffer, Plan, Step
 
 # Parts of a core's cache: for what all links read, and for a link's intermediate result. Chains that reach far make it
 # larger than the cache: still nearer than that of all links, but all of it is there at once.
-WHOLE, NEAR, FAR = 0.5, 0.5, 8.0
+WHOLE, NEAR, FAR = 0.5, 0.5, 16.0
 # Steps that are looked through for one that could follow.
 AHEAD = 32
-# Fewer links leave workers idle; so do more, where eight workers cannot share them about equally.
-WORKERS, UNEVEN = 8, 1.34
+# Fewer links leave workers idle; so do more, where the workers, eight unless they are counted, cannot share them about
+# equally.
+WORKERS, UNEVEN = 8, 1.25
 
 
 @dataclass
@@ -36,19 +38,31 @@ class _Chain:
     touched: set[str] = field(default_factory=set)
     whole: int = 0  # bytes that every link reads, weights mostly
 
-    def accepts(self, step: Step, buffers: Mapping[str, Buffer], divided: Collection[str]) -> bool:
-        """Whether a step may follow, and gains from it."""
+    def accepts(self, step: Step, buffers: Mapping[str, Buffer], divided: Collection[str], feeds: bool = False) -> bool:
+        """Whether a step may follow, and gains from it, or `feeds` one that does."""
         links, between = self.steps[0].links, self.written & set(step.reads())
         meeting = {b for b in step.buffers() if b in self.written or (b in step.writes and b in self.touched)}
         return (
             step.links == links
-            and bool(between)
+            and (feeds or bool(between))
             and all(b in divided for b in (*meeting, *step.writes))
             and sum(buffers[b].bytes for b in between) // links <= self.reach * self.cache
             and sum(b.bytes for b in map(buffers.__getitem__, self.touched.union(step.buffers())) if b.place == "arena")
             <= self.room
             and self.whole + whole_bytes(step, buffers, divided) <= WHOLE * self.cache
         )
+
+    def fed(self, step: Step, following: Step, buffers: Mapping[str, Buffer], divided: Collection[str]) -> bool:
+        """Whether a step that reads nothing of the chain may follow, because the one behind it reads what both write."""
+        if (
+            set(step.writes).isdisjoint(following.reads())
+            or not self.accepts(following, buffers, divided)
+            or not self.accepts(step, buffers, divided, feeds=True)
+        ):
+            return False
+        longer = replace(self, steps=[*self.steps], written={*self.written}, touched={*self.touched})
+        longer.add(step, buffers, divided)
+        return longer.accepts(following, buffers, divided)
 
     def add(self, step: Step, buffers: Mapping[str, Buffer], divided: Collection[str]) -> None:
         self.steps.append(step)
@@ -93,10 +107,11 @@ def gather(
     cache: int,
     reach: float = NEAR,
     room: float = math.inf,
+    workers: int = WORKERS,
 ) -> list[int]:
     """An order of the steps that does the same, in which those that `form` makes a chain of stand together."""
     left, order = list(range(len(steps))), list[int]()
-    if not _balanced(batch):
+    if not _balanced(batch, workers):
         return left
     left.reverse()  # the next one is the last
     while left:
@@ -117,18 +132,24 @@ def gather(
                 at += 1
                 continue
             moved = [window[i] for i in ahead]
+            gone = {*moved, window[-1]}
+            for at, i in enumerate(moved):
+                alone = not any(_meet(steps[i], steps[j]) for j in moved[at + 1 :])
+                if alone and chain.fed(steps[i], step, buffers, divided):
+                    chain.add(steps[i], buffers, divided)
+                    members.append(moved.pop(at))
+                    break
             order += moved
             members.append(window[-1])
             chain.add(step, buffers, divided)
-            gone = {*moved, window[-1]}
             left[-len(window) :] = [i for i in reversed(window) if i not in gone]
             at = 0
         order += members
     return order
 
 
-def _balanced(batch: int) -> bool:
-    return -(-batch // WORKERS) * WORKERS <= UNEVEN * batch
+def _balanced(batch: int, workers: int) -> bool:
+    return -(-batch // workers) * workers <= UNEVEN * batch
 
 
 def form(
@@ -139,16 +160,21 @@ def form(
     cache: int,
     reach: float = NEAR,
     room: float = math.inf,
+    workers: int = WORKERS,
 ) -> list[Step]:
     """The steps with those that are better run link by link marked so. `divided` names the buffers that hold an equal
     share for each of `batch` images, one after the other; `cache` is the bytes of a core's own cache.
     """
-    balanced = _balanced(batch)
+    balanced = _balanced(batch, workers)
     result: list[Step] = []
     chain: _Chain | None = None
-    for step in steps:
+    for step, following in zip_longest(steps, steps[1:]):
         able = balanced and step.links == batch
-        if not (able and chain is not None and chain.accepts(step, buffers, divided)):
+        accepted = chain is not None and (
+            chain.accepts(step, buffers, divided)
+            or (following is not None and chain.fed(step, following, buffers, divided))
+        )
+        if not (able and accepted):
             result += chain.result() if chain is not None else []
             chain = _Chain([], cache, reach, room) if able else None
         if chain is None:
@@ -169,13 +195,20 @@ def spans(steps: Sequence[Step]) -> list[tuple[int, int]]:
 
 def check(plan: Plan) -> None:
     """See that chains are what the driver can run: chunks divide into the links, and so does every buffer by which
-    links could meet. Raises AssertionError: a bug of ours.
+    links could meet; what a worker keeps to itself is written by a link before it reads it, and in no other chain. Raises
+    AssertionError: a bug of ours.
     """
-    sizes = {b.name: b.bytes for b in plan.buffers}
+    sizes = {b.name: b.bytes for b in plan.buffers if b.place != "own"}
+    home: dict[str, int] = {}
     for i, (begin, last) in enumerate(spans(plan.steps)):
         step, links = plan.steps[i], plan.steps[begin].links
         assert (step.links > 0) == (last > begin), f"%{step.node} is in a chain of one step, or in none"
         assert not links or (step.links == links and step.chunks % links == 0), f"%{step.node} has not {links} links"
         others = {b for s in plan.steps[begin : last + 1] if s is not step for b in s.buffers()}
-        for b in others & set(step.writes):
+        for b in {b for b in step.buffers() if b not in sizes}:
+            assert links, f"%{b} is a worker's own, %{step.node} in no chain"
+            assert home.setdefault(b, begin) == begin, f"%{b} is a worker's own, but two chains touch it"
+            written = any(b in s.writes for s in plan.steps[begin : i + 1])
+            assert written, f"%{b} is read by %{step.node} before a link wrote it"
+        for b in others & set(step.writes) & set(sizes):
             assert sizes[b] % links == 0, f"%{b} has no equal shares for {links} links"

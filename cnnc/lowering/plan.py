@@ -6,6 +6,7 @@ Buffers live in one of these places:
     value     a param or state of the network
     packed    made once by the setup steps from values that do not change
     table     int64 constants
+    own       a link's share of what only the steps of one chain touch, in memory of each worker's own
     arena     everything else, packed into one block by lifetimes
 `setup` runs once, when weights are loaded; `steps` at every call.
 """
@@ -19,12 +20,13 @@ from typing import Any
 from cnnc.diagnostics import CnncError, Diagnostic, Source, Span
 from cnnc.ir import expression as ex
 
-PLACES = ("input", "value", "packed", "table", "arena")
+PLACES = ("input", "value", "packed", "table", "own", "arena")
+PLACED = ("own", "arena")  # where buffers have an offset
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """A piece of memory. `data` are the numbers of a table; `offset` the place in the arena."""
+    """A piece of memory. `data` are the numbers of a table; `offset` the place in the arena or a worker's own memory."""
 
     name: str
     place: str
@@ -79,7 +81,7 @@ class Step:
 @dataclass(frozen=True)
 class Plan:
     """All that a call does. `outputs` are (label, buffer); shapes and element types of inputs and outputs are the
-    graph's.
+    graph's. `own`: bytes of each worker's own memory.
     """
 
     name: str
@@ -90,6 +92,7 @@ class Plan:
     steps: tuple[Step, ...]
     outputs: tuple[tuple[str, str], ...]
     arena: int
+    own: int
     scratch: int
 
     def __str__(self) -> str:
@@ -150,11 +153,13 @@ def _print_step(step: Step) -> str:
 
 
 def print_plan(plan: Plan) -> str:
-    lines = [f"plan @{plan.name} target={plan.target} batch={plan.batch} arena={plan.arena} scratch={plan.scratch} {{"]
+    lines = [
+        f"plan @{plan.name} target={plan.target} batch={plan.batch} arena={plan.arena} own={plan.own} scratch={plan.scratch} {{"
+    ]
     for b in plan.buffers:
         place = (
-            f"arena {b.offset}"
-            if b.place == "arena"
+            f"{b.place} {b.offset}"
+            if b.place in PLACED
             else f"table [{','.join(map(str, b.data))}]"
             if b.place == "table"
             else b.place
@@ -285,7 +290,7 @@ def parse_plan(text: str, name: str = "<plan>") -> Plan:
     head.expect("target=")
     target = head.take("_", "a target")
     numbers = []
-    for key in ("batch", "arena", "scratch"):
+    for key in ("batch", "arena", "own", "scratch"):
         head.expect(f"{key}=")
         numbers.append(head.number())
     head.expect("{")
@@ -306,9 +311,7 @@ def parse_plan(text: str, name: str = "<plan>") -> Plan:
             outputs.append((str(line.literal()), buffer))
         else:
             line.expect("}")
-    return Plan(
-        title, target, numbers[0], tuple(buffers), tuple(setup), tuple(steps), tuple(outputs), numbers[1], numbers[2]
-    )
+    return Plan(title, target, numbers[0], tuple(buffers), tuple(setup), tuple(steps), tuple(outputs), *numbers[1:])
 
 
 def _read_buffer(line: _Line) -> Buffer:
@@ -316,7 +319,7 @@ def _read_buffer(line: _Line) -> Buffer:
     place = line.take("", "a place")
     if place not in PLACES:
         raise line.fail(f"unknown place '{place}'")
-    if place == "arena":
+    if place in PLACED:
         return Buffer(name, place, size, line.number())
     if place == "table":
         return Buffer(name, place, size, 0, tuple(line.literal()))

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.types import BATCH, TensorType
 from cnnc.lowering import chain
-from cnnc.lowering.memory import Life, aligned, place
+from cnnc.lowering.house import Housed, Outputs, house
 from cnnc.lowering.plan import Buffer, KernelName, Plan, Ref, Step
 
 # By the arena's size without chains that reach far: what one of them may touch, tried in turn, and the arena with them.
-ROOM, MORE = (1.0, 0.8, 0.6), 1.02
+ROOM, MORE = (math.inf, 1.0, 0.8, 0.6), 1.02
 
 
 class Rules(Protocol):
@@ -43,7 +43,7 @@ class Lowering:
     steps: list[Step] = field(default_factory=list)
     scratch: int = 0
     divided: set[str] = field(default_factory=set)  # buffers that hold an equal share for each image
-    _reusable: dict[tuple[int, str], str] = field(default_factory=dict)
+    reusable: dict[tuple[int, str], str] = field(default_factory=dict)
     _shared: dict[Any, Ref] = field(default_factory=dict)
 
     @cached_property
@@ -115,7 +115,7 @@ class Lowering:
             return
         self.scratch = max(self.scratch, scratch)
         for written, read in (reuse or {}).items():
-            self._reusable[len(self.steps), written] = read
+            self.reusable[len(self.steps), written] = read
         self.steps.append(
             Step(
                 node.name,
@@ -129,8 +129,8 @@ class Lowering:
         )
 
 
-def lower(graph: Graph, batch: int, backend: Rules) -> Plan:
-    """The Plan of a graph at a batch size."""
+def lower(graph: Graph, batch: int, backend: Rules, workers: int = chain.WORKERS) -> Plan:
+    """The Plan of a graph at a batch size, for about so many workers: any number can run it, to the same bits."""
     low = Lowering(graph, batch, backend)
     for node in graph.nodes:
         if node.op in ("input", "param", "state"):
@@ -142,10 +142,12 @@ def lower(graph: Graph, batch: int, backend: Rules) -> Plan:
     _write_updates(low, graph)
     setup, steps, indices = _hoist(low)
     outputs = tuple((label, low.ref(value).buffer) for label, value in graph.outputs)
-    buffers, steps, outputs, arena = _chained(low, steps, indices, outputs)
-    used = {b for s in (*setup, *steps) for b in s.buffers()} | {b for _, b in outputs}
-    kept = tuple(b for b in buffers if b.name in used or b.place == "input")
-    return Plan(graph.name, backend.name, batch, kept, tuple(setup), tuple(steps), outputs, arena, low.scratch)
+    home = _chained(low, steps, indices, outputs, workers)
+    used = {b for s in (*setup, *home.steps) for b in s.buffers()} | {b for _, b in home.outputs}
+    kept = tuple(b for b in home.buffers if b.name in used or b.place == "input")
+    return Plan(
+        graph.name, backend.name, batch, kept, tuple(setup), home.steps, home.outputs, home.arena, home.own, low.scratch
+    )
 
 
 def _write_updates(low: Lowering, graph: Graph) -> None:
@@ -258,96 +260,21 @@ def _hoist(low: Lowering) -> tuple[list[Step], list[Step], list[int]]:
     return setup, steps, indices
 
 
-_Packed = tuple[list[Buffer], list[Step], tuple[tuple[str, str], ...], int]
-
-
-def _chained(low: Lowering, steps: list[Step], indices: list[int], outputs: tuple[tuple[str, str], ...]) -> _Packed:
+def _chained(low: Lowering, steps: list[Step], indices: list[int], outputs: Outputs, workers: int) -> Housed:
     """The steps in chains, and their memory: chains that reach far where they take no more of it."""
 
-    def packed(reach: float, room: float) -> _Packed:
-        about = (low.buffers, low.divided, low.batch, low.backend.cache, reach, room)
+    def housed(reach: float, room: float) -> Housed:
+        about = (low.buffers, low.divided, low.batch, low.backend.cache, reach, room, workers)
         order = chain.gather(steps, *about)
         ordered = chain.form([steps[i] for i in order], *about)
-        return _plan_memory(low, ordered, [indices[i] for i in order], outputs)
+        reuse = {
+            (position, w): low.reusable[indices[i], w]
+            for position, i in enumerate(order)
+            for w in steps[i].writes
+            if (indices[i], w) in low.reusable
+        }
+        return house(low.buffers, ordered, outputs, low.divided, reuse)
 
-    near = packed(chain.NEAR, math.inf)
-    tried = (packed(chain.FAR, part * near[-1]) for part in ROOM)
-    return next((far for far in tried if far[-1] <= MORE * near[-1]), near)
-
-
-def _plan_memory(low: Lowering, steps: list[Step], indices: list[int], outputs: tuple[tuple[str, str], ...]) -> _Packed:
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
-    for i, s in enumerate(steps):
-        for b in s.buffers():
-            if low.buffers[b].place == "arena":
-                first.setdefault(b, i)
-                last[b] = i
-    for _, b in outputs:
-        if low.buffers[b].place == "arena":
-            first.setdefault(b, 0)
-            last[b] = len(steps)
-    same: dict[str, str] = {}
-
-    def root(b: str) -> str:
-        while b in same:
-            b = same[b]
-        return b
-
-    for position, i in enumerate(indices):
-        for w in steps[position].writes:
-            read = low._reusable.get((i, w))
-            if read is None or w not in first or first[w] != position:
-                continue
-            old = root(read)
-            if (
-                old in last
-                and last[old] == position
-                and low.buffers[old].bytes == low.buffers[w].bytes
-                and root(w) != old
-            ):
-                same[w] = old
-                last[old] = last[w]
-    if same:
-        steps = [
-            replace(
-                s,
-                arguments=tuple(
-                    (k, Ref(root(a.buffer), a.offset) if isinstance(a, Ref) else a) for k, a in s.arguments
-                ),
-                writes=tuple(root(w) for w in s.writes),
-            )
-            for s in steps
-        ]
-        outputs = tuple((label, root(b)) for label, b in outputs)
-    lives = _lives({b: low.buffers[b].bytes for b in first if b not in same}, first, last, steps)
-    offsets, size = place(lives)
-    buffers = [
-        replace(b, offset=offsets[b.name]) if b.name in offsets else b
-        for b in low.buffers.values()
-        if b.name not in same
-    ]
-    return buffers, steps, outputs, aligned(size)
-
-
-def _lives(
-    sizes: Mapping[str, int], first: Mapping[str, int], last: Mapping[str, int], steps: Sequence[Step]
-) -> list[Life]:
-    """The lives of buffers that steps first and last touch: all steps of a chain run at once."""
-    spans = [*chain.spans(steps), (len(steps), len(steps))]
-    return [Life(b, size, spans[first[b]][0], spans[last[b]][1]) for b, size in sizes.items()]
-
-
-def lives_of(plan: Plan) -> list[Life]:
-    """The lifetimes of a Plan's arena buffers, found again from its steps: what `memory.check` walks."""
-    first: dict[str, int] = {}
-    last: dict[str, int] = {}
-    for i, s in enumerate(plan.steps):
-        for b in s.buffers():
-            first.setdefault(b, i)
-            last[b] = i
-    for _, b in plan.outputs:
-        first.setdefault(b, 0)
-        last[b] = len(plan.steps)
-    sizes = {b.name: b.bytes for b in plan.buffers if b.place == "arena" and b.name in first}
-    return _lives(sizes, first, last, plan.steps)
+    near = housed(chain.NEAR, math.inf)
+    tried = (housed(chain.FAR, part * near.most(workers)) for part in ROOM)
+    return next((far for far in tried if far.most(workers) <= MORE * near.most(workers)), near)

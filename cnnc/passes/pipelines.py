@@ -13,6 +13,7 @@ from cnnc.passes.mask_normalized import MaskNormalized
 from cnnc.passes.mask_pooled import MaskPooled
 from cnnc.passes.merge_groups import MergeGroups
 from cnnc.passes.order_updates import OrderUpdates
+from cnnc.passes.recompute import Recompute
 from cnnc.passes.select_layout import SelectLayout
 
 
@@ -49,4 +50,5 @@ def training_pipeline(lanes: int = 16) -> list[Pass]:
         SelectLayout(lanes),
         EliminateDead(),
         OrderUpdates(),
+        Recompute(),
     ]

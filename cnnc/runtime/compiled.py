@@ -14,7 +14,7 @@ from cnnc.ir.types import BATCH, DTYPES
 from cnnc.lowering.plan import KernelName, Plan
 from cnnc.lowering.select import Rules, lower
 from cnnc.runtime import setup
-from cnnc.runtime.launch import Array, Machine, aligned_empty
+from cnnc.runtime.launch import Array, Machine, aligned_empty, working
 from cnnc.runtime.program import Program
 from cnnc.runtime.setup import Packed
 from cnnc.runtime.threads import cores
@@ -31,8 +31,8 @@ class Target(Rules, Machine, Protocol):
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a batch size needs: the arena, values (params and states) that a call reads as they are, packed weights,
-    and scratch of all workers.
+    """Bytes that a batch size needs: the arena and the workers' own memory, values (params and states) that a call reads
+    as they are, packed weights, and scratch of all workers.
     """
 
     arena: int
@@ -47,7 +47,8 @@ class Memory:
 
 def memory_of(plan: Plan, threads: int) -> Memory:
     """The memory that running a Plan takes."""
-    return Memory(plan.arena, plan.bytes_in("value"), plan.bytes_in("packed"), 4 * plan.scratch * threads)
+    arena = plan.arena + working(plan.steps, threads) * plan.own
+    return Memory(arena, plan.bytes_in("value"), plan.bytes_in("packed"), 4 * plan.scratch * threads)
 
 
 @runtime_checkable
@@ -133,7 +134,7 @@ class Compiled:
         with self._lock:
             if batch not in self._plans:
                 self.backend.settle(self.graph, batch)
-                self._plans[batch] = lower(self.graph, batch, self.backend)
+                self._plans[batch] = lower(self.graph, batch, self.backend, self.threads)
             return self._plans[batch]
 
     def program(self, batch: int) -> Program:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any, Protocol
 
 import numpy as np
 
 from cnnc.diagnostics import error
 from cnnc.lowering import chain
-from cnnc.lowering.plan import Ref, Step
+from cnnc.lowering.plan import Buffer, Ref, Step
 from cnnc.runtime import threads as pool
 
 Array = np.ndarray[Any, Any]
@@ -26,6 +28,15 @@ class Machine(Protocol):
     def state_words(self) -> int: ...
     @property
     def step_words(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Own:
+    """The buffers that each worker keeps to itself, by name; the first worker's memory, and bytes from one to the next."""
+
+    buffers: Mapping[str, Buffer] = field(default_factory=dict)
+    address: int = 0
+    bytes: int = 0
 
 
 LARGE = 2 << 20  # bytes of a large page
@@ -49,6 +60,11 @@ def aligned_empty(size: int) -> Array:
     return raw[start : start + size]
 
 
+def working(steps: Sequence[Step], workers: int) -> int:
+    """Workers that find something to do, of as many as there are."""
+    return max(1, min(workers, max((s.links or s.chunks for s in steps), default=1)))
+
+
 _WORKER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 
 
@@ -63,32 +79,46 @@ class Runner:
         scratch: int,
         workers: int,
         inputs: frozenset[str] = frozenset(),
+        own: Own | None = None,
     ) -> None:
+        own = own or Own()
         width = max((len(s.arguments) for s in steps), default=1)
         self.blocks = np.zeros((max(len(steps), 1), width), np.int64)
         self.slots: dict[str, list[tuple[int, int, int]]] = {}
         self._bound: dict[str, int] = {}
         words = np.zeros((max(len(steps), 1), machine.step_words), np.int64)
         spans = chain.spans(steps)
+        owned: list[list[tuple[int, int, int]]] = [[] for _ in steps]
         for i, s in enumerate(steps):
             for j, (_, a) in enumerate(s.arguments):
-                if isinstance(a, Ref) and a.buffer in inputs:
+                if isinstance(a, Ref) and a.buffer in own.buffers:
+                    b = own.buffers[a.buffer]
+                    owned[i].append((j, b.offset + a.offset, b.bytes))
+                elif isinstance(a, Ref) and a.buffer in inputs:
                     self.slots.setdefault(a.buffer, []).append((i, j, a.offset))
                 else:
                     self.blocks[i, j] = where(a) if isinstance(a, Ref) else a
             begin, end = spans[i]
             claims, length = s.links or s.chunks, end - begin + 1
             words[i, :5] = machine.address(s.kernel), self.blocks[i:].ctypes.data, claims, s.chunks // claims, length
-        workers = max(1, min(workers, max((s.links or s.chunks for s in steps), default=1)))
+        self._owned = np.array([value for found in owned for value in found], np.int64).reshape(-1, 3)
+        for i, before in enumerate(accumulate(map(len, owned), initial=0)):
+            if i < len(steps):
+                words[i, 5:7] = len(owned[i]), self._owned.ctypes.data + 24 * before
+        workers = working(steps, workers)
         size = (
             -(-max(scratch, 16) * 4 // 4096) * 4096 + 128
         )  # apart by a page and a bit, so that workers do not share sets
         self._scratch = [aligned_empty(size) for _ in range(workers)]
+        self._rooms = np.zeros((workers, -(-width // 8) * 8), np.int64)
         self._records = np.zeros((workers, 8), np.int64)
-        self._records[:, 0] = [s.ctypes.data for s in self._scratch]
+        for w, scratch_ in enumerate(self._scratch):
+            self._records[w, :3] = scratch_.ctypes.data, own.address + w * own.bytes, self._rooms[w].ctypes.data
         self.state = np.zeros(max(len(steps), 1) * machine.state_words, np.int64)
         self._words = words
-        self._run = np.array([len(steps), words.ctypes.data, self.state.ctypes.data, pool.yield_address()], np.int64)
+        self._run = np.array(
+            [len(steps), words.ctypes.data, self.state.ctypes.data, pool.yield_address(), width], np.int64
+        )
         self._arguments = np.array([self._records.ctypes.data], np.int64)
         self._dimensions, self._strides = np.array([workers], np.int64), np.array([64], np.int64)
         self._driver, self._workers, self._count = machine.driver(), workers, len(steps)

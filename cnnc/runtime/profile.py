@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.op import OPS
 from cnnc.ir.types import BATCH
+from cnnc.lowering import house
 from cnnc.lowering.plan import Ref, Step
 from cnnc.runtime.compiled import Compiled
-from cnnc.runtime.launch import Array, Runner
-from cnnc.runtime.program import Frame
+from cnnc.runtime.launch import Array, Runner, aligned_empty
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,18 @@ def steps(compiled: Compiled, inputs: Mapping[str, Array], rounds: int = 5) -> l
     """
     counted = next(((n.name, a) for n in compiled.graph.inputs for a, d in enumerate(n.type.shape) if d == BATCH), None)
     program = compiled.program(inputs[counted[0]].shape[counted[1]] if counted else 1)
-    plan, frame = program.plan, Frame(program)
-    base = frame.arena.ctypes.data
+    plan = house.apart(program.plan)
+    arena, buffers = aligned_empty(max(plan.arena, 64)), {b.name: b for b in plan.buffers}
+    base = arena.ctypes.data
 
     def where(ref: Ref) -> int:
-        buffer = frame.buffers[ref.buffer]
+        buffer = buffers[ref.buffer]
         if buffer.place == "arena":
             return int(base + buffer.offset + ref.offset)
         memory = inputs[buffer.name] if buffer.place == "input" else program.fixed[buffer.name]
         return int(memory.ctypes.data) + ref.offset
 
-    alone = [replace(s, follows=False) for s in plan.steps]
-    runners = [Runner((s,), where, program.machine, plan.scratch, program.workers) for s in alone]
+    runners = [Runner((s,), where, program.machine, plan.scratch, program.workers) for s in plan.steps]
     times: list[list[float]] = [[] for _ in runners]
     for turn in range(rounds + 1):
         for i, runner in enumerate(runners):
@@ -85,7 +85,7 @@ def steps(compiled: Compiled, inputs: Mapping[str, Array], rounds: int = 5) -> l
             runner()
             if turn:  # the first warms up
                 times[i].append(time.perf_counter() - start)
-    return [StepTime(s, min(t)) for s, t in zip(plan.steps, times, strict=True)]
+    return [StepTime(s, min(t)) for s, t in zip(program.plan.steps, times, strict=True)]
 
 
 def owners(graph: Graph) -> dict[str, str]:

@@ -14,7 +14,7 @@ import numpy as np
 from cnnc.diagnostics import error
 from cnnc.lowering.plan import Plan, Ref
 from cnnc.runtime import setup
-from cnnc.runtime.launch import Array, Machine, Runner, aligned_empty
+from cnnc.runtime.launch import Array, Machine, Own, Runner, aligned_empty, working
 
 
 class Frame:
@@ -22,7 +22,8 @@ class Frame:
 
     def __init__(self, program: Program) -> None:
         plan = program.plan
-        self.arena = aligned_empty(max(plan.arena, 64))
+        own = working(plan.steps, program.workers) * plan.own
+        self.arena = aligned_empty(max(plan.arena + own, 64))  # the workers' own memory lies behind
         base = self.arena.ctypes.data
         self.buffers = {b.name: b for b in plan.buffers}
 
@@ -31,7 +32,15 @@ class Frame:
             return (base + b.offset if b.place == "arena" else program.fixed[b.name].ctypes.data) + ref.offset
 
         names = frozenset(b.name for b in plan.buffers if b.place == "input")
-        self.runner = Runner(plan.steps, where, program.machine, plan.scratch, program.workers, names)
+        self.runner = Runner(
+            plan.steps,
+            where,
+            program.machine,
+            plan.scratch,
+            program.workers,
+            names,
+            Own({b.name: b for b in plan.buffers if b.place == "own"}, base + plan.arena, plan.own),
+        )
         # an output that is an input is copied from what the caller gave
         self.outputs = [
             (label, None if name in names else self._view(name, program).view(dtype).reshape(shape), name, dtype, shape)

@@ -21,6 +21,8 @@ _PRODUCTS, _COPIED, _STREAMED, _CHUNK = 6e3, 10e3, 30e3, 0.5
 _INPUT, _WEIGHTS = 0.5, 1 / 16
 # Lines are too short for a register tile that holds less than this part of what it could.
 _SHORT = 0.5
+# So many tiles may take the place of one, shorter ones, where they divide into chunks that end with an image.
+_MORE = 1.04
 
 
 def blocking(
@@ -93,9 +95,13 @@ def matrix_plan(
         pixels * vectors * channels / _PRODUCTS, 4 * pixels * channels / (_STREAMED if flat else _COPIED),
         4 * vectors * lanes * channels / _STREAMED,
     )  # fmt: skip
-    block_tiles, links = by_image(
-        target, images, lines * tiles, block_tiles, 4 * channels * groups * out_blocks * lanes
-    )
+    weights = 4 * channels * groups * out_blocks * lanes
+    most = min(int(_MORE * tiles), (line - 1) // max(1, pixels - 1))
+    for more in range(tiles, max(tiles, most) + 1):
+        even, links = by_image(target, images, lines * more, block_tiles, weights)
+        if links:
+            tiles, block_tiles = more, even
+            break
     tall = line - tiles * (pixels - 1)
     head = (1 + len(operands)) * vectors * lanes
     panel_chunks = divide(units, chunk_panels)

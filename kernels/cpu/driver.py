@@ -2,7 +2,9 @@
 
 A worker *claims* chunks from an atomic counter and goes on to the next step when the last chunk of this one is done.
 Steps that make a chain are claimed together, a link at a time: the worker runs the link's chunks of the first step, then
-those of the second, and so on.
+those of the second, and so on. A value that only a chain knows has room for one link, in memory of the worker's own: the
+worker hands its kernels a copy of their arguments in which the value lies so far ahead that the link's share of it falls
+there.
 Nothing is assigned to a thread and there is no barrier to arrive at, so the program completes with any number of
 workers, also when the threading layer gives fewer than were asked for, and a slow core takes fewer chunks. Waiting
 spins for a bounded time and then yields the core. Denormals are flushed to zero while kernels run; the caller's mode is
@@ -11,10 +13,13 @@ restored.
 The function has the signature of a Numba parallel kernel, `void(char** arguments, int64* dimensions, int64* steps,
 void* data)`, so that Numba's thread pool launches it: `arguments[0]` is the worker's own record, `data` the run:
 
-    worker record: int64[1] = address of its scratch
-    run:           int64[4] = number of steps, address of the steps, address of the state, address of sched_yield
-    step:          int64[5] = address of the kernel, address of its arguments, claims, chunks of a claim, steps in the
-                   chain that begins here. Claims are links, or the chunks themselves
+    worker record: int64[3] = addresses of its scratch, of its own memory, of room for a step's arguments
+    run:           int64[5] = number of steps, address of the steps, address of the state, address of sched_yield,
+                   most arguments of a step
+    step:          int64[7] = address of the kernel, address of its arguments, claims, chunks of a claim, steps in the
+                   chain that begins here, number of its own values, address of those. Claims are links, or the chunks
+                   themselves
+    own value:     int64[3] = which argument, offset in the worker's memory, bytes of a link's share
     state:         int64[STATE] a step, zero: chunks claimed; a cache line further, chunks done
 """
 
@@ -25,7 +30,8 @@ from .target import Target
 
 LINE = 8  # int64s in a cache line
 STATE = 2 * LINE
-STEP = 5
+STEP = 7
+OWN = 3
 SPINS = 2_000  # pauses before a waiting worker yields: about a tenth of a millisecond
 
 _X86 = {
@@ -58,6 +64,10 @@ define void @{symbol}(ptr %arguments, ptr %dimensions, ptr %strides, ptr %data) 
 entry:{enter}
   %worker = load ptr, ptr %arguments
   %scratch = load ptr, ptr %worker
+  %own.at = getelementptr i64, ptr %worker, i64 1
+  %own = load i64, ptr %own.at
+  %room.at = getelementptr i64, ptr %worker, i64 2
+  %room = load ptr, ptr %room.at
   %count = load i64, ptr %data
   %steps.at = getelementptr i64, ptr %data, i64 1
   %steps = load ptr, ptr %steps.at
@@ -65,6 +75,8 @@ entry:{enter}
   %states = load ptr, ptr %states.at
   %yield.at = getelementptr i64, ptr %data, i64 3
   %yield = load ptr, ptr %yield.at
+  %width.at = getelementptr i64, ptr %data, i64 4
+  %width = load i64, ptr %width.at
   %any = icmp sgt i64 %count, 0
   br i1 %any, label %step, label %end
 step:
@@ -84,24 +96,58 @@ claim:
   %some = icmp slt i64 %link, %claims
   br i1 %some, label %member, label %wait
 member:
-  %m = phi i64 [ 0, %claim ], [ %m.next, %leave ]
+  %m = phi i64 [ 0, %claim ], [ %m.next, %after ]
   %member.index = mul i64 %m, {step}
   %member.record = getelementptr i64, ptr %record, i64 %member.index
   %kernel = load ptr, ptr %member.record
   %block.at = getelementptr i64, ptr %member.record, i64 1
-  %block = load ptr, ptr %block.at
+  %shared = load ptr, ptr %block.at
   %each.at = getelementptr i64, ptr %member.record, i64 3
   %each = load i64, ptr %each.at
   %first = mul i64 %link, %each
   %last = add i64 %first, %each
+  %owned.at = getelementptr i64, ptr %member.record, i64 5
+  %owned = load i64, ptr %owned.at
+  %values.at = getelementptr i64, ptr %member.record, i64 6
+  %values = load ptr, ptr %values.at
+  %owns = icmp sgt i64 %owned, 0
+  br i1 %owns, label %copy, label %ready
+copy:
+  %c = phi i64 [ 0, %member ], [ %c.next, %copy ]
+  %argument.at = getelementptr i64, ptr %shared, i64 %c
+  %argument = load i64, ptr %argument.at
+  %copied.at = getelementptr i64, ptr %room, i64 %c
+  store i64 %argument, ptr %copied.at
+  %c.next = add i64 %c, 1
+  %more.arguments = icmp slt i64 %c.next, %width
+  br i1 %more.arguments, label %copy, label %shift
+shift:
+  %v = phi i64 [ 0, %copy ], [ %v.next, %shift ]
+  %value.index = mul i64 %v, {own}
+  %which.at = getelementptr i64, ptr %values, i64 %value.index
+  %which = load i64, ptr %which.at
+  %offset.at = getelementptr i64, ptr %which.at, i64 1
+  %offset = load i64, ptr %offset.at
+  %share.at = getelementptr i64, ptr %which.at, i64 2
+  %share = load i64, ptr %share.at
+  %before.link = mul i64 %link, %share
+  %within = add i64 %own, %offset
+  %address = sub i64 %within, %before.link
+  %shifted.at = getelementptr i64, ptr %room, i64 %which
+  store i64 %address, ptr %shifted.at
+  %v.next = add i64 %v, 1
+  %more.values = icmp slt i64 %v.next, %owned
+  br i1 %more.values, label %shift, label %ready
+ready:
+  %block = phi ptr [ %shared, %member ], [ %room, %shift ]
   br label %run
 run:
-  %chunk = phi i64 [ %first, %member ], [ %chunk.next, %run ]
+  %chunk = phi i64 [ %first, %ready ], [ %chunk.next, %run ]
   call void %kernel(ptr %block, i64 %chunk, ptr %scratch)
   %chunk.next = add i64 %chunk, 1
   %inside = icmp slt i64 %chunk.next, %last
-  br i1 %inside, label %run, label %leave
-leave:
+  br i1 %inside, label %run, label %after
+after:
   %m.next = add i64 %m, 1
   %more.members = icmp slt i64 %m.next, %length
   br i1 %more.members, label %member, label %finish
@@ -140,7 +186,9 @@ def build(target: Target) -> bytes:
 
     machine = machine_of(target)
     parts = _X86 if target.triple.startswith("x86") else _ARM
-    module = llvm.parse_assembly(_TEXT.format(symbol=SYMBOL, step=STEP, state=STATE, line=LINE, spins=SPINS, **parts))
+    module = llvm.parse_assembly(
+        _TEXT.format(symbol=SYMBOL, step=STEP, state=STATE, own=OWN, line=LINE, spins=SPINS, **parts)
+    )
     module.triple = target.triple
     module.data_layout = str(machine.target_data)
     module.verify()

@@ -13,10 +13,11 @@ import cnnc
 from cnnc import driver
 from cnnc.backends.cpu import CpuBackend
 from cnnc.ir.interpret import random_values
-from cnnc.lowering import chain
+from cnnc.lowering import chain, house, memory
 from cnnc.lowering.plan import Buffer, KernelName, Ref, Step, parse_plan
 from cnnc.passes.optimizer import SGD
 from cnnc.passes.training import training_graph
+from cnnc.runtime import profile
 from cnnc.runtime.compiled import Compiled
 from tests.networks import EXAMPLES, MIXED
 
@@ -51,7 +52,9 @@ def compiled(network, mode, batch):
 
 
 def backwards(run, inputs, batch):
-    """What a call computes when the links of every chain run from the last to the first, in memory full of NaN."""
+    """What a call computes when the links of every chain run from the last to the first, in memory full of NaN, as is a
+    worker's own before each link.
+    """
     program = run.program(batch)
     (frame,) = program._frames
     frame.arena[:] = 0xFF
@@ -59,10 +62,17 @@ def backwards(run, inputs, batch):
         frame.runner.bind(name, inputs[name].ctypes.data)
     scratch = frame.runner._scratch[0].ctypes.data
     steps, spans = program.plan.steps, chain.spans(program.plan.steps)
+    own = {b.name: b for b in program.plan.buffers if b.place == "own"}
+    memory = frame.arena[program.plan.arena :]
     for begin, last in sorted(set(spans)):
         links = steps[begin].links or 1
         for link in reversed(range(links)):
+            memory[:] = 0xFF
             for i in range(begin, last + 1):
+                for j, (_, a) in enumerate(steps[i].arguments):
+                    if isinstance(a, Ref) and a.buffer in own:
+                        b = own[a.buffer]
+                        frame.runner.blocks[i, j] = memory.ctypes.data + b.offset + a.offset - link * b.bytes
                 kernel, each = KERNEL(program.machine.address(steps[i].kernel)), steps[i].chunks // links
                 for chunk in range(link * each, (link + 1) * each):
                     kernel(frame.runner.blocks[i].ctypes.data, chunk, scratch)
@@ -92,6 +102,51 @@ def test_bits_are_those_of_single_steps(name, mode, monkeypatch):
         np.testing.assert_array_equal(value, run.values[key], err_msg=key)
 
 
+def test_what_one_chain_touches_is_a_workers_own(monkeypatch):
+    batch = 8
+    run, inputs = compiled(NETWORKS["inverted"](), "infer", batch)
+    plan = run.plan(batch)
+    own = [b for b in plan.buffers if b.place == "own"]
+    lives = house.lives_of(plan, "own")
+    assert max(b.bytes for b in own) <= plan.own < sum(b.bytes for b in own)  # those that never meet share room
+    assert {b.name for b in lives} == {b.name for b in own}
+    memory.check(lives, {b.name: b.offset for b in own}, plan.own)
+    expected = run.run(inputs)
+    for threads in (1, 3, 8):
+        other = Compiled(run.graph, run.values, run.backend, threads)
+        poisoned = other.program(batch)._frames[0].arena
+        assert other.memory(batch).arena == other.plan(batch).arena + threads * other.plan(batch).own == poisoned.nbytes
+        poisoned[:] = 0xFF
+        for label, value in other.run(inputs).items():
+            np.testing.assert_array_equal(value, expected[label])
+    apart = house.apart(plan)
+    memory.check(house.lives_of(apart), {b.name: b.offset for b in apart.buffers}, apart.arena)
+    assert not apart.own
+    assert not any(s.links for s in apart.steps)
+    timed = profile.steps(run, inputs, 1)
+    assert [t.step for t in timed] == list(plan.steps)
+    monkeypatch.setattr(house, "_owned", lambda *_: False)
+    shared = Compiled(run.graph, run.values, run.backend, 2)
+    assert not shared.plan(batch).own
+    assert run.memory(batch).arena < 0.7 * shared.memory(batch).arena
+
+
+def test_the_walk_finds_what_is_not_a_workers_own():
+    plan = compiled(NETWORKS["inverted"](), "infer", 8)[0].plan(8)
+    chain.check(plan)
+    buffer = next(b.name for b in plan.buffers if b.place == "own")
+    at = next(i for i, s in enumerate(plan.steps) if buffer in s.writes)
+    touch = Step("late", KernelName("k"), (("x", Ref(buffer)),), 1)
+    with pytest.raises(AssertionError, match="in no chain"):
+        chain.check(replace(plan, steps=(*plan.steps, touch)))
+    two = [replace(touch, links=8, chunks=8), replace(touch, links=8, chunks=8, follows=True)]
+    with pytest.raises(AssertionError, match="two chains touch"):
+        chain.check(replace(plan, steps=(*plan.steps, *two)))
+    reading = replace(plan.steps[at], writes=())
+    with pytest.raises(AssertionError, match="before a link wrote"):
+        chain.check(replace(plan, steps=(*plan.steps[:at], reading, *plan.steps[at + 1 :])))
+
+
 @pytest.mark.parametrize("target", ["avx512", "avx2"])
 def test_a_small_network_begins_with_a_chain(target):
     machine = CpuBackend(target)
@@ -109,12 +164,13 @@ def step(reads, writes, links=8, chunks=8):
 
 
 def formed(*steps, divided="abcd", size=8000):
-    buffers = {b: Buffer(b, "arena", size) for b in "abcdw"}
+    buffers = {b: Buffer(b, "arena", size) for b in "abcdwy"}
     return [s.follows for s in chain.form(steps, buffers, set(divided), 8, 1 << 19)]
 
 
 def test_what_makes_a_chain():
     one, two = step("a", "b"), step("b", "c")
+    assert formed() == []
     assert formed(one, two) == [False, True]
     assert formed(one, step("c", "d")) == [False, False]  # nothing in common
     assert formed(one, replace(two, links=0)) == [False, False]
@@ -141,6 +197,18 @@ def test_what_could_follow_is_brought_there():
     assert gathered(packs, one, other, two, replace(other, links=8), step("c", "d")) == [0, 1, 3, 5, 2, 4]
 
 
+def test_what_feeds_a_step_of_a_chain_follows_too():
+    one, feeder, two = step("a", "b"), step("y", "d"), step("bd", "c")
+    assert formed(one, feeder, two, divided="abcdy") == [False, True, True]
+    assert formed(one, feeder, step("d", "c"), divided="abcdy") == [False, False, True]  # reads nothing of the chain
+    assert formed(one, replace(feeder, links=0), two) == [False, False, False]
+    assert formed(one, feeder, two, divided="abc") == [False, False, False]  # every image's d is read by all
+    other = step("x", "w", links=0)
+    assert gathered(one, other, feeder, two) == [0, 2, 3, 1]
+    assert gathered(one, feeder, step("d", "w", links=0), step("bdw", "c")) == [1, 2, 0, 3]  # needed before
+    assert gathered(one, step("b", "y", links=0), feeder, two) == [0, 1, 2, 3]  # made of what the whole chain makes
+
+
 def test_in_training_sums_follow_the_convolution_and_its_input_comes_before():
     graph = training_graph(cnnc.parse(INVERTED).graph, optimizer=SGD())
     machine = CpuBackend("avx512")
@@ -152,7 +220,8 @@ def test_in_training_sums_follow_the_convolution_and_its_input_comes_before():
         ("depthwise", "moments"),
         ("depthwise", "reduce_channels"),
         ("conv_direct", "conv_pixel_weight_gradient"),
-        ("depthwise", "depthwise_weight_gradient"),
+        ("depthwise", "map"),  # made again for the weight gradient
+        ("map", "depthwise_weight_gradient"),
     ):
         assert pair in found
 
@@ -169,4 +238,4 @@ def test_chains_that_reach_far_take_no_memory(monkeypatch):
 
 def test_text_that_follows_nothing_is_a_diagnostic():
     with pytest.raises(cnnc.CnncError):
-        parse_plan("plan @x target=avx2 batch=8 arena=0 scratch=0 {\n  then %a: k{}() * 8 / 8 -> \n}\n")
+        parse_plan("plan @x target=avx2 batch=8 arena=0 own=0 scratch=0 {\n  then %a: k{}() * 8 / 8 -> \n}\n")

@@ -16,9 +16,9 @@ from cnnc.backends.cpu import CpuBackend
 from cnnc.diagnostics import CnncError
 from cnnc.ir.text import parse_graph, print_graph
 from cnnc.lowering import chain, memory
+from cnnc.lowering.house import lives_of
 from cnnc.lowering.memory import Life
 from cnnc.lowering.plan import parse_plan
-from cnnc.lowering.select import lives_of
 from cnnc.passes.optimizer import SGD
 from cnnc.passes.training import training_graph
 from tests.networks import ALL_EXAMPLES, EXAMPLES, MIXED
@@ -33,8 +33,9 @@ def graphs(net):
 
 def check(plan):
     assert parse_plan(str(plan)) == plan
-    offsets = {b.name: b.offset for b in plan.buffers if b.place == "arena"}
-    memory.check(lives_of(plan), offsets, plan.arena)
+    for place, size in (("arena", plan.arena), ("own", plan.own)):
+        offsets = {b.name: b.offset for b in plan.buffers if b.place == place}
+        memory.check(lives_of(plan, place), offsets, size)
     chain.check(plan)
     written = {b.name for b in plan.buffers if b.place in ("input", "value", "table")}
     for step in (*plan.setup, *plan.steps):
@@ -124,9 +125,9 @@ def test_the_walk_finds_an_overlap():
     [
         "",
         "plan",
-        "plan @x target=avx512 batch=1 arena=0 scratch=0 {\n  step %a: k{}(x=%",
-        "plan @x target=avx512 batch=z arena=0 scratch=0 {",
-        "plan @x target=a batch=1 arena=0 scratch=0 {\n  buffer %a 1 nowhere",
+        "plan @x target=avx512 batch=1 arena=0 own=0 scratch=0 {\n  step %a: k{}(x=%",
+        "plan @x target=avx512 batch=z arena=0 own=0 scratch=0 {",
+        "plan @x target=a batch=1 arena=0 own=0 scratch=0 {\n  buffer %a 1 nowhere",
     ],
 )
 def test_bad_text_is_a_diagnostic(text):

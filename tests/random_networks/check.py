@@ -20,7 +20,7 @@ from cnnc.ir.verify import verify
 from cnnc.kernels.cpu import target as targets
 from cnnc.kernels.cpu import winograd_shapes, winograd_shapes_gradient
 from cnnc.lowering import chain, memory
-from cnnc.lowering.select import lives_of
+from cnnc.lowering.house import lives_of
 from cnnc.passes.autodiff import differentiate
 from cnnc.passes.manager import PassManager, Stages
 from cnnc.passes.optimizer import SGD
@@ -178,7 +178,9 @@ class Checker:
         for batch in (3, 1):
             plan: Any = exe.runner.plan(batch)  # type: ignore[attr-defined]
             chain.check(plan)
-            memory.check(lives_of(plan), {b.name: b.offset for b in plan.buffers}, plan.arena)
+            for place, size in (("arena", plan.arena), ("own", plan.own)):
+                offsets = {b.name: b.offset for b in plan.buffers if b.place == place}
+                memory.check(lives_of(plan, place), offsets, size)
             for whole in (True, False):
                 reference = self.reference(setting.mode, batch, whole, setting.fast)
                 where = f"batch {batch}, {'whole' if whole else 'real'} numbers"

@@ -15,6 +15,7 @@ from cnnc.backends.cpu.choice import Decision
 from cnnc.ir.graph import Graph
 from cnnc.kernels.cpu import Kernel, compile, driver
 from cnnc.kernels.cpu import target as targets
+from cnnc.lowering import chain
 from cnnc.lowering.plan import KernelName, Plan
 from cnnc.lowering.select import lower
 from cnnc.runtime import cache
@@ -171,13 +172,13 @@ class CpuBackend:
                 and not cache.known(str(k), f"{self.name} {self.target.features}", identity())
             ]
 
-    def plan(self, graph: Graph, batch: int) -> Plan:
+    def plan(self, graph: Graph, batch: int, threads: int = chain.WORKERS) -> Plan:
         """The Plan of a graph of this backend's layouts."""
-        return lower(graph, batch, self)
+        return lower(graph, batch, self, threads)
 
     def memory(self, graph: Graph, batch: int, threads: int | None = None) -> Memory:
         """The memory of one call, without allocating it."""
-        return memory_of(self.plan(graph, batch), threads or cores())
+        return memory_of(self.plan(graph, batch, threads or cores()), threads or cores())
 
     def prepare(self, graph: Graph, values: Mapping[str, Any], threads: int | None = None) -> Compiled:
         """A graph of this backend's layouts, ready to run."""

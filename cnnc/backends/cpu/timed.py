@@ -60,7 +60,7 @@ def settle(backend: Any, graph: Graph, batch: int) -> None:
             key: {name: _Trial(backend, graph, batch, node, key, name) for name in choice.close}
             for key, (node, choice) in list(open_.items())[:MANY]
         }
-        plan, eviction = lower(graph, batch, backend), WRITE if graph.updates else READ
+        plan, eviction = lower(graph, batch, backend, cores()), WRITE if graph.updates else READ
         kernels = [k for group in trials.values() for trial in group.values() for k in trial.kernels()]
         backend.ready([*plan.kernels(), *kernels, eviction])  # with what the network needs, so that workers start once
         evict = _eviction(backend, eviction, memory_of(plan, cores()).total)
