@@ -126,9 +126,10 @@ def _walking(target: Target, walk: Walk, columns: int, rows: Sequence[int], row_
 
         def add(slots: list[Any], q: int, at: Any) -> list[Any]:
             """The slots with column q of a step, which lies `at` floats from the row's first."""
-            slots = list(slots)
-            values = {distance: e.load(line, at) for distance, line in lines.items()}
+            slots, values = list(slots), {}
             for i in rows:
+                for distance in sorted({meeting[i, k] for k in range(together)} - values.keys()):
+                    values[distance] = e.load(lines[distance], at)
                 for slot, j in walk.meets[q]:
                     tap = held[i, j] if resident else e.load(w, (i * columns + j) * lanes)
                     for k in range(together):
