@@ -1,9 +1,9 @@
 """`.cnnx`: a compiled network in one safetensors file.
 
 The tensors are weights in the order that the kernels read (`packed/<digest> <name>`), and those that they read as they
-are (`value/<name>`). The metadata hold the graph after all passes, the Plan, and how images become inputs. The file is
-data: opening it reads the graph's text, verifies it and lowers it anew; the Plan's text is there to be read by people,
-never to be run.
+are, or that layers pack, since another batch size may want them otherwise (`value/<name>`). The metadata hold the graph
+after all passes, the Plan, and how images become inputs. The file is data: opening it reads the graph's text, verifies it
+and lowers it anew; the Plan's text is there to be read by people, never to be run.
 """
 
 from __future__ import annotations
@@ -59,11 +59,15 @@ def save(
     plan = program.plan
     digests, packed = contents(plan), compiled.everything(batch)
     tensors: dict[str, Array] = {}
+    layers = (s for s in plan.setup if compiled.graph.node(s.node).op in ("conv", "linear"))
+    begin = {
+        name for s in layers for name in s.reads()
+    }  # another batch size may want them packed otherwise, or not at all
     for b in plan.buffers:
         if b.place == "packed":
             tensors[f"packed/{digests[b.name]} {b.name}"] = packed[digests[b.name]].view(np.float32)
-        elif b.place == "value" and b.name in program.fixed:
-            tensors[f"value/{b.name}"] = program.fixed[b.name]
+        elif b.place == "value" and (b.name in program.fixed or b.name in begin):
+            tensors[f"value/{b.name}"] = compiled.values[b.name]
     metadata = {
         "format": FORMAT,
         "cnnc": __version__,
