@@ -60,9 +60,8 @@ def save(
     digests, packed = contents(plan), compiled.everything(batch)
     tensors: dict[str, Array] = {}
     layers = (s for s in plan.setup if compiled.graph.node(s.node).op in ("conv", "linear"))
-    begin = {
-        name for s in layers for name in s.reads()
-    }  # another batch size may want them packed otherwise, or not at all
+    # another batch size may want these packed otherwise, or not at all
+    begin = {name for s in layers for name in s.reads() if name in compiled.values}
     for b in plan.buffers:
         if b.place == "packed":
             tensors[f"packed/{digests[b.name]} {b.name}"] = packed[digests[b.name]].view(np.float32)

@@ -66,6 +66,19 @@ def drop(tensors, kind):
         del tensors[name]
 
 
+def test_saved_again_without_what_other_sizes_begin_with(tmp_path):
+    """As files were written before these were kept."""
+    net = cnnc.parse("model m { input x: f32[N, 64, 10, 10] return x -> conv(64, 3) -> flatten -> linear(5) }")
+    cnnc.save(cnnc.compile(net, tune=False), tmp_path / "m.cnnx", batch=4)
+    rewritten(
+        tmp_path / "m.cnnx",
+        lambda tensors, _: [tensors.pop(n) for n in [*tensors] if n.endswith(".weight") and n.startswith("value")],
+    )
+    cnnc.save(cnnc.open(tmp_path / "m.cnnx"), tmp_path / "again.cnnx", batch=4)
+    x = np.ones((4, 64, 10, 10), np.float32)
+    assert np.array_equal(cnnc.open(tmp_path / "again.cnnx")(x), cnnc.open(tmp_path / "m.cnnx")(x))
+
+
 CHANGES = {
     "another format": lambda t, m: m.update(format="cnnx 99"),
     "another machine": lambda t, m: m.update(target="neon"),
