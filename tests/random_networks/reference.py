@@ -83,7 +83,7 @@ def evaluate(
             operands = [rounded(a) for a in operands]
         with np.errstate(all="ignore"):
             results = OPS[node.op].reference(operands, node.attributes, [bind(t, batch) for t in node.types])
-            if rng is not None and fast and _by_winograd(node):
+            if rng is not None and fast and _by_winograd(graph, node):
                 sizes = [None if a is None else np.abs(a) for a in operands[:2]]
                 attributes = node.attributes.with_(epilogue=None)
                 (whole,) = OPS[node.op].reference(sizes, attributes, [bind(t, batch) for t in node.types])
@@ -95,10 +95,12 @@ def evaluate(
     return live
 
 
-def _by_winograd(node: Node) -> bool:
-    """Whether a fast algorithm may compute it."""
-    convolutions = ("conv", "conv_data_gradient", "conv_weight_gradient")
-    return node.op in convolutions and node.type.rank == 4 and node.attributes.get("groups", 1) == 1
+def _by_winograd(graph: Graph, node: Node) -> bool:
+    """Whether a fast algorithm may compute it: 3x3 or 5x5 kernels, groups of them and slices of volumes among them."""
+    if node.op not in ("conv", "conv_data_gradient", "conv_weight_gradient"):
+        return False
+    weights = node.type if node.op == "conv_weight_gradient" else graph.type(node.inputs[1])
+    return weights.rank >= 4 and tuple(weights.shape[-2:]) in ((3, 3), (5, 5))
 
 
 _OF_PROBABILITIES = {"cross_entropy", "cross_entropy_gradient"}
@@ -140,7 +142,7 @@ def exact_values(graph: Graph, found: Mapping[str, Array], batch: int, fast: boo
     """The values that float32 computes without rounding, in whatever order it adds."""
     exact: set[str] = set()
     for node in graph.nodes:
-        if fast and _by_winograd(node):
+        if fast and _by_winograd(graph, node):
             continue
         if all(o in exact for o in node.inputs) and _is_exact(node, found, batch):
             exact.update(node.results)
