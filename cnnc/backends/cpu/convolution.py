@@ -238,52 +238,31 @@ def depthwise_weight_gradient(low: Lowering, node: Node, geometry: Geometry) -> 
 
 
 def conv(low: Lowering, node: Node) -> None:
+    """A convolution, or the gradient of its input, whose x is dy."""
     x, weight, *rest = node.operands
     assert x is not None
     assert weight is not None
-    geometry = Geometry(low, node)
+    geometry, bias, transposed = Geometry(low, node), rest[0] if rest else None, node.op == "conv_data_gradient"
     expression, kinds, _ = epilogue(low, node)
+    blocked = is_blocked(low.type(x))
     if not is_blocked(node.type):
         plain(low, node, geometry)
-        return
-    if is_depthwise(geometry) and is_blocked(low.type(x)):
-        depthwise(low, node, geometry, x, rest[0] if rest else None)
-        return
-    if winograd(low, node, geometry, x, rest[0] if rest else None):
-        return
-    if pooled(low, node, geometry, x, rest[0] if rest else None):
-        return
-    plan = conv_shapes.direct_plan(
-        target_of(low), *geometry.sizes, plain=not is_blocked(low.type(x)), expression=expression, operands=kinds
-    )
-    direct(low, node, plan, x, bias=rest[0] if rest else None)
-
-
-def conv_data_gradient(low: Lowering, node: Node) -> None:
-    dy, weight, *rest = node.operands
-    assert dy is not None
-    assert weight is not None
-    geometry = Geometry(low, node)
-    expression, kinds, _ = epilogue(low, node)
-    if not is_blocked(node.type):
-        plain(low, node, geometry)
-        return
-    if is_depthwise(geometry):
-        depthwise(low, node, geometry, dy, rest[0] if rest else None, gradient=True)
-        return
-    if winograd(low, node, geometry, dy, rest[0] if rest else None, transposed=True):
-        return
-    plans = conv_shapes.data_gradient_plans(target_of(low), *geometry.sizes, expression=expression, operands=kinds)
-    for parity in plans:
-        direct(
-            low,
-            node,
-            parity.plan,
-            dy,
-            parity.offset,
-            rest[0] if rest else None,
-            "data gradient" + (f", {len(plans)} parities" if len(plans) > 1 else ""),
+    elif is_depthwise(geometry) and blocked:
+        depthwise(low, node, geometry, x, bias, transposed)
+    elif winograd(low, node, geometry, x, bias, transposed) or (
+        not transposed and pooled(low, node, geometry, x, bias)
+    ):
+        pass
+    elif transposed:
+        plans = conv_shapes.data_gradient_plans(target_of(low), *geometry.sizes, expression=expression, operands=kinds)
+        note = "data gradient" + (f", {len(plans)} parities" if len(plans) > 1 else "")
+        for parity in plans:
+            direct(low, node, parity.plan, x, parity.offset, bias, note)
+    else:
+        plan = conv_shapes.direct_plan(
+            target_of(low), *geometry.sizes, plain=not blocked, expression=expression, operands=kinds
         )
+        direct(low, node, plan, x, bias=bias)
 
 
 def conv_weight_gradient(low: Lowering, node: Node) -> None:
@@ -392,6 +371,6 @@ def plain(low: Lowering, node: Node, geometry: Geometry) -> None:
 
 RULES: dict[str, Rule] = {
     "conv": conv,
-    "conv_data_gradient": conv_data_gradient,
+    "conv_data_gradient": conv,
     "conv_weight_gradient": conv_weight_gradient,
 }
