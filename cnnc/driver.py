@@ -94,9 +94,10 @@ def compile(
     depend on it.
     exact: only algorithms that round like the direct one. batch: prepare kernels and weights for this batch size at
     once; any other works too, and is prepared when it is first met.
-    tune: where the estimates of a convolution's algorithms are close, a timed run of a few milliseconds decides on target
-    "cpu", and is remembered in the cache folder: results are the same to the bit until that is cleared. False: estimates
-    alone decide, the same on all machines with this instruction set. None: True, unless CNNC_TUNE is 0.
+    tune: on target "cpu" the estimates of algorithms and blocks follow the machine's measured speeds, and where those of a
+    convolution's algorithms are close, a timed run of a few milliseconds decides. Both are remembered in the cache folder:
+    results are the same to the bit until that is cleared. False: fixed estimates decide, the same on all machines with
+    this instruction set. None: True, unless CNNC_TUNE is 0.
     """
     if batch is not None:
         whole("batch", batch)
@@ -158,7 +159,7 @@ def measure(network: Network, batch: int) -> tuple[int, int]:
     allocating it.
     """
     found = []
-    machine: Any = backend("cpu")
+    machine: Any = backend("cpu", tune=tuning(None))
     for training in (False, True):
         try:
             graph = training_graph(network.graph, optimizer=SGD(momentum=0.9)) if training else network.graph

@@ -137,8 +137,6 @@ def _kernels(
             say(f"{path} has no training step: {e.diagnostics[0].message}", 1)
             return ()
         raise
-    if hasattr(machine, "settle"):
-        machine.settle(graph, batch)
     kernels: Iterable[Any] = plan_of(machine, graph, batch).kernels()
     return kernels
 

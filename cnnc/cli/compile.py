@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 @click.option("-b", "--batch", type=click.IntRange(1, LARGEST), help="Prepare this batch size; any other works too.")
 @click.option("--exact", is_flag=True, help="Only algorithms that round like the direct one.")
 @click.option(
-    "--tune/--no-tune", default=None, help="Timed runs decide where estimates are close; so it is if not said."
+    "--tune/--no-tune",
+    default=None,
+    help="Estimates know this machine's speed, timed runs decide where they are close; so it is if not said.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; as many as there are cores otherwise.")
 def command(

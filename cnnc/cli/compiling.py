@@ -48,12 +48,13 @@ def optimized(network: Network, mode: str, target: str, observer: Observer | Non
 
 
 def plan_of(machine: Any, graph: Graph, batch: int) -> Any:
-    """The Plan of an optimized graph. Raises `CnncError` where the target interprets graphs instead."""
+    """The Plan of an optimized graph as it would run. Raises `CnncError` where the target interprets graphs instead."""
     from cnnc.diagnostics import error
     from cnnc.runtime.threads import cores
 
     if not hasattr(machine, "plan"):
         raise error("E0809", f"the target '{machine.name}' has no Plan: it interprets the graph", exit_code=2)
+    machine.settle(graph, batch)
     return machine.plan(graph, batch, cores())
 
 

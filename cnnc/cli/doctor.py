@@ -172,7 +172,19 @@ def speed(again: bool) -> list[Finding]:
                 f"{size}{level.one:.0f} GB/s on one core, {level.all:.0f} on {found.threads} threads",
             )
         )
-    return lines
+    return [*lines, Finding("estimates", _pace())]
+
+
+def _pace() -> str:
+    from cnnc.backends.cpu import TUNED, timed
+
+    pace = timed.known(TUNED).pace
+    if pace is None:
+        return "the first compilation decides what they assume of this machine"
+    return (
+        f"assume {pace.own:.2g} of the own cache of the machine they were made on; for as many multiply-adds "
+        f"{pace.shared:.2g} of the bytes from the caches behind it, {pace.memory:.2g} from memory"
+    )
 
 
 def cache() -> list[Finding]:

@@ -122,10 +122,19 @@ def band_pack_plan(weights: BandedWeights) -> KernelPlan:
 
 
 def _blocking(
-    images: int, rows: int, bands: Sequence[Band], lanes: int, products: float, copied: float, halo: float, taps: int
+    images: int,
+    rows: int,
+    bands: Sequence[Band],
+    lanes: int,
+    products: float,
+    copied: float,
+    halo: float,
+    taps: int,
+    streamed: float,
 ) -> Pair:
     """(output rows, panels) of a chunk: the least estimated time, summed over 2 and 8 workers. `products`: multiply-adds of
-    one row for an input channel and an output block; `copied`: bytes copied for one row of an input block.
+    one row for an input channel and an output block; `copied`: bytes copied for one row of an input block;
+    `streamed`: bytes of weights that come in a microsecond.
     """
     best, choice, units = math.inf, (rows, len(bands)), len(bands)
     flops = 2 * products * sum(b.size * (b.high - b.low) for b in bands) / units
@@ -134,7 +143,7 @@ def _blocking(
         for part in sorted({divide(units, parts) for parts in range(1, min(units, 64) + 1)}, reverse=True):
             chunks = images * divide(rows, block) * divide(units, part)
             reach = _reach(bands, part, lanes)
-            time = _CHUNK + block * part * flops / _FLOPS + part * weights / _STREAMED
+            time = _CHUNK + block * part * flops / _FLOPS + part * weights / streamed
             time += (block + halo) * copied * reach / _COPIED
             estimate = sum(divide(chunks, workers) * workers * time for workers in (2, 8))
             if estimate < best:
@@ -182,7 +191,15 @@ def bands_plan(
     reading = reading_of(row_offsets, column_offsets, stride, height, width, rows, columns)
     pixels, _ = register_tile(target, columns, vectors)
     block_rows, chunk_panels = _blocking(
-        images, rows, weights.bands, lanes, columns * lanes * taps, 4 * lanes * reading.copied, reading.halo, taps
+        images,
+        rows,
+        weights.bands,
+        lanes,
+        columns * lanes * taps,
+        4 * lanes * reading.copied,
+        reading.halo,
+        taps,
+        _STREAMED * target.pace.shared,
     )
     placed = reading.placed(block_rows, x_row, x_block, lanes)
     entries, units = [], []

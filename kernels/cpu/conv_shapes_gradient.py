@@ -26,12 +26,13 @@ _LARGE = 16
 
 def _pixel_blocking(
     images: int, rows: int, columns: int, groups: int, in_blocks: int, out_blocks: int, lanes: int, vectors: int,
-    near: int, blocks: int, gathered: int,
+    near: int, blocks: int, gathered: int, streamed: float,
 ) -> tuple[int, int, int]:  # fmt: skip
     """(input blocks, output blocks) of a chunk, and parts of the pixels: the least estimated time, over 2 and 8 workers.
 
-    `near` pixels are a block, of which there are `blocks`. Parts of the pixels need a copy of the sums each, which are
-    added up later; parts of the channels read the other tensor again. The choice follows the problem alone.
+    `near` pixels are a block, of which there are `blocks`; `streamed` bytes come in a microsecond. Parts of the pixels need a
+    copy of the sums each, which are added up later; parts of the channels read the other tensor again. The choice follows
+    the problem and the target alone.
     """
 
     def cuts(count: int, unit: int) -> list[int]:
@@ -51,12 +52,10 @@ def _pixel_blocking(
                 chunks = groups * divide(in_blocks, ins) * divide(out_blocks, outs) * parts
                 share = divide(blocks, parts) / blocks * pixels * lanes
                 time = _CHUNK + share * ins * outs * lanes * 2 / _FLOPS
-                time += (
-                    share * (outs + ins * (1 + gathered)) * 4 / _STREAMED + ins * outs * lanes * lanes * 4 / _STREAMED
-                )
+                time += share * (outs + ins * (1 + gathered)) * 4 / streamed + ins * outs * lanes * lanes * 4 / streamed
                 estimate = sum(divide(chunks, workers) * workers * time for workers in (2, 8))
                 if parts > 1:
-                    estimate += 2 * (parts + 1) * weights / _STREAMED
+                    estimate += 2 * (parts + 1) * weights / streamed
                 if estimate < best:
                     best, choice = estimate, (ins, outs, parts)
     return choice
@@ -81,7 +80,18 @@ def pixel_weight_gradient_plan(
     pixel_blocks = divide(images, block_images) * row_blocks
     block = block_images * block_rows * columns
     ins, outs, parts = _pixel_blocking(
-        images, rows, columns, groups, in_blocks, out_blocks, lanes, vectors, block, pixel_blocks, int(strided)
+        images,
+        rows,
+        columns,
+        groups,
+        in_blocks,
+        out_blocks,
+        lanes,
+        vectors,
+        block,
+        pixel_blocks,
+        int(strided),
+        _STREAMED * target.pace.shared,
     )
     # All weights beside an image are little: a part an image, so that the step may follow what makes dy of the image.
     links, size = 0, in_blocks + out_blocks

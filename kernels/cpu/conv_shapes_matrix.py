@@ -64,7 +64,7 @@ def matrix_plan(
     rows: int, columns: int, y_strides: tuple[int, int, int, int], transposed: bool, expression: Any, operands: tuple[str, ...],
 ) -> ConvPlan:  # fmt: skip
     """The arguments are those of `conv_shapes._direct`; there is a tap."""
-    lanes = target.lanes
+    lanes, streamed = target.lanes, _STREAMED * target.pace.shared
     in_blocks, out_blocks, taps = divide(in_channels, lanes), divide(out_channels, lanes), len(row_offsets)
     y_image, y_block, y_row, y_pixel = y_strides
     x_row = width * lanes
@@ -92,8 +92,8 @@ def matrix_plan(
     channels = entries * lanes
     block_tiles, chunk_panels = blocking(
         images * lines * tiles, max(1, int(target.cache * _INPUT) // tile_bytes), units, groups,
-        pixels * vectors * channels / _PRODUCTS, 4 * pixels * channels / (_STREAMED if flat else _COPIED),
-        4 * vectors * lanes * channels / _STREAMED,
+        pixels * vectors * channels / _PRODUCTS, 4 * pixels * channels / (streamed if flat else _COPIED),
+        4 * vectors * lanes * channels / streamed,
     )  # fmt: skip
     weights = 4 * channels * groups * out_blocks * lanes
     most = min(int(_MORE * tiles), (line - 1) // max(1, pixels - 1))

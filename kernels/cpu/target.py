@@ -4,9 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What planners assume of a machine, over the one that their constants were measured on: the bytes of a core's own
+    cache, and for as many multiply-adds the bytes that come from the caches behind it (`shared`) and from memory.
+    """
+
+    own: float = 1.0
+    shared: float = 1.0
+    memory: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -15,7 +26,7 @@ class Target:
 
     `lanes` is the number of float32 in a vector register, `registers` the number of vector registers, and `fma` tells
     whether multiply and add round once. `near` and `cache` are the bytes of a core's first and second level cache that
-    plans count on.
+    plans count on, `pace` what they assume of the machine.
     """
 
     name: str
@@ -27,9 +38,19 @@ class Target:
     fma: bool
     near: int
     cache: int
+    pace: Pace = Pace()
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def slowness(self) -> float:
+        """How much longer than with AVX-512 a core takes for as many multiply-adds."""
+        return 16 / self.lanes * (1 if self.fma else 2)
+
+    def at(self, pace: Pace) -> Target:
+        """The same for a machine of that pace."""
+        return replace(self, pace=pace, cache=int(self.cache * pace.own))
 
     @property
     def triple(self) -> str:

@@ -256,7 +256,8 @@ def problem(
     return Problem(target, scheme, images, channels, height, width, filters, rows, columns, top, left, dilation)
 
 
-# What the cost model assumes of a core, measured on two cores with AVX-512; only ratios matter.
+# What the cost model assumes of a core, measured on two cores with AVX-512; only ratios matter. The target's pace says how
+# bytes move elsewhere.
 # operations per microsecond of the register tile, and of the direct convolution, with AVX-512; bytes per microsecond of
 # weights from the caches behind the second, and from memory, where the rest of a network has sent them by the next call.
 _RATE, _DIRECT_RATE, _STREAMED, _MEMORY = 155e3, 160e3, 25e3, 18e3
@@ -275,25 +276,22 @@ _NEAR_WEIGHTS, _NEAR = 1 << 20, 5 << 18
 FEWEST = 16
 
 
-def _slowness(target: Target) -> float:
-    return 16 / target.lanes * (1 if target.fma else 2)
-
-
 def _estimate(s: Problem, cut: Blocking) -> float:
     """Microseconds of core time, summed over `_WORKERS`."""
-    lanes, points = s.target.lanes, s.scheme.points
+    lanes, points, pace = s.target.lanes, s.scheme.points, s.target.pace
+    streamed, memory, near = _STREAMED * pace.shared, _MEMORY * pace.memory, _NEAR * pace.own
     block_tiles = min(cut.block_groups * s.tiles, s.total)
     blocks, parts = divide(s.groups, cut.block_groups), divide(s.units, cut.part_panels)
     filters, depth = cut.part_panels * s.panel * lanes, s.depth
-    compute = 2 * points * block_tiles * depth * filters / _RATE * _slowness(s.target)
+    compute = 2 * points * block_tiles * depth * filters / _RATE * s.target.slowness
     weights = 4 * points * depth * filters
-    again = _STREAMED * (3 if weights * parts <= _NEAR_WEIGHTS else 1)
-    stream = weights / blocks / _MEMORY + weights * (1 - 1 / blocks) / again
+    again = streamed * (3 if weights * parts <= _NEAR_WEIGHTS * pace.own else 1)
+    stream = weights / blocks / memory + weights * (1 - 1 / blocks) / again
     v = 4 * points * block_tiles * s.in_blocks * lanes
     if cut.staged:  # by the first chunk of a block that a worker takes
-        stream += v / (_MEMORY if v * blocks > _NEAR else _STREAMED) * min(1, 2 / parts)
-    if v + 4 * points * block_tiles * cut.set_panels * s.panel * lanes > _NEAR:
-        stream += v * divide(cut.part_panels, cut.set_panels) / _STREAMED
+        stream += v / (memory if v * blocks > near else streamed) * min(1, 2 / parts)
+    if v + 4 * points * block_tiles * cut.set_panels * s.panel * lanes > near:
+        stream += v * divide(cut.part_panels, cut.set_panels) / streamed
     time = max(compute, stream) + _VISIBLE * min(compute, stream)
     time += _BACKWARD * points / 36 * block_tiles * cut.part_panels * s.panel + _CHUNK
     if not cut.staged:
@@ -304,8 +302,8 @@ def _estimate(s: Problem, cut: Blocking) -> float:
         if cut.staged:
             chunks = blocks * divide(s.in_blocks, cut.part_blocks)
             each = _CHUNK + _FORWARD_STAGED * points / 36 * block_tiles * cut.part_blocks
-            if v * blocks > _NEAR:
-                each += v * cut.part_blocks / s.in_blocks / _MEMORY
+            if v * blocks > near:
+                each += v * cut.part_blocks / s.in_blocks / memory
             total += (divide(chunks, workers) + _UNEVEN) * workers * each
     return total
 
@@ -313,14 +311,14 @@ def _estimate(s: Problem, cut: Blocking) -> float:
 def _direct(s: Problem) -> float:
     """The direct convolution's microseconds of core time, summed over `_WORKERS`: eight chunks, weights hardly hidden."""
     products = s.scheme.taps**2 * divide(s.channels, 4) * 4 * s.out_blocks * s.target.lanes
-    compute = 2 * products * s.images * s.rows * s.columns / _DIRECT_RATE * _slowness(s.target)
-    time = (compute + 0.8 * 4 * products / _MEMORY) / 8
+    compute = 2 * products * s.images * s.rows * s.columns / _DIRECT_RATE * s.target.slowness
+    time = (compute + 0.8 * 4 * products / (_MEMORY * s.target.pace.memory)) / 8
     return sum((divide(8, workers) + _UNEVEN) * workers * time for workers in _WORKERS)
 
 
 @lru_cache(maxsize=1024)
 def _blocking(s: Problem) -> tuple[float, Blocking]:
-    """The cut of the least estimated time, and that time. The choice follows the problem alone."""
+    """The cut of the least estimated time, and that time. The choice follows the problem and the target alone."""
     best, choice = math.inf, Blocking(False, 1, s.units)
     for block_groups in sorted({divide(s.groups, n) for n in range(1, 65)} | {1, 2, 3, 4}):
         if block_groups > s.groups:
@@ -353,7 +351,7 @@ def winograd_times(
     for scheme in SCHEMES.get(taps, ()):
         s = problem(target, scheme, images, channels, height, width, filters, padding, transposed, dilation)
         blocks = s.in_blocks * s.out_blocks * (target.lanes / 16) ** 2 if repacked else 0
-        packing = len(_WORKERS) * _slowness(target) * blocks
+        packing = len(_WORKERS) * target.slowness * blocks
         times[scheme] = _blocking(s)[0] + packing * (_PACKED + _PACKED_POINT * scheme.points)
         times[None] = _direct(s) + packing * _PACKED_DIRECT * scheme.taps**2 / 9
     return times

@@ -121,14 +121,14 @@ def _scratch(s: _Problem, cut: Cut) -> int:
 
 def _estimate(s: _Problem, cut: Cut) -> float:
     """Microseconds of core time, summed over `_WORKERS`."""
-    core, lanes, points = _CORES[s.target.name], s.target.lanes, s.scheme.points
+    core, lanes, points, pace = _CORES[s.target.name], s.target.lanes, s.scheme.points, s.target.pace
     tiles = divide(s.total, cut.splits)
     outs = min(cut.part_units * s.panel, s.out_blocks)
     v, m, u = _sizes(s, cut)
     passes = divide(tiles, cut.block_tiles)
     compute = 2 * points * tiles * cut.part_blocks * s.filled * outs * lanes**2 / core.rate
     moved = 4 * (2 * u * passes + 2 * (v + m) * tiles / cut.block_tiles)
-    moving = moved / (core.near_rate if 4 * (v + m + u) <= core.near else core.far_rate)
+    moving = moved / (core.near_rate if 4 * (v + m + u) <= core.near * pace.own else core.far_rate * pace.shared)
     transforms = tiles * (cut.part_blocks * core.forward + outs * core.spread)
     transforms += cut.part_blocks * outs * lanes * core.inverse
     time = max(compute, moving) + 0.35 * min(compute, moving) + points / 36 * transforms + _CHUNK

@@ -1,4 +1,4 @@
-"""Timed runs decide where estimates are close, once; nothing else depends on them."""
+"""The machine's pace, and timed runs where estimates are close, decide once; nothing else depends on them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ from cnnc.artifact import open_artifact, save
 from cnnc.backends import backend
 from cnnc.backends.cpu import TUNED, CpuBackend, choice, timed
 from cnnc.backends.cpu.choice import Decision
-from cnnc.kernels.cpu.target import TARGETS
+from cnnc.backends.cpu.pace import pace_of
+from cnnc.kernels.cpu.target import TARGETS, Pace
 from cnnc.passes.optimizer import SGD
 from cnnc.passes.training import training_graph
+from cnnc.runtime.machine import Cache, Figures, Level
 
 NET = cnnc.parse(
     """
@@ -43,6 +45,7 @@ def decided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
 
     monkeypatch.setattr(choice, "CLOSE", 1e9)
     monkeypatch.setattr(timed, "_decide", decide)
+    monkeypatch.setattr(timed, "pace_of", lambda *machine: Pace())
     monkeypatch.setattr(timed, "folder", lambda: tmp_path)
     monkeypatch.setattr(timed, "_known", {})
     return calls
@@ -77,7 +80,8 @@ def test_once_and_remembered(decided: list[list[str]], monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "null", '{"format": 1}', "[" * 100_000, "other", "wrong", "unknown"]
+    "content",
+    ["", "{", "[]", "null", '{"format": 2}', "[" * 100_000, "other", "wrong", "unknown", "pace", "no pace"],
 )
 def test_a_damaged_file(
     decided: list[list[str]], content: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -92,6 +96,10 @@ def test_a_damaged_file(
     elif content == "unknown":
         each = {"algorithm": "guess", "microseconds": {}}
         content = json.dumps({**record, "decisions": dict.fromkeys(record["decisions"], each)})
+    elif content == "pace":
+        content = json.dumps({**record, "pace": {"own": 1, "shared": 0, "memory": 1}})
+    elif content == "no pace":
+        content = json.dumps({**record, "pace": {"speed": 1}})
     path.write_text(content)
     forget(monkeypatch)
     assert plan(True) == first
@@ -106,7 +114,7 @@ def test_a_file_that_others_may_write_is_not_read(
     (path,) = tmp_path.glob("decisions-*.json")
     path.chmod(0o666)
     forget(monkeypatch)
-    assert dict(timed.known(TUNED)) == {}
+    assert timed.known(TUNED) == timed.Decided()
 
 
 def test_no_folder_no_runs(decided: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +133,7 @@ def test_no_time_left(decided: list[list[str]], monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(timed, "BUDGET", -1.0)
     assert plan(True) == plan(False)
     assert decided == []
-    assert {d.microseconds == {} for d in timed.known(TUNED).values()} == {True}
+    assert {d.microseconds == {} for d in timed.known(TUNED).decisions.values()} == {True}
 
 
 def test_only_for_the_machine_itself(decided: list[list[str]]) -> None:
@@ -165,6 +173,85 @@ def test_an_artifact_keeps_what_was_decided(
     assert len(decided) == 2
 
 
+@pytest.mark.parametrize("pace", [Pace(0.5, 0.125, 0.125), Pace(2, 4, 4), Pace(1, 1, 0.125)], ids=str)
+def test_a_machine_of_another_pace(
+    pace: Pace, decided: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is measured once, decides the plan, and changes no result; artifacts keep it."""
+    monkeypatch.setattr(choice, "CLOSE", 1.0)
+    paces = [pace, Pace()]
+    monkeypatch.setattr(timed, "pace_of", lambda *machine: paces.pop(0))
+    wide = cnnc.parse(
+        """
+model m() {
+    input x: f32[N, 256, 14, 14]
+    return x -> conv(512, 3, padding=1) -> relu -> conv(512, 1) -> relu -> conv(256, 3, padding=1) as last
+             -> global_avgpool -> flatten -> linear(3) as fc
+}
+"""
+    )
+    x = np.random.default_rng(0).standard_normal((2, 256, 14, 14)).astype(np.float32)
+    exe = driver.compile(wide, tune=True, batch=2)
+    y = exe(x)
+    assert TUNED.target.pace == timed.known(TUNED).pace == pace
+    assert exe.plan(2) != driver.compile(wide, tune=False).plan(2)
+    np.testing.assert_allclose(driver.compile(wide, tune=False)(x), y, rtol=1e-4, atol=1e-5)
+    forget(monkeypatch)
+    for threads in (1, 2):
+        np.testing.assert_array_equal(driver.compile(wide, tune=True, threads=threads)(x), y)
+    save(exe, tmp_path / "m.cnnx", 2)
+    for path in tmp_path.glob("decisions-*.json"):
+        path.unlink()
+    forget(monkeypatch)
+    opened = open_artifact(tmp_path / "m.cnnx")
+    assert opened.plan(2) == exe.plan(2)
+    np.testing.assert_array_equal(opened(x), y)
+    assert TUNED.target.pace == Pace()
+    assert driver.compile(wide, tune=True).plan(2) == driver.compile(wide, tune=False).plan(2)
+    assert (paces, decided) == ([], [])
+
+
+def test_training_at_another_pace(decided: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "CLOSE", 1.0)
+    labels = np.array([0, 2])
+    expected, gradients = driver.value_and_grad(NET, tune=False)(X, labels)
+    for pace in (Pace(0.5, 0.125, 0.125), Pace(2, 4, 4)):
+        monkeypatch.setattr(timed, "_known", {})
+        monkeypatch.setattr(timed, "_read", lambda *file: timed.Decided())
+        monkeypatch.setattr(timed, "pace_of", lambda *machine, pace=pace: pace)
+        loss, found = driver.value_and_grad(NET, tune=True)(X, labels)
+        np.testing.assert_allclose(loss, expected, rtol=1e-5)
+        for name, value in gradients.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-3, atol=1e-5)
+
+
+def figures(peak: float, *levels: Level, threads: int = 2) -> Figures:
+    return Figures("made up", "avx512", threads, peak / threads, peak, levels)
+
+
+def level(name: str, rate: float) -> Level:
+    return Level(name, None, rate, rate)
+
+
+def test_paces() -> None:
+    wide, narrow, own = TARGETS["avx512"], TARGETS["avx2"], (Cache("L1", 2**15, 1), Cache("L2", 2**20, 1))
+    usual = level("L3", 220), level("memory", 60)
+    assert pace_of(wide, figures(474, *usual), own) == Pace()
+    assert (
+        pace_of(wide, figures(450, level("L3", 240), level("memory", 64)), own) == Pace()
+    )  # it varies from run to run
+    assert pace_of(wide, figures(948, *usual), own) == Pace(1, 0.5, 0.5)  # more multiply-adds, as many bytes
+    assert pace_of(narrow, figures(237, *usual), own) == Pace(2, 1, 1)  # as many bytes for as many instructions
+    assert pace_of(wide, figures(237 * 16, level("L3", 1760), level("memory", 120), threads=16), own) == Pace(
+        1, 1, 0.25
+    )
+    assert pace_of(wide, figures(474, level("memory", 60)), ()) == Pace(1, 2**-2, 1)  # nothing is behind a core's cache
+    assert pace_of(wide, figures(474, *usual), (Cache("L2", 2**20, 4),)).own == 0.5  # shared by four
+    assert pace_of(wide, figures(474), ()) == Pace()
+    assert pace_of(wide, figures(0, *usual), own) == Pace()
+    assert pace_of(wide, figures(474, level("L3", 1e9), level("memory", 1e-9)), own) == Pace(1, 4, 0.125)
+
+
 def test_what_is_timed_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every algorithm of forward and both gradients is really run, and training gives what it gives without."""
     monkeypatch.setattr(choice, "CLOSE", 1e9)
@@ -178,7 +265,7 @@ def test_what_is_timed_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     executable = driver.compile_training(NET, optimizer=SGD(momentum=0.9), tune=True)
     inputs = {"x": X, "labels": labels, "learning_rate": np.array(0.1, np.float32), "seed": np.zeros(2, np.int64)}
     executable.run({n.name: inputs[n.name] for n in executable.graph.inputs})
-    found = timed.known(TUNED)
+    found = timed.known(TUNED).decisions
     assert {key.split()[0] for key in found} == {"conv", "conv_data_gradient", "conv_weight_gradient"}
     assert any(key.endswith("repacked") for key in found)
     for decision in found.values():

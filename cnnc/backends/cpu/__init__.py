@@ -46,8 +46,8 @@ def jobs() -> int:
 
 class CpuBackend:
     """Code for one instruction set; the machine's best unless another is named. `exact`: only algorithms that round
-    like the direct ones. `tuned`: timed runs decide where estimates are close (`timed.py`). `decided`: what they decided
-    elsewhere, by problem, instead.
+    like the direct ones. `tuned`: plans follow the machine's measured pace, and timed runs decide where estimates are
+    close (`timed.py`). `decided`: what was decided elsewhere instead.
     """
 
     def __init__(
@@ -55,28 +55,34 @@ class CpuBackend:
         target: str | None = None,
         exact: bool = False,
         tuned: bool = False,
-        decided: Mapping[str, Decision] | None = None,
+        decided: timed.Decided | None = None,
     ) -> None:
         self._name = target
         self.exact, self.tuned = exact, tuned
-        self._decided = decided or {}
+        self._decided = decided or timed.Decided()
 
     @property
-    def target(self) -> targets.Target:
+    def _set(self) -> targets.Target:
+        """The instruction set, whatever the machine's pace."""
         return targets.named(self._name) if self._name else targets.host()
 
     @property
+    def target(self) -> targets.Target:
+        pace = self._all().pace
+        return self._set if pace is None else self._set.at(pace)
+
+    @property
     def name(self) -> str:
-        return str(self.target.name)
+        return str(self._set.name)
 
     @property
     def lanes(self) -> int:
-        return int(self.target.lanes)
+        return int(self._set.lanes)
 
     @property
     def registers(self) -> int:
         """Vector registers."""
-        return int(self.target.registers)
+        return int(self._set.registers)
 
     @property
     def cache(self) -> int:
@@ -89,34 +95,37 @@ class CpuBackend:
         """Why it cannot run here, or None."""
         if not targets.runnable():
             return "there are no kernels for this processor"
-        if self._name and self.target not in targets.runnable():
+        if self._name and self._set not in targets.runnable():
             return f"this processor does not execute {self._name}"
         return None
 
     @property
     def version(self) -> str:
         """What decides the code of every kernel besides its name."""
-        return f"{self.name} {self.target.features} {identity()}"
+        return f"{self.name} {self._set.features} {identity()}"
 
     @property
     def decided(self) -> Mapping[str, Decision]:
         """What timed runs decided, by problem."""
+        return self._all().decisions
+
+    def _all(self) -> timed.Decided:
         return timed.known(self) if self.tuned else self._decided
 
-    def deciding(self, decided: Mapping[str, Decision]) -> CpuBackend:
+    def deciding(self, decisions: Mapping[str, Decision]) -> CpuBackend:
         """This backend with other decisions, and no timed runs."""
-        return CpuBackend(self._name, self.exact, decided=decided)
+        return CpuBackend(self._name, self.exact, decided=timed.Decided(self._all().pace, dict(decisions)))
 
     def decisions(self, graph: Graph, batch: int) -> dict[str, Any]:
         """What was decided for a graph, as JSON, for `with_decisions`."""
-        return timed.as_json(timed.used(self, graph, batch))
+        return timed.used(self, graph, batch).to_json()
 
     def with_decisions(self, record: Any) -> CpuBackend:
         """This backend as another decided. ValueError, TypeError, KeyError or AttributeError for what is no record."""
-        return self.deciding(timed.parse(record))
+        return CpuBackend(self._name, self.exact, decided=timed.parse(record))
 
     def settle(self, graph: Graph, batch: int) -> None:
-        """Time what has to be decided before a graph is lowered to what runs."""
+        """Measure and time what has to be decided before a graph is lowered to what runs."""
         if self.tuned:
             timed.settle(self, graph, batch)
 
@@ -131,7 +140,7 @@ class CpuBackend:
             key = (self.name, name)
             if key not in _loaded:
                 _loaded[key] = compile.load(
-                    cache.object_code(name, f"{self.name} {self.target.features}", identity(), build)
+                    cache.object_code(name, f"{self.name} {self._set.features}", identity(), build)
                 )
             return _loaded[key]
 
@@ -148,7 +157,7 @@ class CpuBackend:
             from cnnc.kernels.cpu import builder
 
             def done(kernel: Kernel, code: bytes) -> None:
-                cache.keep(str(todo[kernel]), f"{self.name} {self.target.features}", identity(), code)
+                cache.keep(str(todo[kernel]), f"{self.name} {self._set.features}", identity(), code)
                 codes[todo[kernel]] = code
                 if progress is not None:
                     progress(todo[kernel])
@@ -169,7 +178,7 @@ class CpuBackend:
                 k
                 for k in dict.fromkeys(kernels)
                 if (self.name, str(k)) not in _loaded
-                and not cache.known(str(k), f"{self.name} {self.target.features}", identity())
+                and not cache.known(str(k), f"{self.name} {self._set.features}", identity())
             ]
 
     def plan(self, graph: Graph, batch: int, threads: int = chain.WORKERS) -> Plan:

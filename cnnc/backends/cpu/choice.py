@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from cnnc.ir.graph import Node
-from cnnc.kernels.cpu import target as targets
 from cnnc.kernels.cpu import winograd_shapes, winograd_shapes_gradient
 from cnnc.kernels.cpu.conv_space import Volume, winograds
 from cnnc.lowering.select import Lowering
@@ -131,7 +130,7 @@ def choose(low: Lowering, node: Node) -> Choice | None:
     if getattr(low.backend, "exact", False) or any(low.type(value).block <= 1 for value in blocked):
         return None
     g = Geometry(low, node)
-    window, target, more = g.window, targets.named(low.backend.name), ""
+    window, target, more = g.window, low.backend.target, ""
     dilation: tuple[int, ...] = (1, 1)
     if g.volume is not None:
         like = winograds(target, g.volume, node.op)

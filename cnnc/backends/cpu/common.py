@@ -19,7 +19,8 @@ Rule = Callable[..., None]
 
 
 def target_of(low: Lowering) -> targets.Target:
-    return targets.named(low.backend.name)
+    target: targets.Target = low.backend.target
+    return target
 
 
 def kernel_name(kernel: Any) -> KernelName:

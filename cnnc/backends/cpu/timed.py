@@ -1,6 +1,7 @@
-"""Timed runs that decide between algorithms whose estimates are close, remembered in the cache folder.
+"""What this machine decides: its pace, and timed runs between algorithms whose estimates are close, remembered in the cache
+folder.
 
-An algorithm decides how results are rounded, so what was decided once stays: by processor and kernels, whatever the
+Algorithms and the parts of sums decide how results are rounded, so what was decided once stays: by processor and kernels, whatever the
 number of threads, until the folder is cleared. Where the folder cannot be written nothing is timed.
 
 A run meets the caches as in a network: weights and what an earlier layer wrote long ago come from memory, what the layer
@@ -15,7 +16,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,10 @@ from typing import Any
 import numpy as np
 
 from cnnc.backends.cpu.choice import OPS, Choice, Decision, choose, named
+from cnnc.backends.cpu.pace import pace_of
 from cnnc.ir.graph import Graph, Node
 from cnnc.kernels.cpu import shapes_layout
+from cnnc.kernels.cpu.target import Pace
 from cnnc.lowering.plan import KernelName, Ref, Step
 from cnnc.lowering.select import Lowering, lower
 from cnnc.runtime import machine as constants
@@ -33,7 +36,7 @@ from cnnc.runtime.launch import Array, Runner, aligned_empty
 from cnnc.runtime.threads import cores
 from cnnc.storage import folder, private, put, ready
 
-FORMAT = 1
+FORMAT = 2
 MOST, MANY = 4096, 64  # decisions that are kept, and problems of a graph that are timed
 ROUNDS = 4
 BUDGET, LONG = 1.0, 0.15  # seconds of runs for a graph, and for one decision
@@ -42,12 +45,29 @@ READ, WRITE = KernelName("stream"), KernelName("fill")
 BETTER = 0.97  # of the time of the algorithm that runs otherwise: what another must reach
 
 _lock = threading.RLock()
-_known: dict[Path, dict[str, Decision]] = {}
+_known: dict[Path, Decided] = {}
+
+
+@dataclass
+class Decided:
+    """What a machine decided: its pace, None while it is unknown, and the decisions by problem."""
+
+    pace: Pace | None = None
+    decisions: dict[str, Decision] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        pace = None if self.pace is None else asdict(self.pace)
+        return {"pace": pace, "decisions": {key: asdict(d) for key, d in self.decisions.items()}}
 
 
 def settle(backend: Any, graph: Graph, batch: int) -> None:
-    """Decide for every problem of the graph whose estimates are close and that nobody has decided yet."""
+    """Measure the machine's pace, and decide for every problem of the graph whose estimates are close; where that is not
+    done yet.
+    """
     with _lock:
+        if known(backend).pace is None and ready():
+            pace = pace_of(backend.target, constants.figures(backend), constants.caches())
+            _remember(backend, Decided(pace))
         low = Lowering(graph, batch, backend)
         open_: dict[str, tuple[Node, Choice]] = {}
         for node in graph.nodes:
@@ -70,14 +90,15 @@ def settle(backend: Any, graph: Graph, batch: int) -> None:
             small = all(b.bytes <= LARGE for trial in group.values() for b in trial.low.buffers.values())
             if small and time.perf_counter() < end:
                 found[key] = _decide(group, backend, evict)
-        _remember(backend, found)
+        _remember(backend, Decided(None, found))
 
 
-def used(backend: Any, graph: Graph, batch: int) -> dict[str, Decision]:
-    """The decisions that lowering a graph meets."""
+def used(backend: Any, graph: Graph, batch: int) -> Decided:
+    """What lowering a graph meets."""
     low = Lowering(graph, batch, backend)
     choices = [choose(low, node) for node in graph.nodes if node.op in OPS]
-    return {c.key: c.decision for c in choices if c is not None and c.decision is not None}
+    met = {c.key: c.decision for c in choices if c is not None and c.decision is not None}
+    return Decided(backend.target.pace, met)
 
 
 class _Trial:
@@ -189,8 +210,8 @@ def _path(backend: Any) -> Path:
     return _file(folder(), backend.name)
 
 
-def known(backend: Any) -> dict[str, Decision]:
-    """The decisions by problem: this process's, which begin with those in the folder."""
+def known(backend: Any) -> Decided:
+    """What was decided: by this process, which begins with what is in the folder."""
     path = _path(backend)
     with _lock:
         if path not in _known:
@@ -198,37 +219,44 @@ def known(backend: Any) -> dict[str, Decision]:
         return _known[path]
 
 
-def _read(path: Path, backend: Any) -> dict[str, Decision]:
+def _read(path: Path, backend: Any) -> Decided:
     """What a file says; nothing where it is damaged, of other kernels, or of somebody else."""
     if not private(path.parent) or not private(path):
-        return {}
+        return Decided()
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if (record["format"], record["kernels"]) != (FORMAT, backend.version):
-            return {}
-        return parse(record["decisions"])
+            return Decided()
+        return parse(record)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return {}
+        return Decided()
 
 
-def parse(record: Any) -> dict[str, Decision]:
-    """Decisions from JSON. ValueError, TypeError, KeyError or AttributeError where it is something else."""
-    return {
-        str(key): Decision(str(d["algorithm"]), {str(k): float(v) for k, v in d["microseconds"].items()})
-        for key, d in record.items()
-    }
+def parse(record: Any) -> Decided:
+    """What `to_json` made, or an earlier version: decisions alone. ValueError, TypeError, KeyError or AttributeError where
+    it is something else.
+    """
+    given, decisions = record.get("pace"), record.get("decisions", record)
+    pace = None if given is None else Pace(**{str(name): float(value) for name, value in given.items()})
+    if pace is not None and not all(0.01 < value < 100 for value in asdict(pace).values()):
+        raise ValueError("no machine has this pace")
+    return Decided(
+        pace,
+        {
+            str(key): Decision(str(d["algorithm"]), {str(k): float(v) for k, v in d["microseconds"].items()})
+            for key, d in decisions.items()
+        },
+    )
 
 
-def as_json(decisions: Mapping[str, Decision]) -> dict[str, Any]:
-    return {key: asdict(decision) for key, decision in decisions.items()}
-
-
-def _remember(backend: Any, found: Mapping[str, Decision]) -> None:
-    """Keep decisions; where another process was first, its decision stays."""
+def _remember(backend: Any, found: Decided) -> None:
+    """Keep what was decided; where another process was first, its decision stays."""
     path, here = _path(backend), known(backend)
-    elsewhere = _read(path, backend)
-    first = {k: d for k, d in elsewhere.items() if k in found and d.algorithm in (*found[k].microseconds, "direct")}
-    here.update({**elsewhere, **here, **found, **first})
-    kept = dict(list(here.items())[-MOST:])
-    record = {"format": FORMAT, "kernels": backend.version, "decisions": as_json(kept)}
-    put(path, json.dumps(record, indent=0).encode())
+    elsewhere, new = _read(path, backend), found.decisions
+    first = {
+        k: d for k, d in elsewhere.decisions.items() if k in new and d.algorithm in (*new[k].microseconds, "direct")
+    }
+    here.pace = here.pace or elsewhere.pace or found.pace
+    here.decisions.update({**elsewhere.decisions, **here.decisions, **new, **first})
+    kept = Decided(here.pace, dict(list(here.decisions.items())[-MOST:]))
+    put(path, json.dumps({"format": FORMAT, "kernels": backend.version, **kept.to_json()}, indent=0).encode())
