@@ -49,6 +49,11 @@ class Lowering:
     _shared: dict[Any, Ref] = field(default_factory=dict)
 
     @cached_property
+    def target(self) -> Any:
+        """What the backend's rules plan for."""
+        return self.backend.target
+
+    @cached_property
     def changing(self) -> frozenset[str]:
         """The params and states that a call updates."""
         return frozenset(name for name, _ in self.graph.updates)

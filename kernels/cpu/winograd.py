@@ -1,4 +1,4 @@
-"""Winograd's convolution of stride 1 on blocked activations: F(4x4, 3x3), F(2x2, 3x3) and F(2x2, 5x5).
+"""Winograd's convolution of stride 1 on blocked activations: F(m x m, 3x3) with m of 2 to 4, F(2x2, 5x5) and F(3x3, 5x5).
 
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks" (2015). With m x m outputs of a tile, r x r taps and
 n = m + r - 1:
@@ -6,8 +6,8 @@ n = m + r - 1:
     Y = A' [(G g G') * (B' d B)] A        d: n x n inputs, g: r x r weights, Y: m x m outputs, *: element by element
 
 summed over the input channels before A', which makes n x n matrix products, one for each point: M[point] = V[point]
-U[point], V of [tile][input channel], U of [input channel][filter]. `winograd_shapes.py` has the interpolation points, and
-computes the arguments and says what they mean.
+U[point], V of [tile][input channel], U of [input channel][filter]. `winograd_scheme.py` has the interpolation points,
+`winograd_shapes.py` computes the arguments and says what they mean.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from .emit import F32, Emitter, i64
 from .target import Target
 from .vector import FLOATS, INTEGERS, Linked, external, indices
 from .vector import vectors as vector_operations
-from .winograd_shapes import WINOGRAD_ARGUMENTS, Scheme
+from .winograd_scheme import Scheme
+from .winograd_shapes import WINOGRAD_ARGUMENTS
 from .winograd_transforms import COLUMNS, ROWS, output_line, strip_columns, strip_rows
 
 A = indices(WINOGRAD_ARGUMENTS)

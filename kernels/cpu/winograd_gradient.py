@@ -23,7 +23,7 @@ from .layout import transpose
 from .target import Target
 from .vector import FLOATS, Linked, external, indices
 from .vector import vectors as vector_operations
-from .winograd_shapes import Scheme
+from .winograd_scheme import Scheme
 from .winograd_shapes_gradient import GRADIENT_ARGUMENTS
 from .winograd_transforms import (
     COLUMNS,

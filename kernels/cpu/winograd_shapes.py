@@ -1,4 +1,4 @@
-"""Winograd's convolution: plans of its steps, its packed weights, and when it is faster than the direct one."""
+"""Winograd's convolution: plans of its steps, and when it is faster than the direct one."""
 
 from __future__ import annotations
 
@@ -7,45 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from . import Kernel
 from .conv_arguments import PLANES, SLICES, KernelPlan, Padding, Pair, divide, in_plane
 from .target import Target
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """F(outputs x outputs, taps x taps), interpolated at 0, infinity, and `pairs` with both signs.
-
-    The points 3/4 and 3/2 make the rounding error about twice that of direct convolution; the textbook's 1 and 2 are
-    several times worse. With four points 1 is best, and the error is below direct convolution's.
-    """
-
-    outputs: int
-    taps: int
-
-    @property
-    def size(self) -> int:
-        return self.outputs + self.taps - 1
-
-    @property
-    def points(self) -> int:
-        return self.size**2
-
-    @property
-    def pairs(self) -> tuple[float, ...]:
-        return {4: (1.0,), 6: (0.75, 1.5)}[self.size]
-
-    def __str__(self) -> str:
-        return f"{self.outputs}x{self.outputs}"
-
+from .winograd_scheme import SCHEMES, Scheme, WinogradWeights
 
 # Neighboring tiles that are transformed at once: their rows stay in the first level cache.
 SEGMENT = 14
-# By the size of the kernel.
-SCHEMES = {3: (Scheme(4, 3), Scheme(2, 3)), 5: (Scheme(2, 5),)}
-
 # Buffers: x, w (packed), bias (0: none), y, v (stage 0: none), then the operands after the last name. Tiles are numbered
 # over the images, of one over its phases, of one row by row: outputs of a dilated convolution whose rows, and whose columns,
 # leave one remainder after division by the dilation are a phase, which is a convolution without dilation. A group of tiles
@@ -63,45 +31,6 @@ WINOGRAD_ARGUMENTS = (
     "zeros_at", "half_at", "strip_at", "v_at", "m_at",  # in scratch
     *SLICES, *PLANES,
 )  # fmt: skip
-# chunk = panel * in_blocks + input block
-PACK_ARGUMENTS = (
-    "source", "packed", "panel", "out_blocks", "in_blocks", "out_channels", "in_channels", "out_stride", "in_stride",
-    "tap_first", "tap_step", "channel_blocks", "plane_step",  # input blocks of a plane; from its taps to those of the next
-)  # fmt: skip
-
-
-@dataclass(frozen=True)
-class WinogradWeights:
-    """How `winograd` wants its weights, transformed: [panel of output blocks][point][input channel][panel * lanes], tail blocks that
-    fill no panel after them.
-
-    Out and in are those of the kernel that reads them: in a data gradient the convolution's outputs are the inputs.
-    """
-
-    scheme: Scheme
-    out_channels: int
-    in_channels: int
-    panel: int
-    lanes: int
-    transposed: bool  # the roles of in and out are swapped and the taps turned round
-    planes: tuple[int, int, int] = (1, 0, 0)  # as in `PackedWeights`
-    all_taps: int = 0  # of a kernel with three axes
-
-    @property
-    def out_blocks(self) -> int:
-        return divide(self.out_channels, self.lanes)
-
-    @property
-    def channel_blocks(self) -> int:
-        return divide(self.in_channels, self.lanes)
-
-    @property
-    def in_blocks(self) -> int:
-        return self.planes[0] * self.channel_blocks
-
-    @property
-    def floats(self) -> int:
-        return self.scheme.points * self.out_blocks * self.in_blocks * self.lanes**2
 
 
 @dataclass(frozen=True)
@@ -111,56 +40,6 @@ class WinogradPlan:
     steps: tuple[KernelPlan, ...]
     weights: WinogradWeights
     v_floats: int = 0
-
-
-def weight_matrix(scheme: Scheme) -> Any:
-    """G, size x taps in float64."""
-    squares, powers = [p**2 for p in scheme.pairs], np.arange(scheme.taps)
-    rows = [np.where(powers == 0, 1 / math.prod(-s for s in squares), 0)]
-    for p in scheme.pairs:
-        scale = 1 / (2 * p**2 * math.prod(p**2 - s for s in squares if s != p**2))
-        rows += [scale * p**powers, scale * (-p) ** powers]
-    return np.array([*rows, np.where(powers == scheme.taps - 1, 1.0, 0)])
-
-
-def pack_weights(weights: Any, form: WinogradWeights) -> Any:
-    """oihw weights as `winograd` reads them, transformed in float64: the definition of `winograd_pack_weights`."""
-    side, (planes, begin, step) = form.scheme.taps, form.planes
-    source = np.asarray(weights, np.float64)
-    source = source.reshape(*source.shape[:2], -1)
-    source = np.stack([source[..., begin + p * step :][..., : side**2] for p in range(planes)], 2)
-    source = source.reshape(*source.shape[:3], side, side)
-    if form.transposed:
-        source = source.swapaxes(0, 1)[..., ::-1, ::-1]
-    g, size, lanes = weight_matrix(form.scheme), form.scheme.size, form.lanes
-    full = np.zeros((form.out_blocks * lanes, planes, form.channel_blocks * lanes, size, size))
-    transformed = np.einsum("ia,okpab,jb->opkij", g, source, g)
-    full[: form.out_channels, :, : form.in_channels] = transformed
-    # out block, lane, in, point -> out block, point, in, lane
-    blocks = full.reshape(form.out_blocks, lanes, form.in_blocks * lanes, size**2).transpose(0, 3, 2, 1)
-    panels = form.out_blocks // form.panel
-    together = blocks[: panels * form.panel].reshape(panels, form.panel, size**2, -1, lanes).transpose(0, 2, 3, 1, 4)
-    parts = [together.reshape(-1), blocks[panels * form.panel :].reshape(-1)]
-    return np.concatenate(parts).astype(np.float32)
-
-
-def winograd_pack_plan(form: WinogradWeights) -> KernelPlan:
-    """The step that transforms oihw weights (`source`) into the buffer `packed`."""
-    squares = form.scheme.taps**2
-    all_taps = form.all_taps or squares
-    out_stride, in_stride = all_taps * form.in_channels, all_taps
-    if form.transposed:
-        out_stride, in_stride = all_taps, all_taps * form.out_channels
-    units = form.out_blocks // form.panel + form.out_blocks % form.panel
-    scratch = squares * form.lanes + form.scheme.points * (form.panel * form.lanes + 1) * form.lanes
-    arguments = {
-        "panel": form.panel, "out_blocks": form.out_blocks, "in_blocks": form.in_blocks, "out_channels": form.out_channels,
-        "in_channels": form.in_channels, "out_stride": out_stride, "in_stride": in_stride,
-        "tap_first": form.planes[1] + (squares - 1 if form.transposed else 0), "tap_step": -1 if form.transposed else 1,
-        "channel_blocks": form.channel_blocks, "plane_step": form.planes[2],
-    }  # fmt: skip
-    kernel = Kernel("winograd_pack_weights", (("outputs", form.scheme.outputs), ("taps", form.scheme.taps)))
-    return KernelPlan(kernel, arguments, {}, units * form.in_blocks, scratch)
 
 
 @dataclass(frozen=True)
@@ -256,6 +135,19 @@ def problem(
     return Problem(target, scheme, images, channels, height, width, filters, rows, columns, top, left, dilation)
 
 
+def applies(s: Problem) -> bool:
+    """Whether the scheme's rounding error is at most four times the direct algorithm's: seven points need multiply and add to
+    round once.
+    """
+    scheme, (down, along) = s.scheme, s.dilation
+    return (
+        s.images > 0
+        and (s.target.fma or scheme.size < 7)
+        and min(s.channels, s.filters) >= scheme.fewest
+        and min(divide(s.rows, down), divide(s.columns, along)) >= scheme.smallest
+    )
+
+
 # What the cost model assumes of a core, measured on two cores with AVX-512; only ratios matter. The target's pace says how
 # bytes move elsewhere.
 # operations per microsecond of the register tile, and of the direct convolution, with AVX-512; bytes per microsecond of
@@ -272,8 +164,6 @@ _VISIBLE = 0.35
 _WORKERS, _UNEVEN = (2, 2, 8), 0.25
 # Bytes of weights, and of V and M, that stay in the second level cache.
 _NEAR_WEIGHTS, _NEAR = 1 << 20, 5 << 18
-# Fewer channels than this are left to the direct convolution.
-FEWEST = 16
 
 
 def _estimate(s: Problem, cut: Blocking) -> float:
@@ -346,10 +236,10 @@ def winograd_times(
     Empty where no scheme applies. `repacked`: the weights change, and are packed each time.
     """
     times: dict[Scheme | None, float] = {}
-    if min(channels, filters) < FEWEST or images == 0:
-        return times
     for scheme in SCHEMES.get(taps, ()):
         s = problem(target, scheme, images, channels, height, width, filters, padding, transposed, dilation)
+        if not applies(s):
+            continue
         blocks = s.in_blocks * s.out_blocks * (target.lanes / 16) ** 2 if repacked else 0
         packing = len(_WORKERS) * target.slowness * blocks
         times[scheme] = _blocking(s)[0] + packing * (_PACKED + _PACKED_POINT * scheme.points)
@@ -383,8 +273,11 @@ def winograd_plan(
 
     `expression` is applied to `y`, and to a0, a1, ... whose kinds are `operands`: "full", a tensor like y, or
     "channel", a vector of floats. With a `window` of 2 the result is what max pooling by 2 x 2 makes of it: of an even
-    number of rows and of columns, without dilation and without "full" operands. ValueError for an image that is smaller than the kernel.
+    number of rows and of columns, without dilation and without "full" operands. ValueError for an image that is smaller
+    than the kernel, and for windows that do not fill a tile.
     """
+    if scheme.outputs % window:
+        raise ValueError(f"windows of {window} do not fill tiles of {scheme.outputs}")
     s = problem(target, scheme, images, channels, height, width, filters, padding, transposed, dilation)
     rows, columns = s.rows // window, s.columns // window
     cut = blocking or _blocking(s)[1]

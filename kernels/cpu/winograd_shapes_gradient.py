@@ -10,7 +10,8 @@ from typing import Any
 from . import Kernel, winograd_shapes
 from .conv_arguments import SLICES, KernelPlan, Padding, divide, in_plane
 from .target import Target
-from .winograd_shapes import SCHEMES, SEGMENT, Problem, Scheme, problem
+from .winograd_scheme import SCHEMES, Scheme
+from .winograd_shapes import SEGMENT, Problem, applies, problem
 
 # Buffers: x, dy (both blocked), dw (oihw, one for each split of the tiles). Tiles are numbered over the images, row by row.
 # chunk = (split of the tiles * out_parts + part of the output units) * in_parts + part of the input blocks. A unit is a
@@ -99,7 +100,7 @@ _SHARED, _SCATTERED, _CHUNK = 10e3, 4.5e3, 0.5
 _WORKERS, _UNEVEN = (2, 2, 8), 0.25
 # Output pixels of all images that a scheme needs: the sums of a few products leave the direct gradient almost exact. At
 # these numbers the error is up to three times the direct gradient's, and below it from some thousand pixels on.
-FEWEST_PIXELS = {Scheme(4, 3): 150, Scheme(2, 3): 0, Scheme(2, 5): 700}
+FEWEST_PIXELS = {Scheme(4, 3): 150, Scheme(2, 3): 0, Scheme(3, 3): 150, Scheme(2, 5): 700, Scheme(3, 5): 5000}
 # Floats of scratch at most.
 _SCRATCH = 1 << 19
 
@@ -185,11 +186,9 @@ def gradient_times(
     where no scheme applies.
     """
     times: dict[Scheme | None, float] = {}
-    if min(channels, filters) < winograd_shapes.FEWEST or images == 0:
-        return times
     for scheme in SCHEMES.get(taps, ()):
         s = _problem(target, scheme, images, channels, height, width, filters, padding)
-        if images * s.rows * s.columns >= FEWEST_PIXELS[scheme]:
+        if images * s.rows * s.columns >= FEWEST_PIXELS[scheme] and applies(s):
             times |= {scheme: _cut(s)[0], None: _direct(s)}
     return times
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ from numba import types
 
 from .emit import Emitter, i64
 from .vector import FLOATS
-from .winograd_shapes import Scheme, weight_matrix
+from .winograd_scheme import Scheme, weight_matrix
 
 Line = Callable[[Emitter, Scheme, list[Any]], list[Any]]
 
@@ -35,14 +36,18 @@ def _without(squares: tuple[float, ...], e: Emitter, d: list[Any]) -> Any:
 
 
 def input_line(e: Emitter, scheme: Scheme, d: list[Any]) -> list[Any]:
-    """B' d of n vectors; the points +p and -p share their even and odd parts."""
+    """B' d of n vectors; the points +p and -p share their even and odd parts, all but the single one the factor of that."""
     squares = tuple(p**2 for p in scheme.pairs)
+    single = []
+    if scheme.single is not None:
+        single = [_without(squares, e, d[1:])]
+        d = [e.fma(e.const(-scheme.single), low, high) for low, high in itertools.pairwise(d)]
     out = [_without(squares, e, d)]
     for p in scheme.pairs:
         others = tuple(s for s in squares if s != p**2)
         even, odd = _without(others, e, d[2:]), _without(others, e, d[1:])
         out += [e.fma(e.const(p), odd, even), e.fma(e.const(-p), odd, even)]
-    return [*out, _without(squares, e, d[1:])]
+    return [*out, *single, _without(squares, e, d[1:])]
 
 
 def output_line(e: Emitter, scheme: Scheme, m: list[Any]) -> list[Any]:
@@ -56,6 +61,8 @@ def output_line(e: Emitter, scheme: Scheme, m: list[Any]) -> list[Any]:
         value = parts[-1] if pairs[-1] ** i == 1 else b.fmul(e.const(pairs[-1] ** i), parts[-1])
         for p, part in zip(pairs[:-1], parts[:-1], strict=True):
             value = e.fma(e.const(p**i), part, value) if p**i != 1 else b.fadd(part, value)
+        if scheme.single is not None:
+            value = e.fma(e.const(scheme.single**i), m[-2], value) if i else b.fadd(m[-2], value)
         if i == 0:
             value = b.fadd(m[0], value)
         if i == scheme.outputs - 1:
@@ -80,6 +87,11 @@ def output_adjoint_line(e: Emitter, scheme: Scheme, y: list[Any]) -> list[Any]:
             out += [e.b.fadd(even, odd), e.b.fsub(even, odd)]
         else:
             out += [e.fma(e.const(p), odd, even), e.fma(e.const(-p), odd, even)]
+    if scheme.single is not None:
+        value = y[-1]
+        for each in reversed(y[:-1]):
+            value = e.fma(e.const(scheme.single), value, each)
+        out.append(value)
     return [*out, y[-1]]
 
 
@@ -87,10 +99,13 @@ def weight_line(e: Emitter, scheme: Scheme, g: list[Any]) -> list[Any]:
     """G g of r vectors of float64."""
     b, rows = e.b, weight_matrix(scheme)
 
+    def wide(number: Any) -> Any:
+        return ir.Constant(g[0].type, [float(number)] * e.lanes)
+
     def total(row: Any, indices: range) -> Any:
         value = None
         for i in indices:
-            term = b.fmul(ir.Constant(g[i].type, [float(row[i])] * e.lanes), g[i])
+            term = b.fmul(wide(row[i]), g[i])
             value = term if value is None else b.fadd(value, term)
         return value
 
@@ -98,20 +113,30 @@ def weight_line(e: Emitter, scheme: Scheme, g: list[Any]) -> list[Any]:
     for k in range(len(scheme.pairs)):
         even, odd = total(rows[1 + 2 * k], range(0, len(g), 2)), total(rows[1 + 2 * k], range(1, len(g), 2))
         out += [b.fadd(even, odd), b.fsub(even, odd)]
+        if scheme.single is not None:
+            out[-1] = b.fmul(wide(rows[2 + 2 * k][0] / rows[1 + 2 * k][0]), out[-1])
+    if scheme.single is not None:
+        out.append(total(rows[-2], range(len(g))))
     return [*out, g[-1]]
 
 
 def weight_adjoint_line(e: Emitter, scheme: Scheme, u: list[Any]) -> list[Any]:
     """G' u of n vectors."""
     b, matrix = e.b, weight_matrix(scheme)
-    even = [b.fadd(u[1 + 2 * k], u[2 + 2 * k]) for k in range(len(scheme.pairs))]
-    odd = [b.fsub(u[1 + 2 * k], u[2 + 2 * k]) for k in range(len(scheme.pairs))]
+    pairs = [(u[1 + 2 * k], u[2 + 2 * k]) for k in range(len(scheme.pairs))]
+    if scheme.single is not None:
+        ratios = [e.const(matrix[2 + 2 * k][0] / matrix[1 + 2 * k][0]) for k in range(len(pairs))]
+        pairs = [(plus, b.fmul(ratio, minus)) for (plus, minus), ratio in zip(pairs, ratios, strict=True)]
+    even = [b.fadd(plus, minus) for plus, minus in pairs]
+    odd = [b.fsub(plus, minus) for plus, minus in pairs]
     out = []
     for tap in range(scheme.taps):
         value = b.fmul(e.const(matrix[0][0]), u[0]) if tap == 0 else u[-1] if tap == scheme.taps - 1 else None
         for k, part in enumerate(odd if tap % 2 else even):
             scale = e.const(matrix[1 + 2 * k][tap])
             value = b.fmul(scale, part) if value is None else e.fma(scale, part, value)
+        if scheme.single is not None:
+            value = e.fma(e.const(matrix[-2][tap]), u[-2], value)
         out.append(value)
     return out
 

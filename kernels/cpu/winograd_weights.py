@@ -12,7 +12,7 @@ from .emit import Emitter
 from .target import Target
 from .vector import FLOATS, emitted, indices
 from .vector import vectors as vector_operations
-from .winograd_shapes import PACK_ARGUMENTS, Scheme
+from .winograd_scheme import PACK_ARGUMENTS, Scheme
 from .winograd_transforms import weight_line
 
 P = indices(PACK_ARGUMENTS)

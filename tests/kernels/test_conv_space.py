@@ -8,7 +8,7 @@ import pytest
 from cnnc.kernels.cpu import conv_shapes, conv_space, depthwise_space, target
 from cnnc.kernels.cpu.conv_space import Volume
 from cnnc.kernels.cpu.packing import pack_weights
-from cnnc.kernels.cpu.winograd_shapes import SCHEMES
+from cnnc.kernels.cpu.winograd_scheme import SCHEMES
 from tests.kernels.convolving import forward, gradients, integers, reals, run
 from tests.kernels.launching import TARGETS, block, check_guards, guarded, place, unblock
 from tests.kernels.test_conv import RELU
@@ -160,7 +160,7 @@ def test_winograds_error_is_at_most_four_times_that_of_direct_convolution(name, 
         result(name, conv_space.direct_gradient_pieces(goal, v), source, w, x.shape),
         weight_gradient(name, conv_space.weight_gradient_planes(goal, v), there, source, w.shape),
     )
-    for scheme in SCHEMES[v.kernel[1]]:
+    for scheme in (s for s in SCHEMES[v.kernel[1]] if s.smallest == 1):
         found = [
             result(name, conv_space.winograd_pieces(goal, v, scheme), there, w, y.shape, winograd=True),
             result(

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cnnc.kernels.cpu import Kernel, compile, target, winograd_shapes
-from cnnc.kernels.cpu.winograd_shapes import SCHEMES, Blocking, Scheme, winograd_choice, winograd_plan
+from cnnc.kernels.cpu import Kernel, compile, target, winograd_scheme
+from cnnc.kernels.cpu.winograd_scheme import SCHEMES, Scheme
+from cnnc.kernels.cpu.winograd_shapes import Blocking, winograd_choice, winograd_plan
 from tests.kernels.convolving import SAME, direct, forward, gradients, integers, reals, run
 from tests.kernels.launching import TARGETS, block, check_guards, guarded, place, unblock
 from tests.kernels.test_conv import RELU, spills
@@ -20,6 +21,11 @@ BY_NAME = {"argvalues": ALL, "ids": [f"F({s}, {s.taps}x{s.taps})" for s in ALL]}
 ONE, UNIT = (1, 1), (1, 1)
 
 
+# Seven points are for targets whose multiply and add round once.
+WHERE = [pytest.param(name, s, id=f"{name}-F({s}, {s.taps}x{s.taps})") for name in TARGETS for s in ALL
+         if s.size < 7 or target.named(name).fma]  # fmt: skip
+
+
 def same(scheme):
     return ((scheme.taps // 2,) * 2,) * 2
 
@@ -27,9 +33,9 @@ def same(scheme):
 def pack(name, w, form):
     """The packed weights by the kernel, which must be those of the definition."""
     packed = guarded((form.floats,))
-    run(winograd_shapes.winograd_pack_plan(form), name, {"source": place(w), "packed": packed})
+    run(winograd_scheme.winograd_pack_plan(form), name, {"source": place(w), "packed": packed})
     check_guards(packed)
-    np.testing.assert_array_max_ulp(packed, winograd_shapes.pack_weights(w, form), 1)
+    np.testing.assert_array_max_ulp(packed, winograd_scheme.pack_weights(w, form), 1)
     return packed
 
 
@@ -65,11 +71,13 @@ def close(got, want, n):
     assert np.abs(got - want).max() <= 1e-6 * n**0.5 * np.abs(want).max()
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("scheme", **BY_NAME)
-@pytest.mark.parametrize("channels", [15, 16, 17, 31, 32, 33, 64])
+@pytest.mark.parametrize(("name", "scheme"), WHERE)
+@pytest.mark.parametrize("channels", [-1, 0, 1, 15, 16, 17, 48])
 def test_error_is_at_most_four_times_that_of_direct_convolution(name, scheme, channels):
-    for images, size, seed in ((1, (9, 14), 1), (2, (13, 8), 2), (3, (7, 7), 3)):
+    channels += scheme.fewest
+    sizes = ((9, 14), (13, 8), (7, 7)) if scheme.smallest == 1 else ((24, 31), (27, 24), (24, 24))
+    for images, size, seed in zip((1, 2, 3), sizes, (1, 2, 3), strict=True):
+        assert min(size) >= scheme.smallest
         x, w = reals((images, channels, *size), seed), reals((channels, channels, scheme.taps, scheme.taps), seed + 10)
         for image in (x, np.maximum(x, 0)):
             want = forward(image, w, UNIT, same(scheme), ONE, 1)
@@ -77,15 +85,14 @@ def test_error_is_at_most_four_times_that_of_direct_convolution(name, scheme, ch
             assert error <= 4 * rms(direct(name, image, w, None, UNIT, same(scheme)) - want)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("scheme", **BY_NAME)
+@pytest.mark.parametrize(("name", "scheme"), WHERE)
 @pytest.mark.parametrize("channels", [1, 3, 5, 7])
 def test_error_with_the_fewest_channels(name, scheme, channels):
-    """Sums of 9 products leave direct convolution almost exact; nothing chooses Winograd's there."""
+    """Sums of few products leave direct convolution almost exact; nothing chooses Winograd's there."""
     x, w = reals((2, channels, 9, 14), 1), reals((channels, channels, scheme.taps, scheme.taps), 2)
     want = forward(x, w, UNIT, same(scheme), ONE, 1)
     error = rms(winograd(name, scheme, x, w, same(scheme)) - want)
-    assert error <= 6 * rms(direct(name, x, w, None, UNIT, same(scheme)) - want)
+    assert error <= (6 if scheme.size < 7 else 12) * rms(direct(name, x, w, None, UNIT, same(scheme)) - want)
 
 
 PADDINGS = {
@@ -136,7 +143,7 @@ def test_dilation(name, scheme, dilation):
 def test_the_smallest_images(name, scheme):
     for height in range(1, 6):
         x, w = reals((3, 3, height, 1), 1), reals((2, 3, scheme.taps, scheme.taps), 2)
-        close(winograd(name, scheme, x, w, same(scheme)), forward(x, w, UNIT, same(scheme), ONE, 1), 27)
+        close(winograd(name, scheme, x, w, same(scheme)), forward(x, w, UNIT, same(scheme), ONE, 1), 3 * scheme.taps**2)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -184,7 +191,7 @@ def test_epilogue_with_full_and_channel_operands(name, scheme, filters):
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("scheme", **BY_NAME)
+@pytest.mark.parametrize("scheme", [s for s in ALL if s.outputs % 2 == 0], ids=str)
 def test_max_pooling_behind_it(name, scheme):
     """The maxima of windows of what the convolution gives by itself, to the bit; NaN is the largest."""
     w, bias, scale = reals((37, 5, scheme.taps, scheme.taps), 2), reals(37, 3), reals(37, 5)
@@ -227,6 +234,11 @@ def test_kernel_larger_than_the_image_is_an_error():
         winograd_plan(target.host(), 1, 16, 2, 5, 16)
 
 
+def test_windows_that_cross_tiles_are_an_error():
+    with pytest.raises(ValueError, match="windows of 2 do not fill tiles of 3"):
+        winograd_plan(target.host(), 1, 16, 12, 12, 16, scheme=Scheme(3, 3), window=2)
+
+
 def test_no_image_makes_no_chunk():
     goal = target.named("avx512")
     assert all(step.chunks == 0 for step in winograd_plan(goal, 0, 64, 8, 8, 64, SAME).steps)
@@ -244,7 +256,8 @@ def test_choice(name):
         assert scheme == Scheme(4, 3)
         assert gain > 1.5
     assert winograd_choice(goal, 16, 256, 14, 14, 256, 3, SAME)[1] == Scheme(4, 3)
-    assert winograd_choice(goal, 16, 64, 27, 27, 192, 5, ((2, 2), (2, 2)))[1] == Scheme(2, 5)
+    assert winograd_choice(goal, 16, 64, 27, 27, 192, 5, ((2, 2), (2, 2)))[1] == Scheme(3 if goal.fma else 2, 5)
+    assert winograd_choice(goal, 16, 32, 27, 27, 64, 5, ((2, 2), (2, 2)))[1] == Scheme(2, 5)
     assert winograd_choice(goal, 1, 8, 56, 56, 64, 3, SAME)[1] is None
     assert winograd_choice(goal, 1, 64, 56, 56, 64, 7, ((3, 3), (3, 3)))[1] is None
 
@@ -255,7 +268,9 @@ def test_points_are_exact_for_every_scheme():
     """
     for scheme in ALL:
         points = [0.0, *(sign * p for p in scheme.pairs for sign in (1, -1))]
-        for row, p in zip(winograd_shapes.weight_matrix(scheme)[:-1], points, strict=True):
+        points += [] if scheme.single is None else [scheme.single]
+        assert len(points) == scheme.size - 1
+        for row, p in zip(winograd_scheme.weight_matrix(scheme)[:-1], points, strict=True):
             distances = np.prod([p - q for q in points if q != p])
             np.testing.assert_allclose(row, p ** np.arange(scheme.taps) / distances, rtol=1e-14)
 
@@ -266,6 +281,8 @@ def test_points_are_exact_for_every_scheme():
 def test_no_register_tile_spills(name, scheme, vectors):
     """Every target is compiled for, whether this machine can run it or not; the transforms are looked at as well."""
     goal = target.named(name)
+    if scheme.size == 7 and not goal.fma:
+        return  # never chosen
     tiles = {"avx512": 28, "avx2": 12, "sse2": 8, "neon": 24}[name] // vectors
     kernel = Kernel("winograd", (
         ("outputs", scheme.outputs), ("taps", scheme.taps), ("tiles", tiles), ("vectors", vectors), ("uneven", True),

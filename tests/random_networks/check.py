@@ -18,7 +18,7 @@ from cnnc.ir.text import parse_graph, print_graph
 from cnnc.ir.types import activation
 from cnnc.ir.verify import verify
 from cnnc.kernels.cpu import target as targets
-from cnnc.kernels.cpu import winograd_shapes, winograd_shapes_gradient
+from cnnc.kernels.cpu import winograd_scheme, winograd_shapes_gradient
 from cnnc.lowering import chain, memory
 from cnnc.lowering.house import lives_of
 from cnnc.passes.autodiff import differentiate
@@ -131,13 +131,14 @@ def executable(graph: Graph, setting: Setting, values: Mapping[str, Array], thre
 @contextmanager
 def winograd_everywhere() -> Iterator[None]:
     """Fast convolution also where it gains nothing: networks as small as these would hardly meet it."""
-    before = choice.WORTH, winograd_shapes.FEWEST, winograd_shapes_gradient.FEWEST_PIXELS
-    choice.WORTH, winograd_shapes.FEWEST = 0.0, 1
-    winograd_shapes_gradient.FEWEST_PIXELS = dict.fromkeys(before[2], 0)
+    schemes, gradient = winograd_scheme, winograd_shapes_gradient
+    before = choice.WORTH, schemes.FEWEST, schemes.SMALLEST, gradient.FEWEST_PIXELS
+    choice.WORTH, schemes.FEWEST, schemes.SMALLEST = 0.0, 1, 1
+    gradient.FEWEST_PIXELS = dict.fromkeys(before[3], 0)
     try:
         yield
     finally:
-        choice.WORTH, winograd_shapes.FEWEST, winograd_shapes_gradient.FEWEST_PIXELS = before
+        choice.WORTH, schemes.FEWEST, schemes.SMALLEST, gradient.FEWEST_PIXELS = before
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 from cnnc.ir.graph import Node
 from cnnc.kernels.cpu import winograd_shapes, winograd_shapes_gradient
 from cnnc.kernels.cpu.conv_space import Volume, winograds
+from cnnc.kernels.cpu.winograd_scheme import Scheme
 from cnnc.lowering.select import Lowering
 from cnnc.ops.window import Window
 
@@ -92,8 +93,8 @@ class Choice:
     others.
     """
 
-    scheme: winograd_shapes.Scheme | None
-    times: Mapping[winograd_shapes.Scheme | None, float]
+    scheme: Scheme | None
+    times: Mapping[Scheme | None, float]
     key: str
     decision: Decision | None = None
 
@@ -117,7 +118,7 @@ class Choice:
         return f"about {self.times[None] / self.times[self.scheme]:.1f}x faster than direct"
 
 
-def named(scheme: winograd_shapes.Scheme | None) -> str:
+def named(scheme: Scheme | None) -> str:
     return "direct" if scheme is None else f"winograd {scheme}"
 
 
@@ -130,7 +131,7 @@ def choose(low: Lowering, node: Node) -> Choice | None:
     if getattr(low.backend, "exact", False) or any(low.type(value).block <= 1 for value in blocked):
         return None
     g = Geometry(low, node)
-    window, target, more = g.window, low.backend.target, ""
+    window, target, more = g.window, low.target, ""
     dilation: tuple[int, ...] = (1, 1)
     if g.volume is not None:
         like = winograds(target, g.volume, node.op)

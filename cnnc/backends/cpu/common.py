@@ -19,7 +19,7 @@ Rule = Callable[..., None]
 
 
 def target_of(low: Lowering) -> targets.Target:
-    target: targets.Target = low.backend.target
+    target: targets.Target = low.target
     return target
 
 

@@ -17,6 +17,7 @@ from cnnc.kernels.cpu import (
     conv_shapes_pooled,
     depthwise_shapes,
     shapes,
+    winograd_scheme,
     winograd_shapes,
     winograd_shapes_gradient,
 )
@@ -64,8 +65,8 @@ def packed(low: Lowering, node: Node, weight: str, form: Any, start: int = 0) ->
     def make() -> Ref:
         target = low.buffer(f"{weight}~packed", "arena", 4 * form.floats)
         plan, order = conv_shapes.pack_plan, conv_shapes.PACK_ARGUMENTS
-        if isinstance(form, winograd_shapes.WinogradWeights):
-            plan, order = winograd_shapes.winograd_pack_plan, winograd_shapes.PACK_ARGUMENTS
+        if isinstance(form, winograd_scheme.WinogradWeights):
+            plan, order = winograd_scheme.winograd_pack_plan, winograd_scheme.PACK_ARGUMENTS
         elif isinstance(form, conv_shapes_bands.BandedWeights):
             plan, order = conv_shapes_bands.band_pack_plan, conv_shapes_bands.BAND_PACK_ARGUMENTS
         emit(low, node, plan(form), {"source": further(low.ref(weight), start), "packed": target}, ["packed"], order)
@@ -117,7 +118,7 @@ def winograd(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | 
     window, groups, scheme = geometry.window, geometry.groups, choice.scheme
     expression, kinds, _ = epilogue(low, node)
     sizes = (target_of(low), geometry.images, geometry.channels // groups, *geometry.size, geometry.filters // groups)
-    pool = None if transposed or window.dilation != (1, 1) else pooling(low, node)
+    pool = None if transposed or window.dilation != (1, 1) or scheme.outputs % 2 else pooling(low, node)
     plan = winograd_shapes.winograd_plan(
         *sizes, window.padding, expression, kinds, transposed, scheme, window=2 if pool else 1, dilation=window.dilation
     )
@@ -128,7 +129,7 @@ def winograd(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | 
 
 
 def winograd_steps(
-    low: Lowering, node: Node, geometry: Geometry, plan: Any, scheme: winograd_shapes.Scheme, x: Ref, y: Ref, bias: str | None,
+    low: Lowering, node: Node, geometry: Geometry, plan: Any, scheme: winograd_scheme.Scheme, x: Ref, y: Ref, bias: str | None,
     because: str, offset: int = 0,
 ) -> None:  # fmt: skip
     """The steps of a plan for the channels of one group, for each of them. offset: in floats, of operands like y."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from cnnc.backends.cpu.choice import choose
 from cnnc.ir.graph import Node
-from cnnc.kernels.cpu import winograd_shapes
+from cnnc.kernels.cpu import winograd_scheme
 from cnnc.lowering.plan import KernelName
 from cnnc.lowering.select import Lowering
 from cnnc.ops.window import Window
@@ -92,7 +92,7 @@ def why_direct(low: Lowering, node: Node, parameters: Mapping[str, Any]) -> str:
         return f"{size}, for which there is no Winograd kernel"
     if getattr(low.backend, "exact", False):
         return f"{size}, and exact rounding was asked for"
-    if min(x[1], shape[0]) < winograd_shapes.FEWEST:
-        return f"{size}, {min(x[1], shape[0])} channels, Winograd wants {winograd_shapes.FEWEST}"
+    if min(x[1], shape[0]) < winograd_scheme.FEWEST:
+        return f"{size}, {min(x[1], shape[0])} channels, Winograd wants {winograd_scheme.FEWEST}"
     choice = choose(low, node)
     return f"{size}, {choice.because()}" if choice is not None else size
