@@ -5,6 +5,7 @@ n = m + r - 1:
 
     Y = A' [(G g G') * (B' d B)] A        d: n x n inputs, g: r x r weights, Y: m x m outputs, *: element by element
 
+or of a single row Y = [(g G') * (d B)] A,
 summed over the input channels before A', which makes n x n matrix products, one for each point: M[point] = V[point]
 U[point], V of [tile][input channel], U of [input channel][filter]. `winograd_scheme.py` has the interpolation points,
 `winograd_shapes.py` computes the arguments and says what they mean.
@@ -24,7 +25,7 @@ from .vector import FLOATS, INTEGERS, Linked, external, indices
 from .vector import vectors as vector_operations
 from .winograd_scheme import Scheme
 from .winograd_shapes import WINOGRAD_ARGUMENTS
-from .winograd_transforms import COLUMNS, ROWS, output_line, strip_columns, strip_rows
+from .winograd_transforms import COLUMNS, ROWS, itself, output_line, strip_columns, strip_rows
 
 A = indices(WINOGRAD_ARGUMENTS)
 OPERANDS = len(WINOGRAD_ARGUMENTS)
@@ -132,6 +133,7 @@ def _inverse(scheme: Scheme, panel: int, masked: bool, tree: Any, operands: tupl
     window x window of them the largest.
     """
     n = scheme.size
+    down = output_line if scheme.axes == 2 else itself
 
     def body(e: Emitter, m: Any, arguments: Any, head: Any, half: Any, place: Any, rows: Any, columns: Any,
              valid: Any) -> None:  # fmt: skip
@@ -148,10 +150,10 @@ def _inverse(scheme: Scheme, panel: int, masked: bool, tree: Any, operands: tupl
         def vertical(_: Any, carried: list[Any]) -> list[Any]:
             source, to = carried
             values, line = [], source
-            for _i in range(n):
+            for _i in range(scheme.high):
                 values.append(e.load(line))
                 line = b.gep(line, [b.mul(m_point, i64(n))])
-            for r, value in enumerate(output_line(e, scheme, values)):
+            for r, value in enumerate(down(e, scheme, values)):
                 e.store(value, to, n * lanes * r)
             return [b.gep(source, [m_point]), e.at(to, lanes)]
 
@@ -192,8 +194,8 @@ def _inverse(scheme: Scheme, panel: int, masked: bool, tree: Any, operands: tupl
 def _outer(target: Target, scheme: Scheme, window: int) -> Any:
     """The loops around the pieces: the same function for every specialization."""
     V = vector_operations(target)
-    lanes, size_of, points, overlap = target.lanes, scheme.outputs, scheme.points, scheme.taps - 1
-    results = size_of // window
+    lanes, size_of, tall_of, points, overlap = target.lanes, scheme.outputs, scheme.tall, scheme.points, scheme.taps - 1
+    results, tall_results = size_of // window, tall_of // window
     columns, rows = external("columns", COLUMNS), external("rows", ROWS)
     product, gather, inverse = external("product", _PRODUCT), external("gather", _GATHER), external("inverse", _INVERSE)
 
@@ -227,7 +229,7 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
                 # the image's first row and column of this phase, and how many rows of padding lie before them
                 row_from = (phase // along - arguments[A.top]) % down
                 column_from = (phase % along - arguments[A.left]) % along
-                top = inside // across * size_of - (arguments[A.top] + row_from - phase // along) // down
+                top = inside // across * tall_of - (arguments[A.top] + row_from - phase // along) // down
                 left = column * size_of - (arguments[A.left] + column_from - phase % along) // along
                 height = (arguments[A.height] - row_from + down - 1) // down
                 width = (arguments[A.width] - column_from + along - 1) // along
@@ -283,7 +285,7 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
                         source = V.offset(m, (out_block + i - start) * v_block)
                         head = V.offset(scratch, i * lanes)
                         image, inside = first // per_image // phases, first % per_image
-                        row, column = inside // across * results, inside % across * results
+                        row, column = inside // across * tall_results, inside % across * results
                         phase, begun, home, row_count, column_count = first // per_image % phases, 0, 0, 0, 0
                         for _ in range(first, last):
                             if begun == 0:
@@ -297,14 +299,14 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
                                 column_count = (arguments[A.columns] - phase % along + along - 1) // along
                             if row < row_count:
                                 place = home + row * y_row + column * y_pixel
-                                inverse(source, arguments, head, half, place, min(row_count - row, results),
+                                inverse(source, arguments, head, half, place, min(row_count - row, tall_results),
                                         min(column_count - column, results), valid - i * lanes)  # fmt: skip
                             source = V.offset(source, lanes)
                             column += results
                             if column == across * results:
                                 column = 0
-                                row += results
-                                if row == arguments[A.tile_rows] * results:
+                                row += tall_results
+                                if row == arguments[A.tile_rows] * tall_results:
                                     row, phase, begun = 0, phase + 1, 0
                                     if phase == phases:
                                         phase, image = 0, image + 1
@@ -316,6 +318,7 @@ def _make_winograd(
     target: Target,
     outputs: int,
     taps: int,
+    axes: int,
     tiles: int,
     vectors: int,
     uneven: bool,
@@ -325,7 +328,7 @@ def _make_winograd(
     operands: tuple[str, ...],
     window: int,
 ) -> Linked:
-    scheme = Scheme(outputs, taps)
+    scheme = Scheme(outputs, taps, axes)
     bodies = {
         "columns": (COLUMNS, strip_columns(scheme)),
         "rows": (ROWS, strip_rows(scheme)),
@@ -341,6 +344,6 @@ FAMILIES = (
         "winograd",
         WINOGRAD_ARGUMENTS,
         _make_winograd,
-        "3x3 or 5x5 convolution of stride 1 by Winograd's algorithm, and the max pooling behind it.",
+        "3x3, 5x5, 1x3 or 1x5 convolution of stride 1 by Winograd's algorithm, and the max pooling behind it.",
     ),
 )

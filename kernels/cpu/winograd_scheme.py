@@ -17,16 +17,17 @@ FEWEST, SMALLEST = 16, 24
 
 @dataclass(frozen=True)
 class Scheme:
-    """F(outputs x outputs, taps x taps), interpolated at 0, infinity, `pairs` with both signs, and where the number of points
-    is odd at one point without its opposite, `single`.
+    """F(outputs x outputs, taps x taps), or of one axis F(1 x outputs, 1 x taps), interpolated at 0, infinity, `pairs` with both
+    signs, and where the number of points is odd at one point without its opposite, `single`.
 
     The points 3/4 and 3/2 make the rounding error about twice that of direct convolution; the textbook's 1 and 2 are
     several times worse. With four points 1 is best, and the error is below direct convolution's. Five points make 1.5
-    times its error, seven 3 to 3.7 times from 64 channels on.
+    times its error, seven 3 to 3.7 times from 64 channels on. Along one axis it is about the root of that.
     """
 
     outputs: int
     taps: int
+    axes: int = 2
 
     @property
     def size(self) -> int:
@@ -34,7 +35,26 @@ class Scheme:
 
     @property
     def points(self) -> int:
-        return self.size**2
+        return self.size**self.axes
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        return self.taps ** (self.axes - 1), self.taps
+
+    @property
+    def high(self) -> int:
+        """Rows of inputs that a tile reads."""
+        return self.size ** (self.axes - 1)
+
+    @property
+    def tall(self) -> int:
+        """Rows of outputs that a tile has."""
+        return self.outputs ** (self.axes - 1)
+
+    @property
+    def fewer(self) -> float:
+        """Products of the direct algorithm over this one's."""
+        return (self.outputs * self.taps) ** self.axes / self.points
 
     @property
     def pairs(self) -> tuple[float, ...]:
@@ -47,19 +67,27 @@ class Scheme:
     @property
     def fewest(self) -> int:
         """Fewer channels than this are left to other algorithms."""
-        return FEWEST if self.size < 7 else 4 * FEWEST
+        return 4 * FEWEST if self.exacting else FEWEST
 
     @property
     def smallest(self) -> int:
         """Fewer rows or columns of outputs than this are left to others: sums at a border are short, and direct ones exact."""
-        return 1 if self.size < 7 else SMALLEST
+        return SMALLEST if self.exacting else 1
+
+    @property
+    def exacting(self) -> bool:
+        """Whether its rounding error is near the most that is allowed."""
+        return self.points == 49
 
     def __str__(self) -> str:
-        return f"{self.outputs}x{self.outputs}"
+        return f"{self.tall}x{self.outputs}"
 
 
-# By the size of the kernel.
+# By the size of the kernel; for kernels of one row.
 SCHEMES = {3: (Scheme(4, 3), Scheme(2, 3), Scheme(3, 3)), 5: (Scheme(2, 5), Scheme(3, 5))}
+LINES = {3: (Scheme(4, 3, 1), Scheme(2, 3, 1)), 5: (Scheme(2, 5, 1), Scheme(3, 5, 1))}
+
+KERNELS = tuple(schemes[0].kernel for table in (SCHEMES, LINES) for schemes in table.values())
 
 # chunk = panel * in_blocks + input block
 PACK_ARGUMENTS = (
@@ -113,39 +141,40 @@ def weight_matrix(scheme: Scheme) -> Any:
 
 def pack_weights(weights: Any, form: WinogradWeights) -> Any:
     """oihw weights as `winograd` reads them, transformed in float64: the definition of `winograd_pack_weights`."""
-    side, (planes, begin, step) = form.scheme.taps, form.planes
+    kernel, (planes, begin, step) = form.scheme.kernel, form.planes
     source = np.asarray(weights, np.float64)
     source = source.reshape(*source.shape[:2], -1)
-    source = np.stack([source[..., begin + p * step :][..., : side**2] for p in range(planes)], 2)
-    source = source.reshape(*source.shape[:3], side, side)
+    source = np.stack([source[..., begin + p * step :][..., : math.prod(kernel)] for p in range(planes)], 2)
+    source = source.reshape(*source.shape[:3], *kernel)
     if form.transposed:
         source = source.swapaxes(0, 1)[..., ::-1, ::-1]
-    g, size, lanes = weight_matrix(form.scheme), form.scheme.size, form.lanes
-    full = np.zeros((form.out_blocks * lanes, planes, form.channel_blocks * lanes, size, size))
-    transformed = np.einsum("ia,okpab,jb->opkij", g, source, g)
+    g, points, lanes = weight_matrix(form.scheme), form.scheme.points, form.lanes
+    full = np.zeros((form.out_blocks * lanes, planes, form.channel_blocks * lanes, form.scheme.high, form.scheme.size))
+    transformed = np.einsum("ia,okpab,jb->opkij", g if form.scheme.axes == 2 else np.eye(1), source, g)
     full[: form.out_channels, :, : form.in_channels] = transformed
     # out block, lane, in, point -> out block, point, in, lane
-    blocks = full.reshape(form.out_blocks, lanes, form.in_blocks * lanes, size**2).transpose(0, 3, 2, 1)
+    blocks = full.reshape(form.out_blocks, lanes, form.in_blocks * lanes, points).transpose(0, 3, 2, 1)
     panels = form.out_blocks // form.panel
-    together = blocks[: panels * form.panel].reshape(panels, form.panel, size**2, -1, lanes).transpose(0, 2, 3, 1, 4)
+    together = blocks[: panels * form.panel].reshape(panels, form.panel, points, -1, lanes).transpose(0, 2, 3, 1, 4)
     parts = [together.reshape(-1), blocks[panels * form.panel :].reshape(-1)]
     return np.concatenate(parts).astype(np.float32)
 
 
 def winograd_pack_plan(form: WinogradWeights) -> KernelPlan:
     """The step that transforms oihw weights (`source`) into the buffer `packed`."""
-    squares = form.scheme.taps**2
-    all_taps = form.all_taps or squares
+    taps = math.prod(form.scheme.kernel)
+    all_taps = form.all_taps or taps
     out_stride, in_stride = all_taps * form.in_channels, all_taps
     if form.transposed:
         out_stride, in_stride = all_taps, all_taps * form.out_channels
     units = form.out_blocks // form.panel + form.out_blocks % form.panel
-    scratch = squares * form.lanes + form.scheme.points * (form.panel * form.lanes + 1) * form.lanes
+    scratch = taps * form.lanes + form.scheme.points * (form.panel * form.lanes + 1) * form.lanes
     arguments = {
         "panel": form.panel, "out_blocks": form.out_blocks, "in_blocks": form.in_blocks, "out_channels": form.out_channels,
         "in_channels": form.in_channels, "out_stride": out_stride, "in_stride": in_stride,
-        "tap_first": form.planes[1] + (squares - 1 if form.transposed else 0), "tap_step": -1 if form.transposed else 1,
+        "tap_first": form.planes[1] + (taps - 1 if form.transposed else 0), "tap_step": -1 if form.transposed else 1,
         "channel_blocks": form.channel_blocks, "plane_step": form.planes[2],
     }  # fmt: skip
-    kernel = Kernel("winograd_pack_weights", (("outputs", form.scheme.outputs), ("taps", form.scheme.taps)))
+    scheme = (("outputs", form.scheme.outputs), ("taps", form.scheme.taps), ("axes", form.scheme.axes))
+    kernel = Kernel("winograd_pack_weights", scheme)
     return KernelPlan(kernel, arguments, {}, units * form.in_blocks, scratch)

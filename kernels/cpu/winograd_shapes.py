@@ -10,7 +10,7 @@ from typing import Any
 from . import Kernel
 from .conv_arguments import PLANES, SLICES, KernelPlan, Padding, Pair, divide, in_plane
 from .target import Target
-from .winograd_scheme import SCHEMES, Scheme, WinogradWeights
+from .winograd_scheme import LINES, SCHEMES, Scheme, WinogradWeights
 
 # Neighboring tiles that are transformed at once: their rows stay in the first level cache.
 SEGMENT = 14
@@ -97,7 +97,7 @@ class Problem:
     @property
     def tile_rows(self) -> int:
         """Of a phase."""
-        return divide(divide(self.rows, self.dilation[0]), self.scheme.outputs)
+        return divide(divide(self.rows, self.dilation[0]), self.scheme.tall)
 
     @property
     def tile_columns(self) -> int:
@@ -123,10 +123,10 @@ def problem(
     transposed: bool = False, dilation: Pair = (1, 1),
 ) -> Problem:  # fmt: skip
     """ValueError for an image that is smaller than the kernel."""
-    reach = [d * (scheme.taps - 1) for d in dilation]
+    reach = [d * (taps - 1) for d, taps in zip(dilation, scheme.kernel, strict=True)]
     rows, columns = height + sum(padding[0]) - reach[0], width + sum(padding[1]) - reach[1]
     if rows < 1 or columns < 1:
-        raise ValueError(f"kernel {(scheme.taps, scheme.taps)} exceeds the padded input {height}x{width}")
+        raise ValueError(f"kernel {scheme.kernel} exceeds the padded input {height}x{width}")
     top, left = padding[0][0], padding[1][0]
     if transposed:
         channels, filters = filters, channels
@@ -142,7 +142,7 @@ def applies(s: Problem) -> bool:
     scheme, (down, along) = s.scheme, s.dilation
     return (
         s.images > 0
-        and (s.target.fma or scheme.size < 7)
+        and (s.target.fma or not scheme.exacting)
         and min(s.channels, s.filters) >= scheme.fewest
         and min(divide(s.rows, down), divide(s.columns, along)) >= scheme.smallest
     )
@@ -200,7 +200,7 @@ def _estimate(s: Problem, cut: Blocking) -> float:
 
 def _direct(s: Problem) -> float:
     """The direct convolution's microseconds of core time, summed over `_WORKERS`: eight chunks, weights hardly hidden."""
-    products = s.scheme.taps**2 * divide(s.channels, 4) * 4 * s.out_blocks * s.target.lanes
+    products = math.prod(s.scheme.kernel) * divide(s.channels, 4) * 4 * s.out_blocks * s.target.lanes
     compute = 2 * products * s.images * s.rows * s.columns / _DIRECT_RATE * s.target.slowness
     time = (compute + 0.8 * 4 * products / (_MEMORY * s.target.pace.memory)) / 8
     return sum((divide(8, workers) + _UNEVEN) * workers * time for workers in _WORKERS)
@@ -231,19 +231,20 @@ def _blocking(s: Problem) -> tuple[float, Blocking]:
 def winograd_times(
     target: Target, images: int, channels: int, height: int, width: int, filters: int, taps: int = 3,
     padding: Padding = ((0, 0), (0, 0)), transposed: bool = False, repacked: bool = False, dilation: Pair = (1, 1),
+    axes: int = 2,
 ) -> dict[Scheme | None, float]:  # fmt: skip
     """The estimated time of every scheme that applies, and under None of the direct convolution: only ratios matter.
-    Empty where no scheme applies. `repacked`: the weights change, and are packed each time.
+    Empty where no scheme applies. `repacked`: the weights change, and are packed each time. Kernels of one of the `axes` have a row.
     """
     times: dict[Scheme | None, float] = {}
-    for scheme in SCHEMES.get(taps, ()):
+    for scheme in (SCHEMES if axes == 2 else LINES).get(taps, ()):
         s = problem(target, scheme, images, channels, height, width, filters, padding, transposed, dilation)
         if not applies(s):
             continue
         blocks = s.in_blocks * s.out_blocks * (target.lanes / 16) ** 2 if repacked else 0
         packing = len(_WORKERS) * target.slowness * blocks
         times[scheme] = _blocking(s)[0] + packing * (_PACKED + _PACKED_POINT * scheme.points)
-        times[None] = _direct(s) + packing * _PACKED_DIRECT * scheme.taps**2 / 9
+        times[None] = _direct(s) + packing * _PACKED_DIRECT * math.prod(scheme.kernel) / 9
     return times
 
 
@@ -276,8 +277,8 @@ def winograd_plan(
     number of rows and of columns, without dilation and without "full" operands. ValueError for an image that is smaller
     than the kernel, and for windows that do not fill a tile.
     """
-    if scheme.outputs % window:
-        raise ValueError(f"windows of {window} do not fill tiles of {scheme.outputs}")
+    if scheme.outputs % window or scheme.tall % window:
+        raise ValueError(f"windows of {window} do not fill tiles of {scheme}")
     s = problem(target, scheme, images, channels, height, width, filters, padding, transposed, dilation)
     rows, columns = s.rows // window, s.columns // window
     cut = blocking or _blocking(s)[1]
@@ -293,8 +294,8 @@ def winograd_plan(
     v_size = points * v_point
     zeros_at = (1 + len(operands)) * panel * lanes
     half_at = zeros_at + lanes
-    strip_at = half_at + scheme.outputs * scheme.size * lanes
-    v_at = strip_at + (scheme.outputs * segment + scheme.taps - 1) * scheme.size * lanes
+    strip_at = half_at + scheme.tall * scheme.size * lanes
+    v_at = strip_at + (scheme.outputs * segment + scheme.taps - 1) * scheme.high * lanes
     m_at = v_at + (0 if cut.staged else v_size)
     x_block, y_block = s.height * s.width * lanes, rows * columns * lanes
     arguments = {
@@ -312,7 +313,8 @@ def winograd_plan(
         "zeros_at": zeros_at, "half_at": half_at, "strip_at": strip_at, "v_at": v_at, "m_at": m_at, **in_plane(s.in_blocks),
     }  # fmt: skip
     parameters = (
-        ("outputs", scheme.outputs), ("taps", scheme.taps), ("tiles", tiles), ("vectors", panel), ("uneven", tall < s.groups),
+        ("outputs", scheme.outputs), ("taps", scheme.taps), ("axes", scheme.axes), ("tiles", tiles), ("vectors", panel),
+        ("uneven", tall < s.groups),
         ("tail", s.out_blocks % panel != 0), ("masked", s.filters % lanes != 0), ("expression", expression),
         ("operands", tuple(operands)), ("window", window),
     )  # fmt: skip

@@ -35,6 +35,10 @@ def _without(squares: tuple[float, ...], e: Emitter, d: list[Any]) -> Any:
     return value
 
 
+def itself(e: Emitter, scheme: Scheme, d: list[Any]) -> list[Any]:
+    return d
+
+
 def input_line(e: Emitter, scheme: Scheme, d: list[Any]) -> list[Any]:
     """B' d of n vectors; the points +p and -p share their even and odd parts, all but the single one the factor of that."""
     squares = tuple(p**2 for p in scheme.pairs)
@@ -146,12 +150,13 @@ def weight_adjoint_line(e: Emitter, scheme: Scheme, u: list[Any]) -> list[Any]:
 
 def strip_columns(scheme: Scheme, line: Line = input_line, taken: int = 0) -> Any:
     """strip[column][n] = `line` of `taken` rows (0: n) of one block of channels, for `count` columns of which [low, high)
-    exist.
+    exist; of a scheme of one axis the row itself.
 
     `x` is at column `low` of the image's first row; its rows and pixels lie x_row and x_pixel floats apart. Rows outside the
     image read one vector of `zeros`.
     """
-    n = scheme.size
+    n = scheme.high
+    line = line if scheme.axes == 2 else itself
 
     def body(e: Emitter, x: Any, zeros: Any, strip: Any, row: Any, height: Any, x_row: Any, x_pixel: Any, low: Any,
              high: Any, count: Any) -> None:  # fmt: skip
@@ -193,7 +198,7 @@ def strip_rows(scheme: Scheme, transform: Line = input_line, taken: int = 0) -> 
     """V of `count` neighboring tiles from their strip: [point], v_point floats apart, and a vector a tile; `transform`
     takes `taken` columns (0: n) of a tile.
     """
-    n = scheme.size
+    n, size = scheme.high, scheme.size
 
     def body(e: Emitter, strip: Any, v: Any, count: Any, v_point: Any) -> None:
         b, lanes = e.b, e.lanes
@@ -201,18 +206,18 @@ def strip_rows(scheme: Scheme, transform: Line = input_line, taken: int = 0) -> 
         def line(_: Any, carried: list[Any]) -> list[Any]:
             source, to = carried
             places = [to]
-            for _i in range(n):
+            for _i in range(size):
                 places.append(b.gep(places[-1], [v_point]))
 
             def tile(_: Any, carried: list[Any]) -> list[Any]:
                 source, *places = carried
-                values = transform(e, scheme, [e.load(source, n * lanes * j) for j in range(taken or n)])
+                values = transform(e, scheme, [e.load(source, n * lanes * j) for j in range(taken or size)])
                 for value, place in zip(values, places, strict=True):
                     e.store(value, place)
                 return [e.at(source, scheme.outputs * n * lanes), *(e.at(place, lanes) for place in places)]
 
-            e.loop(count, [source, *places[:n]], tile)
-            return [e.at(source, lanes), places[n]]
+            e.loop(count, [source, *places[:size]], tile)
+            return [e.at(source, lanes), places[size]]
 
         e.loop(i64(n), [strip, v], line)
 

@@ -18,17 +18,20 @@ from .winograd_transforms import weight_line
 P = indices(PACK_ARGUMENTS)
 
 
-def _make_pack(target: Target, outputs: int, taps: int) -> Any:
+def _make_pack(target: Target, outputs: int, taps: int, axes: int) -> Any:
     V = vector_operations(target)
-    scheme = Scheme(outputs, taps)
-    lanes, side, squares, points = target.lanes, scheme.taps, scheme.taps**2, scheme.points
+    scheme = Scheme(outputs, taps, axes)
+    (high, side), lanes, points = scheme.kernel, target.lanes, scheme.points
+    squares = high * side
 
     def transform(e: Emitter, g: Any, to: Any, point: Any) -> None:
-        """to[points], `point` floats apart, = G g G' of r * r vectors, in float64."""
+        """to[points], `point` floats apart, = G g G' of r * r vectors, or g G' of a line, in float64."""
         wide = ir.VectorType(ir.DoubleType(), lanes)
-        taps = [[e.b.fpext(e.load(g, (side * i + j) * lanes), wide) for j in range(side)] for i in range(side)]
-        half = [weight_line(e, scheme, [taps[i][j] for i in range(side)]) for j in range(side)]
-        for i in range(scheme.size):
+        taps = [[e.b.fpext(e.load(g, (side * i + j) * lanes), wide) for j in range(side)] for i in range(high)]
+        half = [[row[j] for row in taps] for j in range(side)]
+        if axes == 2:
+            half = [weight_line(e, scheme, column) for column in half]
+        for i in range(scheme.high):
             for value in weight_line(e, scheme, [half[j][i] for j in range(side)]):
                 e.store(e.b.fptrunc(value, e.type), to)
                 to = e.b.gep(to, [point])

@@ -9,25 +9,26 @@ import numpy as np
 import pytest
 
 from cnnc.kernels.cpu import Kernel, compile, target, winograd_scheme
-from cnnc.kernels.cpu.winograd_scheme import SCHEMES, Scheme
+from cnnc.kernels.cpu.winograd_scheme import LINES, SCHEMES, Scheme
 from cnnc.kernels.cpu.winograd_shapes import Blocking, winograd_choice, winograd_plan
 from tests.kernels.convolving import SAME, direct, forward, gradients, integers, reals, run
 from tests.kernels.launching import TARGETS, block, check_guards, guarded, place, unblock
 from tests.kernels.test_conv import RELU, spills
 
-ALL = [scheme for schemes in SCHEMES.values() for scheme in schemes]
+SQUARES = [scheme for schemes in SCHEMES.values() for scheme in schemes]
+ALL = SQUARES + [scheme for schemes in LINES.values() for scheme in schemes]
 F43 = SCHEMES[3][0]
-BY_NAME = {"argvalues": ALL, "ids": [f"F({s}, {s.taps}x{s.taps})" for s in ALL]}
+BY_NAME = {"argvalues": ALL, "ids": [f"F({s}, {s.kernel[0]}x{s.taps})" for s in ALL]}
 ONE, UNIT = (1, 1), (1, 1)
 
 
 # Seven points are for targets whose multiply and add round once.
-WHERE = [pytest.param(name, s, id=f"{name}-F({s}, {s.taps}x{s.taps})") for name in TARGETS for s in ALL
-         if s.size < 7 or target.named(name).fma]  # fmt: skip
+WHERE = [pytest.param(name, s, id=f"{name}-F({s}, {s.kernel[0]}x{s.taps})") for name in TARGETS for s in ALL
+         if not s.exacting or target.named(name).fma]  # fmt: skip
 
 
 def same(scheme):
-    return ((scheme.taps // 2,) * 2,) * 2
+    return tuple((taps // 2,) * 2 for taps in scheme.kernel)
 
 
 def pack(name, w, form):
@@ -49,7 +50,7 @@ def winograd(name, scheme, x, w, padding, bias=None, expression=None, extra=(), 
                          scheme, blocking, window, dilation)  # fmt: skip
     out = size
     if transposed is None:
-        out = [s + sum(p) - d * (scheme.taps - 1) for s, p, d in zip(size, padding, dilation, strict=True)]
+        out = [s + sum(p) - d * (k - 1) for s, p, d, k in zip(size, padding, dilation, scheme.kernel, strict=True)]
     out = [size // window for size in out]
     y, v = guarded((len(x), -(-results // goal.lanes), *out, goal.lanes)), guarded((max(1, plan.v_floats),))
     buffers = {"x": place(block(x, goal.lanes)), "w": pack(name, w, plan.weights), "y": y, "v": v}
@@ -78,7 +79,7 @@ def test_error_is_at_most_four_times_that_of_direct_convolution(name, scheme, ch
     sizes = ((9, 14), (13, 8), (7, 7)) if scheme.smallest == 1 else ((24, 31), (27, 24), (24, 24))
     for images, size, seed in zip((1, 2, 3), sizes, (1, 2, 3), strict=True):
         assert min(size) >= scheme.smallest
-        x, w = reals((images, channels, *size), seed), reals((channels, channels, scheme.taps, scheme.taps), seed + 10)
+        x, w = reals((images, channels, *size), seed), reals((channels, channels, *scheme.kernel), seed + 10)
         for image in (x, np.maximum(x, 0)):
             want = forward(image, w, UNIT, same(scheme), ONE, 1)
             error = rms(winograd(name, scheme, image, w, same(scheme)) - want)
@@ -89,10 +90,12 @@ def test_error_is_at_most_four_times_that_of_direct_convolution(name, scheme, ch
 @pytest.mark.parametrize("channels", [1, 3, 5, 7])
 def test_error_with_the_fewest_channels(name, scheme, channels):
     """Sums of few products leave direct convolution almost exact; nothing chooses Winograd's there."""
-    x, w = reals((2, channels, 9, 14), 1), reals((channels, channels, scheme.taps, scheme.taps), 2)
+    x, w = reals((2, channels, 9, 14), 1), reals((channels, channels, *scheme.kernel), 2)
     want = forward(x, w, UNIT, same(scheme), ONE, 1)
     error = rms(winograd(name, scheme, x, w, same(scheme)) - want)
-    assert error <= (6 if scheme.size < 7 else 12) * rms(direct(name, x, w, None, UNIT, same(scheme)) - want)
+    assert error <= (12 if scheme.exacting or scheme.axes == 1 else 6) * rms(
+        direct(name, x, w, None, UNIT, same(scheme)) - want
+    )
 
 
 PADDINGS = {
@@ -109,9 +112,9 @@ PADDINGS = {
 @pytest.mark.parametrize("padding", PADDINGS.values(), ids=PADDINGS)
 def test_sizes_and_paddings(name, scheme, padding):
     for size in ((5, 6), (6, 17), (12, 7), (9, 61)):
-        x, w, bias = reals((2, 5, *size), 1), reals((18, 5, scheme.taps, scheme.taps), 2), reals(18, 3)
+        x, w, bias = reals((2, 5, *size), 1), reals((18, 5, *scheme.kernel), 2), reals(18, 3)
         want = forward(x, w, UNIT, padding, ONE, 1) + bias[:, None, None]
-        close(winograd(name, scheme, x, w, padding, bias), want, 5 * scheme.taps**2)
+        close(winograd(name, scheme, x, w, padding, bias), want, 5 * np.prod(scheme.kernel))
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -119,50 +122,54 @@ def test_sizes_and_paddings(name, scheme, padding):
 @pytest.mark.parametrize("dilation", [(2, 2), (1, 3), (4, 2), (7, 5)], ids=str)
 def test_dilation(name, scheme, dilation):
     """Forward and the data gradient, with phases of unlike sizes, and some of no output."""
-    taps, filters = scheme.taps, 18
-    reach = [d * (taps - 1) for d in dilation]
+    products, filters = np.prod(scheme.kernel), 18
+    reach = [d * (taps - 1) for d, taps in zip(dilation, scheme.kernel, strict=True)]
     for size, padding in (
         ((17, 19), tuple((r // 2, r // 2) for r in reach)),
         ((30, 31), ((0, 0), (0, 0))),
         ((13, 6), ((reach[0], reach[0] + 1), (reach[1] - 1, reach[1]))),
         ((2, 9), ((reach[0] - 1, 0), (3, reach[1]))),
     ):
-        x, w, bias = reals((2, 5, *size), 1), reals((filters, 5, taps, taps), 2), reals(filters, 3)
+        x, w, bias = reals((2, 5, *size), 1), reals((filters, 5, *scheme.kernel), 2), reals(filters, 3)
         want = forward(x, w, UNIT, padding, dilation, 1) + bias[:, None, None]
         full = reals(want.shape, 4)
         tree = ("add", ("var", "y"), ("var", "a0"))
         for cut in (None, Blocking(False, 2, 1), Blocking(True, 3, 1)):
             got = winograd(name, scheme, x, w, padding, bias, tree, (full,), blocking=cut, dilation=dilation)
-            close(got, want + full, 5 * taps**2)
+            close(got, want + full, 5 * products)
         dx, _ = gradients(x, w, full, UNIT, padding, dilation, 1)
-        close(winograd(name, scheme, full, w, padding, transposed=size, dilation=dilation), dx, filters * taps**2)
+        close(winograd(name, scheme, full, w, padding, transposed=size, dilation=dilation), dx, filters * products)
 
 
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("scheme", **BY_NAME)
 def test_the_smallest_images(name, scheme):
     for height in range(1, 6):
-        x, w = reals((3, 3, height, 1), 1), reals((2, 3, scheme.taps, scheme.taps), 2)
-        close(winograd(name, scheme, x, w, same(scheme)), forward(x, w, UNIT, same(scheme), ONE, 1), 3 * scheme.taps**2)
+        x, w = reals((3, 3, height, 1), 1), reals((2, 3, *scheme.kernel), 2)
+        close(
+            winograd(name, scheme, x, w, same(scheme)),
+            forward(x, w, UNIT, same(scheme), ONE, 1),
+            3 * np.prod(scheme.kernel),
+        )
 
 
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("scheme", **BY_NAME)
 @pytest.mark.parametrize("padding", [SAME, ((0, 0), (0, 0)), ((2, 0), (1, 3)), ((-1, 1), (2, -2))], ids=str)
 def test_data_gradient(name, scheme, padding):
-    shape, filters, taps = (2, 17, 9, 8), 35, scheme.taps
-    out = [s + sum(p) - taps + 1 for s, p in zip(shape[2:], padding, strict=True)]
-    x, w, dy = reals(shape, 1), reals((filters, 17, taps, taps), 2), reals((2, filters, *out), 3)
+    shape, filters, kernel = (2, 17, 9, 8), 35, scheme.kernel
+    out = [s + sum(p) - k + 1 for s, p, k in zip(shape[2:], padding, kernel, strict=True)]
+    x, w, dy = reals(shape, 1), reals((filters, 17, *kernel), 2), reals((2, filters, *out), 3)
     want, _ = gradients(x, w, dy, UNIT, padding, ONE, 1)
-    close(winograd(name, scheme, dy, w, padding, transposed=shape[2:]), want, filters * taps**2)
+    close(winograd(name, scheme, dy, w, padding, transposed=shape[2:]), want, filters * np.prod(kernel))
 
 
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("scheme", **BY_NAME)
 def test_every_cut_gives_the_same_bits(name, scheme):
-    x, w, taps = reals((2, 33, 13, 17), 1), reals((80, 33, scheme.taps, scheme.taps), 2), scheme.taps
+    x, w, taps = reals((2, 33, 13, 17), 1), reals((80, 33, *scheme.kernel), 2), np.prod(scheme.kernel)
     first = winograd(name, scheme, x, w, same(scheme))
-    close(first, forward(x, w, UNIT, same(scheme), ONE, 1), 33 * taps**2)
+    close(first, forward(x, w, UNIT, same(scheme), ONE, 1), 33 * taps)
     for cut in (
         Blocking(False, 1, 1),
         Blocking(False, 2, 2, 2),
@@ -180,21 +187,21 @@ def test_every_cut_gives_the_same_bits(name, scheme):
 @pytest.mark.parametrize("scheme", **BY_NAME)
 @pytest.mark.parametrize("filters", [16, 37])
 def test_epilogue_with_full_and_channel_operands(name, scheme, filters):
-    x, w, bias = reals((2, 17, 6, 7), 1), reals((filters, 17, scheme.taps, scheme.taps), 2), reals(filters, 3)
+    x, w, bias = reals((2, 17, 6, 7), 1), reals((filters, 17, *scheme.kernel), 2), reals(filters, 3)
     full, scale = reals((2, filters, 6, 7), 4), reals(filters, 5)
     tree = ("add", ("mul", ("var", "y"), ("var", "a1")), ("var", "a0"))
     y = forward(x, w, UNIT, same(scheme), ONE, 1) + bias[:, None, None]
     got = winograd(name, scheme, x, w, same(scheme), bias, tree, (full, scale))
-    close(got, y * scale[:, None, None] + full, 17 * scheme.taps**2)
+    close(got, y * scale[:, None, None] + full, 17 * np.prod(scheme.kernel))
     got = winograd(name, scheme, x, w, same(scheme), bias, RELU)
-    close(got, np.maximum(y, 0), 17 * scheme.taps**2)
+    close(got, np.maximum(y, 0), 17 * np.prod(scheme.kernel))
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("scheme", [s for s in ALL if s.outputs % 2 == 0], ids=str)
+@pytest.mark.parametrize("scheme", [s for s in ALL if s.tall % 2 == 0], ids=str)
 def test_max_pooling_behind_it(name, scheme):
     """The maxima of windows of what the convolution gives by itself, to the bit; NaN is the largest."""
-    w, bias, scale = reals((37, 5, scheme.taps, scheme.taps), 2), reals(37, 3), reals(37, 5)
+    w, bias, scale = reals((37, 5, *scheme.kernel), 2), reals(37, 3), reals(37, 5)
     tree = ("sub", ("mul", ("var", "y"), ("var", "a0")), ("const", 1.0))
     for size in ((6, 8), (14, 2), (10, 34)):
         x = reals((2, 5, *size), 1)
@@ -281,11 +288,11 @@ def test_points_are_exact_for_every_scheme():
 def test_no_register_tile_spills(name, scheme, vectors):
     """Every target is compiled for, whether this machine can run it or not; the transforms are looked at as well."""
     goal = target.named(name)
-    if scheme.size == 7 and not goal.fma:
+    if scheme.exacting and not goal.fma:
         return  # never chosen
     tiles = {"avx512": 28, "avx2": 12, "sse2": 8, "neon": 24}[name] // vectors
     kernel = Kernel("winograd", (
-        ("outputs", scheme.outputs), ("taps", scheme.taps), ("tiles", tiles), ("vectors", vectors), ("uneven", True),
+        ("outputs", scheme.outputs), ("taps", scheme.taps), ("axes", scheme.axes), ("tiles", tiles), ("vectors", vectors), ("uneven", True),
         ("tail", vectors > 1), ("masked", True), ("expression", RELU), ("operands", ("full",)), ("window", 1),
     ))  # fmt: skip
     text = compile.assembly(kernel, goal)

@@ -171,7 +171,10 @@ class _Maker:
             return None
         if self.b.type(x).rank == 4 and self.chance(25):  # what fast algorithms know
             size = self.one((3, 3, 5))
-            return self.convolution(x, {"kernel": (size, size), "padding": self.one((0, 1, "same"))})
+            kernel = (1, size) if self.chance(20) else (size, size)
+            return self.convolution(x, {"kernel": kernel, "padding": self.one((0, 1, "same"))})
+        if self.b.type(x).rank == 3 and self.chance(50):
+            return self.convolution(x, {"kernel": self.one((3, 3, 5)), "padding": self.one((0, 1, "same"))})
         return self.convolution(x, self.window(x))
 
     def convolution(self, x: str, given: dict[str, Any], filters: int | None = None) -> str | None:

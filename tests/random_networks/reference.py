@@ -96,10 +96,18 @@ def evaluate(
 
 
 def _by_winograd(graph: Graph, node: Node) -> bool:
-    """Whether a fast algorithm may compute it: 3x3 or 5x5 kernels, groups of them and slices of volumes among them."""
+    """Whether a fast algorithm may compute it: 3x3 or 5x5 kernels, groups of them and slices of volumes among them, and of
+    lines, but for the gradient of their weights.
+    """
     if node.op not in ("conv", "conv_data_gradient", "conv_weight_gradient"):
         return False
     weights = node.type if node.op == "conv_weight_gradient" else graph.type(node.inputs[1])
+    if (
+        node.op != "conv_weight_gradient"
+        and weights.rank <= 4
+        and tuple(weights.shape[2:]) in ((3,), (5,), (1, 3), (1, 5))
+    ):
+        return True
     return weights.rank >= 4 and tuple(weights.shape[-2:]) in ((3, 3), (5, 5))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from cnnc.ir.graph import Node
 from cnnc.kernels.cpu import winograd_shapes, winograd_shapes_gradient
 from cnnc.kernels.cpu.conv_space import Volume, winograds
-from cnnc.kernels.cpu.winograd_scheme import Scheme
+from cnnc.kernels.cpu.winograd_scheme import KERNELS, Scheme
 from cnnc.lowering.select import Lowering
 from cnnc.ops.window import Window
 
@@ -132,7 +132,7 @@ def choose(low: Lowering, node: Node) -> Choice | None:
         return None
     g = Geometry(low, node)
     window, target, more = g.window, low.target, ""
-    dilation: tuple[int, ...] = (1, 1)
+    dilation, axes = (1, 1), 2
     if g.volume is not None:
         like = winograds(target, g.volume, node.op)
         if like is None:
@@ -140,14 +140,14 @@ def choose(low: Lowering, node: Node) -> Choice | None:
         sizes: tuple[Any, ...] = (target, *like)
         depth = (g.size[0], window.kernel[0], window.stride[0], window.padding[0], window.dilation[0])
         more = " ".join(map(str, ("volume", *depth)))
-    elif window.kernel in ((3, 3), (5, 5)) and window.stride == (1, 1):
-        if window.dilation != (1, 1):
-            if node.op == "conv_weight_gradient":
-                return None
-            dilation, more = window.dilation, f"dilation {window.dilation}"
-        sizes = (
-            target, g.images, g.channels // g.groups, *g.size, g.filters // g.groups, window.kernel[0], window.padding,
-        )  # fmt: skip
+    elif (kernel := g.sizes[5]) in KERNELS and g.sizes[6] == (1, 1):
+        *_, padding, dilation, _ = g.sizes
+        if node.op == "conv_weight_gradient" and (dilation != (1, 1) or kernel[0] == 1):
+            return None
+        axes = 1 if kernel[0] == 1 else 2
+        more = f"dilation {dilation}" if dilation != (1, 1) else ""
+        more = f"line {more}" if axes == 1 else more
+        sizes = (target, g.images, g.channels // g.groups, *g.sizes[2:4], g.filters // g.groups, kernel[1], padding)
     else:
         return None
     if g.groups > 1 and (g.channels // g.groups % target.lanes or g.filters // g.groups % target.lanes):
@@ -156,7 +156,7 @@ def choose(low: Lowering, node: Node) -> Choice | None:
     if node.op == "conv_weight_gradient":
         times = winograd_shapes_gradient.gradient_times(*sizes)
     else:
-        times = winograd_shapes.winograd_times(*sizes, node.op == "conv_data_gradient", repacked, dilation)
+        times = winograd_shapes.winograd_times(*sizes, node.op == "conv_data_gradient", repacked, dilation, axes)
     if not times:
         return None
     gain, scheme = winograd_shapes.best(times)

@@ -115,12 +115,18 @@ def winograd(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | 
     choice = choose(low, node)
     if choice is None or choice.scheme is None:
         return False
-    window, groups, scheme = geometry.window, geometry.groups, choice.scheme
+    groups, scheme, (*_, padding, dilation, _) = geometry.groups, choice.scheme, geometry.sizes
     expression, kinds, _ = epilogue(low, node)
-    sizes = (target_of(low), geometry.images, geometry.channels // groups, *geometry.size, geometry.filters // groups)
-    pool = None if transposed or window.dilation != (1, 1) or scheme.outputs % 2 else pooling(low, node)
+    sizes = (
+        target_of(low),
+        geometry.images,
+        geometry.channels // groups,
+        *geometry.sizes[2:4],
+        geometry.filters // groups,
+    )
+    pool = None if transposed or dilation != (1, 1) or scheme.tall % 2 else pooling(low, node)
     plan = winograd_shapes.winograd_plan(
-        *sizes, window.padding, expression, kinds, transposed, scheme, window=2 if pool else 1, dilation=window.dilation
+        *sizes, padding, expression, kinds, transposed, scheme, window=2 if pool else 1, dilation=dilation
     )
     y = low.ref(pool.name if pool else node.name)
     note = choice.because() + (f"; with the maxima of {pool.name}" if pool else "")
@@ -137,7 +143,7 @@ def winograd_steps(
     assert weight is not None
     _, kinds, extras = epilogue(low, node)
     order = (*winograd_shapes.WINOGRAD_ARGUMENTS, *(f"a{i}" for i in range(len(extras))))
-    what, fewer = "data gradient, " if transposed else "", (scheme.outputs * scheme.taps) ** 2 / scheme.points
+    what = "data gradient, " if transposed else ""
     results = (geometry.channels if transposed else geometry.filters) // groups
 
     def step(plan: Any, buffers: dict[str, Ref], write: str, note: str) -> None:
@@ -163,7 +169,7 @@ def winograd_steps(
             step(
                 plan.steps[0], {"x": buffers.pop("x"), "v": buffers["v"]}, "v", f"winograd {scheme}: transformed input"
             )
-        step(plan.steps[-1], buffers, "y", f"winograd {scheme}: {fewer:.3g}x fewer products, {because}")
+        step(plan.steps[-1], buffers, "y", f"winograd {scheme}: {scheme.fewer:.3g}x fewer products, {because}")
 
 
 def pooling(low: Lowering, node: Node) -> Node | None:
@@ -317,8 +323,7 @@ def winograd_weight_gradient(low: Lowering, node: Node, geometry: Geometry, choi
     plan = winograd_shapes_gradient.gradient_plan(*sizes, window.padding, scheme)
     between = {name: groups * plan.step.arguments[name] for name in ("x_image", "dy_image")}
     step = replace(plan.step, arguments={**plan.step.arguments, **between})
-    fewer = (scheme.outputs * scheme.taps) ** 2 / scheme.points
-    note = f"weight gradient, winograd {scheme}: {fewer:.3g}x fewer products, {choice.because()}"
+    note = f"weight gradient, winograd {scheme}: {scheme.fewer:.3g}x fewer products, {choice.because()}"
     for group in range(groups):
         weight_gradient(low, node, step, winograd_shapes_gradient.GRADIENT_ARGUMENTS, plan.parts, note, group, groups)
 

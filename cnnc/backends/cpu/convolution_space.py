@@ -111,8 +111,7 @@ def _winograd_weight_gradient(low: Lowering, node: Node, volume: Volume, choice:
     planes = conv_space.winograd_gradient_planes(target_of(low), _of_a_group(volume), scheme)
     parts, (x, dy), dw = planes[0].plan.parts, map(low.ref, node.inputs), low.ref(node.name)
     partial = dw if parts == 1 else low.buffer(f"{node.name}~parts", "arena", 4 * parts * size)
-    fewer = (scheme.outputs * scheme.taps) ** 2 / scheme.points
-    note = f"weight gradient, winograd {scheme}: {fewer:.3g}x fewer products, {choice.because()}"
+    note = f"weight gradient, winograd {scheme}: {scheme.fewer:.3g}x fewer products, {choice.because()}"
     for plane in planes:
         own = plane.plan.step.arguments
         whole = {name: volume.groups * own[name] for name in ("x_image", "dy_image", "dw_split")}

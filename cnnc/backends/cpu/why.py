@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cnnc.backends.cpu.choice import choose
+from cnnc.backends.cpu.choice import choose, two
 from cnnc.ir.graph import Node
 from cnnc.kernels.cpu import winograd_scheme
 from cnnc.lowering.plan import KernelName
@@ -88,7 +88,7 @@ def why_direct(low: Lowering, node: Node, parameters: Mapping[str, Any]) -> str:
         return f"{size}, stride {max(window.stride)}"
     if max(window.dilation) > 1:
         return f"{size}, dilation {max(window.dilation)}"
-    if window.kernel[-2:] not in ((3, 3), (5, 5)):
+    if two(window.kernel[-2:], 1) not in winograd_scheme.KERNELS:
         return f"{size}, for which there is no Winograd kernel"
     if getattr(low.backend, "exact", False):
         return f"{size}, and exact rounding was asked for"
