@@ -20,9 +20,12 @@ def step(ratio: float, least: float, most: float) -> float:
 
 
 def pace_of(target: Target, figures: Figures, caches: tuple[Cache, ...]) -> Pace:
-    """The pace of a machine for kernels of a target. A core's own cache is its share of the second level."""
+    """The pace of a machine for kernels of a target. A core's own cache is its share of the second level; what the system
+    does not tell is as usual.
+    """
     each = figures.peak_all / figures.threads * target.slowness / PEAK
-    memory, behind = figures.level("memory"), figures.level("L3") or figures.level("memory")
+    memory = figures.level("memory")
+    behind = figures.level("L3") or (memory if caches else None)
     second = next((c.bytes / c.shared for c in caches if c.name == "L2"), target.cache)
 
     def rate(level: Level | None, reference: float) -> float:
