@@ -24,8 +24,9 @@ class Machine(Protocol):
     def ready(self, kernels: Iterable[Any]) -> None: ...
     def address(self, kernel: Any) -> int: ...
     def driver(self) -> int: ...
+    def state_words(self, queues: int) -> int: ...
     @property
-    def state_words(self) -> int: ...
+    def most_queues(self) -> int: ...
     @property
     def step_words(self) -> int: ...
 
@@ -39,6 +40,7 @@ class Own:
     bytes: int = 0
 
 
+NOTE = 64  # bytes ahead of a worker's scratch
 LARGE = 2 << 20  # bytes of a large page
 
 
@@ -106,18 +108,19 @@ class Runner:
             if i < len(steps):
                 words[i, 5:7] = len(owned[i]), self._owned.ctypes.data + 24 * before
         workers = working(steps, workers)
-        size = (
-            -(-max(scratch, 16) * 4 // 4096) * 4096 + 128
-        )  # apart by a page and a bit, so that workers do not share sets
+        queues = min(workers, machine.most_queues)
+        # a page and a bit apart, so that workers do not share sets of the cache; ahead of each a line for a kernel's note
+        size = -(-max(scratch, 16) * 4 // 4096) * 4096 + 2 * NOTE
         self._scratch = [aligned_empty(size) for _ in range(workers)]
         self._rooms = np.zeros((workers, -(-width // 8) * 8), np.int64)
         self._records = np.zeros((workers, 8), np.int64)
         for w, scratch_ in enumerate(self._scratch):
-            self._records[w, :3] = scratch_.ctypes.data, own.address + w * own.bytes, self._rooms[w].ctypes.data
-        self.state = np.zeros(max(len(steps), 1) * machine.state_words, np.int64)
+            room = self._rooms[w].ctypes.data
+            self._records[w, :4] = scratch_.ctypes.data + NOTE, own.address + w * own.bytes, room, w * queues // workers
+        self.state = np.zeros(max(len(steps), 1) * machine.state_words(queues), np.int64)
         self._words = words
         self._run = np.array(
-            [len(steps), words.ctypes.data, self.state.ctypes.data, pool.yield_address(), width], np.int64
+            [len(steps), words.ctypes.data, self.state.ctypes.data, pool.yield_address(), width, queues], np.int64
         )
         self._arguments = np.array([self._records.ctypes.data], np.int64)
         self._dimensions, self._strides = np.array([workers], np.int64), np.array([64], np.int64)

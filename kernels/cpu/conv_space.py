@@ -248,12 +248,9 @@ def winograd_pieces(
                 target, v.images * run.count, channels, v.size[1], v.size[2], filters, v.padding[1:], expression, operands,
                 transposed, scheme,
             )  # fmt: skip
-            steps = tuple(
-                replace(s, arguments=_strides(run, s.arguments, x_depth, y_depth, y_slice, 1, blocks, out_blocks, packed[0]))
-                for s in plan.steps
-            )  # fmt: skip
+            strides = _strides(run, plan.step.arguments, x_depth, y_depth, y_slice, 1, blocks, out_blocks, packed[0])
             weights = replace(plan.weights, in_channels=ins, planes=packed, all_taps=v.kernel[0] * v.taps)
-            plan = WinogradPlan(steps, weights, plan.v_floats)
+            plan = WinogradPlan(replace(plan.step, arguments=strides), weights)
             pieces.append(Piece(plan, run.source * x_slice, run.first * y_slice))
     return pieces
 

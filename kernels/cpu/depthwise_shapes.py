@@ -37,7 +37,7 @@ DEPTHWISE_WEIGHT_GRADIENT_ARGUMENTS = (
 DEPTHWISE_SUM_ARGUMENTS = ("sums", "dw", "parts", "blocks", "channels", "taps", "dw_channel")
 
 # Vectors of y in a chunk, about 1.5 ns each: at least, at most, and the chunks that a step is cut into between them.
-_LEAST, _MOST, _CHUNKS = 768, 8192, 32
+_LEAST, _MOST, _CHUNKS, _PLANE = 768, 8192, 32, 128
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,14 @@ class DepthwisePlan:
 
 
 def chunk_sizes(images: int, blocks: int, rows: int, columns: int) -> Pair:
-    """(rows, channel blocks) of a chunk. The choice follows the problem alone."""
+    """(rows, channel blocks) of a chunk. The choice follows the problem alone. One image is cut into rows as the convolutions
+    around cut it, so that a worker reads what it wrote, where that is larger than what weights make them cut otherwise.
+    """
     wanted = min(max(images * blocks * rows * columns // _CHUNKS, _LEAST), _MOST)
     if rows * columns >= wanted:
         return divide(rows, divide(rows * columns, wanted)), 1
+    if images == 1 and rows * columns >= _PLANE:
+        rows = divide(rows, 2)
     return rows, divide(blocks, divide(blocks, max(1, wanted // max(rows * columns, 1))))
 
 

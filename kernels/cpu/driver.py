@@ -1,10 +1,16 @@
 """The step driver: one call runs a list of kernels on all workers, with neither Python nor fork and join in between.
 
 A worker *claims* chunks from an atomic counter and goes on to the next step when the last chunk of this one is done.
+A step's chunks lie in as many queues as there are workers, an equal run of them each, every queue with a counter of its
+own. A worker begins with its own queue and then helps with the others', so that from step to step it meets about the
+part of an image that it wrote itself: what another core wrote takes ten times as long to arrive. So it leaves a queue's
+last quarter to those whose it is, unless they take long.
 Steps that make a chain are claimed together, a link at a time: the worker runs the link's chunks of the first step, then
 those of the second, and so on. A value that only a chain knows has room for one link, in memory of the worker's own: the
 worker hands its kernels a copy of their arguments in which the value lies so far ahead that the link's share of it falls
 there.
+A cache line ahead of its scratch a worker keeps a number, zero when it begins with a step: a kernel notes there what the
+scratch holds, so that the step's next chunk need not make it again.
 Nothing is assigned to a thread and there is no barrier to arrive at, so the program completes with any number of
 workers, also when the threading layer gives fewer than were asked for, and a slow core takes fewer chunks. Waiting
 spins for a bounded time and then yields the core. Denormals are flushed to zero while kernels run; the caller's mode is
@@ -13,14 +19,14 @@ restored.
 The function has the signature of a Numba parallel kernel, `void(char** arguments, int64* dimensions, int64* steps,
 void* data)`, so that Numba's thread pool launches it: `arguments[0]` is the worker's own record, `data` the run:
 
-    worker record: int64[3] = addresses of its scratch, of its own memory, of room for a step's arguments
-    run:           int64[5] = number of steps, address of the steps, address of the state, address of sched_yield,
-                   most arguments of a step
+    worker record: int64[4] = addresses of its scratch, of its own memory, of room for a step's arguments; its queue
+    run:           int64[6] = number of steps, address of the steps, address of the state, address of sched_yield,
+                   most arguments of a step, number of queues
     step:          int64[7] = address of the kernel, address of its arguments, claims, chunks of a claim, steps in the
                    chain that begins here, number of its own values, address of those. Claims are links, or the chunks
                    themselves
     own value:     int64[3] = which argument, offset in the worker's memory, bytes of a link's share
-    state:         int64[STATE] a step, zero: chunks claimed; a cache line further, chunks done
+    state:         int64[LINE] for each step and then for each of its queues, zero: claims done; claims taken
 """
 
 from __future__ import annotations
@@ -29,10 +35,11 @@ from .compile import SYMBOL, machine_of
 from .target import Target
 
 LINE = 8  # int64s in a cache line
-STATE = 2 * LINE
+QUEUES = 8  # at most: a worker looks at all of them before it waits
 STEP = 7
 OWN = 3
 SPINS = 2_000  # pauses before a waiting worker yields: about a tenth of a millisecond
+PATIENCE = 64  # pauses before it takes what is left in others' queues
 
 _X86 = {
     "declare": "declare void @llvm.x86.sse.stmxcsr(ptr)\ndeclare void @llvm.x86.sse.ldmxcsr(ptr)\ndeclare void @llvm.x86.sse2.pause()",
@@ -77,24 +84,70 @@ entry:{enter}
   %yield = load ptr, ptr %yield.at
   %width.at = getelementptr i64, ptr %data, i64 4
   %width = load i64, ptr %width.at
+  %queues.at = getelementptr i64, ptr %data, i64 5
+  %queues = load i64, ptr %queues.at
+  %home.at = getelementptr i64, ptr %worker, i64 3
+  %home = load i64, ptr %home.at
+  %lines = add i64 %queues, 1
+  %state = mul i64 %lines, {line}
+  %note = getelementptr i64, ptr %scratch, i64 -{line}
   %any = icmp sgt i64 %count, 0
   br i1 %any, label %step, label %end
 step:
   %s = phi i64 [ 0, %entry ], [ %following, %advance ]
   %record.index = mul i64 %s, {step}
   %record = getelementptr i64, ptr %steps, i64 %record.index
-  %state.index = mul i64 %s, {state}
-  %claimed = getelementptr i64, ptr %states, i64 %state.index
-  %done = getelementptr i64, ptr %claimed, i64 {line}
+  %state.index = mul i64 %s, %state
+  %done = getelementptr i64, ptr %states, i64 %state.index
   %claims.at = getelementptr i64, ptr %record, i64 2
   %claims = load i64, ptr %claims.at
   %length.at = getelementptr i64, ptr %record, i64 4
   %length = load i64, ptr %length.at
-  br label %claim
+  store i64 0, ptr %note
+  %chained = icmp sgt i64 %length, 1
+  br label %queue
+queue:
+  %turn = phi i64 [ 0, %step ], [ %turn.next, %exhausted ], [ 0, %again ]
+  %own.done = phi i64 [ 0, %step ], [ %taken, %exhausted ], [ 0, %again ]
+  %hurry = phi i1 [ false, %step ], [ %hurry, %exhausted ], [ true, %again ]
+  %q.far = add i64 %home, %turn
+  %q.over = icmp sge i64 %q.far, %queues
+  %q.back = select i1 %q.over, i64 %queues, i64 0
+  %q = sub i64 %q.far, %q.back
+  %q.next = add i64 %q, 1
+  %lower.scaled = mul i64 %q, %claims
+  %lower = udiv i64 %lower.scaled, %queues
+  %upper.scaled = mul i64 %q.next, %claims
+  %upper = udiv i64 %upper.scaled, %queues
+  %size = sub i64 %upper, %lower
+  %line.index = mul i64 %q.next, {line}
+  %claimed = getelementptr i64, ptr %done, i64 %line.index
+  %seen = load atomic i64, ptr %claimed monotonic, align 8
+  %remaining = sub i64 %size, %seen
+  %quarter = sdiv i64 %size, 4
+  %at.home = icmp eq i64 %turn, 0
+  %freely = or i1 %hurry, %at.home
+  %few = select i1 %freely, i64 0, i64 %quarter
+  %enough = icmp sgt i64 %remaining, %few
+  br i1 %enough, label %claim, label %exhausted
 claim:
-  %link = atomicrmw add ptr %claimed, i64 1 acq_rel
-  %some = icmp slt i64 %link, %claims
-  br i1 %some, label %member, label %wait
+  %sofar = phi i64 [ %own.done, %queue ], [ %sofar.next, %finish ]
+  %ticket = atomicrmw add ptr %claimed, i64 1 acq_rel
+  %link = add i64 %lower, %ticket
+  %some = icmp slt i64 %ticket, %size
+  br i1 %some, label %member, label %exhausted
+exhausted:
+  %taken = phi i64 [ %own.done, %queue ], [ %sofar, %claim ]
+  %turn.next = add i64 %turn, 1
+  %more.queues = icmp slt i64 %turn.next, %queues
+  br i1 %more.queues, label %queue, label %report
+report:
+  %waited = select i1 %hurry, i64 {patience}, i64 0
+  %did = icmp sgt i64 %taken, 0
+  br i1 %did, label %tell, label %wait
+tell:
+  %0 = atomicrmw add ptr %done, i64 %taken release
+  br label %wait
 member:
   %m = phi i64 [ 0, %claim ], [ %m.next, %after ]
   %member.index = mul i64 %m, {step}
@@ -111,9 +164,14 @@ member:
   %values.at = getelementptr i64, ptr %member.record, i64 6
   %values = load ptr, ptr %values.at
   %owns = icmp sgt i64 %owned, 0
+  br i1 %chained, label %another, label %same
+another:
+  store i64 0, ptr %note
+  br label %same
+same:
   br i1 %owns, label %copy, label %ready
 copy:
-  %c = phi i64 [ 0, %member ], [ %c.next, %copy ]
+  %c = phi i64 [ 0, %same ], [ %c.next, %copy ]
   %argument.at = getelementptr i64, ptr %shared, i64 %c
   %argument = load i64, ptr %argument.at
   %copied.at = getelementptr i64, ptr %room, i64 %c
@@ -139,7 +197,7 @@ shift:
   %more.values = icmp slt i64 %v.next, %owned
   br i1 %more.values, label %shift, label %ready
 ready:
-  %block = phi ptr [ %shared, %member ], [ %room, %shift ]
+  %block = phi ptr [ %shared, %same ], [ %room, %shift ]
   br label %run
 run:
   %chunk = phi i64 [ %first, %ready ], [ %chunk.next, %run ]
@@ -152,10 +210,10 @@ after:
   %more.members = icmp slt i64 %m.next, %length
   br i1 %more.members, label %member, label %finish
 finish:
-  %0 = atomicrmw add ptr %done, i64 1 release
+  %sofar.next = add i64 %sofar, 1
   br label %claim
 wait:
-  %turns = phi i64 [ 0, %claim ], [ %more, %again ]
+  %turns = phi i64 [ %waited, %report ], [ %waited, %tell ], [ %more, %again ]
   %finished = load atomic i64, ptr %done acquire, align 8
   %all = icmp sge i64 %finished, %claims
   br i1 %all, label %advance, label %relax
@@ -168,7 +226,8 @@ give:
   br label %again
 again:
   %more = add i64 %turns, 1
-  br label %wait
+  %help = icmp eq i64 %more, {patience}
+  br i1 %help, label %queue, label %wait
 advance:
   %following = add i64 %s, %length
   %left = icmp slt i64 %following, %count
@@ -180,6 +239,11 @@ end:
 """
 
 
+def state_words(queues: int) -> int:
+    """The int64s of a step's state."""
+    return (1 + queues) * LINE
+
+
 def build(target: Target) -> bytes:
     """The driver as an object file of the target, with the symbol `kernel`."""
     import llvmlite.binding as llvm
@@ -187,7 +251,7 @@ def build(target: Target) -> bytes:
     machine = machine_of(target)
     parts = _X86 if target.triple.startswith("x86") else _ARM
     module = llvm.parse_assembly(
-        _TEXT.format(symbol=SYMBOL, step=STEP, state=STATE, own=OWN, line=LINE, spins=SPINS, **parts)
+        _TEXT.format(symbol=SYMBOL, step=STEP, own=OWN, line=LINE, spins=SPINS, patience=PATIENCE, **parts)
     )
     module.triple = target.triple
     module.data_layout = str(machine.target_data)

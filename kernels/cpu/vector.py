@@ -169,6 +169,9 @@ def emitted(target: Target, result: Any, arguments: tuple[Any, ...], body: Calla
     return intrinsic(scope["typer"])
 
 
+NOTE = 16  # floats from the note to the scratch: a cache line
+
+
 @dataclass(frozen=True)
 class Linked:
     """A kernel function that calls `external` functions, and what they do: name -> (argument types, body(emitter,
@@ -245,6 +248,7 @@ def vectors(target: Target) -> Any:
     total(v) largest(v)                   over the lanes, in a fixed order: float32
     exp(v) log(v) tanh(v) sqrt(v) absolute(v) is_nan(v)
     prefetch(p, n)                        the cache line of p + n, into the second level cache
+    note(p)                               of scratch, the int64 ahead of it that says what it holds; zero when a step begins
     two_steps(i, n, far, near)            i // n * far + i % n * near, for i >= 0: without a division where there is one step only
     """
     vector, mask = VectorType(target.lanes), MaskType(target.lanes)
@@ -278,6 +282,7 @@ def vectors(target: Target) -> Any:
         "is_nan": (mask, (vector,), lambda e, v: e.is_nan(v)),
         "prefetch": (None, (p, n), lambda e, a, i: e.prefetch(e.at(a, i), 2)),
         "two_steps": (n, (n,) * 4, _two_steps),
+        "note": (q, (p,), lambda e, a: e.b.bitcast(e.b.gep(a, [ir.Constant(I64, -NOTE)]), I64.as_pointer())),
     }
     for name, (result, arguments, body) in table.items():
         setattr(module, name, emitted(target, result, arguments, body, name))

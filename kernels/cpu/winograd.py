@@ -201,7 +201,7 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
 
     def kernel(arguments, chunk, scratch):
         part, block = chunk % arguments[A.parts], chunk // arguments[A.parts]
-        stage, tiles, tall = arguments[A.stage], arguments[A.tiles], arguments[A.tall]
+        tiles, tall = arguments[A.tiles], arguments[A.tall]
         in_blocks, v_block, v_point = arguments[A.in_blocks], arguments[A.v_block], arguments[A.v_point]
         begin = block * arguments[A.block_groups]
         end = min(begin + arguments[A.block_groups], arguments[A.groups])
@@ -211,16 +211,11 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
         per_image = across * arguments[A.tile_rows]
         down, along = arguments[A.row_dilation], arguments[A.column_dilation]
         phases = down * along
-        v = V.offset(scratch, arguments[A.v_at])
-        if stage > 0:
-            v = V.offset(V.floats(arguments[A.v]), block * arguments[A.v_size])
-        if stage < 2:
+        v, holds = V.offset(scratch, arguments[A.v_at]), V.note(scratch)
+        if holds[0] != block + 1:
+            holds[0] = block + 1
             zeros, strip = V.offset(scratch, arguments[A.zeros_at]), V.offset(scratch, arguments[A.strip_at])
             V.store(V.zero(), zeros, 0)
-            in_first, in_last = 0, in_blocks
-            if stage == 1:
-                in_first = part * arguments[A.part_blocks]
-                in_last = min(in_first + arguments[A.part_blocks], in_blocks)
             tile = first
             while tile < last:
                 inside, phase = tile % per_image, tile // per_image % phases
@@ -240,76 +235,75 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
                 x = V.offset(V.floats(arguments[A.x]), row_from * x_row + (column_from + (left + low) * along) * lanes)
                 image = tile // per_image // phases
                 x = V.offset(x, V.two_steps(image, arguments[A.slices], arguments[A.x_image], arguments[A.x_slice]))
-                for i in range(in_first, in_last):
+                for i in range(in_blocks):
                     plane = V.two_steps(i, arguments[A.channel_blocks], arguments[A.x_plane], arguments[A.x_block])
                     x_block = V.offset(x, plane)
                     columns(x_block, zeros, strip, top, height, down * x_row, along * lanes, low, high, length)
                     rows(strip, V.offset(v, i * v_block + (tile - first) * lanes), count, v_point)
                 tile += count
-        if stage != 1:
-            panel, out_blocks, few = arguments[A.panel], arguments[A.out_blocks], arguments[A.last_channels]
-            m, m_point = V.offset(scratch, arguments[A.m_at]), arguments[A.m_point]
-            half = V.offset(scratch, arguments[A.half_at])
-            y_row, y_pixel = arguments[A.y_row], arguments[A.y_pixel]
-            full = out_blocks // panel
-            units = full + out_blocks % panel
-            depth, w_first = arguments[A.w_blocks] * lanes * lanes, arguments[A.w_first] * lanes * lanes
-            step = (lanes + end - begin - 1) // (end - begin)
-            unit_last = min((part + 1) * arguments[A.part_panels], units)
-            for unit in range(part * arguments[A.part_panels], unit_last, arguments[A.set_panels]):
-                set_last = min(unit + arguments[A.set_panels], unit_last)
-                start = min(unit, full) * panel + max(unit - full, 0)
-                for point in range(points):
-                    to = V.offset(m, point * m_point)
-                    for one in range(unit, set_last):
-                        wide = 1 if one < full else 0
-                        size = panel if one < full else 1
-                        out_block = min(one, full) * panel + max(one - full, 0)
-                        u = V.offset(V.floats(arguments[A.w]), (out_block * points + point * size) * depth)
-                        u = V.offset(u, w_first * size)
-                        ahead = V.offset(u, size * depth)
-                        source = V.offset(v, point * v_point)
-                        result = V.offset(to, (out_block - start) * v_block)
-                        for group in range(begin, end):
-                            is_tall = 1 if group < tall else 0
-                            product(source, u, result, ahead, step, in_blocks, few, v_block, is_tall, wide)
-                            ahead = V.offset(ahead, size * in_blocks * lanes * step)
-                            source = V.offset(source, (tiles - 1 + is_tall) * lanes)
-                            result = V.offset(result, (tiles - 1 + is_tall) * lanes)
+        panel, out_blocks, few = arguments[A.panel], arguments[A.out_blocks], arguments[A.last_channels]
+        m, m_point = V.offset(scratch, arguments[A.m_at]), arguments[A.m_point]
+        half = V.offset(scratch, arguments[A.half_at])
+        y_row, y_pixel = arguments[A.y_row], arguments[A.y_pixel]
+        full = out_blocks // panel
+        units = full + out_blocks % panel
+        depth, w_first = arguments[A.w_blocks] * lanes * lanes, arguments[A.w_first] * lanes * lanes
+        step = (lanes + end - begin - 1) // (end - begin)
+        unit_last = min((part + 1) * arguments[A.part_panels], units)
+        for unit in range(part * arguments[A.part_panels], unit_last, arguments[A.set_panels]):
+            set_last = min(unit + arguments[A.set_panels], unit_last)
+            start = min(unit, full) * panel + max(unit - full, 0)
+            for point in range(points):
+                to = V.offset(m, point * m_point)
                 for one in range(unit, set_last):
+                    wide = 1 if one < full else 0
                     size = panel if one < full else 1
                     out_block = min(one, full) * panel + max(one - full, 0)
-                    valid = arguments[A.channels] - out_block * lanes
-                    gather(arguments, scratch, out_block * lanes, min(valid, size * lanes))
-                    for i in range(size):
-                        source = V.offset(m, (out_block + i - start) * v_block)
-                        head = V.offset(scratch, i * lanes)
-                        image, inside = first // per_image // phases, first % per_image
-                        row, column = inside // across * tall_results, inside % across * results
-                        phase, begun, home, row_count, column_count = first // per_image % phases, 0, 0, 0, 0
-                        for _ in range(first, last):
-                            if begun == 0:
-                                begun = 1
-                                home = V.two_steps(
-                                    image, arguments[A.slices], arguments[A.y_image], arguments[A.y_slice]
-                                )
-                                home += (out_block + i) * arguments[A.y_block]
-                                home += phase // along * (y_row // down) + phase % along * lanes
-                                row_count = (arguments[A.rows] - phase // along + down - 1) // down
-                                column_count = (arguments[A.columns] - phase % along + along - 1) // along
-                            if row < row_count:
-                                place = home + row * y_row + column * y_pixel
-                                inverse(source, arguments, head, half, place, min(row_count - row, tall_results),
-                                        min(column_count - column, results), valid - i * lanes)  # fmt: skip
-                            source = V.offset(source, lanes)
-                            column += results
-                            if column == across * results:
-                                column = 0
-                                row += tall_results
-                                if row == arguments[A.tile_rows] * tall_results:
-                                    row, phase, begun = 0, phase + 1, 0
-                                    if phase == phases:
-                                        phase, image = 0, image + 1
+                    u = V.offset(V.floats(arguments[A.w]), (out_block * points + point * size) * depth)
+                    u = V.offset(u, w_first * size)
+                    ahead = V.offset(u, size * depth)
+                    source = V.offset(v, point * v_point)
+                    result = V.offset(to, (out_block - start) * v_block)
+                    for group in range(begin, end):
+                        is_tall = 1 if group < tall else 0
+                        product(source, u, result, ahead, step, in_blocks, few, v_block, is_tall, wide)
+                        ahead = V.offset(ahead, size * in_blocks * lanes * step)
+                        source = V.offset(source, (tiles - 1 + is_tall) * lanes)
+                        result = V.offset(result, (tiles - 1 + is_tall) * lanes)
+            for one in range(unit, set_last):
+                size = panel if one < full else 1
+                out_block = min(one, full) * panel + max(one - full, 0)
+                valid = arguments[A.channels] - out_block * lanes
+                gather(arguments, scratch, out_block * lanes, min(valid, size * lanes))
+                for i in range(size):
+                    source = V.offset(m, (out_block + i - start) * v_block)
+                    head = V.offset(scratch, i * lanes)
+                    image, inside = first // per_image // phases, first % per_image
+                    row, column = inside // across * tall_results, inside % across * results
+                    phase, begun, home, row_count, column_count = first // per_image % phases, 0, 0, 0, 0
+                    for _ in range(first, last):
+                        if begun == 0:
+                            begun = 1
+                            home = V.two_steps(
+                                image, arguments[A.slices], arguments[A.y_image], arguments[A.y_slice]
+                            )
+                            home += (out_block + i) * arguments[A.y_block]
+                            home += phase // along * (y_row // down) + phase % along * lanes
+                            row_count = (arguments[A.rows] - phase // along + down - 1) // down
+                            column_count = (arguments[A.columns] - phase % along + along - 1) // along
+                        if row < row_count:
+                            place = home + row * y_row + column * y_pixel
+                            inverse(source, arguments, head, half, place, min(row_count - row, tall_results),
+                                    min(column_count - column, results), valid - i * lanes)  # fmt: skip
+                        source = V.offset(source, lanes)
+                        column += results
+                        if column == across * results:
+                            column = 0
+                            row += tall_results
+                            if row == arguments[A.tile_rows] * tall_results:
+                                row, phase, begun = 0, phase + 1, 0
+                                if phase == phases:
+                                    phase, image = 0, image + 1
 
     return kernel
 

@@ -14,20 +14,20 @@ from .winograd_scheme import LINES, SCHEMES, Scheme, WinogradWeights
 
 # Neighboring tiles that are transformed at once: their rows stay in the first level cache.
 SEGMENT = 14
-# Buffers: x, w (packed), bias (0: none), y, v (stage 0: none), then the operands after the last name. Tiles are numbered
+# Buffers: x, w (packed), bias (0: none), y, then the operands after the last name. Tiles are numbered
 # over the images, of one over its phases, of one row by row: outputs of a dilated convolution whose rows, and whose columns,
 # leave one remainder after division by the dilation are a phase, which is a convolution without dilation. A group of tiles
-# is what the register tile holds, a block of groups what a chunk works on. chunk = block of groups * parts + part. Stage 0: a
-# part of the filters' panels, V in scratch. Stage 1: V of a part of the input blocks into v. Stage 2: as stage 0 with V from v.
+# is what the register tile holds, a block of groups what a chunk works on. chunk = block of groups * parts + part, a part of the
+# filters' panels; V of a block stays in a worker's scratch for the next part.
 WINOGRAD_ARGUMENTS = (
-    "x", "w", "bias", "y", "v",
-    "stage", "parts", "part_blocks", "part_panels", "set_panels",  # input blocks of a part; panels of a part, and of those in M at once
+    "x", "w", "bias", "y",
+    "parts", "part_panels", "set_panels",  # panels of a part, and of those in M at once
     "tiles", "panel", "groups", "tall", "block_groups",  # tiles of the first `tall` groups, the others have one less; out blocks
     "tile_rows", "tile_columns", "segment",  # of an image; tiles that are transformed at once
     "channels", "out_blocks", "in_blocks", "last_channels",  # outputs that exist; of the last input block: the others are passed over
     "x_image", "x_block", "height", "width", "top", "left", "row_dilation", "column_dilation",
     "y_image", "y_block", "y_row", "y_pixel", "rows", "columns",  # y_row, y_pixel: between neighbors of a phase
-    "v_block", "v_point", "v_size", "m_point",  # V[block of groups][point][input block][tile], M[point][panel][vector][tile]
+    "v_block", "v_point", "m_point",  # V[point][input block][tile], M[point][panel][vector][tile]
     "zeros_at", "half_at", "strip_at", "v_at", "m_at",  # in scratch
     *SLICES, *PLANES,
 )  # fmt: skip
@@ -35,24 +35,19 @@ WINOGRAD_ARGUMENTS = (
 
 @dataclass(frozen=True)
 class WinogradPlan:
-    """One step with V in scratch, or two: the first fills the buffer `v` of `v_floats` floats for the second."""
+    """A step, and the form of its weights."""
 
-    steps: tuple[KernelPlan, ...]
+    step: KernelPlan
     weights: WinogradWeights
-    v_floats: int = 0
 
 
 @dataclass(frozen=True)
 class Blocking:
-    """How the work is cut: V of all tiles in a step of its own or not; groups of tiles of a block; filters' panels of a
-    chunk, and of those in M at once; input blocks of a chunk of the step that makes V.
-    """
+    """How the work is cut: groups of tiles of a block; filters' panels of a chunk, and of those in M at once."""
 
-    staged: bool
     block_groups: int
     part_panels: int
     set_panels: int = 1
-    part_blocks: int = 1
 
 
 @dataclass(frozen=True)
@@ -153,17 +148,16 @@ def applies(s: Problem) -> bool:
 # operations per microsecond of the register tile, and of the direct convolution, with AVX-512; bytes per microsecond of
 # weights from the caches behind the second, and from memory, where the rest of a network has sent them by the next call.
 _RATE, _DIRECT_RATE, _STREAMED, _MEMORY = 155e3, 160e3, 25e3, 18e3
-# Microseconds for the transforms of one tile and block of channels with 36 points: to V in scratch, to V in the arena,
-# and from M; for a chunk.
-_FORWARD, _FORWARD_STAGED, _BACKWARD, _CHUNK = 0.12, 0.15, 0.07, 0.5
+# Microseconds for the transforms of one tile and block of channels with 36 points, to V and from M; for a chunk.
+_FORWARD, _BACKWARD, _CHUNK = 0.12, 0.07, 0.5
 # Microseconds for packing 16 x 16 weights of 3 x 3 taps for the direct convolution; for transforming them, and that for each point.
 _PACKED_DIRECT, _PACKED, _PACKED_POINT = 4.0, 4.5, 0.15
 # The part of the shorter of computing and streaming that is not hidden behind the longer.
 _VISIBLE = 0.35
 # The time is summed over these numbers of workers. At a step's end each waits for the others, for this part of a chunk.
 _WORKERS, _UNEVEN = (2, 2, 8), 0.25
-# Bytes of weights, and of V and M, that stay in the second level cache.
-_NEAR_WEIGHTS, _NEAR = 1 << 20, 5 << 18
+# Bytes of weights, and of V and M, that stay in the second level cache. V is at most so large, or this part of the weights.
+_NEAR_WEIGHTS, _NEAR, _MOST, _PART = 1 << 20, 5 << 18, 4 << 20, 8
 
 
 def _estimate(s: Problem, cut: Blocking) -> float:
@@ -178,23 +172,16 @@ def _estimate(s: Problem, cut: Blocking) -> float:
     again = streamed * (3 if weights * parts <= _NEAR_WEIGHTS * pace.own else 1)
     stream = weights / blocks / memory + weights * (1 - 1 / blocks) / again
     v = 4 * points * block_tiles * s.in_blocks * lanes
-    if cut.staged:  # by the first chunk of a block that a worker takes
-        stream += v / (memory if v * blocks > near else streamed) * min(1, 2 / parts)
     if v + 4 * points * block_tiles * cut.set_panels * s.panel * lanes > near:
         stream += v * divide(cut.part_panels, cut.set_panels) / streamed
     time = max(compute, stream) + _VISIBLE * min(compute, stream)
     time += _BACKWARD * points / 36 * block_tiles * cut.part_panels * s.panel + _CHUNK
-    if not cut.staged:
-        time += _FORWARD * points / 36 * block_tiles * s.in_blocks
+    forward = _FORWARD * points / 36 * block_tiles * s.in_blocks
     total = 0.0
     for workers in _WORKERS:
-        total += (divide(blocks * parts, workers) + _UNEVEN) * workers * time
-        if cut.staged:
-            chunks = blocks * divide(s.in_blocks, cut.part_blocks)
-            each = _CHUNK + _FORWARD_STAGED * points / 36 * block_tiles * cut.part_blocks
-            if v * blocks > near:
-                each += v * cut.part_blocks / s.in_blocks / memory
-            total += (divide(chunks, workers) + _UNEVEN) * workers * each
+        chunks = divide(blocks * parts, workers)
+        met = min(divide(chunks, parts) + (chunks % parts > 0 and chunks > parts), blocks)  # blocks of a worker
+        total += workers * ((chunks + _UNEVEN) * time + met * forward)
     return total
 
 
@@ -209,22 +196,18 @@ def _direct(s: Problem) -> float:
 @lru_cache(maxsize=1024)
 def _blocking(s: Problem) -> tuple[float, Blocking]:
     """The cut of the least estimated time, and that time. The choice follows the problem and the target alone."""
-    best, choice = math.inf, Blocking(False, 1, s.units)
+    best, choice = math.inf, Blocking(1, s.units)
+    floats = s.scheme.points * s.target.lanes
+    most = max(_MOST, 4 * floats * s.depth * s.out_blocks // _PART)
     for block_groups in sorted({divide(s.groups, n) for n in range(1, 65)} | {1, 2, 3, 4}):
-        if block_groups > s.groups:
+        v = 4 * floats * block_groups * s.tiles * s.in_blocks
+        if block_groups > s.groups or (v > most and block_groups > 1):
             continue
-        v = 4 * s.scheme.points * block_groups * s.tiles * s.in_blocks * s.target.lanes
         for part_panels in sorted({divide(s.units, n) for n in range(1, min(s.units, 16) + 1)}, reverse=True):
-            together = min(4, part_panels) if v >= 1 << 20 and block_groups > 1 else 1
-            blocks = divide(s.groups, block_groups)
-            part_blocks = divide(s.in_blocks, max(1, min(s.in_blocks, divide(16, blocks))))
-            for cut in (
-                Blocking(False, block_groups, part_panels, together),
-                Blocking(True, block_groups, part_panels, together, part_blocks),
-            ):
-                time = _estimate(s, cut)
-                if time < best:
-                    best, choice = time, cut
+            cut = Blocking(block_groups, part_panels, min(4, part_panels) if v >= 1 << 20 and block_groups > 1 else 1)
+            time = _estimate(s, cut)
+            if time < best:
+                best, choice = time, cut
     return best, choice
 
 
@@ -291,16 +274,14 @@ def winograd_plan(
     # Odd numbers of vectors between the points: powers of two would meet in few sets of the cache.
     v_point = (s.in_blocks * block_groups * tiles | 1) * lanes
     m_point = (cut.set_panels * panel * block_groups * tiles | 1) * lanes
-    v_size = points * v_point
     zeros_at = (1 + len(operands)) * panel * lanes
     half_at = zeros_at + lanes
     strip_at = half_at + scheme.tall * scheme.size * lanes
     v_at = strip_at + (scheme.outputs * segment + scheme.taps - 1) * scheme.high * lanes
-    m_at = v_at + (0 if cut.staged else v_size)
+    m_at = v_at + points * v_point
     x_block, y_block = s.height * s.width * lanes, rows * columns * lanes
     arguments = {
-        "stage": 2 if cut.staged else 0, "parts": parts, "part_blocks": cut.part_blocks, "part_panels": cut.part_panels,
-        "set_panels": cut.set_panels,
+        "parts": parts, "part_panels": cut.part_panels, "set_panels": cut.set_panels,
         "tiles": tiles, "panel": panel, "groups": s.groups, "tall": tall, "block_groups": block_groups,
         "tile_rows": s.tile_rows, "tile_columns": s.tile_columns, "segment": segment,
         "channels": s.filters, "out_blocks": s.out_blocks, "in_blocks": s.in_blocks,
@@ -309,7 +290,7 @@ def winograd_plan(
         "row_dilation": dilation[0], "column_dilation": dilation[1],
         "y_image": s.out_blocks * y_block, "y_block": y_block,
         "y_row": dilation[0] * columns * lanes, "y_pixel": dilation[1] * lanes, "rows": rows, "columns": columns,
-        "v_block": v_block, "v_point": v_point, "v_size": v_size, "m_point": m_point,
+        "v_block": v_block, "v_point": v_point, "m_point": m_point,
         "zeros_at": zeros_at, "half_at": half_at, "strip_at": strip_at, "v_at": v_at, "m_at": m_at, **in_plane(s.in_blocks),
     }  # fmt: skip
     parameters = (
@@ -318,11 +299,7 @@ def winograd_plan(
         ("tail", s.out_blocks % panel != 0), ("masked", s.filters % lanes != 0), ("expression", expression),
         ("operands", tuple(operands)), ("window", window),
     )  # fmt: skip
-    kernel = Kernel("winograd", parameters)
-    weights = WinogradWeights(scheme, s.filters, s.channels, panel, lanes, transposed)
-    product = KernelPlan(kernel, arguments, {}, blocks * parts if s.total else 0, m_at + points * m_point)
-    if not cut.staged:
-        return WinogradPlan((product,), weights)
-    parts = divide(s.in_blocks, cut.part_blocks)
-    first = KernelPlan(kernel, {**arguments, "stage": 1, "parts": parts}, {}, blocks * parts if s.total else 0, v_at)
-    return WinogradPlan((first, product), weights, blocks * v_size)
+    step = KernelPlan(
+        Kernel("winograd", parameters), arguments, {}, blocks * parts if s.total else 0, m_at + points * m_point
+    )
+    return WinogradPlan(step, WinogradWeights(scheme, s.filters, s.channels, panel, lanes, transposed))

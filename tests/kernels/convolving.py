@@ -7,14 +7,17 @@ import numpy as np
 from cnnc.kernels.cpu import FAMILIES, conv_shapes, target
 from cnnc.kernels.cpu.conv_shapes_bands import BandedWeights, band_pack_plan
 from cnnc.kernels.cpu.packing import pack_bands, pack_weights
+from cnnc.kernels.cpu.vector import NOTE
 from tests.kernels.launching import block, check_guards, function, guarded, place, unblock
 
 SAME = ((1, 1), (1, 1))
 NONE = ((0, 0), (0, 0))
 
 
-def run(plan, name, buffers, offsets=None):
-    """Run every chunk, the last first, with poisoned scratch. `offsets`: floats to add to the address of a buffer."""
+def run(plan, name, buffers, offsets=None, kept=False):
+    """Run every chunk, the last first, with poisoned scratch; or with what the chunk before `kept` there, the first first.
+    `offsets`: floats to add to the address of a buffer.
+    """
     offsets = offsets or {}
     known = {**plan.arguments, **{key: table.ctypes.data for key, table in plan.tables.items()}}
     for key, array in buffers.items():
@@ -22,11 +25,14 @@ def run(plan, name, buffers, offsets=None):
     names = FAMILIES[plan.kernel.family].arguments
     operands = sorted(set(known) - set(names))
     arguments = np.array([known[key] for key in (*names, *operands)], np.int64)
-    store = np.full(plan.scratch + 64, np.nan, np.float32)
-    first = -store.ctypes.data % 64 // 4
+    store = np.zeros(plan.scratch + NOTE + 64, np.float32)
+    first = NOTE + -store.ctypes.data % 64 // 4
     store[first + plan.scratch :] = 12345
-    for chunk in reversed(range(plan.chunks)):
-        store[first : first + plan.scratch] = np.nan
+    store[first : first + plan.scratch] = np.nan
+    for chunk in range(plan.chunks) if kept else reversed(range(plan.chunks)):
+        if not kept:
+            store[:first] = 0
+            store[first : first + plan.scratch] = np.nan
         function(plan.kernel, name)(arguments.ctypes.data, chunk, store[first:].ctypes.data)
     assert (store[first + plan.scratch :] == 12345).all(), "the kernel wrote past its scratch"
 

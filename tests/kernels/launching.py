@@ -10,6 +10,7 @@ import numpy as np
 from cnnc.backends.cpu import CpuBackend
 from cnnc.kernels.cpu import FAMILIES, target
 from cnnc.kernels.cpu.shapes import Launch
+from cnnc.kernels.cpu.vector import NOTE
 from cnnc.lowering.plan import KernelName
 
 TARGETS = [pytest_target.name for pytest_target in target.runnable()]
@@ -32,13 +33,13 @@ def launch(plan: Launch, name: str, buffers: dict[str, np.ndarray], order=None) 
     assert set(plan.buffers) == set(buffers), (plan.buffers, tuple(buffers))
     values = {key: value + (buffers[key].ctypes.data if key in buffers else 0) for key, value in plan.arguments.items()}
     arguments = np.array(list(values.values()), np.int64)
-    store = np.full(plan.scratch + 64, np.nan, np.float32)
-    first = -store.ctypes.data % 64 // 4
+    store = np.zeros(plan.scratch + NOTE + 64, np.float32)
+    first = NOTE + -store.ctypes.data % 64 // 4
     scratch = store[first : first + plan.scratch]
     store[first + plan.scratch :] = 12345
     run = function(plan.kernel, name)
     for chunk in order or range(plan.chunks):
-        scratch[:] = np.nan
+        store[:first], scratch[:] = 0, np.nan
         run(arguments.ctypes.data, chunk, scratch.ctypes.data)
     assert (store[first + plan.scratch :] == 12345).all(), "the kernel wrote past its scratch"
 

@@ -67,12 +67,9 @@ def result(name, pieces, x, w, shape, bias=None, full=None, winograd=False):
     for piece in pieces:
         buffers = {"x": x, "bias": None if bias is None else place(bias), "y": y, **more}
         offsets = {"x": piece.x, "y": piece.y, "a0": piece.y}
-        if winograd:
-            v = guarded((max(1, piece.plan.v_floats),))
-            for step in piece.plan.steps:
-                run(step, name, {**buffers, "v": v, "w": pack_winograd(name, w, piece.plan.weights)}, offsets)
-        else:
-            run(piece.plan.step, name, {**buffers, "w": packed(name, w, piece.plan.weights)}, offsets)
+        form = piece.plan.weights
+        weights = pack_winograd(name, w, form) if winograd else packed(name, w, form)
+        run(piece.plan.step, name, {**buffers, "w": weights}, offsets)
     check_guards(y)
     return unblock(y, shape[1])
 

@@ -89,7 +89,8 @@ class CpuBackend:
         """Bytes of a core's own cache that plans count on."""
         return int(self.target.cache)
 
-    state_words, step_words = driver.STATE, driver.STEP
+    step_words, most_queues = driver.STEP, driver.QUEUES
+    state_words = staticmethod(driver.state_words)
 
     def unavailable(self) -> str | None:
         """Why it cannot run here, or None."""

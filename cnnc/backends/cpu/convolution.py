@@ -146,17 +146,14 @@ def winograd_steps(
     what = "data gradient, " if transposed else ""
     results = (geometry.channels if transposed else geometry.filters) // groups
 
-    def step(plan: Any, buffers: dict[str, Ref], write: str, note: str) -> None:
-        """Buffers that the step does not touch are none to it, so that they need not live."""
-        none = {name: 0 for name in order if name not in plan.arguments}
-        between = {name: groups * plan.arguments[name] for name in ("x_image", "y_image")}
-        arguments = {**none, **plan.arguments, **between}
-        emit(low, node, replace(plan, arguments=arguments), buffers, [write], order, what + note)
-
+    size = plan.step.arguments
+    between = {name: groups * size[name] for name in ("x_image", "y_image")}
+    step = replace(plan.step, arguments={"bias": 0, **size, **between})
+    note = f"{what}winograd {scheme}: {scheme.fewer:.3g}x fewer products, {because}"
     for group in range(groups):
-        starts = {"full": group * plan.steps[0].arguments["y_image"], "channel": group * results, "scalar": 0}
+        starts = {"full": group * size["y_image"], "channel": group * results, "scalar": 0}
         buffers = {
-            "x": further(x, group * plan.steps[0].arguments["x_image"]),
+            "x": further(x, group * size["x_image"]),
             "w": packed(low, node, weight, plan.weights, group * product(low.shape(weight)) // groups),
             "y": further(y, starts["full"]),
         }
@@ -164,12 +161,7 @@ def winograd_steps(
             buffers["bias"] = further(low.ref(bias), starts["channel"])
         for i, (o, kind) in enumerate(zip(extras, kinds, strict=True)):
             buffers[f"a{i}"] = further(low.ref(o), starts[kind] + (offset if kind == "full" else 0))
-        if plan.v_floats:
-            buffers["v"] = low.buffer(f"{node.name}~transformed", "arena", 4 * plan.v_floats)
-            step(
-                plan.steps[0], {"x": buffers.pop("x"), "v": buffers["v"]}, "v", f"winograd {scheme}: transformed input"
-            )
-        step(plan.steps[-1], buffers, "y", f"winograd {scheme}: {scheme.fewer:.3g}x fewer products, {because}")
+        emit(low, node, step, buffers, ["y"], order, note)
 
 
 def pooling(low: Lowering, node: Node) -> Node | None:
