@@ -85,10 +85,12 @@ def layers(executable: Executable, batch: int) -> list[str]:
     graph = executable.graph
     notes = {step.node: step.note for step in runner.plan(batch).steps}  # of a layer's last step
     rows: list[tuple[str, str, str, str]] = []
-    for node in (graph.node(name) for name in notes):
+    for node in graph.nodes:
         if node.op in ("conv", "linear"):
             macs = OPS[node.op].macs(node, [graph.type(o) for o in node.inputs], batch)
-            rows.append((node.name, f"{macs / 1e6:,.1f} million multiply-adds", str(node.type), notes[node.name]))
+            user = graph.only_user(node.name)
+            note = notes.get(node.name) or (f"in the step of {user.name}" if user is not None else "")
+            rows.append((node.name, f"{macs / 1e6:,.1f} million multiply-adds", str(node.type), note))
     widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows

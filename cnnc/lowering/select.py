@@ -40,6 +40,7 @@ class Lowering:
     graph: Graph
     batch: int
     backend: Rules
+    workers: int = chain.WORKERS
     places: dict[str, Ref] = field(default_factory=dict)  # value -> memory
     buffers: dict[str, Buffer] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
@@ -138,7 +139,7 @@ class Lowering:
 
 def lower(graph: Graph, batch: int, backend: Rules, workers: int = chain.WORKERS) -> Plan:
     """The Plan of a graph at a batch size, for about so many workers: any number can run it, to the same bits."""
-    low = Lowering(graph, batch, backend)
+    low = Lowering(graph, batch, backend, workers)
     for node in graph.nodes:
         if node.op in ("input", "param", "state"):
             where = "input" if node.op == "input" else "value"
@@ -149,7 +150,7 @@ def lower(graph: Graph, batch: int, backend: Rules, workers: int = chain.WORKERS
     _write_updates(low, graph)
     setup, steps, indices = _hoist(low)
     outputs = tuple((label, low.ref(value).buffer) for label, value in graph.outputs)
-    home = _chained(low, steps, indices, outputs, workers)
+    home = _chained(low, steps, indices, outputs)
     used = {b for s in (*setup, *home.steps) for b in s.buffers()} | {b for _, b in home.outputs}
     kept = tuple(b for b in home.buffers if b.name in used or b.place == "input")
     return Plan(
@@ -267,11 +268,11 @@ def _hoist(low: Lowering) -> tuple[list[Step], list[Step], list[int]]:
     return setup, steps, indices
 
 
-def _chained(low: Lowering, steps: list[Step], indices: list[int], outputs: Outputs, workers: int) -> Housed:
+def _chained(low: Lowering, steps: list[Step], indices: list[int], outputs: Outputs) -> Housed:
     """The steps in chains, and their memory: chains that reach far where they take no more of it."""
 
     def housed(reach: float, room: float) -> Housed:
-        about = (low.buffers, low.divided, low.batch, low.backend.cache, reach, room, workers)
+        about = (low.buffers, low.divided, low.batch, low.backend.cache, reach, room, low.workers)
         order = chain.gather(steps, *about)
         ordered = chain.form([steps[i] for i in order], *about)
         reuse = {
@@ -283,5 +284,5 @@ def _chained(low: Lowering, steps: list[Step], indices: list[int], outputs: Outp
         return house(low.buffers, ordered, outputs, low.divided, reuse)
 
     near = housed(chain.NEAR, math.inf)
-    tried = (housed(chain.FAR, part * near.most(workers)) for part in ROOM)
-    return next((far for far in tried if far.most(workers) <= MORE * near.most(workers)), near)
+    tried = (housed(chain.FAR, part * near.most(low.workers)) for part in ROOM)
+    return next((far for far in tried if far.most(low.workers) <= MORE * near.most(low.workers)), near)

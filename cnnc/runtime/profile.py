@@ -8,11 +8,11 @@ best of the rounds counts, as it does for what the machine can do (`machine.py`)
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from cnnc.ir.graph import Graph, Node
-from cnnc.ir.op import OPS
+from cnnc.ir.op import OPS, no_macs
 from cnnc.ir.types import BATCH
 from cnnc.lowering import house
 from cnnc.lowering.plan import Ref, Step
@@ -107,26 +107,37 @@ def owners(graph: Graph) -> dict[str, str]:
     return found
 
 
-def work(graph: Graph, node: Node, batch: int) -> tuple[int, int]:
-    """Floating point operations of a node, and the bytes of its operands and results."""
+def work(graph: Graph, node: Node, batch: int, stepping: Container[str]) -> tuple[int, int]:
+    """Floating point operations of a node, and the bytes of its operands and results; with those of a node that only this
+    one reads, and whose value is nowhere, since it is none of those that have a step of their own.
+    """
     types = [None if o is None else graph.type(o) for o in node.operands]
     moved = sum(graph.type(o).bytes(batch) for o in dict.fromkeys(node.inputs)) + sum(
         t.bytes(batch) for t in node.types
     )
-    return 2 * OPS[node.op].macs(node, types, batch), moved
+    flops = 2 * OPS[node.op].macs(node, types, batch)
+    for along in (graph.node(o) for o in dict.fromkeys(node.inputs)):
+        does = along.op in OPS and OPS[along.op].macs is not no_macs
+        if does and along.name not in stepping and graph.only_user(along.name) == node:
+            more, reading = work(graph, along, batch, stepping)
+            flops, moved = flops + more, moved + reading - 2 * along.type.bytes(batch)
+    return flops, moved
 
 
 def layers(graph: Graph, timed: Sequence[StepTime], batch: int) -> list[LayerTime]:
-    """The steps put together by layer and op, in the order in which they begin."""
+    """The steps put together by layer and op, in the order in which they begin. The work of a node that goes along in the
+    step of the one that reads it is that one's.
+    """
     groups: dict[tuple[str, str], list[StepTime]] = {}
-    owner = owners(graph)
+    owner, stepping = owners(graph), {entry.step.node for entry in timed}
     for entry in timed:
         node = graph.node(entry.step.node)
         groups.setdefault((owner[node.name], node.op), []).append(entry)
     found = []
     for (layer, op), entries in groups.items():
         longest = max(entries, key=lambda e: e.seconds).step
-        amounts = [work(graph, graph.node(name), batch) for name in dict.fromkeys(e.step.node for e in entries)]
+        nodes = [graph.node(name) for name in dict.fromkeys(e.step.node for e in entries)]
+        amounts = [work(graph, node, batch, stepping) for node in nodes]
         found.append(
             LayerTime(
                 layer,

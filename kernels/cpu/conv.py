@@ -28,9 +28,9 @@ OPERANDS = len(DIRECT_ARGUMENTS)
 
 Body = Callable[..., None]
 _N = types.int64
-_GATHER = (INTEGERS, FLOATS, _N, _N)
-# x, taps, entries, w, ahead, pace, reach, place, arguments, scratch, first, last, valid
-_TILE = (FLOATS, INTEGERS, _N, FLOATS, FLOATS, _N, _N, _N, INTEGERS, FLOATS, _N, _N, _N)
+GATHER = (INTEGERS, FLOATS, _N, _N)
+# x, taps, entries, w, ahead, pace, reach, place, arguments, scratch, first, last, valid, tall, wide
+TILE = (FLOATS, INTEGERS, _N, FLOATS, FLOATS, _N, _N, _N, INTEGERS, FLOATS, _N, _N, _N, _N, _N)
 
 
 def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form: str, apart: int, masked: bool, tree: Any,
@@ -204,7 +204,7 @@ def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form:
     return body
 
 
-def _tiles(
+def tiles_body(
     target: Target,
     pixels: int,
     panel: int,
@@ -243,7 +243,7 @@ def _tiles(
     return body
 
 
-def _gather(target: Target, panel: int, operands: tuple[str, ...]) -> Body:
+def gather_body(target: Target, panel: int, operands: tuple[str, ...]) -> Body:
     """A body that copies the panel's part of the bias and of each per-channel operand into scratch.
 
     Zeros stand past `count` channels, and for an absent bias.
@@ -277,17 +277,17 @@ def _make_direct(
     apart: int = 1,
 ) -> Linked:
     bodies = {
-        "gather": (_GATHER, _gather(target, vectors, operands)),
+        "gather": (GATHER, gather_body(target, vectors, operands)),
         "tile": (
-            (*_TILE, _N, _N),
-            _tiles(target, pixels, vectors, uneven, tail, form, apart, masked, expression, operands),
+            TILE,
+            tiles_body(target, pixels, vectors, uneven, tail, form, apart, masked, expression, operands),
         ),
     }
     if form == "flat":
-        return Linked(conv_flat.outer(target, pixels, apart, _GATHER, (*_TILE, _N, _N)), bodies)
+        return Linked(conv_flat.outer(target, pixels, apart, GATHER, TILE), bodies)
     if form in ("matrix", "scattered"):
-        return Linked(conv_matrix.outer(target, pixels, form, _GATHER, (*_TILE, _N, _N)), bodies)
-    return Linked(conv_rows.outer(target, form, _GATHER, (*_TILE, _N, _N)), bodies)
+        return Linked(conv_matrix.outer(target, pixels, form, GATHER, TILE), bodies)
+    return Linked(conv_rows.outer(target, form, GATHER, TILE), bodies)
 
 
 FAMILIES = (

@@ -67,13 +67,14 @@ def _blocking(
     weights: float,
     near: float,
     streamed: float,
+    shared: Sequence[int],
 ) -> tuple[int, int]:
-    """(output rows, panels) of a chunk: the least estimated time, summed over 2 and 8 workers.
+    """(output rows, panels) of a chunk: the least estimated time, summed over `shared`, numbers of workers.
 
     `flops`, `copied` and `weights` are operations of one row and panel, bytes copied for one input row, and bytes of
     one panel's weights. Small chunks balance better, but repeat the copying of `halo` rows and the reading of weights;
-    copies of more than `near` bytes are read from afar for every panel, `streamed` bytes a microsecond. The choice follows
-    the problem and the target alone.
+    copies of more than `near` bytes are read from afar for every panel, `streamed` bytes a microsecond. Any
+    choice gives the same bits.
     """
     best, choice = math.inf, (rows, units)
     row_choices = sorted({divide(rows, parts) for parts in range(1, min(rows, 64) + 1)}, reverse=True)
@@ -84,7 +85,7 @@ def _blocking(
         for part in unit_choices:
             chunks = images * groups * divide(rows, block) * divide(units, part)
             time = _CHUNK + block * part * flops / _FLOPS + size / _COPIED + part * (weights / streamed + again)
-            estimate = sum(divide(chunks, workers) * workers * time for workers in (2, 8))
+            estimate = sum(divide(chunks, workers) * workers * time for workers in shared)
             if estimate < best:
                 best, choice = estimate, (block, part)
     return choice
@@ -140,7 +141,7 @@ def _direct(
     flops = 2.0 * columns * vectors * lanes * in_blocks * depth * taps
     block_rows, chunk_panels = _blocking(
         images, rows, units, groups, flops, in_blocks * step * 4 * reading.copied, reading.halo, panel_bytes,
-        target.cache * _ROWS, _STREAMED * target.pace.shared,
+        target.cache * _ROWS, _STREAMED * target.pace.shared, target.workers,
     )  # fmt: skip
     placed = reading.placed(block_rows, x_row, x_block, step)
     table = (

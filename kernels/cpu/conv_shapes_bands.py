@@ -131,8 +131,9 @@ def _blocking(
     halo: float,
     taps: int,
     streamed: float,
+    shared: Sequence[int],
 ) -> Pair:
-    """(output rows, panels) of a chunk: the least estimated time, summed over 2 and 8 workers. `products`: multiply-adds of
+    """(output rows, panels) of a chunk: the least estimated time, summed over `shared`, numbers of workers. `products`: multiply-adds of
     one row for an input channel and an output block; `copied`: bytes copied for one row of an input block;
     `streamed`: bytes of weights that come in a microsecond.
     """
@@ -145,7 +146,7 @@ def _blocking(
             reach = _reach(bands, part, lanes)
             time = _CHUNK + block * part * flops / _FLOPS + part * weights / streamed
             time += (block + halo) * copied * reach / _COPIED
-            estimate = sum(divide(chunks, workers) * workers * time for workers in (2, 8))
+            estimate = sum(divide(chunks, workers) * workers * time for workers in shared)
             if estimate < best:
                 best, choice = estimate, (block, part)
     return choice
@@ -200,6 +201,7 @@ def bands_plan(
         reading.halo,
         taps,
         _STREAMED * target.pace.shared,
+        target.workers,
     )
     placed = reading.placed(block_rows, x_row, x_block, lanes)
     entries, units = [], []

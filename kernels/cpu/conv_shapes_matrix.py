@@ -26,12 +26,13 @@ _MORE = 1.04
 
 
 def blocking(
-    tiles: int, most: int, units: int, groups: int, products: float, copied: float, weights: float
+    tiles: int, most: int, units: int, groups: int, products: float, copied: float, weights: float,
+    shared: Sequence[int],
 ) -> tuple[int, int]:
-    """(tiles, panels) of a chunk: the least estimated time, summed over 2 and 8 workers, with at most `most` tiles.
+    """(tiles, panels) of a chunk: the least estimated time, summed over `shared`, numbers of workers, with at most `most` tiles.
 
     `products`, `copied` and `weights` are the microseconds that one tile takes for one panel, one tile's copying takes
-    for all panels, and reading one panel's weights takes for all tiles. The choice follows the problem alone.
+    for all panels, and reading one panel's weights takes for all tiles.
     """
     best, choice = math.inf, (min(most, tiles), units)
     least = divide(tiles, most)
@@ -42,7 +43,7 @@ def blocking(
         ):
             chunks = groups * divide(tiles, block) * divide(units, part)
             time = _CHUNK + block * part * products + block * copied + part * weights
-            estimate = sum(divide(chunks, workers) * workers * time for workers in (2, 8))
+            estimate = sum(divide(chunks, workers) * workers * time for workers in shared)
             if estimate < best:
                 best, choice = estimate, (block, part)
     return choice
@@ -93,7 +94,7 @@ def matrix_plan(
     block_tiles, chunk_panels = blocking(
         images * lines * tiles, max(1, int(target.cache * _INPUT) // tile_bytes), units, groups,
         pixels * vectors * channels / _PRODUCTS, 4 * pixels * channels / (streamed if flat else _COPIED),
-        4 * vectors * lanes * channels / streamed,
+        4 * vectors * lanes * channels / streamed, target.workers,
     )  # fmt: skip
     weights = 4 * channels * groups * out_blocks * lanes
     most = min(int(_MORE * tiles), (line - 1) // max(1, pixels - 1))

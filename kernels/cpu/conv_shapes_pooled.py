@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from . import Kernel
@@ -20,17 +21,15 @@ POOLED_ARGUMENTS = (
 _SUMS = {"avx512": 28, "avx2": 12, "sse2": 8, "neon": 24}
 # Microseconds of a chunk and of a copied row; multiply-adds of vectors per microsecond. Only ratios matter.
 _CHUNK, _COPIED, _PRODUCTS = 0.5, 0.02, 6e3
-# The time is summed over these numbers of workers.
-_WORKERS = (2, 2, 8)
 
 
-def _block_rows(images: int, rows: int, copied: float, products: float, overlap: int) -> int:
-    """Rows of the result of a chunk: the least estimated time. The choice follows the problem alone."""
+def _block_rows(images: int, rows: int, copied: float, products: float, overlap: int, shared: Sequence[int]) -> int:
+    """Rows of the result of a chunk: the least estimated time, summed over `shared`, numbers of workers."""
 
     def estimate(block: int) -> float:
         time = _CHUNK + (2 * block + overlap) * copied + block * products
         chunks = images * divide(rows, block)
-        return sum(divide(chunks, workers) * workers * time for workers in _WORKERS)
+        return sum(divide(chunks, workers) * workers * time for workers in shared)
 
     return min(sorted({divide(rows, parts) for parts in range(1, min(rows, 64) + 1)}, reverse=True), key=estimate)
 
@@ -51,7 +50,8 @@ def pooled_plan(
     pairs = divide(columns, divide(columns, _SUMS[target.name] // 4))
     pitch = 2 * columns + kernel_columns - 1
     block_rows = _block_rows(
-        images, rows, channels * _COPIED, blocks * 4 * columns * channels * taps / _PRODUCTS, kernel_rows - 1
+        images, rows, channels * _COPIED, blocks * 4 * columns * channels * taps / _PRODUCTS, kernel_rows - 1,
+        target.workers,
     )
     plane = (2 * block_rows + kernel_rows - 1) * pitch
     row_blocks = divide(rows, block_rows)

@@ -26,10 +26,10 @@ OPERANDS = len(DEPTHWISE_ARGUMENTS)
 
 Body = Callable[..., None]
 _N = types.int64
-_GATHER = (INTEGERS, FLOATS, _N, _N)
-_PARAMETERS = ("kernel", "stride", "dilation", "transposed", "masked", "expression")
+GATHER = (INTEGERS, FLOATS, _N, _N)
+PARAMETERS = ("kernel", "stride", "dilation", "transposed", "masked", "expression")
 # x, zeros, w, place, row, arguments, scratch, valid
-_ROW = (FLOATS, FLOATS, FLOATS, _N, _N, INTEGERS, FLOATS, _N)
+ROW = (FLOATS, FLOATS, FLOATS, _N, _N, INTEGERS, FLOATS, _N)
 
 
 def some(e: Emitter, count: Any, carried: Sequence[Any], body: Callable[[Any, list[Any]], Sequence[Any]]) -> list[Any]:
@@ -175,7 +175,7 @@ def _walking(target: Target, walk: Walk, columns: int, rows: Sequence[int], row_
     return body
 
 
-def _row(
+def row_body(
     target: Target, kernel: Pair, stride: Pair, dilation: Pair, transposed: bool, *epilogue: Any, together: int = 1
 ) -> Body:
     """A body: one row of outputs, or two `together`. In a data gradient, the kernel's rows that a row meets depend on its
@@ -252,7 +252,7 @@ def _any_row(target: Target, kernel: Pair, stride: Pair, dilation: Pair, transpo
     return body
 
 
-def _gather(operands: tuple[str, ...]) -> Body:
+def gather_body(operands: tuple[str, ...]) -> Body:
     """A body that copies the block's part of the bias and of each per-channel operand into scratch.
 
     Zeros stand past `count` channels, and for an absent bias.
@@ -277,8 +277,8 @@ def _outer(target: Target, pairs: bool) -> Any:
     """The loops around a row, or two: the same function for every specialization."""
     V = vector_operations(target)
     lanes = target.lanes
-    gather, line = external("gather", _GATHER), external("row", _ROW)
-    pair = external("pair" if pairs else "row", _ROW)
+    gather, line = external("gather", GATHER), external("row", ROW)
+    pair = external("pair" if pairs else "row", ROW)
 
     def kernel(arguments, chunk, scratch):
         blocks, block_parts, row_blocks = arguments[A.blocks], arguments[A.block_parts], arguments[A.row_blocks]
@@ -312,17 +312,17 @@ def _outer(target: Target, pairs: bool) -> Any:
 
 def _make(row: Callable[..., Body], walking: bool) -> Callable[..., Linked]:
     def make(target: Target, operands: tuple[str, ...], **parameters: Any) -> Linked:
-        values = [parameters[name] for name in _PARAMETERS]
-        bodies = {"gather": (_GATHER, _gather(operands)), "row": (_ROW, row(target, *values, operands))}
+        values = [parameters[name] for name in PARAMETERS]
+        bodies = {"gather": (GATHER, gather_body(operands)), "row": (ROW, row(target, *values, operands))}
         pairs = walking and in_pairs(target, *values[:4])
         if pairs:
-            bodies["pair"] = (_ROW, row(target, *values, operands, together=2))
+            bodies["pair"] = (ROW, row(target, *values, operands, together=2))
         return Linked(_outer(target, pairs), bodies)
 
     return make
 
 
 FAMILIES = (
-    Family("depthwise", DEPTHWISE_ARGUMENTS, _make(_row, True), "Depthwise convolution or its data gradient."),
+    Family("depthwise", DEPTHWISE_ARGUMENTS, _make(row_body, True), "Depthwise convolution or its data gradient."),
     Family("depthwise_any", DEPTHWISE_ARGUMENTS, _make(_any_row, False), "The same for large kernels."),
 )

@@ -26,7 +26,8 @@ class Target:
 
     `lanes` is the number of float32 in a vector register, `registers` the number of vector registers, and `fma` tells
     whether multiply and add round once. `near` and `cache` are the bytes of a core's first and second level cache that
-    plans count on, `pace` what they assume of the machine.
+    plans count on, `pace` what they assume of the machine, `workers` over which numbers of these they sum the time of a cut of
+    the work into chunks, where any cut gives the same bits.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Target:
     near: int
     cache: int
     pace: Pace = Pace()
+    workers: tuple[int, ...] = (2, 2, 8)
 
     def __str__(self) -> str:
         return self.name
@@ -51,6 +53,10 @@ class Target:
     def at(self, pace: Pace) -> Target:
         """The same for a machine of that pace."""
         return replace(self, pace=pace, cache=int(self.cache * pace.own))
+
+    def shared_by(self, workers: int) -> Target:
+        """The same for a number of workers. Twice as many count too: smaller chunks, with which a slow worker is helped."""
+        return replace(self, workers=(workers, workers, 2 * workers))
 
     @property
     def triple(self) -> str:

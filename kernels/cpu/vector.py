@@ -249,6 +249,7 @@ def vectors(target: Target) -> Any:
     exp(v) log(v) tanh(v) sqrt(v) absolute(v) is_nan(v)
     prefetch(p, n)                        the cache line of p + n, into the second level cache
     note(p)                               of scratch, the int64 ahead of it that says what it holds; zero when a step begins
+    place(p)                              its floats from the address 0
     two_steps(i, n, far, near)            i // n * far + i % n * near, for i >= 0: without a division where there is one step only
     """
     vector, mask = VectorType(target.lanes), MaskType(target.lanes)
@@ -282,6 +283,7 @@ def vectors(target: Target) -> Any:
         "is_nan": (mask, (vector,), lambda e, v: e.is_nan(v)),
         "prefetch": (None, (p, n), lambda e, a, i: e.prefetch(e.at(a, i), 2)),
         "two_steps": (n, (n,) * 4, _two_steps),
+        "place": (n, (p,), lambda e, a: e.b.ashr(e.b.ptrtoint(a, I64), ir.Constant(I64, 2))),
         "note": (q, (p,), lambda e, a: e.b.bitcast(e.b.gep(a, [ir.Constant(I64, -NOTE)]), I64.as_pointer())),
     }
     for name, (result, arguments, body) in table.items():

@@ -154,14 +154,14 @@ _FORWARD, _BACKWARD, _CHUNK = 0.12, 0.07, 0.5
 _PACKED_DIRECT, _PACKED, _PACKED_POINT = 4.0, 4.5, 0.15
 # The part of the shorter of computing and streaming that is not hidden behind the longer.
 _VISIBLE = 0.35
-# The time is summed over these numbers of workers. At a step's end each waits for the others, for this part of a chunk.
-_WORKERS, _UNEVEN = (2, 2, 8), 0.25
+# At a step's end each worker waits for the others, for this part of a chunk.
+_UNEVEN = 0.25
 # Bytes of weights, and of V and M, that stay in the second level cache. V is at most so large, or this part of the weights.
 _NEAR_WEIGHTS, _NEAR, _MOST, _PART = 1 << 20, 5 << 18, 4 << 20, 8
 
 
 def _estimate(s: Problem, cut: Blocking) -> float:
-    """Microseconds of core time, summed over `_WORKERS`."""
+    """Microseconds of core time, summed over the target's `workers`."""
     lanes, points, pace = s.target.lanes, s.scheme.points, s.target.pace
     streamed, memory, near = _STREAMED * pace.shared, _MEMORY * pace.memory, _NEAR * pace.own
     block_tiles = min(cut.block_groups * s.tiles, s.total)
@@ -178,7 +178,7 @@ def _estimate(s: Problem, cut: Blocking) -> float:
     time += _BACKWARD * points / 36 * block_tiles * cut.part_panels * s.panel + _CHUNK
     forward = _FORWARD * points / 36 * block_tiles * s.in_blocks
     total = 0.0
-    for workers in _WORKERS:
+    for workers in s.target.workers:
         chunks = divide(blocks * parts, workers)
         met = min(divide(chunks, parts) + (chunks % parts > 0 and chunks > parts), blocks)  # blocks of a worker
         total += workers * ((chunks + _UNEVEN) * time + met * forward)
@@ -186,11 +186,11 @@ def _estimate(s: Problem, cut: Blocking) -> float:
 
 
 def _direct(s: Problem) -> float:
-    """The direct convolution's microseconds of core time, summed over `_WORKERS`: eight chunks, weights hardly hidden."""
+    """The direct convolution's microseconds of core time, summed over the target's `workers`: eight chunks, weights hardly hidden."""
     products = math.prod(s.scheme.kernel) * divide(s.channels, 4) * 4 * s.out_blocks * s.target.lanes
     compute = 2 * products * s.images * s.rows * s.columns / _DIRECT_RATE * s.target.slowness
     time = (compute + 0.8 * 4 * products / (_MEMORY * s.target.pace.memory)) / 8
-    return sum((divide(8, workers) + _UNEVEN) * workers * time for workers in _WORKERS)
+    return sum((divide(8, workers) + _UNEVEN) * workers * time for workers in s.target.workers)
 
 
 @lru_cache(maxsize=1024)
@@ -225,7 +225,7 @@ def winograd_times(
         if not applies(s):
             continue
         blocks = s.in_blocks * s.out_blocks * (target.lanes / 16) ** 2 if repacked else 0
-        packing = len(_WORKERS) * target.slowness * blocks
+        packing = len(target.workers) * target.slowness * blocks
         times[scheme] = _blocking(s)[0] + packing * (_PACKED + _PACKED_POINT * scheme.points)
         times[None] = _direct(s) + packing * _PACKED_DIRECT * math.prod(scheme.kernel) / 9
     return times

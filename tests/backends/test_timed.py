@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ model m() {
 """
 )
 X = np.random.default_rng(0).standard_normal((2, 32, 12, 12)).astype(np.float32)
+NOTES = re.compile(r"# (.*)")
 
 
 @pytest.fixture
@@ -69,9 +71,10 @@ def test_once_and_remembered(decided: list[list[str]], monkeypatch: pytest.Monke
     assert "timed at" in exe.plan(2)
     assert exe.plan(2) != plan(False)
     forget(monkeypatch)
-    for threads in (1, 2):
+    assert driver.compile(NET, tune=True).plan(2) == exe.plan(2)
+    for threads in (1, 2):  # cut otherwise, decided alike
         again = driver.compile(NET, tune=True, threads=threads)
-        assert again.plan(2) == exe.plan(2)
+        assert NOTES.findall(again.plan(2)) == NOTES.findall(exe.plan(2))
         np.testing.assert_array_equal(again(X), y)
     assert len(decided) == 2
     np.testing.assert_allclose(driver.compile(NET, tune=False)(X), y, rtol=1e-4, atol=1e-5)

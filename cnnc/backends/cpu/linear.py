@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cnnc.backends.cpu.common import Rule, epilogue, launch, target_of
-from cnnc.backends.cpu.convolution import packed
+from cnnc.backends.cpu.steps import packed
 from cnnc.ir.graph import Node
 from cnnc.kernels.cpu import shapes, shapes_layout, shapes_linear
 from cnnc.lowering.plan import Ref

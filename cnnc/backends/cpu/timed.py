@@ -105,7 +105,7 @@ class _Trial:
     """One node lowered by itself to one algorithm."""
 
     def __init__(self, backend: Any, graph: Graph, batch: int, node: Node, key: str, name: str) -> None:
-        self.low = low = Lowering(graph, batch, backend.deciding({key: Decision(name, {})}))
+        self.low = low = Lowering(graph, batch, backend.deciding({key: Decision(name, {})}), cores())
         weights = None if node.op == "conv_weight_gradient" else node.operands[1]
         for value in dict.fromkeys(node.inputs):
             fixed = value == weights and value not in low.changing

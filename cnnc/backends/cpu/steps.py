@@ -1,0 +1,62 @@
+"""Steps of convolutions: from a plan to a step, and the packing of the weights that it wants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from cnnc.backends.cpu.common import kernel_name
+from cnnc.backends.cpu.why import why
+from cnnc.ir.graph import Node
+from cnnc.kernels.cpu import conv_shapes, conv_shapes_bands, winograd_scheme
+from cnnc.lowering.plan import Ref
+from cnnc.lowering.select import Lowering
+
+
+def emit(
+    low: Lowering,
+    node: Node,
+    plan: Any,
+    buffers: dict[str, Ref],
+    writes: Sequence[str],
+    order: Sequence[str],
+    note: str = "",
+) -> None:
+    """A step from a plan that names its integers and tables; `order` is that of the kernel's arguments."""
+    known: dict[str, int | Ref] = {**plan.arguments, **buffers}
+    for name, numbers in plan.tables.items():
+        known[name] = low.table(name, numbers.tolist())
+    kernel = kernel_name(plan.kernel)
+    low.step(
+        node,
+        kernel,
+        {name: known[name] for name in order},
+        plan.chunks,
+        [buffers[w] for w in writes],
+        plan.scratch,
+        why(low, node, kernel, note),
+        links=plan.links,
+    )
+
+
+def further(ref: Ref, floats: int) -> Ref:
+    """The place that many floats behind another."""
+    return Ref(ref.buffer, ref.offset + 4 * floats)
+
+
+def packed(low: Lowering, node: Node, weight: str, form: Any, start: int = 0) -> Ref:
+    """Weights in the kernel's order, from the float `start` on; convolutions that want the same form of the same
+    weights share it.
+    """
+
+    def make() -> Ref:
+        target = low.buffer(f"{weight}~packed", "arena", 4 * form.floats)
+        plan, order = conv_shapes.pack_plan, conv_shapes.PACK_ARGUMENTS
+        if isinstance(form, winograd_scheme.WinogradWeights):
+            plan, order = winograd_scheme.winograd_pack_plan, winograd_scheme.PACK_ARGUMENTS
+        elif isinstance(form, conv_shapes_bands.BandedWeights):
+            plan, order = conv_shapes_bands.band_pack_plan, conv_shapes_bands.BAND_PACK_ARGUMENTS
+        emit(low, node, plan(form), {"source": further(low.ref(weight), start), "packed": target}, ["packed"], order)
+        return target
+
+    return low.once(("packed", weight, form, start), make)
