@@ -15,7 +15,7 @@ from cnnc.ir import expression as ex
 from cnnc.ir.expression import Expression
 from cnnc.ir.graph import Attributes, Builder, Node
 from cnnc.ir.op import REQUIRED, Argument, InferenceError, Layer, Op, Types, register, register_layer
-from cnnc.ir.types import PLAIN, Dim, TensorType
+from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al., 2017
 
@@ -51,6 +51,13 @@ def broadcast_shapes(types: Types, at_least: Sequence[Dim] | None = None) -> tup
     for t in given:
         aligned = channel_aligned(t.shape, rank)
         for axis, d in enumerate(aligned):
+            if d == BATCH and axis > 0 and t.rank < rank:
+                raise InferenceError(
+                    f"the batch of {show(t)} would be axis {axis} beside {' and '.join(show(t) for t in given)}",
+                    "operands",
+                    "E0205",
+                    help="give both sides as many axes",
+                )
             if d == 1 or shape[axis] == d:
                 continue
             if shape[axis] != 1:

@@ -287,6 +287,14 @@ def test_calls_are_told() -> None:
     assert found.notes == ("the input is 32 x 32, padded by 0 and 0 on axis 2",)
 
 
+def test_the_batch_meets_no_other_axis() -> None:
+    """[N, 1] beside [N, 1, 4] would be [N, N, 4]."""
+    for behind in ("", " -> flatten", " -> conv(3, 1)", " -> linear(2)"):
+        text = f"model m() {{ input x: f32[N, 1, 4] a = x -> flatten return (a + x){behind} }}"
+        with pytest.raises(CnncError, match=r"E0205.*the batch of .N, 4. would be axis 1"):
+            parse(text)
+
+
 def test_a_failure_silences_what_depends_on_it() -> None:
     assert codes(
         "y = x -> rleu\nz = y + 1\nw = z.channels\nfor i in 0..w { z = z -> relu }\nq = undefined\nreturn z"

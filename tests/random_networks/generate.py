@@ -45,6 +45,7 @@ KINDS = {  # how often each kind of layer is drawn, in a whole-number network an
     "mean": (0, 1),
     "gate": (0, 1),
     "residual": (1, 1),
+    "inverted": (1, 1),
 }
 
 
@@ -87,7 +88,7 @@ class _Maker:
         return str(self.one(late))
 
     def image(self) -> str | None:
-        found = [v for v in self.values if self.b.type(v).rank >= 3]
+        found = [v for v in self.values if self.b.type(v).rank >= 3 and "N" not in self.sizes(v)[1:]]
         return str(self.one(found[-4:])) if found else None
 
     def param(self, shape: tuple[int, ...], what: str, layout: str | None = None) -> str:
@@ -362,3 +363,24 @@ class _Maker:
         if y is None:
             return None
         return self.b.add("relu", [self.b.add("add", [x, y], {}, self.name())], {}, self.name())
+
+    def _inverted(self) -> str | None:
+        """A 1x1 convolution and a depthwise one, with an activation between them and behind; the value between is read by
+        others too, now and then.
+        """
+        x = self.image()
+        if x is None:
+            return None
+        wide, axes = self.one(CHANNELS), self.b.type(x).rank - 2
+        y = self.convolution(x, {"kernel": (1,) * axes}, wide)
+        if y is None:
+            return None
+        y = self.b.add(self.one(WHOLE), [y], {}, self.name())
+        if self.chance(15):
+            self.values.append(y)
+        given = self.window(y)
+        window = Window.of(given["kernel"], given, axes)
+        w = self.param((wide, 1, *window.kernel), "w", WEIGHTS[axes + 2])
+        operands = [y, w, *([self.param((wide,), "b")] if self.chance(60) else [])]
+        z = self.b.add("conv", operands, {**window.attributes(), "groups": wide}, self.name())
+        return self.b.add(self.one(WHOLE), [z], {}, self.name()) if self.chance(60) else z
