@@ -43,7 +43,8 @@ def _product(target: Target, tiles: int, size: int) -> Any:
     """m[size][tiles] = the sum over `blocks` blocks of input channels of v[block][tile][lane] times u[block][lane][size].
 
     Of the last block only the first `few` channels count. Vectors of m and blocks of v are `v_block` floats apart.
-    Meanwhile weights that will be wanted soon, from `ahead`, come closer: `step` floats for every vector that is read.
+    Meanwhile weights that will be wanted soon, from `ahead`, come closer: `step` floats for every vector that is read, as
+    what is used once, so that they displace little of V and M in the second level cache.
     """
     lanes = target.lanes
     # Two steps in one body make LLVM hold both steps' weights: only where there are registers for them.
@@ -56,7 +57,7 @@ def _product(target: Target, tiles: int, size: int) -> Any:
         def over_channels(_: Any, carried: list[Any]) -> list[Any]:
             vt, ut, soon, *acc = carried
             for s in range(size * unroll):
-                e.prefetch(e.at(soon, s * lanes), 2)
+                e.prefetch(e.at(soon, s * lanes), 0)
             for k in range(unroll):
                 us = [e.load(ut, lanes * (k * size + s)) for s in range(size)]
                 for t in range(tiles):
