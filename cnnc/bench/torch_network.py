@@ -116,9 +116,9 @@ class Writer:
     def replaces(self, value: str) -> bool:
         return self.graph.node(value).op in PRODUCERS and self.graph.only_user(value) is not None
 
-    def padded(self, x: str, window: Window, value: float = 0.0) -> tuple[str, tuple[int, ...]]:
-        """The input, padded where padding is uneven, and the even padding that is left to the layer."""
-        if all(a == b for a, b in window.padding):
+    def padded(self, x: str, window: Window, value: float = 0.0, beyond: bool = False) -> tuple[str, tuple[int, ...]]:
+        """The input, padded where the layer itself cannot, and the even padding that is left to the layer."""
+        if all(a == b for a, b in window.padding) and not beyond:
             return x, tuple(a for a, _ in window.padding)
         pads = [p for pair in reversed(window.padding) for p in pair]
         return f"F.pad({x}, {pads}, value={float(value)!r})".replace("-inf", "float('-inf')"), (0,) * len(pads[::2])
@@ -141,12 +141,14 @@ class Writer:
     def pool(self, node: Node) -> str:
         rank, ceil = node.type.rank - 2, bool(node.attributes.get("ceil_mode", False))
         window = window_of(node.attributes, rank)
-        uneven = any(a != b for a, b in window.padding)
+        # PyTorch's pools pad evenly, by at most half a kernel (dilated or not), some of them no image smaller than the kernel.
+        sizes = zip(self.graph.type(node.inputs[0]).shape[2:], window.kernel, window.padding, strict=True)
+        beyond = any(a != b or a > kernel // 2 or (a and int(size) < kernel) for size, kernel, (a, b) in sizes)
         maximum = node.op == "maxpool"
         include = bool(node.attributes.get("count_include_pad", True))
-        if uneven and (ceil or not (maximum or include)):
-            raise unknown(node, "its padding is uneven, and PyTorch counts windows and pixels over even padding only")
-        x, padding = self.padded(self.local[node.inputs[0]], window, -np.inf if maximum else 0.0)
+        if beyond and (ceil or not (maximum or include)):
+            raise unknown(node, "PyTorch counts its windows and pixels over even padding of at most half a kernel only")
+        x, padding = self.padded(self.local[node.inputs[0]], window, -np.inf if maximum else 0.0, beyond)
         if maximum:
             numbers = f"{window.kernel}, {window.stride}, {padding}, {window.dilation}, {ceil}"
             return f"F.max_pool{DIMENSIONS[rank]}({x}, {numbers})"

@@ -62,11 +62,20 @@ def aligned_empty(size: int) -> Array:
     return raw[start : start + size]
 
 
+def address(array: Array) -> int:
+    """Where the numbers of a contiguous array lie: `array.ctypes.data` in a fifth of its time, where they may be written."""
+    try:
+        return ctypes.addressof(_BYTE(array))
+    except (TypeError, ValueError):  # read-only, or empty
+        return int(array.ctypes.data)
+
+
 def working(steps: Sequence[Step], workers: int) -> int:
     """Workers that find something to do, of as many as there are."""
     return max(1, min(workers, max((s.links or s.chunks for s in steps), default=1)))
 
 
+_BYTE: Any = ctypes.c_char.from_buffer
 _WORKER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 
 

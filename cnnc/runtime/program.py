@@ -14,7 +14,7 @@ import numpy as np
 from cnnc.diagnostics import error
 from cnnc.lowering.plan import Plan, Ref
 from cnnc.runtime import setup
-from cnnc.runtime.launch import Array, Machine, Own, Runner, aligned_empty, working
+from cnnc.runtime.launch import Array, Machine, Own, Runner, address, aligned_empty, working
 
 
 class Frame:
@@ -101,7 +101,7 @@ class Program:
             frame = Frame(self)
         try:
             for name in frame.runner.slots:
-                frame.runner.bind(name, inputs[name].ctypes.data)
+                frame.runner.bind(name, address(inputs[name]))
             frame.runner()
             return {
                 label: (inputs[name].view(dtype).reshape(shape) if data is None else data).copy()

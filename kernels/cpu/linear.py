@@ -93,11 +93,9 @@ def make_linear(
     bias: bool,
     epilogue: Expression | None,
     kinds: tuple[str, ...],
-    ahead: int = 0,
 ) -> Any:
     """rows x outs scalar products at a time; the first `tall` tiles have all rows, the others one less. epilogue: over
-    y and a0, a1, ..., which are "full" [N, out], "channel" [out] or "scalar". ahead: weights are asked for that many
-    floats before they are read, and pass the outer caches by; 0 leaves them to the processor.
+    y and a0, a1, ..., which are "full" [N, out], "channel" [out] or "scalar".
     """
     lanes = target.lanes
     slot = 1 << (outs - 1).bit_length()
@@ -116,8 +114,6 @@ def make_linear(
                 # The sums, the rows' values and one weight are all that registers have to hold.
                 values, acc = [load(pointer) for pointer in xs], list(acc)
                 for o in range(width):
-                    if ahead and mask is None:
-                        e.prefetch(e.at(e.at(ws[o], k), ahead), 0)
                     weight = load(ws[o])
                     for r in range(height):
                         acc[r * width + o] = e.fma(values[r], weight, acc[r * width + o])

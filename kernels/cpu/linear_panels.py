@@ -25,11 +25,12 @@ INT = types.int64
 P = indices(PANEL_HEAD)
 
 
-def _tile(target: Target, rows: int, size: int) -> Any:
+def _tile(target: Target, rows: int, size: int, once: bool) -> Any:
     """An intrinsic: sums[row][vector] = (0 if first, else itself) + the products over `count` inputs, added up apart:
-    sums of sums lose less than one long sum. Weights from `ahead` on are asked for, `step` floats for each input.
+    sums of sums lose less than one long sum. Weights from `ahead` on are asked for, `step` floats for each input, to pass
+    the outer caches by where they are read once.
     """
-    lanes = target.lanes
+    lanes, closer = target.lanes, 0 if once else 3
 
     def emit(e: Emitter, x: Value, x_row: Value, w: Value, ahead: Value, step: Value, count: Value, sums: Value,
              sums_row: Value, first: Value) -> None:  # fmt: skip
@@ -39,7 +40,7 @@ def _tile(target: Target, rows: int, size: int) -> Any:
         def over_inputs(k: Value, carried: list[Value]) -> list[Value]:
             weights, soon, *acc = carried
             for v in range(size):
-                e.prefetch(e.at(soon, v * lanes))
+                e.prefetch(e.at(soon, v * lanes), closer)
             values = [e.load(weights, v * lanes) for v in range(size)]
             for r in range(rows):
                 factor = e.broadcast(rows_of_x[r], k)
@@ -63,8 +64,7 @@ def make_linear_panels(
 ) -> Any:
     """rows x vectors sums at a time; the first `tall` tiles have all rows, the others one less."""
     lanes, panel, fewer = target.lanes, vectors, max(rows - 1, 1)
-    whole, low = _tile(target, rows, panel), _tile(target, fewer, panel)
-    narrow, single = _tile(target, rows, 1), _tile(target, fewer, 1)
+    whole, low, narrow, single = (_tile(target, r, size, rows == 1) for size in (panel, 1) for r in (rows, fewer))
     finish_row = make_finish(target, bias, epilogue, kinds, PANEL_HEAD)
     module = vector_module(target)
     floats, offset = module.floats, module.offset

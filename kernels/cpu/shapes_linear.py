@@ -31,10 +31,6 @@ _DOTS = {"avx512": (4, 6), "avx2": (3, 4), "sse2": (2, 4), "neon": (5, 4)}
 _PRODUCTS = {"avx512": (6, 4), "avx2": (6, 2), "sse2": (5, 2), "neon": (6, 4)}
 # Rows of weights by 1, 2, ... vectors of the batch.
 _BATCH_ROWS = {"avx512": (10, 9, 8, 6), "avx2": (8, 6), "sse2": (6, 5), "neon": (12, 10, 8, 6)}
-# So many bytes of weights are in no cache any more when they are read again, and had better leave it to others: with one row
-# of x they pass by, asked for so many floats before they are read, from so many rows at once.
-_PASSING, _AHEAD, _STREAMS = 24 << 20, 256, {"avx512": 12, "avx2": 8, "sse2": 4, "neon": 4}
-SEVERAL = 4  # rows from which packed weights are faster, where they are packed once
 _DEPTH = 768  # floats of a row that a tile walks at once: six rows of weights stay in the first level cache for every row of x
 
 
@@ -47,14 +43,12 @@ def plan_linear(target: Target, n: int, in_features: int, out_features: int, bia
     """
     most, outs = _DOTS[target.name]
     rows, tiles, tall = even_tiles(n, most)
-    ahead = _AHEAD if n == 1 and 4 * in_features * out_features >= _PASSING else 0
-    if ahead:
-        outs = _STREAMS[target.name]
     if out_features < 4 * outs:
         outs = max(range(1, outs + 1), key=lambda o: (out_features % o == 0, o))
     tiles_per_chunk = min(tiles, 96 // rows)
     row_chunks = ceil_div(tiles, tiles_per_chunk)
     pieces = split(tiles_per_chunk * rows * in_features * out_features, 131072, max(1, 96 // row_chunks))
+    pieces = even_pieces(target, pieces, row_chunks)
     outs_per_chunk = ceil_div(ceil_div(out_features, pieces), outs) * outs
     block = in_features if tiles == 1 else _DEPTH
     ld = ceil_div(outs_per_chunk, target.lanes) * target.lanes
@@ -64,8 +58,6 @@ def plan_linear(target: Target, n: int, in_features: int, out_features: int, bia
         "x": 0, "w": 0, "y": 0, "bias": 0,
     } | {f"a{k}": 0 for k in range(len(kinds))}  # fmt: skip
     parameters = (("rows", rows), ("outs", outs), ("bias", bias), ("epilogue", epilogue), ("kinds", tuple(kinds)))
-    if ahead:
-        parameters += (("ahead", ahead),)
     buffers = ("x", "w", "y", *(("bias",) if bias else ()), *(f"a{k}" for k in range(len(kinds))))
     chunks = row_chunks * ceil_div(out_features, outs_per_chunk) if n else 0
     return Launch(Kernel("linear", parameters), arguments, buffers, chunks, tiles_per_chunk * rows * ld)
@@ -120,7 +112,7 @@ def plan_linear_panels(target: Target, n: int, weights: PackedWeights, bias: boo
     chunk_tiles = min(tiles, max(1, 96 // rows))
     row_chunks = ceil_div(tiles, chunk_tiles)
     units = weights.out_blocks // panel + weights.out_blocks % panel
-    pieces = split(n * in_features * out_features, 131072, max(1, 32 // row_chunks))
+    pieces = even_pieces(target, split(n * in_features * out_features, 131072, max(1, 32 // row_chunks)), row_chunks)
     chunk_units = ceil_div(units, pieces)
     arguments = {
         "depth": in_features, "out": out_features, "out_blocks": weights.out_blocks, "in_room": weights.in_blocks * target.lanes,
@@ -133,6 +125,11 @@ def plan_linear_panels(target: Target, n: int, weights: PackedWeights, bias: boo
     return Launch(
         Kernel("linear_panels", parameters), arguments, buffers, chunks, chunk_tiles * rows * panel * target.lanes
     )
+
+
+def even_pieces(target: Target, pieces: int, others: int) -> int:
+    """An equal number of pieces of the outputs for each worker, where there are several and nothing else is cut."""
+    return ceil_div(pieces, target.workers[0]) * target.workers[0] if others == 1 and pieces > 1 else pieces
 
 
 def even_tiles(count: int, most: int) -> tuple[int, int, int]:

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from cnnc.kernels.cpu import compile, shapes_linear, target
+from cnnc.kernels.cpu import compile, target
 from cnnc.kernels.cpu.packing import pack_weights
 from cnnc.kernels.cpu.shapes_layout import plan_block
 from cnnc.kernels.cpu.shapes_linear import (
@@ -42,22 +42,27 @@ def test_forward(name):
 
 
 @pytest.mark.parametrize("name", TARGETS)
-def test_weights_that_pass_the_caches_by(name, monkeypatch):
-    """One row of x and many weights: asking for them ahead changes no bit of the result, nor do more rows at once."""
-    this, rng = target.named(name), np.random.default_rng(5)
-    for i, o in ((1, 10), (33, 97), (2000, 31), (129, 600)):
-        x, w, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, i), (o, i), (o,)))
-        results = []
-        for passing in (1 << 60, 0):
-            monkeypatch.setattr(shapes_linear, "_PASSING", passing)
-            plan = plan_linear(this, 1, i, o, True)
-            assert ("ahead" in dict(plan.kernel.parameters)) == (passing == 0)
-            y = guarded((1, o))
-            launch(plan, name, {"x": place(x), "w": place(w), "bias": place(b), "y": y})
-            check_guards(y)
-            results.append(np.array(y))
-        np.testing.assert_array_equal(*results)
-        np.testing.assert_allclose(results[0], x @ w.T + b, rtol=1e-4, atol=1e-4)
+def test_the_number_of_workers_changes_no_bit(name):
+    """Outputs are cut for them, products are not."""
+    rng = np.random.default_rng(5)
+    for n, i, o in ((1, 784, 512), (1, 2000, 331), (3, 129, 1600), (40, 300, 450)):
+        x, w, b = (rng.standard_normal(shape).astype(np.float32) for shape in ((n, i), (o, i), (o,)))
+        form = panel_weights(target.named(name), i, o)
+        for packed in (False, True):
+            results, chunks = [], set()
+            for workers in (1, 2, 3, 8):
+                this = target.named(name).shared_by(workers)
+                plan = plan_linear_panels(this, n, form, True) if packed else plan_linear(this, n, i, o, True)
+                y = guarded((n, o))
+                weights = place(pack_weights(w, form).reshape(-1)) if packed else place(w)
+                launch(plan, name, {"x": place(x), "w": weights, "bias": place(b), "y": y})
+                check_guards(y)
+                results.append(np.array(y))
+                chunks.add(plan.chunks)
+            assert len(chunks) > 1 or n > 1
+            for y in results[1:]:
+                np.testing.assert_array_equal(y, results[0])
+            np.testing.assert_allclose(results[0], x @ w.T + b, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -30,7 +30,7 @@ def linear(low: Lowering, node: Node) -> None:
     expression, kinds, extras = epilogue(low, node)
     bias = rest[0] if rest else None
     target, rows, weights = target_of(low), low.ref(x), low.ref(weight)
-    if n >= shapes_linear.SEVERAL and weight not in low.changing:
+    if weight not in low.changing:
         form = shapes_linear.panel_weights(target, inputs, outputs)
         plan = shapes_linear.plan_linear_panels(target, n, form, bias is not None, expression, kinds)
         weights = packed(low, node, weight, form)

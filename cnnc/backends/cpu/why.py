@@ -60,7 +60,7 @@ def why(low: Lowering, node: Node, kernel: KernelName, note: str) -> str:
         batch = low.shape(node.inputs[0])[0]
         reason = f"batch {batch}: streams the weights" if batch <= 4 else f"batch {batch}: a product of matrices"
         if kernel.family == "linear_panels":
-            reason = f"batch {batch}: a product of matrices, of packed weights"
+            reason += ", of packed weights" if batch > 4 else ", packed in panels"
         if node.op == "linear_weight_gradient":
             reason = f"a product over the batch of {batch}"
     if note and reason and reason not in note:
