@@ -18,6 +18,7 @@ from cnnc.ir.types import TensorType
 from cnnc.ops.shape import known
 from cnnc.ops.window import integers
 
+COPY = 9.3
 ATTRIBUTES = {"groups": REQUIRED, "by": REQUIRED}
 
 
@@ -37,6 +38,11 @@ def banded(groups: int, filters: int, channels: int, lanes: int) -> int:
         last = min(first + lanes, groups * filters) - 1
         total += lanes * channels * (last // filters - first // filters + 1)
     return total
+
+
+def spread(groups: int, filters: int, channels: int, lanes: int, taps: int, stride: int) -> float:
+    """The same, where every lane meets the channels of its own group: `COPY` products of a tap for each pixel that is copied."""
+    return -(-groups * filters // lanes) * lanes * channels * (1 + COPY * stride / taps)
 
 
 def _counts(w: TensorType, attributes: Attributes) -> tuple[int, int]:

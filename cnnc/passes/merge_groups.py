@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.rewrite import Rewriter
-from cnnc.ops.groups import banded, whole
+from cnnc.ir.types import product
+from cnnc.ops.groups import banded, spread, whole
 from cnnc.ops.window import Window
 from cnnc.passes.manager import Pass, register_pass
 
@@ -26,8 +27,8 @@ class MergeGroups(Pass):
 
     and the same for both gradients, where groups of both sides' channels then are whole blocks of lanes, or one group is
     left. Products with 0 are so computed, `by` times as many as needed. Where that takes longer than panels of filters
-    that read the channels of their groups alone, a convolution and its data gradient stay as they are; so does what has
-    groups left over. A value that is not finite reaches the groups merged with its own.
+    that read the channels of their groups alone, or than lanes that do, a convolution and its data gradient stay as they
+    are; so does what has groups left over. A value that is not finite reaches the groups merged with its own.
     """
 
     name: ClassVar[str] = "merge-groups"
@@ -80,7 +81,12 @@ class MergeGroups(Pass):
         merged = (
             groups // by * lanes * by * channels / self._fewer(weights.shape[2:], node, by * min(filters, channels))
         )
-        return by if merged <= BANDED * banded(groups, filters, channels, self.lanes) else 1
+        window = Window.of(tuple(int(k) for k in weights.shape[2:]), node.attributes, weights.rank - 2)
+        apart = min(
+            BANDED * banded(groups, filters, channels, self.lanes),
+            spread(groups, filters, channels, self.lanes, product(window.kernel), product(window.stride)),
+        )
+        return by if merged <= apart else 1
 
     def _fewer(self, kernel: Sequence[Any], node: Node, channels: int) -> float:
         """How many times less than its products a convolution of groups of so many channels takes."""

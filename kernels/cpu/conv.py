@@ -1,8 +1,8 @@
 """Direct convolution with a register tile: forward, data gradients, and their packed weights.
 
 One kernel family covers every kernel size, stride, dilation and padding, because it knows a tap only as an offset into
-its input. This module has the register tile; the loops around it are in `conv_rows.py`, `conv_matrix.py` and
-`conv_flat.py`. `conv_shapes.py` computes the arguments and says what they mean.
+its input. This module has the register tile; the loops around it are in `conv_rows.py`, `conv_matrix.py`,
+`conv_flat.py` and `conv_spread.py`. `conv_shapes.py` computes the arguments and says what they mean.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from numba import types
 
-from . import Family, conv_flat, conv_matrix, conv_rows
+from . import Family, conv_flat, conv_matrix, conv_rows, conv_spread
 from .conv_arguments import DIRECT_ARGUMENTS
 from .conv_rows import bands_of, pixel_of
 from .emit import F32, Emitter, i64
@@ -34,13 +34,14 @@ TILE = (FLOATS, INTEGERS, _N, FLOATS, FLOATS, _N, _N, _N, INTEGERS, FLOATS, _N, 
 
 
 def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form: str, apart: int, masked: bool, tree: Any,
-          operands: tuple[str, ...]) -> Body:  # fmt: skip
+          operands: tuple[str, ...], near: int) -> Body:  # fmt: skip
     """A body: pixels x (size * lanes) outputs, accumulated over `count` entries: of the tap table, or of copied pixels,
     `across` to an entry. Neighboring outputs meet pixels that lie `apart`.
 
     One `getelementptr` per loop level: where the index is computed as a whole in the innermost loop, LLVM 22 spills
     accumulators. The first entries start from the bias, later ones from y. `place` is the tile's offset in y and in
     every operand of its shape. `scratch` begins with the panel's channel vectors: the bias, then those of the operands.
+    An entry of "spread" pixels stands for `near` taps that follow each other in a row.
     An entry of a "banded" or "shifted" tap table says besides how many channels it stands for. Of "shifted" outputs, which are
     no whole block, the first `last` lanes are stored.
     Weights that later tiles read are asked for from `ahead` on, `pace` floats for each input channel, and pixels that
@@ -137,6 +138,13 @@ def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form:
                 steps = b.udiv(b.load(b.gep(entry, [i64(1)]), align=8), i64(unroll))
                 _, wt, later, *out = e.loop(steps, [xt, wt, later, *acc], over_channels)
                 return [wt, later, *out]
+            if form == "spread":  # lanes meet the input's lanes, and a pixel all outputs that it is near to
+                ws = [e.load(wt, lanes * j) for j in range(near)]
+                for q in range(pixels + near - 1):
+                    xv = e.load(xt, q * step)
+                    for p, w in ((q - j, w) for j, w in enumerate(ws) if 0 <= q - j < pixels):
+                        acc[p] = e.fma(xv, w, acc[p])
+                return [e.at(wt, near * lanes), later, *acc]
             if depth == unroll:
                 _, _, later, *out = over_channels(None, [xt, wt, later, *acc])
             else:
@@ -215,6 +223,7 @@ def tiles_body(
     masked: bool,
     tree: Any,
     operands: tuple[str, ...],
+    near: int = 1,
 ) -> Body:
     """A body that picks the tile: `tall` for all pixels, else one less; `wide` for a panel, else one block."""
 
@@ -233,7 +242,7 @@ def tiles_body(
                     no()
 
         def tile(columns: int, size: int) -> None:
-            _tile(target, columns, pixels, size, panel, form, apart, masked, tree, operands)(e, *rest)
+            _tile(target, columns, pixels, size, panel, form, apart, masked, tree, operands, near)(e, *rest)
 
         def columns(count: int) -> None:
             choose(wide, tail, lambda: tile(count, panel), lambda: tile(count, 1))
@@ -275,18 +284,21 @@ def _make_direct(
     expression: Any,
     operands: tuple[str, ...],
     apart: int = 1,
+    near: int = 1,
 ) -> Linked:
     bodies = {
         "gather": (GATHER, gather_body(target, vectors, operands)),
         "tile": (
             TILE,
-            tiles_body(target, pixels, vectors, uneven, tail, form, apart, masked, expression, operands),
+            tiles_body(target, pixels, vectors, uneven, tail, form, apart, masked, expression, operands, near),
         ),
     }
     if form == "flat":
         return Linked(conv_flat.outer(target, pixels, apart, GATHER, TILE), bodies)
     if form in ("matrix", "scattered"):
         return Linked(conv_matrix.outer(target, pixels, form, GATHER, TILE), bodies)
+    if form == "spread":
+        return Linked(conv_spread.outer(target, GATHER, TILE), bodies)
     return Linked(conv_rows.outer(target, form, GATHER, TILE), bodies)
 
 

@@ -23,9 +23,10 @@ def pixel_of(target: Target, form: str) -> tuple[int, int]:
     """(floats of a pixel, input channels that one entry of the tap table stands for) of the input's form.
 
     blocked: a block of channels, each of which meets every output channel. banded: some channels of a block. matrix,
-    scattered: blocks, copied tile by tile. flat: read where they are. plain: one channel.
+    scattered: blocks, copied tile by tile. flat: read where they are. plain: one channel. spread: one channel of each lane's
+    group.
     """
-    return (1, 1) if form == "plain" else (target.lanes, target.lanes)
+    return (1 if form == "plain" else target.lanes, 1 if form in ("plain", "spread") else target.lanes)
 
 
 def bands_of(form: str) -> tuple[bool, bool, bool]:
@@ -35,7 +36,7 @@ def bands_of(form: str) -> tuple[bool, bool, bool]:
     return form.startswith(("banded", "shifted")), form.startswith("shifted"), form.endswith("flat")
 
 
-def _copy_pixels(target: Target, plain: bool) -> tuple[Any, Any]:
+def copy_pixels(target: Target, plain: bool) -> tuple[Any, Any]:
     """Intrinsics over pixels of a row in scratch: clear(to, count), copy(from, to, count, floats between source
     pixels).
     """
@@ -107,7 +108,7 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
     lanes = target.lanes
     step, depth = pixel_of(target, form)
     square = depth * lanes
-    clear, copy = _copy_pixels(target, form == "plain")
+    clear, copy = copy_pixels(target, form == "plain")
     banded, shifted, flat = bands_of(form)
     gather = external("gather", gather_kinds)
     tile = external("tile", tile_kinds)

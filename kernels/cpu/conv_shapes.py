@@ -34,10 +34,10 @@ from .conv_arguments import (
     pack_plan,
     register_tile,
 )  # fmt: skip
-from .conv_shapes_bands import bands_plan
 from .conv_shapes_gradient import plain_plan, weight_gradient_plan
 from .conv_shapes_matrix import matrix_plan
 from .conv_shapes_rows import reading_of
+from .conv_shapes_spread import groups_plan
 from .target import Target
 
 __all__ = [
@@ -119,7 +119,7 @@ def _direct(
     )
     short = 4 * tile < 3 * full_tile
     if form == "banded":
-        return bands_plan(
+        return groups_plan(
             target, images, groups, in_channels, height, width, out_channels, row_offsets, column_offsets, source_taps, all_taps,
             stride, rows, columns, y_origin_strides, transposed, expression, operands,
         )  # fmt: skip

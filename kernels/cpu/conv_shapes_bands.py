@@ -24,7 +24,7 @@ BAND_PACK_ARGUMENTS = (
 )  # fmt: skip
 # What the cost model assumes of a core; only ratios matter. Bytes and operations per microsecond, and the cost of one
 # chunk in microseconds; how much slower a tile of one vector is than one of two.
-_FLOPS, _COPIED, _STREAMED, _CHUNK = 180e3, 10e3, 30e3, 0.5
+_FLOPS, _COPIED, STREAMED, _CHUNK = 180e3, 10e3, 30e3, 0.5
 _NARROW = 1.1
 _SHIFTED = 1.1  # and one whose outputs lie in two blocks
 # Part of the second level cache that an image and its outputs may take where lines of outputs are written in parts: a part of
@@ -121,7 +121,7 @@ def band_pack_plan(weights: BandedWeights) -> KernelPlan:
     return KernelPlan(Kernel("conv_pack_bands"), arguments, tables, len(bands))
 
 
-def _blocking(
+def blocking(
     images: int,
     rows: int,
     bands: Sequence[Band],
@@ -129,7 +129,7 @@ def _blocking(
     products: float,
     copied: float,
     halo: float,
-    taps: int,
+    taps: float,
     streamed: float,
     shared: Sequence[int],
 ) -> Pair:
@@ -158,15 +158,13 @@ def _reach(bands: Sequence[Band], part: int, lanes: int) -> int:
     return max(divide(high, lanes) - low // lanes for low, high in ends)
 
 
-def bands_plan(
-    target: Target, images: int, groups: int, in_channels: int, height: int, width: int, out_channels: int,
-    row_offsets: Sequence[int], column_offsets: Sequence[int], source_taps: Sequence[int], all_taps: int, stride: Pair,
-    rows: int, columns: int, y_strides: tuple[int, int, int, int], transposed: bool, expression: Any, operands: tuple[str, ...],
-) -> ConvPlan:  # fmt: skip
-    """The arguments are those of `conv_shapes._direct`."""
-    lanes, taps = target.lanes, len(row_offsets)
+def best_form(
+    target: Target, groups: int, in_channels: int, height: int, width: int, out_channels: int, rows: int, columns: int,
+    source_taps: Sequence[int], all_taps: int, transposed: bool,
+) -> tuple[BandedWeights, float]:  # fmt: skip
+    """The form of the least work, and that: products of a vector, for one tap and an output of each panel."""
+    lanes = target.lanes
     in_blocks, out_blocks = divide(groups * in_channels, lanes), divide(groups * out_channels, lanes)
-    y_image, y_block, y_row, y_pixel = y_strides
 
     def form(panel: int, shifted: bool = False) -> BandedWeights:
         return BandedWeights(
@@ -182,6 +180,21 @@ def bands_plan(
     if out_channels < lanes and near:
         forms.append(form(1, True))
     weights = min(forms, key=products)
+    return weights, products(weights)
+
+
+def bands_plan(
+    target: Target, images: int, groups: int, in_channels: int, height: int, width: int, out_channels: int,
+    row_offsets: Sequence[int], column_offsets: Sequence[int], source_taps: Sequence[int], all_taps: int, stride: Pair,
+    rows: int, columns: int, y_strides: tuple[int, int, int, int], transposed: bool, expression: Any, operands: tuple[str, ...],
+) -> ConvPlan:  # fmt: skip
+    """The arguments are those of `conv_shapes._direct`."""
+    lanes, taps = target.lanes, len(row_offsets)
+    in_blocks, out_blocks = divide(groups * in_channels, lanes), divide(groups * out_channels, lanes)
+    y_image, y_block, y_row, y_pixel = y_strides
+    weights, _ = best_form(
+        target, groups, in_channels, height, width, out_channels, rows, columns, source_taps, all_taps, transposed
+    )
     vectors = weights.panel
     x_row = width * lanes
     x_block = height * x_row
@@ -191,7 +204,7 @@ def bands_plan(
         height, width, rows, columns, y_row, x_row = 1, height * width, 1, rows * columns, y_row * rows, x_block
     reading = reading_of(row_offsets, column_offsets, stride, height, width, rows, columns)
     pixels, _ = register_tile(target, columns, vectors)
-    block_rows, chunk_panels = _blocking(
+    block_rows, chunk_panels = blocking(
         images,
         rows,
         weights.bands,
@@ -200,7 +213,7 @@ def bands_plan(
         4 * lanes * reading.copied,
         reading.halo,
         taps,
-        _STREAMED * target.pace.shared,
+        STREAMED * target.pace.shared,
         target.workers,
     )
     placed = reading.placed(block_rows, x_row, x_block, lanes)

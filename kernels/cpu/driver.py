@@ -39,7 +39,7 @@ QUEUES = 8  # at most: a worker looks at all of them before it waits
 STEP = 7
 OWN = 3
 SPINS = 2_000  # pauses before a waiting worker yields: about a tenth of a millisecond
-PATIENCE = 64  # pauses before it takes what is left in others' queues
+PATIENCE = 400  # pauses before it takes what is left in others' queues
 
 _X86 = {
     "declare": "declare void @llvm.x86.sse.stmxcsr(ptr)\ndeclare void @llvm.x86.sse.ldmxcsr(ptr)\ndeclare void @llvm.x86.sse2.pause()",

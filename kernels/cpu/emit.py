@@ -97,6 +97,52 @@ class Emitter:
             [self.b.bitcast(pointer, raw), ir.Constant(I32, 0), ir.Constant(I32, locality), ir.Constant(I32, 1)],
         )
 
+    def taking(self, places: Sequence[Value], apart: Value, size: int) -> Callable[[Value], list[Value]]:
+        """take(p): vectors from the `size` that lie `apart` floats from each other, from p on; lane l of the k-th is float
+        `places[k][l]` (int64) of these.
+        """
+        b, lanes = self.b, self.lanes
+        if self.target.name not in ("avx512", "avx2"):
+
+            def distance(at: Value) -> Value:
+                return b.add(b.mul(b.sdiv(at, i64(lanes)), apart), b.srem(at, i64(lanes)))
+
+            def gather(pointer: Value, ones: list[Value]) -> Value:
+                value = ir.Constant(self.type, ir.Undefined)
+                for lane, at in enumerate(ones):
+                    value = b.insert_element(value, b.load(b.gep(pointer, [at]), align=4), ir.Constant(I32, lane))
+                return value
+
+            far = [[distance(b.load(b.gep(p, [i64(lane)]), align=8)) for lane in range(lanes)] for p in places]
+            return lambda pointer: [gather(pointer, ones) for ones in far]
+        wide = [b.load(b.bitcast(p, ir.VectorType(I64, lanes).as_pointer()), align=8) for p in places]
+        indices = [b.trunc(place, self.int_type) for place in wide]
+
+        def pick(values: list[Value], index: Value) -> Value:
+            if self.target.name == "avx2":
+                name, operands = "llvm.x86.avx2.permps", [values[0], index]
+            else:  # of two vectors at once
+                name, operands = "llvm.x86.avx512.vpermi2var.ps.512", [values[0], index, values[-1]]
+            return b.call(declare(b.module, name, self.type, [operand.type for operand in operands]), operands)
+
+        together = 1 if self.target.name == "avx2" else 2
+
+        def merged(vectors: list[Value], index: Value) -> Value:
+            value = pick(vectors[:together], index)
+            for first in range(together, size, together):
+                beyond = b.icmp_signed(">=", index, self.ints(first * lanes))
+                value = b.select(beyond, pick(vectors[first : first + together], index), value)
+            return value
+
+        def take(pointer: Value) -> list[Value]:
+            vectors = [self.load(pointer)]
+            for _ in range(size - 1):
+                pointer = b.gep(pointer, [apart])
+                vectors.append(self.load(pointer))
+            return [merged(vectors, index) for index in indices]
+
+        return take
+
     # ---- arithmetic
 
     def fma(self, x: Value, y: Value, z: Value) -> Value:

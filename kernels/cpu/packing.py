@@ -10,6 +10,7 @@ import numpy as np
 
 from .conv_arguments import PackedWeights
 from .conv_shapes_bands import BandedWeights
+from .conv_shapes_spread import SpreadWeights
 
 
 def pack_weights(weights: Any, form: PackedWeights) -> Any:
@@ -56,6 +57,17 @@ def pack_bands(weights: Any, form: BandedWeights) -> Any:
             block = own[:, max(low, band.low) : min(low + lanes, band.high)]
             parts.append(block.transpose(2, 1, 0).reshape(-1))
     return np.concatenate(parts)
+
+
+def pack_spread(weights: Any, form: SpreadWeights) -> Any:
+    """The same as `conv_direct` of spread input reads them."""
+    source = np.asarray(weights)
+    first, second = (form.in_channels, form.out_channels) if form.transposed else (form.out_channels, form.in_channels)
+    source = source.reshape(form.groups, first, second, form.all_taps)[..., list(form.source_taps)]
+    source = source.swapaxes(1, 2) if form.transposed else source
+    full = np.zeros((form.blocks * form.lanes, *source.shape[2:]), source.dtype)
+    full[: form.outputs] = source.reshape(form.outputs, *source.shape[2:])
+    return full.reshape(form.blocks, form.lanes, *source.shape[2:]).transpose(0, 2, 3, 1).reshape(-1)
 
 
 def to_blocked(array: Any, lanes: int) -> Any:

@@ -6,7 +6,8 @@ import numpy as np
 
 from cnnc.kernels.cpu import FAMILIES, conv_shapes, target
 from cnnc.kernels.cpu.conv_shapes_bands import BandedWeights, band_pack_plan
-from cnnc.kernels.cpu.packing import pack_bands, pack_weights
+from cnnc.kernels.cpu.conv_shapes_spread import SpreadWeights, spread_pack_plan
+from cnnc.kernels.cpu.packing import pack_bands, pack_spread, pack_weights
 from cnnc.kernels.cpu.vector import NOTE
 from tests.kernels.launching import block, check_guards, function, guarded, place, unblock
 
@@ -129,13 +130,16 @@ def direct(name, x, w, bias=None, stride=(1, 1), padding=NONE, dilation=(1, 1), 
     return unblock(y, len(w))
 
 
+PACKING = {BandedWeights: (pack_bands, band_pack_plan), SpreadWeights: (pack_spread, spread_pack_plan)}
+
+
 def packed_by_numpy(w, form):
-    return pack_bands(w, form) if isinstance(form, BandedWeights) else pack_weights(w, form)
+    return PACKING.get(type(form), (pack_weights, None))[0](w, form)
 
 
 def pack(name, w, form):
     source, packed = place(w), guarded((form.floats,))
-    plan = band_pack_plan(form) if isinstance(form, BandedWeights) else conv_shapes.pack_plan(form)
+    plan = PACKING.get(type(form), (None, conv_shapes.pack_plan))[1](form)
     run(plan, name, {"source": source, "packed": packed})
     check_guards(packed)
     return packed

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cnnc.kernels.cpu import Kernel, compile, conv_shapes, target
+from cnnc.kernels.cpu import Kernel, compile, conv_shapes, conv_shapes_spread, target
 from tests.kernels.assembly import spills
-from tests.kernels.convolving import NONE, SAME, direct, forward, integers, reals
+from tests.kernels.convolving import NONE, SAME, data_gradient, direct, forward, gradients, integers, reals
 from tests.kernels.launching import TARGETS
 
 RELU = ("where", ("gt", ("const", 0.0), ("var", "y")), ("const", 0.0), ("var", "y"))
@@ -44,7 +44,7 @@ GEOMETRIES = {
     "one row": ((1, 16, 1, 61), 32, (1, 3), (1, 1), ((0, 0), (1, 1)), (1, 1), 1),
     "groups": ((1, 64, 6, 7), 32, (3, 3), (1, 1), SAME, (1, 1), 2),
 }
-BANDED = {
+GROUPED = {
     "9 groups of 10": ((2, 90, 8, 15), 45, (3, 3), (1, 1), SAME, (1, 1), 9),
     "19 groups of 8, stride 2": ((1, 152, 7, 9), 152, (3, 3), (2, 2), SAME, (1, 1), 19),
     "3 groups of 24, short rows": ((2, 72, 6, 5), 72, (3, 3), (1, 1), SAME, (1, 1), 3),
@@ -56,6 +56,10 @@ BANDED = {
     "multiplier 3": ((1, 41, 6, 7), 123, (3, 3), (1, 1), SAME, (1, 1), 41),
     "5x3, dilated, asymmetric": ((2, 14, 17, 19), 35, (5, 3), (3, 2), ((2, 0), (1, 3)), (1, 2), 7),
     "stride above the kernel": ((1, 9, 11, 11), 6, (2, 2), (3, 3), NONE, (1, 1), 3),
+    "11 groups of 7, from three blocks": ((1, 77, 5, 6), 77, (3, 3), (1, 1), SAME, (1, 1), 11),
+    "32 groups of 4, cropped": ((2, 128, 7, 33), 128, (3, 3), (1, 1), ((-1, 2), (2, -1)), (1, 1), 32),
+    "12 groups of 2 and 3": ((1, 24, 9, 8), 36, (1, 5), (1, 2), ((0, 0), (2, 2)), (1, 1), 12),
+    "window wholly in padding": ((1, 10, 2, 2), 10, (2, 2), (1, 1), ((3, 0), (0, 4)), (1, 1), 5),
 }
 PLAIN = {
     "first layer of 7x7, stride 2": ((1, 3, 21, 30), 33, (7, 7), (2, 2), ((3, 3), (3, 3)), (1, 1), 1),
@@ -66,12 +70,49 @@ PLAIN = {
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("case", [*GEOMETRIES, *BANDED])
+@pytest.mark.parametrize("case", GEOMETRIES)
 def test_integers_are_exact(name, case):
-    shape, filters, kernel, *rest = {**GEOMETRIES, **BANDED}[case]
+    shape, filters, kernel, *rest = GEOMETRIES[case]
     x, w, bias = integers(shape, 1), integers((filters, shape[1] // rest[-1], *kernel), 2), integers(filters, 3)
     want = forward(x, w, *rest) + bias[:, None, None]
     np.testing.assert_array_equal(direct(name, x, w, bias, *rest, packed_by_kernel=True), want)
+
+
+def grouping(monkeypatch, form):
+    """Copies that cost nothing make all that can be spread so, and dear ones nothing."""
+    monkeypatch.setattr(conv_shapes_spread, "_COPY", 0 if form == "spread" else 1e9)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("form", ["banded", "spread"])
+@pytest.mark.parametrize("case", GROUPED)
+def test_groups_that_are_parts_of_blocks_are_exact(name, form, case, monkeypatch):
+    grouping(monkeypatch, form)
+    shape, filters, kernel, *rest = GROUPED[case]
+    x, w, bias = integers(shape, 1), integers((filters, shape[1] // rest[-1], *kernel), 2), integers(filters, 3)
+    want = forward(x, w, *rest) + bias[:, None, None]
+    np.testing.assert_array_equal(direct(name, x, w, bias, *rest, packed_by_kernel=True), want)
+    parameters = dict(conv_shapes.direct_plan(target.named(name), *shape, filters, kernel, *rest).step.kernel.parameters)
+    goal, groups = target.named(name), rest[-1]
+    weights = conv_shapes_spread.SpreadWeights(groups, filters // groups, shape[1] // groups, (), 0, goal.lanes, False)
+    narrow = weights.places()[:, 1].max() <= conv_shapes_spread.WIDEST
+    parts = conv_shapes.form_of(goal, shape[1], filters, groups) == "banded"
+    assert (parameters["form"] == "spread") == (parts and narrow and form == "spread")
+    dy = integers(want.shape, 4)
+    dx, _ = gradients(x, w, dy, *rest)
+    np.testing.assert_array_equal(data_gradient(name, shape, w, dy, *rest), dx)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_is_not_finite_stays_in_its_group_where_that_is_spread(name, monkeypatch):
+    grouping(monkeypatch, "spread")
+    x, w = reals((1, 15, 6, 7), 1), reals((15, 3, 3, 3), 2)
+    clean = direct(name, x, w, None, (1, 1), SAME, groups=5)
+    x[0, 7, 2, 3] = np.inf
+    got = direct(name, x, w, None, (1, 1), SAME, groups=5)
+    own = np.arange(15) // 3 == 7 // 3
+    np.testing.assert_array_equal(got[:, ~own], clean[:, ~own])
+    assert not np.isfinite(got[:, own]).all()
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -180,10 +221,24 @@ def test_no_register_tile_spills(name, blocks, form):
     assert spills(compile.assembly(kernel, goal), pixels - 1) == []
 
 
+@pytest.mark.parametrize("name", target.TARGETS)
+@pytest.mark.parametrize("taps", [1, 2, 3, 4, 5, 6, 7])
+def test_no_register_tile_of_spread_input_spills(name, taps):
+    goal = target.named(name)
+    pixels, operands = conv_shapes_spread.most_pixels(goal, taps), ("full", "channel")
+    kernel = Kernel("conv_direct", (
+        ("pixels", pixels), ("vectors", 1), ("uneven", True), ("tail", False), ("form", "spread"), ("masked", True),
+        ("expression", RELU), ("operands", operands), ("near", taps),
+    ))  # fmt: skip
+    assert spills(compile.assembly(kernel, goal), pixels - 1) == []
+
+
 @pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("form", ["banded", "spread"])
 @pytest.mark.parametrize("kernel", [1, 3])
 @pytest.mark.parametrize(("groups", "each"), [(7, 5), (9, 10), (3, 3)])
-def test_epilogue_of_groups_that_are_parts_of_blocks(name, groups, each, kernel):
+def test_epilogue_of_groups_that_are_parts_of_blocks(name, groups, each, kernel, form, monkeypatch):
+    grouping(monkeypatch, form)
     count, around = groups * each, ((kernel // 2, kernel // 2),) * 2
     x, w, bias = integers((2, 2 * groups, 6, 7), 1), integers((count, 2, kernel, kernel), 2), integers(count, 3)
     full, scale = integers((2, count, 6, 7), 4), integers(count, 5)

@@ -8,7 +8,7 @@ import pytest
 from cnnc.kernels.cpu import compile, conv_shapes, target
 from tests.kernels.convolving import NONE, SAME, data_gradient, gradients, integers, reals, weight_gradient
 from tests.kernels.launching import TARGETS
-from tests.kernels.test_conv import BANDED, GEOMETRIES, PLAIN, spills
+from tests.kernels.test_conv import GEOMETRIES, GROUPED, PLAIN, spills
 
 
 def outputs(shape, filters, kernel, stride, padding, dilation):
@@ -28,9 +28,9 @@ def test_integers_are_exact(name, case):
 
 
 @pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("case", BANDED)
+@pytest.mark.parametrize("case", GROUPED)
 def test_data_gradients_of_bands_are_exact(name, case):
-    shape, filters, kernel, *rest = BANDED[case]
+    shape, filters, kernel, *rest = GROUPED[case]
     w = integers((filters, shape[1] // rest[-1], *kernel), 2)
     dy = integers(outputs(shape, filters, kernel, *rest[:3]), 3)
     dx, _ = gradients(np.zeros(shape), w, dy, *rest)

@@ -8,7 +8,7 @@ from typing import Any
 from cnnc.backends.cpu.common import kernel_name
 from cnnc.backends.cpu.why import why
 from cnnc.ir.graph import Node
-from cnnc.kernels.cpu import conv_shapes, conv_shapes_bands, winograd_scheme
+from cnnc.kernels.cpu import conv_shapes, conv_shapes_bands, conv_shapes_spread, winograd_scheme
 from cnnc.lowering.plan import Ref
 from cnnc.lowering.select import Lowering
 
@@ -56,6 +56,8 @@ def packed(low: Lowering, node: Node, weight: str, form: Any, start: int = 0) ->
             plan, order = winograd_scheme.winograd_pack_plan, winograd_scheme.PACK_ARGUMENTS
         elif isinstance(form, conv_shapes_bands.BandedWeights):
             plan, order = conv_shapes_bands.band_pack_plan, conv_shapes_bands.BAND_PACK_ARGUMENTS
+        elif isinstance(form, conv_shapes_spread.SpreadWeights):
+            plan, order = conv_shapes_spread.spread_pack_plan, conv_shapes_spread.SPREAD_PACK_ARGUMENTS
         emit(low, node, plan(form), {"source": further(low.ref(weight), start), "packed": target}, ["packed"], order)
         return target
 

@@ -20,6 +20,7 @@ REASONS = {
     "block": "plain to channel blocks, once at the border",
     "combine_moments": "parts of the images combined in their order",
     "conv_pack_bands": "weights of each panel's groups in the order of the register tile",
+    "conv_pack_spread": "weights of each lane's group, by its channels",
     "conv_pack_weights": "weights in the order of the register tile",
     "conv_pooled": "direct, and the maxima of the pooling behind it",
     "conv_plain": "generic: any rank and groups, plain tensors",
@@ -39,6 +40,11 @@ REASONS = {
     "move_channels": "channels that do not begin a block",
     "unblock": "channel blocks to plain, once at the border",
     "winograd_pack_weights": "weights transformed for Winograd's algorithm",
+}
+# How the forms of a direct convolution read groups.
+GROUPS = {
+    "banded": ", each panel reads the channels of its own",
+    "spread": ", every lane meets the channels of its own",
 }
 
 
@@ -79,8 +85,7 @@ def why_direct(low: Lowering, node: Node, parameters: Mapping[str, Any]) -> str:
     if groups > 1:
         choice = choose(low, node)
         more = f", {choice.because()}" if choice is not None else ""
-        more = more or (", each panel reads the channels of its own" if parameters.get("form") == "banded" else "")
-        return f"{groups} groups{more}"
+        return f"{groups} groups{more or GROUPS.get(parameters.get('form', ''), '')}"
     if max(window.kernel) == 1:
         return "1x1, a product over pixels" + (f", stride {max(window.stride)}" if max(window.stride) > 1 else "")
     size = "x".join(map(str, window.kernel))
