@@ -18,7 +18,7 @@ from cnnc.ir.types import TensorType
 from cnnc.ops.shape import known
 from cnnc.ops.window import integers
 
-COPY = 9.3
+COPY, WIDEST = 8.4, 4
 ATTRIBUTES = {"groups": REQUIRED, "by": REQUIRED}
 
 
@@ -40,9 +40,16 @@ def banded(groups: int, filters: int, channels: int, lanes: int) -> int:
     return total
 
 
-def spread(groups: int, filters: int, channels: int, lanes: int, taps: int, stride: int) -> float:
-    """The same, where every lane meets the channels of its own group: `COPY` products of a tap for each pixel that is copied."""
-    return -(-groups * filters // lanes) * lanes * channels * (1 + COPY * stride / taps)
+def spread(groups: int, filters: int, channels: int, lanes: int, taps: float, stride: int) -> float:
+    """The same, where every lane meets the channels of its own group: `COPY` products of a tap for each pixel that is copied.
+    Infinite for a tap alone, and where a block of filters meets more than `WIDEST` blocks of channels: there are no such kernels.
+    """
+    ends = range(0, groups * filters, lanes)
+    low = [first // filters * channels // lanes for first in ends]
+    high = [((min(first + lanes, groups * filters) - 1) // filters * channels + channels - 1) // lanes for first in ends]
+    if taps < 2 or any(b - a >= WIDEST for a, b in zip(low, high, strict=True)):
+        return math.inf
+    return len(ends) * lanes * channels * (1 + COPY * stride / taps)
 
 
 def _counts(w: TensorType, attributes: Attributes) -> tuple[int, int]:

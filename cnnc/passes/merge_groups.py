@@ -82,9 +82,13 @@ class MergeGroups(Pass):
             groups // by * lanes * by * channels / self._fewer(weights.shape[2:], node, by * min(filters, channels))
         )
         window = Window.of(tuple(int(k) for k in weights.shape[2:]), node.attributes, weights.rank - 2)
+        taps: float = product(window.kernel)
+        stride = product(window.stride)
+        if node.op == "conv_data_gradient":  # for each residue of a pixel modulo the stride, a convolution of some of the taps
+            taps, stride = taps / stride, 1
         apart = min(
             BANDED * banded(groups, filters, channels, self.lanes),
-            spread(groups, filters, channels, self.lanes, product(window.kernel), product(window.stride)),
+            spread(groups, filters, channels, self.lanes, taps, stride),
         )
         return by if merged <= apart else 1
 

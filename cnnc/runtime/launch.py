@@ -150,6 +150,7 @@ class Runner:
         self.state.fill(0)
         launch = pool.parallel_for() if self._workers > 1 else None
         if launch is None:
+            self._run[5] = 1  # queues: a worker alone waits for nobody
             self._alone(*self._pointers)
         else:
             launch(self._driver, *self._pointers, 0, 1, self._workers)

@@ -1,11 +1,10 @@
 """Kernels for CPUs.
 
 Every kernel has the one signature `kernel(arguments: int64*, chunk: int64, scratch: float32*)`. `arguments` holds one
-int64 per
-argument that the family names: a buffer's address, an integer, or the bits of a float64. `scratch` belongs to the
-worker that runs the
-chunk: 64-byte aligned, of the size that the family's planner states, with undefined contents. The chunks of one step
-write disjoint memory, so that they may run in any order, at any time, on any worker.
+int64 per argument that the family names: a buffer's address, an integer, or the bits of a float64. `scratch` belongs to the
+worker that runs the chunk: 64-byte aligned, of the size that the family's planner states, with undefined contents; an int64
+in the cache line ahead of it is zero when the worker begins with a step, and kernels note there what their last chunk left in
+scratch. The chunks of one step write disjoint memory, so that they may run in any order, at any time, on any worker.
 
 Activations are blocked, [N][ceil(C / L)][H][W][L] float32 with L the target's lanes, or plain, [N][C][H][W]. The padded
 lanes of a last block are zero, always.

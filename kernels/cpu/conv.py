@@ -13,6 +13,7 @@ from typing import Any
 from numba import types
 
 from . import Family, conv_flat, conv_matrix, conv_rows, conv_spread
+from .channels import gather_body
 from .conv_arguments import DIRECT_ARGUMENTS
 from .conv_rows import bands_of, pixel_of
 from .emit import F32, Emitter, i64
@@ -252,27 +253,6 @@ def tiles_body(
     return body
 
 
-def gather_body(target: Target, panel: int, operands: tuple[str, ...]) -> Body:
-    """A body that copies the panel's part of the bias and of each per-channel operand into scratch.
-
-    Zeros stand past `count` channels, and for an absent bias.
-    """
-
-    def body(e: Emitter, arguments: Any, scratch: Any, channel: Any, count: Any) -> None:
-        b = e.b
-        for position, index in enumerate((A.bias, *(OPERANDS + i for i in range(len(operands))))):
-            if position and operands[position - 1] != "channel":
-                continue
-            address = b.load(b.gep(arguments, [i64(index)]), align=8)
-            present = b.select(b.icmp_signed("==", address, i64(0)), i64(0), count)
-            source = b.gep(b.inttoptr(address, F32.as_pointer()), [channel])
-            for v in range(panel):
-                mask = e.first_lanes(b.sub(present, i64(e.lanes * v)))
-                e.store(e.masked_load(e.at(source, e.lanes * v), mask), scratch, e.lanes * (panel * position + v))
-
-    return body
-
-
 def _make_direct(
     target: Target,
     pixels: int,
@@ -287,7 +267,7 @@ def _make_direct(
     near: int = 1,
 ) -> Linked:
     bodies = {
-        "gather": (GATHER, gather_body(target, vectors, operands)),
+        "gather": (GATHER, gather_body(operands, A.bias, OPERANDS, vectors)),
         "tile": (
             TILE,
             tiles_body(target, pixels, vectors, uneven, tail, form, apart, masked, expression, operands, near),

@@ -37,7 +37,8 @@ DIRECT_ARGUMENTS = (
     # bands: `places` has of each panel (its entries' place in `taps`, their number, the floats before its weights, the first
     # input block that it reads and the end of them, the first output channel, their number, and how many lanes are stored), and
     # `taps` of each entry (floats, channels). Of spread input, `places` has what `SpreadWeights.places` says,
-    # `in_blocks` are the channels of a group and `w_blocks` the vectors of weights for one of them.
+    # `in_blocks` are the channels of a group, `w_blocks` the vectors of weights for one of them, `pack_rows` and `pack_width` the
+    # size of the ring, `out_row` what is new in it for the next row of outputs, and `taps` has the entries for each row where it may begin.
     # of conv_matrix.py and conv_flat.py: tiles of all images; tiles of a chunk; the table of an image's outputs' places in y, or
     # 0. Their depth_blocks counts entries. `taps` has of each entry the floats from the input of an output to what the entry
     # meets; in conv_matrix.py (floats, rows, columns).

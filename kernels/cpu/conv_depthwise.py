@@ -11,13 +11,12 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from . import Family
+from . import Family, conv, depthwise
+from .channels import gather_body
 from .conv import GATHER, TILE, tiles_body
-from .conv import gather_body as convolved_gather
 from .conv_shapes_depthwise import EXPANDED_ARGUMENTS
 from .depthwise import GATHER as CHANNELS
 from .depthwise import PARAMETERS, ROW, row_body
-from .depthwise import gather_body as channels_gather
 from .depthwise_shapes import DEPTHWISE_ARGUMENTS, in_pairs
 from .target import Target
 from .vector import Linked, external, indices
@@ -108,12 +107,12 @@ def _outer(target: Target, pixels: int, pairs: bool) -> Any:
 
 
 def _make(target: Target, pixels: int, vectors: int, uneven: bool, tail: bool, ragged: bool, epilogue: Any,
-          operands: tuple[str, ...], **depthwise: Any) -> Linked:  # fmt: skip
-    values = [depthwise[name] for name in PARAMETERS]
+          operands: tuple[str, ...], **parameters: Any) -> Linked:  # fmt: skip
+    values = [parameters[name] for name in PARAMETERS]
     bodies = {
-        "gather": (GATHER, convolved_gather(target, vectors, ())),
+        "gather": (GATHER, gather_body((), conv.A.bias, conv.OPERANDS, vectors)),
         "tile": (TILE, tiles_body(target, pixels, vectors, uneven, tail, "flat", 1, ragged, epilogue, ())),
-        "channels": (CHANNELS, channels_gather(operands)),
+        "channels": (CHANNELS, gather_body(operands, depthwise.A.bias, depthwise.OPERANDS)),
         "row": (ROW, row_body(target, *values, operands)),
     }
     pairs = in_pairs(target, *values[:4])

@@ -1,5 +1,5 @@
-"""Convolution of plain tensors in up to three spatial dimensions, for whatever the register tiles do not cover: groups that
-are neither whole blocks of channels nor depthwise. The inner loops run over contiguous rows.
+"""Convolution of plain tensors in up to three spatial dimensions, for whatever the register tiles do not cover: over
+three axes, groups that are neither whole blocks of channels nor depthwise. The inner loops run over contiguous rows.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ def _finish(target: Target, tree: Any, operands: tuple[str, ...]) -> Any:
         pointers = []
         for i, kind in enumerate(operands):
             address = b.load(b.gep(arguments, [i64(OPERANDS + i)]), align=8)
-            pointers.append(b.gep(b.inttoptr(address, F32.as_pointer()), [place if kind == "full" else channel]))
+            at = {"full": place, "channel": channel, "scalar": i64(0)}[kind]
+            pointers.append(b.gep(b.inttoptr(address, F32.as_pointer()), [at]))
         to = b.gep(y, [place])
 
         def whole(i: Any) -> None:

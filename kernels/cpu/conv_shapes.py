@@ -190,8 +190,8 @@ def direct_plan(
     """The forward convolution [N, C, H, W] -> [N, K, OH, OW], both blocked (x plain nchw with `plain`).
 
     Padding is ((top, bottom), (left, right)) and may be negative. ValueError for groups that `form_of` does not know.
-    `expression` is applied to `y`, and to a0, a1, ... whose kinds are `operands`: "full", a tensor like y, or
-    "channel", a vector of K floats.
+    `expression` is applied to `y`, and to a0, a1, ... whose kinds are `operands`: "full", a tensor like y,
+    "channel", a vector of K floats, or "scalar".
     """
     form = form_of(target, channels, filters, groups, plain)
     rows = output_size(height, kernel[0], stride[0], padding[0], dilation[0])

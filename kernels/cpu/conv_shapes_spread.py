@@ -23,8 +23,8 @@ SPREAD_PACK_ARGUMENTS = (
 )  # fmt: skip
 # Input blocks that a vector is put together from, at most.
 WIDEST = 4
-# What a copied vector takes, in products; rows of outputs in a chunk, as they are for this choice.
-_COPY, _ROWS = 7, 8
+# What a copied vector takes, in products; rows of outputs in a chunk and pixels of a tile, as they are for this choice.
+_COPY, _ROWS = 6, (8, 16)
 # Taps that follow each other, at most; part of the second level cache for copies.
 _NEAR, _CACHE = 7, 0.4
 # Registers that a tile's sums and neighboring taps may take together, and the most sums.
@@ -83,7 +83,8 @@ def spread_pack_plan(weights: SpreadWeights) -> KernelPlan:
 
 def _work(weights: SpreadWeights, reading: Reading, columns: int) -> float:
     """Products for an output of each block, and what the copies take for it."""
-    copied = reading.copied * (1 + reading.halo / _ROWS) / columns
+    across = 1 + (reading.pack_width - columns) / min(columns, _ROWS[1])
+    copied = reading.copies * reading.advance * across * (1 + reading.halo / _ROWS[0])
     return weights.blocks * weights.in_channels * (len(weights.source_taps) + _COPY * copied)
 
 
@@ -116,7 +117,7 @@ def groups_plan(
         target, groups, in_channels, height, width, out_channels, rows, columns, source_taps, all_taps, transposed
     )
     places = weights.places()
-    if not taps or places[:, 1].max() > WIDEST or _work(weights, reading, columns) >= taps * products:
+    if taps < 2 or places[:, 1].max() > WIDEST or _work(weights, reading, columns) >= taps * products:
         return bands_plan(
             target, images, groups, in_channels, height, width, out_channels, row_offsets, column_offsets, source_taps, all_taps,
             stride, rows, columns, y_strides, transposed, expression, operands,
@@ -129,13 +130,18 @@ def groups_plan(
         images, rows, bands, lanes, columns * taps, 4 * lanes * reading.copied, reading.halo, taps / lanes,
         STREAMED * target.pace.shared, target.workers,
     )  # fmt: skip
-    near_rows = int(target.cache * _CACHE / (4 * lanes * in_channels * reading.copied) - reading.halo)
-    block_rows = divide(rows, divide(rows, min(block_rows, max(1, near_rows))))
-    placed = reading.placed(block_rows, x_row, height * x_row, lanes)
-    depth = min(max(1, int(target.cache * _CACHE) // (4 * placed.block)), in_channels)
-    near = together(placed.offsets, row_offsets, lanes)
-    table = np.arange(depth, dtype=np.int64)[:, None] * placed.block + np.array(placed.offsets[::near], np.int64)
+    near = together(reading.placed(1, x_row, height * x_row, lanes).offsets, row_offsets, lanes)
     pixels = divide(columns, divide(columns, most_pixels(target, near)))
+    # The copies are of a tile's columns, and of the rows that a row of outputs meets, in a ring.
+    ring = replace(reading, pack_width=reading.pack_width - columns + pixels)
+    placed, slots = ring.placed(1, x_row, height * x_row, lanes), reading.row_span
+    depth = min(max(1, int(target.cache * _CACHE) // (4 * placed.block)), in_channels)
+    turned = []
+    for turn in range(slots):
+        moved = [(r - reading.row_first) // reading.row_step for r in row_offsets]
+        down = [((slot + turn) % slots - slot) * ring.pack_width * lanes for slot in moved]
+        offsets = np.array([at + d for at, d in zip(placed.offsets, down, strict=True)][::near], np.int64)
+        turned.append(np.arange(depth, dtype=np.int64)[:, None] * placed.block + offsets)
     tiles = divide(columns, pixels)
     tall = columns - tiles * (pixels - 1)
     row_blocks, panel_chunks = divide(rows, block_rows), divide(blocks, chunk_panels)
@@ -154,7 +160,7 @@ def groups_plan(
         ("pixels", pixels), ("vectors", 1), ("uneven", tall < tiles), ("tail", False), ("form", "spread"),
         ("masked", weights.outputs % lanes != 0), ("expression", expression), ("operands", tuple(operands)), ("near", near),
     )  # fmt: skip
-    tables = {"taps": table.reshape(-1), "places": places.astype(np.int64).reshape(-1)}
+    tables = {"taps": np.concatenate(turned).reshape(-1), "places": places.astype(np.int64).reshape(-1)}
     step = KernelPlan(
         Kernel("conv_direct", parameters), arguments, tables, images * row_blocks * panel_chunks,
         head + depth * placed.block, images,

@@ -1,5 +1,6 @@
-"""Convolution of groups that are parts of a block of channels: rows of input are copied once for each channel of a group, with
-that channel of a lane's own group in every lane, so that no product is with zero. `conv_shapes_spread.py` has the arguments.
+"""Convolution of groups that are parts of a block of channels: pixels are copied once for each channel of a group, with that
+channel of a lane's own group in every lane, so that no product is with zero. A tile goes down the rows of outputs; the copies
+that it meets, of its columns, lie in a ring of as many rows as the kernel spans. `conv_shapes_spread.py` has the arguments.
 """
 
 from __future__ import annotations
@@ -72,14 +73,18 @@ def outer(target: Target, gather_kinds: tuple[Any, ...], tile_kinds: tuple[Any, 
         planes, copies, across = arguments[A.in_blocks], arguments[A.copies], arguments[A.pack_width]
         pixel_step, width = arguments[A.pixel_step], arguments[A.in_width]
         row = chunk // panel_chunks % row_blocks * arguments[A.block_rows]
-        row_end = min(row + arguments[A.block_rows], arguments[A.rows])
+        rows = min(row + arguments[A.block_rows], arguments[A.rows]) - row
         image = chunk // panel_chunks // row_blocks
         x = V.offset(
             V.floats(arguments[A.x]), V.two_steps(image, arguments[A.slices], arguments[A.x_image], arguments[A.x_slice])
         )
         home = V.two_steps(image, arguments[A.slices], arguments[A.y_image], arguments[A.y_slice])
-        rows_x = V.offset(scratch, arguments[A.head])
-        plane = copies * arguments[A.pack_rows] * across * lanes
+        home += row * arguments[A.y_row]
+        top = row * arguments[A.row_stride] + arguments[A.row_first]
+        ring = V.offset(scratch, arguments[A.head])
+        slots = arguments[A.pack_rows]
+        line = across * lanes
+        plane, advance = copies * slots * line, arguments[A.out_row] // line
         floats, depth, x_block = arguments[A.w_blocks] * lanes, arguments[A.depth_blocks], arguments[A.x_block]
         first_unit = chunk % panel_chunks * arguments[A.chunk_panels]
         for unit in range(first_unit, min(first_unit + arguments[A.chunk_panels], arguments[A.out_blocks])):
@@ -90,41 +95,44 @@ def outer(target: Target, gather_kinds: tuple[Any, ...], tile_kinds: tuple[Any, 
             places = V.integer_offset(places, 2)
             for begin in range(0, planes, depth):
                 end = min(begin + depth, planes)
-                for copied in range(copies):
-                    first_column = arguments[A.column_first] + copied * arguments[A.copy_step]
-                    low = min(max((pixel_step - 1 - first_column) // pixel_step, 0), across)
-                    high = max(min((width - first_column + pixel_step - 1) // pixel_step, across), low)
-                    start = (first_column + low * pixel_step) * lanes
-                    for j in range(arguments[A.pack_rows]):
-                        i = row * arguments[A.row_stride] + arguments[A.row_first] + j * arguments[A.row_step]
-                        source = V.offset(first_x, i * arguments[A.x_row] + start)
-                        to = V.offset(rows_x, (copied * arguments[A.pack_rows] + j) * across * lanes)
-                        zeros, count = low, high - low
-                        if i < 0 or i >= arguments[A.height]:
-                            zeros, count = across, 0
-                        rest = across - zeros - count
-                        k = begin
-                        while k < end:
-                            which = V.integer_offset(places, k * lanes)
-                            if k + TOGETHER <= end:
-                                several(source, x_block, blocks, which, to, plane, zeros, count, pixel_step * lanes, rest)
-                                k, to = k + TOGETHER, V.offset(to, TOGETHER * plane)
-                            else:
-                                single(source, x_block, blocks, which, to, plane, zeros, count, pixel_step * lanes, rest)
-                                k, to = k + 1, V.offset(to, plane)
                 w = V.offset(V.floats(arguments[A.w]), (unit * planes + begin) * floats)
                 first, last = 1 if begin == 0 else 0, 1 if end == planes else 0
                 entries = (end - begin) * arguments[A.tap_count]
-                table = V.integers(arguments[A.taps])
-                tile_x, home_y = rows_x, home + unit * arguments[A.y_block] + row * arguments[A.y_row]
-                for t in range(arguments[A.tiles]):  # down the rows, where the next meets most of what this one did
+                column, place_y = 0, home + unit * arguments[A.y_block]
+                for t in range(arguments[A.tiles]):
                     tall = 1 if t < arguments[A.tall] else 0
                     columns = arguments[A.pixels] - 1 + tall
-                    here, place = tile_x, home_y
-                    for _ in range(row_end - row):
-                        tile(here, table, entries, w, w, 0, 0, place, arguments, scratch, first, last, valid, tall, 1)
-                        here, place = V.offset(here, arguments[A.out_row]), place + arguments[A.y_row]
-                    tile_x, home_y = V.offset(tile_x, columns * lanes), home_y + columns * arguments[A.y_pixel]
+                    strip = across - arguments[A.pixels] + columns
+                    place, there = place_y, 0
+                    for r in range(rows):
+                        # A row of outputs meets as many rows as there are slots; what the last one met is still there.
+                        for j in range(max(there, r * advance), r * advance + slots):
+                            i = top + j * arguments[A.row_step]
+                            for copied in range(copies):
+                                left = column * pixel_step + arguments[A.column_first] + copied * arguments[A.copy_step]
+                                zeros = min(max((pixel_step - 1 - left) // pixel_step, 0), strip)
+                                count = max(min((width - left + pixel_step - 1) // pixel_step, strip) - zeros, 0)
+                                if i < 0 or i >= arguments[A.height]:
+                                    zeros, count = strip, 0
+                                rest = strip - zeros - count
+                                source = V.offset(first_x, i * arguments[A.x_row] + (left + zeros * pixel_step) * lanes)
+                                to = V.offset(ring, (copied * slots + j % slots) * line)
+                                k = begin
+                                while k < end:
+                                    which = V.integer_offset(places, k * lanes)
+                                    if k + TOGETHER <= end:
+                                        several(source, x_block, blocks, which, to, plane, zeros, count, pixel_step * lanes, rest)
+                                        k, to = k + TOGETHER, V.offset(to, TOGETHER * plane)
+                                    else:
+                                        single(source, x_block, blocks, which, to, plane, zeros, count, pixel_step * lanes, rest)
+                                        k, to = k + 1, V.offset(to, plane)
+                        there = r * advance + slots
+                        table = V.integer_offset(
+                            V.integers(arguments[A.taps]), r * advance % slots * depth * arguments[A.tap_count]
+                        )
+                        tile(ring, table, entries, w, w, 0, 0, place, arguments, scratch, first, last, valid, tall, 1)
+                        place += arguments[A.y_row]
+                    column, place_y = column + columns, place_y + columns * arguments[A.y_pixel]
 
     return kernel
 

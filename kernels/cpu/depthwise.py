@@ -14,6 +14,7 @@ from typing import Any
 from numba import types
 
 from . import Family
+from .channels import gather_body
 from .conv_arguments import Pair
 from .depthwise_shapes import DEPTHWISE_ARGUMENTS, Walk, fit_registers, in_pairs, walk_of
 from .emit import F32, Emitter, i64
@@ -252,26 +253,6 @@ def _any_row(target: Target, kernel: Pair, stride: Pair, dilation: Pair, transpo
     return body
 
 
-def gather_body(operands: tuple[str, ...]) -> Body:
-    """A body that copies the block's part of the bias and of each per-channel operand into scratch.
-
-    Zeros stand past `count` channels, and for an absent bias.
-    """
-
-    def body(e: Emitter, arguments: Any, scratch: Any, channel: Any, count: Any) -> None:
-        b = e.b
-        for position, kind in enumerate(("channel", *operands)):
-            if kind != "channel":
-                continue
-            index = OPERANDS + position - 1 if position else A.bias
-            address = b.load(b.gep(arguments, [i64(index)]), align=8)
-            present = b.select(b.icmp_signed("==", address, i64(0)), i64(0), count)
-            source = b.gep(b.inttoptr(address, F32.as_pointer()), [channel])
-            e.store(e.masked_load(source, e.first_lanes(present)), scratch, e.lanes * position)
-
-    return body
-
-
 @cache
 def _outer(target: Target, pairs: bool) -> Any:
     """The loops around a row, or two: the same function for every specialization."""
@@ -313,7 +294,7 @@ def _outer(target: Target, pairs: bool) -> Any:
 def _make(row: Callable[..., Body], walking: bool) -> Callable[..., Linked]:
     def make(target: Target, operands: tuple[str, ...], **parameters: Any) -> Linked:
         values = [parameters[name] for name in PARAMETERS]
-        bodies = {"gather": (GATHER, gather_body(operands)), "row": (ROW, row(target, *values, operands))}
+        bodies = {"gather": (GATHER, gather_body(operands, A.bias, OPERANDS)), "row": (ROW, row(target, *values, operands))}
         pairs = walking and in_pairs(target, *values[:4])
         if pairs:
             bodies["pair"] = (ROW, row(target, *values, operands, together=2))

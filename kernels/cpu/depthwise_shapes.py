@@ -115,8 +115,8 @@ class DepthwisePlan:
 
 
 def chunk_sizes(images: int, blocks: int, rows: int, columns: int) -> Pair:
-    """(rows, channel blocks) of a chunk. The choice follows the problem alone. One image is cut into rows as the convolutions
-    around cut it, so that a worker reads what it wrote, where that is larger than what weights make them cut otherwise.
+    """(rows, channel blocks) of a chunk. The choice follows the problem alone. One image is cut in two, as the convolutions
+    around are for two workers, so that a worker reads what it wrote, where it is larger than what weights make them cut otherwise.
     """
     wanted = min(max(images * blocks * rows * columns // _CHUNKS, _LEAST), _MOST)
     if rows * columns >= wanted:

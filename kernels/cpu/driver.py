@@ -1,10 +1,10 @@
 """The step driver: one call runs a list of kernels on all workers, with neither Python nor fork and join in between.
 
 A worker *claims* chunks from an atomic counter and goes on to the next step when the last chunk of this one is done.
-A step's chunks lie in as many queues as there are workers, an equal run of them each, every queue with a counter of its
-own. A worker begins with its own queue and then helps with the others', so that from step to step it meets about the
-part of an image that it wrote itself: what another core wrote takes ten times as long to arrive. So it leaves a queue's
-last quarter to those whose it is, unless they take long.
+A step's chunks lie in as many queues as there are workers, up to QUEUES, an equal run of them each, every queue with a
+counter of its own. A worker begins with its own queue and then helps with the others', so that from step to step it meets
+about the part of an image that it wrote itself: what another core wrote takes ten times as long to arrive. So it leaves a
+queue's last quarter to those whose it is, unless they take long.
 Steps that make a chain are claimed together, a link at a time: the worker runs the link's chunks of the first step, then
 those of the second, and so on. A value that only a chain knows has room for one link, in memory of the worker's own: the
 worker hands its kernels a copy of their arguments in which the value lies so far ahead that the link's share of it falls

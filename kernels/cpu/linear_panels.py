@@ -1,4 +1,4 @@
-"""Fully connected layers of several rows whose weights do not change: these are packed, so that a register tile reads them
+"""Fully connected layers whose weights do not change: these are packed, so that a register tile reads them
 in one stream, and vectors lie along the outputs.
 
 y[n, o] = sum over i of x[n, i] w[o, i]. A slice of a panel of outputs stays in the first level cache while all rows of x

@@ -1,7 +1,8 @@
 """From shapes to launches: which kernel, which integers, how many chunks, how much scratch.
 
 Nothing here imports Numba. Every planner returns a `Launch`; the addresses of its `buffers` are filled in by the
-caller. How the work is cut into chunks follows the problem alone, never the number of threads.
+caller. How the work is cut into chunks follows the problem, and where any cut gives the same bits, the number of
+workers.
 """
 
 from __future__ import annotations

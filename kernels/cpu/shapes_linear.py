@@ -105,7 +105,7 @@ def panel_weights(target: Target, in_features: int, out_features: int) -> Packed
 
 def plan_linear_panels(target: Target, n: int, weights: PackedWeights, bias: bool, epilogue: Expression | None = None,
                        kinds: Sequence[str] = ()) -> Launch:  # fmt: skip
-    """`plan_linear` of several rows and packed weights."""
+    """`plan_linear` of packed weights."""
     in_features, out_features, panel = weights.in_channels, weights.out_channels, weights.panel
     most, vectors = _PRODUCTS[target.name]
     rows, tiles, tall = even_tiles(n, most * vectors // panel)

@@ -19,6 +19,7 @@ from typing import Any
 from numba import types
 
 from . import Family
+from .channels import gather_body
 from .emit import F32, Emitter, i64
 from .target import Target
 from .vector import FLOATS, INTEGERS, Linked, external, indices
@@ -107,24 +108,6 @@ def _products(target: Target, tiles: int, panel: int, uneven: bool, tail: bool) 
                 blocks(tiles)
             with otherwise:
                 blocks(tiles - 1)
-
-    return body
-
-
-def _gather(panel: int, operands: tuple[str, ...]) -> Any:
-    """Copies the panel's part of the bias and of each per-channel operand into `head`: zeros past `count` channels."""
-
-    def body(e: Emitter, arguments: Any, head: Any, channel: Any, count: Any) -> None:
-        b = e.b
-        for position, index in enumerate((A.bias, *(OPERANDS + i for i in range(len(operands))))):
-            if position and operands[position - 1] != "channel":
-                continue
-            address = b.load(b.gep(arguments, [i64(index)]), align=8)
-            present = b.select(b.icmp_signed("==", address, i64(0)), i64(0), count)
-            source = b.gep(b.inttoptr(address, F32.as_pointer()), [channel])
-            for v in range(panel):
-                mask = e.first_lanes(b.sub(present, i64(e.lanes * v)))
-                e.store(e.masked_load(e.at(source, e.lanes * v), mask), head, e.lanes * (panel * position + v))
 
     return body
 
@@ -328,7 +311,7 @@ def _make_winograd(
         "columns": (COLUMNS, strip_columns(scheme)),
         "rows": (ROWS, strip_rows(scheme)),
         "product": (_PRODUCT, _products(target, tiles, vectors, uneven, tail)),
-        "gather": (_GATHER, _gather(vectors, operands)),
+        "gather": (_GATHER, gather_body(operands, A.bias, OPERANDS, vectors)),
         "inverse": (_INVERSE, _inverse(scheme, vectors, masked, expression, operands, window)),
     }
     return Linked(_outer(target, scheme, window), bodies)
