@@ -150,7 +150,8 @@ class Runner:
         self.state.fill(0)
         launch = pool.parallel_for() if self._workers > 1 else None
         if launch is None:
-            self._run[5] = 1  # queues: a worker alone waits for nobody
+            queues, self._run[5] = self._run[5], 1  # a worker alone waits for nobody
             self._alone(*self._pointers)
+            self._run[5] = queues
         else:
             launch(self._driver, *self._pointers, 0, 1, self._workers)

@@ -15,7 +15,7 @@ import cnnc
 from cnnc import driver
 from cnnc.diagnostics import CnncError
 from cnnc.passes.optimizer import SGD
-from cnnc.runtime import setup
+from cnnc.runtime import launch, setup
 from tests.networks import LENET, MIXED
 
 
@@ -47,6 +47,15 @@ def test_agrees_with_the_reference(net, exe, batch):
 def test_bits_do_not_depend_on_threads(net):
     results = [cnnc.compile(net, threads=t)(images(3)).tobytes() for t in (1, 2, 3, 4, 8)]
     assert len(set(results)) == 1
+
+
+def test_a_worker_that_is_alone_does_the_work_of_all(net, monkeypatch):
+    exe = cnnc.compile(net, threads=4)
+    together = exe(images(3)).tobytes()
+    monkeypatch.setattr(launch.pool, "parallel_for", lambda: None)  # as in a process that was forked
+    assert exe(images(3)).tobytes() == together
+    monkeypatch.undo()
+    assert exe(images(3)).tobytes() == together
 
 
 def test_training_bits_do_not_depend_on_threads(net):
