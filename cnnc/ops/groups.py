@@ -18,6 +18,8 @@ from cnnc.ir.types import TensorType
 from cnnc.ops.shape import known
 from cnnc.ops.window import integers
 
+# Of the kernels whose lanes meet the channels of their own group: what copying the pixels of an output takes, in products of a
+# tap; and the blocks of channels that a block of filters may meet.
 COPY, WIDEST = 8.4, 4
 ATTRIBUTES = {"groups": REQUIRED, "by": REQUIRED}
 

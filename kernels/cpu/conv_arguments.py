@@ -173,18 +173,25 @@ def register_tile(target: Target, width: int, blocks: int) -> tuple[int, int]:
     return -(-width // tiles), vectors
 
 
-def pack_plan(weights: PackedWeights) -> KernelPlan:
-    """The step that packs oihw weights (`source`) into the buffer `packed`."""
+def source_arguments(weights: Any) -> dict[str, int]:
+    """Of a packing step: the taps and channels of a group, and where they lie in oihw weights, in floats."""
     size = weights.all_taps
     out_stride, in_stride = weights.in_channels * size, size
     if weights.transposed:
         out_stride, in_stride = size, weights.out_channels * size
+    return {
+        "tap_count": len(weights.source_taps), "out_channels": weights.out_channels, "in_channels": weights.in_channels,
+        "group_stride": weights.out_channels * weights.in_channels * size, "out_stride": out_stride, "in_stride": in_stride,
+    }  # fmt: skip
+
+
+def pack_plan(weights: PackedWeights) -> KernelPlan:
+    """The step that packs oihw weights (`source`) into the buffer `packed`."""
     units = weights.out_blocks // weights.panel + weights.out_blocks % weights.panel
     arguments = {
         "units": units, "panel": weights.panel, "out_blocks": weights.out_blocks, "in_blocks": weights.in_blocks,
-        "tap_count": len(weights.source_taps), "out_channels": weights.out_channels, "in_channels": weights.in_channels,
-        "group_stride": weights.out_channels * weights.in_channels * size, "out_stride": out_stride, "in_stride": in_stride,
         "channel_blocks": weights.channel_blocks, "plane_first": weights.planes[1], "plane_step": weights.planes[2],
+        **source_arguments(weights),
     }  # fmt: skip
     kernel = Kernel("conv_pack_weights", (("plain", weights.plain),))
     return KernelPlan(

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import Kernel
-from .conv_arguments import ConvPlan, KernelPlan, Pair, divide, in_plane, register_tile
+from .conv_arguments import ConvPlan, KernelPlan, Pair, divide, in_plane, register_tile, source_arguments
 from .conv_shapes_rows import reading_of
 from .target import Target
 
@@ -101,24 +101,15 @@ class BandedWeights:
 
 def band_pack_plan(weights: BandedWeights) -> KernelPlan:
     """The step that packs oihw weights (`source`) into the buffer `packed`."""
-    size = weights.all_taps
-    strides = (weights.in_channels * size, size)
-    if weights.transposed:
-        strides = (size, weights.out_channels * size)
     bands = [
         (b.channel, b.count, b.size, b.low, b.high, start)
         for b, start in zip(weights.bands, weights.starts, strict=False)
     ]
-    arguments = {
-        "tap_count": len(weights.source_taps), "out_channels": weights.out_channels,
-        "in_channels": weights.in_channels, "group_stride": weights.out_channels * weights.in_channels * size,
-        "out_stride": strides[0], "in_stride": strides[1],
-    }  # fmt: skip
     tables = {
         "source_taps": np.array(weights.source_taps, np.int64),
         "bands": np.array(bands, np.int64).reshape(-1),
     }
-    return KernelPlan(Kernel("conv_pack_bands"), arguments, tables, len(bands))
+    return KernelPlan(Kernel("conv_pack_bands"), source_arguments(weights), tables, len(bands))
 
 
 def blocking(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import Kernel
-from .conv_arguments import ConvPlan, KernelPlan, Pair, divide, in_plane
+from .conv_arguments import ConvPlan, KernelPlan, Pair, divide, in_plane, source_arguments
 from .conv_shapes_bands import STREAMED, Band, bands_plan, best_form, blocking
 from .conv_shapes_rows import Reading, reading_of
 from .target import Target
@@ -68,15 +68,7 @@ class SpreadWeights:
 
 def spread_pack_plan(weights: SpreadWeights) -> KernelPlan:
     """The step that packs oihw weights (`source`) into the buffer `packed`."""
-    size = weights.all_taps
-    strides = (weights.in_channels * size, size)
-    if weights.transposed:
-        strides = (size, weights.out_channels * size)
-    arguments = {
-        "outputs": weights.outputs, "tap_count": len(weights.source_taps), "out_channels": weights.out_channels,
-        "in_channels": weights.in_channels, "group_stride": weights.out_channels * weights.in_channels * size,
-        "out_stride": strides[0], "in_stride": strides[1],
-    }  # fmt: skip
+    arguments = {"outputs": weights.outputs, **source_arguments(weights)}
     tables = {"source_taps": np.array(weights.source_taps, np.int64)}
     return KernelPlan(Kernel("conv_pack_spread"), arguments, tables, weights.blocks)
 

@@ -39,12 +39,16 @@ def pack_weights(weights: Any, form: PackedWeights) -> Any:
     return np.ascontiguousarray(np.concatenate([together, tail], axis=1).reshape(-1))
 
 
+def _by_group(weights: Any, form: BandedWeights | SpreadWeights) -> Any:
+    """[group, out, in, tap] of the kernel that reads them."""
+    first, second = (form.in_channels, form.out_channels) if form.transposed else (form.out_channels, form.in_channels)
+    source = np.asarray(weights).reshape(form.groups, first, second, form.all_taps)[..., list(form.source_taps)]
+    return source.swapaxes(1, 2) if form.transposed else source
+
+
 def pack_bands(weights: Any, form: BandedWeights) -> Any:
     """[out, in / groups, ...] weights of groups that are not whole blocks, as the banded `conv_direct` reads them."""
-    source = np.asarray(weights)
-    first, second = (form.in_channels, form.out_channels) if form.transposed else (form.out_channels, form.in_channels)
-    source = source.reshape(form.groups, first, second, form.all_taps)[..., list(form.source_taps)]
-    source = source.swapaxes(1, 2) if form.transposed else source
+    source = _by_group(weights, form)
     lanes, outs, ins, taps = form.lanes, form.out_channels, form.in_channels, len(form.source_taps)
     dense = np.zeros((form.outputs, form.groups * ins + 1, taps), source.dtype)
     for group in range(form.groups):
@@ -61,10 +65,7 @@ def pack_bands(weights: Any, form: BandedWeights) -> Any:
 
 def pack_spread(weights: Any, form: SpreadWeights) -> Any:
     """The same as `conv_direct` of spread input reads them."""
-    source = np.asarray(weights)
-    first, second = (form.in_channels, form.out_channels) if form.transposed else (form.out_channels, form.in_channels)
-    source = source.reshape(form.groups, first, second, form.all_taps)[..., list(form.source_taps)]
-    source = source.swapaxes(1, 2) if form.transposed else source
+    source = _by_group(weights, form)
     full = np.zeros((form.blocks * form.lanes, *source.shape[2:]), source.dtype)
     full[: form.outputs] = source.reshape(form.outputs, *source.shape[2:])
     return full.reshape(form.blocks, form.lanes, *source.shape[2:]).transpose(0, 2, 3, 1).reshape(-1)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from cnnc.kernels.cpu import Kernel, compile, conv_shapes, conv_shapes_spread, target
+from cnnc.ops.groups import spread
 from tests.kernels.assembly import spills
 from tests.kernels.convolving import NONE, SAME, data_gradient, direct, forward, gradients, integers, reals
 from tests.kernels.launching import TARGETS
@@ -101,6 +104,13 @@ def test_groups_that_are_parts_of_blocks_are_exact(name, form, case, monkeypatch
     dy = integers(want.shape, 4)
     dx, _ = gradients(x, w, dy, *rest)
     np.testing.assert_array_equal(data_gradient(name, shape, w, dy, *rest), dx)
+
+
+def test_the_pass_that_merges_groups_knows_which_can_be_spread():
+    for groups, filters, channels, lanes in itertools.product((2, 5, 16, 33), (1, 3, 4, 10), (1, 2, 5, 8, 12), (4, 8, 16)):
+        places = conv_shapes_spread.SpreadWeights(groups, filters, channels, (), 0, lanes, False).places()
+        known = math.isfinite(spread(groups, filters, channels, lanes, 9, 1))
+        assert known == (places[:, 1].max() <= conv_shapes_spread.WIDEST), (groups, filters, channels, lanes)
 
 
 @pytest.mark.parametrize("name", TARGETS)

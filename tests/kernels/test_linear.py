@@ -62,7 +62,7 @@ def test_the_number_of_workers_changes_no_bit(name):
             assert len(chunks) > 1 or n > 1
             for y in results[1:]:
                 np.testing.assert_array_equal(y, results[0])
-            np.testing.assert_allclose(results[0], x @ w.T + b, rtol=1e-3, atol=1e-3)
+            np.testing.assert_allclose(results[0], x.astype(np.float64) @ w.T + b, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", TARGETS)

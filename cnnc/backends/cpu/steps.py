@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from cnnc.backends.cpu.common import kernel_name
@@ -11,6 +11,14 @@ from cnnc.ir.graph import Node
 from cnnc.kernels.cpu import conv_shapes, conv_shapes_bands, conv_shapes_spread, winograd_scheme
 from cnnc.lowering.plan import Ref
 from cnnc.lowering.select import Lowering
+
+# The step that packs weights into a form, and the order of its kernel's arguments.
+PACKING: dict[type, tuple[Callable[[Any], conv_shapes.KernelPlan], Sequence[str]]] = {
+    conv_shapes.PackedWeights: (conv_shapes.pack_plan, conv_shapes.PACK_ARGUMENTS),
+    conv_shapes_bands.BandedWeights: (conv_shapes_bands.band_pack_plan, conv_shapes_bands.BAND_PACK_ARGUMENTS),
+    conv_shapes_spread.SpreadWeights: (conv_shapes_spread.spread_pack_plan, conv_shapes_spread.SPREAD_PACK_ARGUMENTS),
+    winograd_scheme.WinogradWeights: (winograd_scheme.winograd_pack_plan, winograd_scheme.PACK_ARGUMENTS),
+}
 
 
 def emit(
@@ -51,13 +59,7 @@ def packed(low: Lowering, node: Node, weight: str, form: Any, start: int = 0) ->
 
     def make() -> Ref:
         target = low.buffer(f"{weight}~packed", "arena", 4 * form.floats)
-        plan, order = conv_shapes.pack_plan, conv_shapes.PACK_ARGUMENTS
-        if isinstance(form, winograd_scheme.WinogradWeights):
-            plan, order = winograd_scheme.winograd_pack_plan, winograd_scheme.PACK_ARGUMENTS
-        elif isinstance(form, conv_shapes_bands.BandedWeights):
-            plan, order = conv_shapes_bands.band_pack_plan, conv_shapes_bands.BAND_PACK_ARGUMENTS
-        elif isinstance(form, conv_shapes_spread.SpreadWeights):
-            plan, order = conv_shapes_spread.spread_pack_plan, conv_shapes_spread.SPREAD_PACK_ARGUMENTS
+        plan, order = PACKING[type(form)]
         emit(low, node, plan(form), {"source": further(low.ref(weight), start), "packed": target}, ["packed"], order)
         return target
 

@@ -44,6 +44,7 @@ REASONS = {
 # How the forms of a direct convolution read groups.
 GROUPS = {
     "banded": ", each panel reads the channels of its own",
+    "shifted": ", each panel has whole groups and reads their channels",
     "spread": ", every lane meets the channels of its own",
 }
 
@@ -85,7 +86,7 @@ def why_direct(low: Lowering, node: Node, parameters: Mapping[str, Any]) -> str:
     if groups > 1:
         choice = choose(low, node)
         more = f", {choice.because()}" if choice is not None else ""
-        return f"{groups} groups{more or GROUPS.get(parameters.get('form', ''), '')}"
+        return f"{groups} groups{more or GROUPS.get(parameters.get('form', '').partition(' ')[0], '')}"
     if max(window.kernel) == 1:
         return "1x1, a product over pixels" + (f", stride {max(window.stride)}" if max(window.stride) > 1 else "")
     size = "x".join(map(str, window.kernel))
