@@ -4,8 +4,12 @@ out.
 
 from __future__ import annotations
 
+import ast
+import math
 import os
+import re
 import stat
+import struct
 import zipfile
 import zlib
 from pathlib import Path
@@ -15,11 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnncError, error
+from cnnc.untrusted import DEFLATE, Field, Malformed, read_exactly, shown
 
 INPUT_NAMES = ("x", "images", "x_test", "input", "data", "arr_0")  # in a .npz, what to run
 MEMBER_LIMIT = 10_000  # arrays in one file
+NAME_LIMIT = 1000  # characters of an array's name
 _HEADER = 1 << 14  # bytes of an array's header
-_PIECE = 1 << 24
+_LONG = re.compile(r"(?<=\d)L\b")  # how Python 2 wrote a size
+_DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error)
+_NUMBERS = re.compile(r"[<>|=]?(\?|b1|[iu][1248]|f(2|4|8|12|16))")
 
 
 def unreadable(path: Path, cause: OSError) -> CnncError:
@@ -57,65 +65,94 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
             with path.open("rb") as stream:
                 return {"x": _read(stream, size, str(path), memory_limit())}
         with zipfile.ZipFile(path) as archive:
-            return _members(archive, path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError) as e:
-        raise error("E0625", f"{path} is damaged, or no .npz file ({e})", exit_code=3) from e
+            return _members(archive, path, size)
+    except (*_DAMAGED, EOFError, RuntimeError, ValueError, OverflowError) as e:
+        raise error("E0625", f"{path} is damaged, or no {path.suffix} file ({str(e)[:200]})", exit_code=3) from e
     except OSError as e:
         raise unreadable(path, e) from e
     except MemoryError as e:
         raise error("E0626", f"{path} does not fit in memory", exit_code=5) from e
 
 
-def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, NDArray[Any]]:
+def _members(archive: zipfile.ZipFile, path: Path, size: int) -> dict[str, NDArray[Any]]:
     members = [m for m in archive.infolist() if m.filename.endswith(".npy")]
     if len(members) > MEMBER_LIMIT:
         raise error("E0626", f"{path} holds {len(members)} arrays, {MEMBER_LIMIT} are the limit", exit_code=3)
-    left, arrays = memory_limit(), {}
+    if not members:
+        raise error("E0625", f"{path} holds no arrays", exit_code=3)
+    arrays: dict[str, NDArray[Any]] = {}
+    left = memory_limit()
     for member in members:
-        name = member.filename.removesuffix(".npy")
+        name = Field(member.filename.removesuffix(".npy"), "the name of an array").text(NAME_LIMIT)
+        if name in arrays:
+            raise Malformed(f"'{name}' is in it twice")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise Malformed(f"'{name}' is packed in a way that NumPy does not use ({member.compress_type})")
+        size -= member.compress_size
+        if size < 0 or member.file_size > DEFLATE * (member.compress_size + 1):
+            raise Malformed(f"'{name}' says that {member.compress_size} bytes hold {member.file_size}")
         with archive.open(member) as stream:
             arrays[name] = _read(stream, member.file_size, f"{path}: {name}", left)
         left -= arrays[name].nbytes
-    if not arrays:
-        raise error("E0625", f"{path} holds no arrays", exit_code=3)
     return arrays
+
+
+def _header(stream: IO[bytes]) -> dict[str, Field]:
+    """descr, fortran_order and shape: a Python literal behind the magic bytes, the version and its own length."""
+    begin = bytes(read_exactly(stream, 8))
+    if begin[:6] != b"\x93NUMPY" or begin[6:] not in (b"\1\0", b"\2\0", b"\3\0"):
+        raise Malformed("it does not begin as one")
+    length = int.from_bytes(read_exactly(stream, 2 if begin[6] == 1 else 4), "little")
+    if length > _HEADER:
+        raise Malformed(f"its header would have {length} bytes, {_HEADER} are the limit")
+    text = read_exactly(stream, length).decode("utf-8" if begin[6] == 3 else "latin-1", "strict")
+    try:
+        header = ast.literal_eval(_LONG.sub("", text.strip()))
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as e:
+        raise Malformed(f"its header is no literal ({str(e)[:100]})") from None
+    fields = Field(header, "its header").record(("descr", "fortran_order", "shape"))
+    if not isinstance(fields["shape"].value, tuple):
+        raise fields["shape"].wrong("a tuple")
+    return fields
 
 
 def _read(stream: IO[bytes], size: int, name: str, limit: int) -> NDArray[Any]:
     """One array of a stream that is said to hold `size` bytes."""
     try:
-        version = np.lib.format.read_magic(stream)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[
-            version
-        ]
-        shape, fortran, dtype = read_header(stream, max_header_size=_HEADER)
-    except Exception as e:  # a header is a Python literal, and its parser may raise anything
-        raise error("E0625", f"{name} is not an array that can be read ({str(e)[:200]})", exit_code=3) from e
-    if dtype.hasobject:
+        header = _header(stream)
+        dtype = _dtype(header["descr"].value, name)
+        fortran, shape = header["fortran_order"].boolean(), header["shape"].shape(dtype.itemsize)
+        needed = dtype.itemsize * math.prod(shape)
+        if needed > size:
+            raise error(
+                "E0626",
+                f"{name} says that it is {dtype}{list(shape)}, {needed} bytes; the file has {size}",
+                exit_code=3,
+            )
+        if needed > limit:
+            raise error("E0626", f"{name} takes {needed} bytes, {limit} are the limit on this machine", exit_code=5)
+        data = read_exactly(stream, needed)
+    except Malformed as e:
+        raise error("E0625", f"{name} is not an array that can be read ({e})", exit_code=3) from e
+    flat = (
+        np.frombuffer(data, np.uint8) != 0 if dtype.kind == "b" else np.frombuffer(data, dtype)
+    )  # a truth value of 7 is 1
+    array = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+    return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+
+
+def _dtype(given: Any, name: str) -> np.dtype[Any]:
+    """The element type that a header names: whole numbers, floats or truth values."""
+    if isinstance(given, str) and "O" in given:
         raise error(
             "E0625",
             f"{name} holds Python objects (a pickle), which can run code when they are read",
             exit_code=3,
             help="save plain numbers: np.savez(path, x=np.asarray(x, np.float32), y=np.asarray(y, np.int64))",
         )
-    if dtype.kind not in "biuf":
-        raise error("E0625", f"{name} holds {dtype}, not numbers", exit_code=3)
-    count = 1
-    for d in shape:
-        count *= d
-    needed = count * dtype.itemsize
-    if any(d < 0 for d in shape) or needed > size:
-        raise error(
-            "E0626", f"{name} says that it is {dtype}{list(shape)}, {needed} bytes; the file has {size}", exit_code=3
-        )
-    if needed > limit:
-        raise error("E0626", f"{name} takes {needed} bytes, {limit} are the limit on this machine", exit_code=5)
-    data = bytearray()
-    while len(data) < needed:
-        piece = stream.read(min(_PIECE, needed - len(data)))
-        if not piece:
-            raise error("E0625", f"{name} ends early, after {len(data)} of {needed} bytes", exit_code=3)
-        data += piece
-    flat = np.frombuffer(data, dtype)
-    array = flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
-    return array if dtype.isnative else array.astype(dtype.newbyteorder("="))
+    try:
+        if isinstance(given, str) and _NUMBERS.fullmatch(given):
+            return np.dtype(given)
+    except TypeError:  # a long double of another machine
+        pass
+    raise error("E0625", f"{name} holds {shown(given)}, not numbers", exit_code=3)

@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnncError, error
+from cnnc.untrusted import Field, Malformed, read_json
 
 HEADER_LIMIT = 64 << 20  # bytes
-RANK_LIMIT = 32
+TENSORS = 1 << 20  # in one file
 PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".ckpt")
 DATA = 3  # the exit code of unreadable or wrong data
 
@@ -84,6 +85,9 @@ class File:
             raise _damaged(self.path, f"'{name}' cannot be read ({e})") from None
         if entry.dtype == "BF16":
             return (array.astype(np.uint32) << 16).view(np.float32)
+        if entry.dtype == "BOOL":
+            truth: NDArray[Any] = array.view(np.uint8) != 0  # a byte of 7 is true as well
+            return truth
         return np.asarray(array)
 
 
@@ -113,32 +117,29 @@ def _refuse_pickle(path: Path, head: bytes) -> None:
     )
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return result
-
-
-def _entry(path: Path, name: str, record: Any, size: int) -> Entry:
-    def whole(v: Any) -> bool:
-        return isinstance(v, int) and not isinstance(v, bool) and v >= 0
-
-    if not isinstance(record, dict) or set(record) != {"dtype", "shape", "data_offsets"}:
-        raise _damaged(path, f"the header's entry of '{name}' is not dtype, shape and data_offsets")
-    dtype, shape, offsets = record["dtype"], record["shape"], record["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _SIZES:
-        raise _damaged(path, f"'{name}' has the unknown element type {str(dtype)[:40]!r}")
-    if not isinstance(shape, list) or len(shape) > RANK_LIMIT or not all(whole(d) for d in shape):
-        raise _damaged(path, f"the shape of '{name}' is no list of whole numbers")
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(whole(o) for o in offsets):
-        raise _damaged(path, f"the offsets of '{name}' are no two whole numbers")
-    begin, end = offsets
-    if not begin <= end <= size:
-        raise _damaged(path, f"'{name}' lies at bytes {begin} to {end}, the file holds {size} bytes of data")
+def _entry(name: str, record: Field, size: int) -> Entry:
+    fields = record.record(("dtype", "shape", "data_offsets"))
+    dtype = fields["dtype"].one_of(_SIZES)
+    shape = fields["shape"].shape(_SIZES[dtype])
+    begin, end = (o.whole(0, size + 1) for o in fields["data_offsets"].items(2, 2))
     if math.prod(shape) * _SIZES[dtype] != end - begin:
-        raise _damaged(path, f"'{name}' is {dtype}{shape} but has {end - begin} bytes")
-    return Entry(dtype, tuple(shape), begin, end)
+        raise Malformed(f"{record.name} is {dtype}{list(shape)} but lies at bytes {begin} to {end}")
+    return Entry(dtype, shape, begin, end)
+
+
+def _header(text: bytes, size: int) -> tuple[dict[str, Entry], dict[str, str]]:
+    """The tensors and the metadata that a header tells of; size: bytes of the data behind it."""
+    fields = read_json(text, "its header", HEADER_LIMIT).entries(TENSORS)
+    metadata = fields.pop("__metadata__", Field({}, "__metadata__")).entries(TENSORS)
+    entries = {name: _entry(name, record, size) for name, record in fields.items()}
+    at = 0
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if entry.begin != at:
+            raise Malformed(f"'{name[:80]}' begins at byte {entry.begin} of the data, where {at} was due")
+        at = entry.end
+    if at != size:
+        raise Malformed(f"{size - at} bytes at its end belong to no tensor")
+    return entries, {key: value.text(HEADER_LIMIT) for key, value in metadata.items()}
 
 
 def open_file(path: str | Path) -> File:
@@ -162,22 +163,9 @@ def open_file(path: str | Path) -> File:
         why = (e.strerror if isinstance(e, OSError) else None) or str(e)
         raise error("E0601", f"cannot read {path}: {why.lower()}", exit_code=DATA) from None
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as e:
-        raise _damaged(path, f"its header is not JSON ({str(e)[:100]})") from None
-    if not isinstance(header, dict):
-        raise _damaged(path, "its header is no JSON object")
-    metadata = header.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise _damaged(path, "its metadata are not texts")
-    entries = {name: _entry(path, name, record, size) for name, record in header.items()}
-    at = 0
-    for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
-        if entry.begin != at:
-            raise _damaged(path, f"'{name}' begins at byte {entry.begin} of the data, where {at} was due")
-        at = entry.end
-    if at != size:
-        raise _damaged(path, f"{size - at} bytes at its end belong to no tensor")
+        entries, metadata = _header(text, size)
+    except Malformed as e:
+        raise _damaged(path, str(e)) from None
     return File(path, entries, metadata, 8 + length)
 
 

@@ -70,7 +70,35 @@ def header(shape: str, descr: str = "'<f8'") -> bytes:
 
 @pytest.mark.parametrize(
     "shape",
-    ["(1000000000000,)", "(1 << 62,)", "(99999, 99999, 99999, 99999)", "(-1,)", "(2, -3)", "10", "[3]", "(" * 2000],
+    [
+        *(
+            "(1000000000000,)",
+            "(1 << 62,)",
+            "(99999, 99999, 99999, 99999)",
+            "(-1,)",
+            "(2, -3)",
+            "10",
+            "[3]",
+            "(" * 2000,
+        ),
+        *(
+            "(0, 10**30)",
+            f"(0, {10**30})",
+            f"({'1,' * 65})",
+            "(True, 4)",
+            "(0, 9223372036854775807, 3)",
+            "(1.0,)",
+            "('2',)",
+        ),
+        *(
+            "(1, None)",
+            "((1,),)",
+            "{}",
+            f"({'9' * 5000},)",
+            "(0, 4294967296, 4294967296)",
+            "(4,), 'shape': (5,), 'x': (6,)",
+        ),
+    ],
 )
 def test_headers_are_not_believed(tmp_path: Path, shape: str) -> None:
     data = header(shape) + b"\0" * 64
@@ -168,3 +196,78 @@ def test_cifar(tmp_path: Path) -> None:
     (tmp_path / "test_batch.bin").write_bytes(b"abc")
     with pytest.raises(CnncError):
         read_cifar(tmp_path / "test_batch.bin")
+
+
+@pytest.mark.parametrize(
+    "descr", ["3", "None", "'|O'", "'<f3'", "'f'", "'<f4,<f4'", "'<M8[s]'", "[('a', '<f4')]", "'<V8'", "''"]
+)
+def test_element_types_are_not_believed(tmp_path: Path, descr: str) -> None:
+    (tmp_path / "a.npy").write_bytes(header("(2,)", descr) + bytes(64))
+    assert refused(tmp_path / "a.npy") == "E0625"
+
+
+def test_truth_values_are_0_or_1(tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_bytes(header("(3,)", "'|b1'") + b"\0\1\7")
+    assert read_arrays(tmp_path / "a.npy")["x"].astype(np.float32).tolist() == [0, 1, 1]
+
+
+def test_headers_of_python_2(tmp_path: Path) -> None:
+    (tmp_path / "a.npy").write_bytes(header("(2L, 1L)", "'<i2'") + bytes(4))
+    assert read_arrays(tmp_path / "a.npy")["x"].shape == (2, 1)
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_archives_that_numpy_does_not_write(tmp_path: Path, kind: int) -> None:
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", kind) as z:
+        z.writestr("x.npy", header("(2,)") + bytes(16))
+    assert refused(path) == "E0625"
+    data = bytearray(path.read_bytes())
+    data[40:60] = bytes(20)
+    path.write_bytes(data)
+    assert refused(path) == "E0625"
+
+
+def test_members_that_lie_over_each_other(tmp_path: Path) -> None:
+    """Two names for the bytes of one member, a name that comes twice, and a size that no such packing gives."""
+    np.savez_compressed(tmp_path / "a.npz", x=np.zeros(1000), y=np.ones(1000))
+    with zipfile.ZipFile(tmp_path / "a.npz") as z:
+        x = z.infolist()[0].header_offset
+    data = (tmp_path / "a.npz").read_bytes()
+    central = data.rindex(b"PK\1\2")
+    packed = int.from_bytes(data[central + 20 : central + 24], "little")
+    forged = {
+        "over": data[: central + 42] + struct.pack("<I", x) + data[central + 46 :],
+        "dense": data[: central + 24] + struct.pack("<I", 2000 * packed) + data[central + 28 :],
+        "twice": data.replace(b"y.npy", b"x.npy"),
+        "encrypted": data[: central + 8] + b"\1" + data[central + 9 :],
+    }
+    for name, content in forged.items():
+        (tmp_path / f"{name}.npz").write_bytes(content)
+        assert refused(tmp_path / f"{name}.npz") == "E0625", name
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        *(b"", b"\0\0", b"\0\0\x08", b"\0\0\x07\1\0\0\0\1", b"\1\0\x08\0", b"\0\0\x08\x46" + b"\0\0\0\1" * 70),
+        *(
+            b"\0\0\x0e\3" + b"\xff" * 12,
+            b"\0\0\x08\1\0\0\0\3ab",
+            b"\0\0\x08\1\0\0\0\1ab",
+        ),
+        b"\0\0\x0e\4" + b"\0" * 4 + b"\xff" * 12,
+    ],
+)
+def test_idx_headers_are_not_believed(tmp_path: Path, head: bytes) -> None:
+    (tmp_path / "a").write_bytes(head)
+    (tmp_path / "a.gz").write_bytes(gzip.compress(head))
+    for name in ("a", "a.gz"):
+        with pytest.raises(CnncError) as e:
+            read_idx(tmp_path / name)
+        assert (e.value.exit_code, e.value.diagnostics[0].code) == (3, "E0625")
+
+
+def test_idx_of_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"\0\0\x08\2\0\0\0\0\0\0\0\x1c")
+    assert read_idx(tmp_path / "a").shape == (0, 28)
