@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 
 # A part sees those to its left and itself. Parts in one group do not see each other, unless ALSO says so.
 ORDER = [
-    ["storage"],
+    ["storage", "streams"],
     ["diagnostics", "codes", "untrusted"],
     ["ir"],
     ["ops"],

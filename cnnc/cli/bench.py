@@ -106,6 +106,12 @@ def command(
     )
     for name, why in report.left_out.items():
         say(f"{name} is left out: {why}")
+    if roofline is not None:
+        from cnnc.bench.roofline import svg
+
+        assert report.figures is not None
+        write_text(roofline, svg(report.layers, report.figures, report.title, report.threads))
+        say(f"wrote {roofline}")
     if as_json:
         print_json(report.to_json())
     else:
@@ -115,12 +121,6 @@ def command(
             out.print(f"the best peer, {report.best}, takes {report.ratio:.2f} times our time")
         if layers:
             out.print(report.layers_table())
-    if roofline is not None:
-        from cnnc.bench.roofline import svg
-
-        assert report.figures is not None
-        write_text(roofline, svg(report.layers, report.figures, report.title, report.threads))
-        say(f"wrote {roofline}")
 
 
 def hold(isa: str, peers: tuple[str, ...]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,6 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from cnnc import streams
 from cnnc.diagnostics import Diagnostic, did_you_mean, error, render
 
 if TYPE_CHECKING:
@@ -143,7 +145,7 @@ def color(stream: IO[Any]) -> bool:
 
 
 def print_diagnostics(diagnostics: Iterable[Diagnostic]) -> None:
-    click.echo("\n\n".join(render(d, color(sys.stderr)) for d in diagnostics), err=True, color=True)
+    streams.say("\n\n".join(render(d, color(streams.messages)) for d in diagnostics))
 
 
 def warn(warnings: Iterable[Diagnostic]) -> None:
@@ -155,7 +157,7 @@ def warn(warnings: Iterable[Diagnostic]) -> None:
 def say(text: str, level: int = 0) -> None:
     """Progress, on stderr; `level` 1 is shown with -v only."""
     if verbosity.level >= level:
-        click.echo(text, err=True)
+        streams.say(text)
 
 
 def print_json(value: Any) -> None:
@@ -198,8 +200,9 @@ def console() -> Console:
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary file beside `path`; it takes the place of `path` when the block ends well, and goes when it does
-    not."""
-    target = Path(path)
+    not. A link stays one, and so does a device or a pipe: what was written is written into it."""
+    target = Path(os.path.realpath(path))
+    into = target.exists() and not target.is_file()
     if target.is_dir():
         raise error("E0601", f"{target} is a folder", help="name a file in it", exit_code=3)
     if not target.parent.is_dir():
@@ -208,10 +211,16 @@ def replacing(path: str | Path) -> Iterator[Path]:
         )
     temporary = None
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:50]}.", suffix=target.suffix)
+        handle, name = tempfile.mkstemp(
+            dir=None if into else target.parent, prefix=f".{target.name[:50]}.", suffix=target.suffix
+        )
         os.close(handle)
         temporary = Path(name)
         yield temporary
+        if into:
+            with temporary.open("rb") as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+            return
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)

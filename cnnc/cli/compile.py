@@ -57,9 +57,9 @@ def command(
     labels = names_of(network, path)
     start = time.perf_counter()
     executable = driver.compile(network, target=target, threads=threads, exact=exact, batch=batch or 1, tune=tune)
+    save(executable, output, batch or 1, network.program.inputs, labels)
     for line in report(executable.stages):
         click.echo(line)
-    save(executable, output, batch or 1, network.program.inputs, labels)
     for line in chosen(executable, batch or 1):
         click.echo(line)
     for line in layers(executable, batch or 1):

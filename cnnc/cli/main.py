@@ -7,17 +7,19 @@ A command's module is imported when it is run, and whatever is heavy is imported
 from __future__ import annotations
 
 import errno
-import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import click
 
 from cnnc import __version__
+from cnnc.cli import streams
 from cnnc.diagnostics import CnncError, Diagnostic
+from cnnc.streams import messages, say
 
 # name: (module in cnnc.cli, what it does)
 COMMANDS = {
@@ -77,20 +79,18 @@ class Commands(click.Group):
     ) -> Any:
         """Run a command and leave with its exit code. Every exception ends here."""
         given = list(sys.argv[1:] if args is None else args)
-        for stream in (sys.stdout, sys.stderr):  # a terminal that cannot show a character gets its number
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")
         if not standalone_mode:
             return super().main(given, prog_name, complete_var, False, **extra)
-        try:
-            result = super().main(given, prog_name or "cnnc", complete_var, False, **extra)
-            sys.stdout.flush()
-            code = result if isinstance(result, int) else 0
-        except BrokenPipeError:
-            _silence_stdout()
-            code = 0
-        except (Exception, KeyboardInterrupt) as e:
-            code = report(e, "--json" in given)
+        with streams.standard():
+            try:
+                result = super().main(given, prog_name or "cnnc", complete_var, False, **extra)
+                sys.stdout.flush()
+                code = result if isinstance(result, int) else 0
+            except streams.ReaderGone:
+                code = 0
+            except (Exception, KeyboardInterrupt) as e:
+                code = report(e, "--json" in given)
+        streams.settle()
         sys.exit(code)
 
 
@@ -102,16 +102,17 @@ def report(e: BaseException, as_json: bool) -> int:
 
             print_diagnostics(e.diagnostics)
             if as_json:
-                diagnostics_json(e.diagnostics)
+                with suppress(CnncError, streams.ReaderGone):  # stdout may be what failed
+                    diagnostics_json(e.diagnostics)
             return e.exit_code
         case click.UsageError():
-            e.show()
+            e.show(messages)
             return USAGE
         case click.ClickException():
-            e.show()
+            e.show(messages)
             return DATA
         case KeyboardInterrupt() | click.Abort():
-            click.echo("interrupted", err=True)
+            say("interrupted")
             return INTERRUPTED
         case MemoryError():
             return report(
@@ -133,25 +134,16 @@ def _report_bug(e: BaseException) -> None:
     if os.environ.get("CNNC_DEBUG") == "1":
         import traceback
 
-        traceback.print_exception(e)
+        traceback.print_exception(e, file=messages)
     last = e.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next
     where = f" ({os.path.basename(last.tb_frame.f_code.co_filename)}:{last.tb_lineno})" if last is not None else ""
-    click.echo(
+    say(
         f"internal error: {type(e).__name__}: {e}{where}\n"
         f"This is a bug in cnnc {__version__}. Please report it with the command, the model and what\n"
-        "CNNC_DEBUG=1 prints when it is run again.",
-        err=True,
+        "CNNC_DEBUG=1 prints when it is run again."
     )
-
-
-def _silence_stdout() -> None:
-    """The reader has gone: keep the interpreter from complaining about it when it flushes at exit."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        pass
 
 
 @click.command(
@@ -165,6 +157,12 @@ Examples:
   cnnc summary examples/resnet.cnn -p depth=50
 
 A model parameter is set with -p name=value, one of several models picked with -m name. Each command has its own --help.
+
+\b
+Data goes to stdout, messages to stderr. Exit codes: 0 done, 1 the model does not
+compile, 2 usage, 3 data or a file cannot be read or written, 4 a check failed,
+5 out of memory, 70 a bug, 130 interrupted. A message that cannot be written ends
+nothing; a reader of stdout that has gone (| head) ends a command with 0.
 """,
 )
 @click.version_option(__version__, prog_name="cnnc")
@@ -175,5 +173,6 @@ def cli(quiet: bool, verbose: int) -> None:
 
 
 def main() -> NoReturn:
+    streams.occupy()
     cli.main()
     raise AssertionError("the group leaves with an exit code")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from inspect import cleandoc
@@ -12,6 +11,7 @@ from pathlib import Path
 import click
 
 from cnnc.cli.common import define, exists, say, write_text
+from cnnc.cli.streams import stdin
 from cnnc.diagnostics import error
 from cnnc.ir.graph import Graph
 from cnnc.ir.text import LIMIT
@@ -19,7 +19,7 @@ from cnnc.ir.text import LIMIT
 
 def _read(path: str) -> str:
     """The text of a file, or of stdin for `-`."""
-    with exists(path, "IR").open("rb") if path != "-" else nullcontext(sys.stdin.buffer) as stream:
+    with exists(path, "IR").open("rb") if path != "-" else nullcontext(stdin()) as stream:
         data = stream.read(4 * LIMIT + 1)
     try:
         return data.decode("utf-8")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +21,7 @@ from cnnc.data.dataset import Dataset
 from cnnc.diagnostics import CnncError, error
 from cnnc.frontend.recipes import Recipe
 from cnnc.network import Network
+from cnnc.streams import say
 from cnnc.train import checkpoint, optimizers, schedules
 from cnnc.train.checkpoint import Checkpoint
 from cnnc.train.overrides import override
@@ -97,10 +97,7 @@ def train(
         if len(report.missing) + len(report.mismatched) == len(network.weights):
             raise CnncError(diagnostic, exit_code=3)
         if report and not quiet:
-            print(
-                "\n".join([diagnostic.message, *(f"  {n}" for n in diagnostic.notes), "  these are drawn anew"]),
-                file=sys.stderr,
-            )
+            say("\n".join([diagnostic.message, *(f"  {n}" for n in diagnostic.notes), "  these are drawn anew"]))
     run = _Run(network, recipe, dataset, folder, seed, threads, target)
     run.record = provenance(network, recipe, data, seed, weights, run.trainer.optimizer, target, dataset.classes)
     make_folder(folder)
@@ -173,7 +170,7 @@ class _Run:
         path = self.folder / checkpoint.NAME
         if not path.exists():
             if not quiet:
-                print(f"{self.folder} has no checkpoint; training starts anew", file=sys.stderr)
+                say(f"{self.folder} has no checkpoint; training starts anew")
             return Checkpoint({}, 0, 0, 0, (0.0, 0.0, 0), (), {})
         found = checkpoint.load(path)
         changed = differences(found.recipe, self.record)

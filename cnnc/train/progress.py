@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from types import TracebackType
 from typing import Any, Self
+
+from cnnc.streams import messages, say
 
 
 def duration(seconds: float) -> str:
@@ -23,13 +24,13 @@ class Progress:
     def __init__(self, epochs: int, steps: int, first: int = 0, quiet: bool = False) -> None:
         self.epochs, self.steps, self.first, self.quiet = epochs, steps, first, quiet
         self.started = time.monotonic()
-        terminal = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+        terminal = messages.isatty() and os.environ.get("TERM") != "dumb"
         self.live: Any = None
         if terminal and not quiet:
             from rich.console import Console
             from rich.live import Live
 
-            console = Console(file=sys.stderr, no_color=bool(os.environ.get("NO_COLOR")), highlight=False)
+            console = Console(file=messages, no_color=bool(os.environ.get("NO_COLOR")), highlight=False)
             self.live = Live(console=console, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> Self:
@@ -69,4 +70,4 @@ class Progress:
         if self.live is not None:
             self.live.console.print(line, soft_wrap=True)
         else:
-            print(line, file=sys.stderr, flush=True)
+            say(line)

@@ -110,7 +110,7 @@ def test_errors_as_json(cnnc: Cnnc, tmp_path: Path) -> None:
         (error("E0611", "no fit", exit_code=3), 3, "error[E0611]: no fit"),
         (PermissionError(13, "Permission denied", "/secret"), 3, "/secret: permission denied"),
         (OSError(28, "No space left on device"), 3, "cannot write: no space left on device"),
-        (BrokenPipeError(), 0, ""),
+        (BrokenPipeError(), 70, "BrokenPipeError"),
     ],
 )
 def test_exceptions(
