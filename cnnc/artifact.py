@@ -20,7 +20,9 @@ from cnnc import __version__
 from cnnc.backends import backend
 from cnnc.diagnostics import CnncError, error
 from cnnc.frontend.inputs import Preprocess
+from cnnc.frontend.inputs import read as preprocess
 from cnnc.interop import safetensors
+from cnnc.ir.graph import Graph
 from cnnc.ir.text import parse_graph
 from cnnc.ir.types import DTYPES, TensorType
 from cnnc.passes.manager import Stages
@@ -28,9 +30,11 @@ from cnnc.runtime.compiled import Compiled
 from cnnc.runtime.executable import Executable
 from cnnc.runtime.inputs import whole
 from cnnc.runtime.launch import Array
-from cnnc.runtime.setup import contents
+from cnnc.runtime.setup import check, contents
+from cnnc.untrusted import Field, Malformed, read_json
 
 FORMAT = "cnnx 1"
+NAMES = 1 << 20  # class names, and characters of one
 
 
 @dataclass(frozen=True)
@@ -110,31 +114,38 @@ def read(path: str | Path, threads: int | None = None) -> Artifact:
             exit_code=3,
         )
     try:
-        graph = parse_graph(meta["ir"], f"{path}:ir")
-        batch = int(meta["batch"])
-        inputs = {str(k): preprocess(v) for k, v in json.loads(meta["inputs"]).items()}
-        names = json.loads(meta["labels"])
-        machine = machine.with_decisions(json.loads(meta.get("decisions", "{}")))
-        labels = None if names is None else tuple(str(n) for n in names)
-        if not 0 < batch < 2**31 or graph.updates:
-            raise ValueError("its batch or its graph is none")
+        graph = parse_graph(meta.get("ir", ""), f"{path}:ir")
+        batch = Field(meta.get("batch"), "batch").decimal(1)
+        Field(meta.get("exact"), "exact").one_of(("true", "false"))
+        if graph.updates:
+            raise Malformed("its graph trains")
+        inputs = _inputs(read_json(meta.get("inputs", ""), "inputs"), graph)
+        labels = _labels(read_json(meta.get("labels", ""), "labels"))
+        machine = machine.with_decisions(read_json(meta.get("decisions", "{}"), "decisions"))
     except CnncError as e:
         raise CnncError(e.diagnostics, 3) from None
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as e:
-        raise error("E0610", f"{path} is damaged", str(e)[:200], exit_code=3) from None
+    except Malformed as e:
+        raise error("E0610", f"{path} is damaged", str(e), exit_code=3) from None
     values, packed = _tensors(file, {n.name: n.type for n in (*graph.parameters, *graph.states)})
     plan = machine.plan(graph, batch)
-    sizes = {b.name: b.bytes for b in plan.buffers}
-    for buffer, digest in contents(plan).items():
-        if digest in packed and packed[digest].nbytes != sizes[buffer]:
-            raise error(
-                "E0610",
-                f"{path} is damaged",
-                f"'{buffer}' has {packed[digest].nbytes} bytes, {sizes[buffer]} are due",
-                exit_code=3,
-            )
+    check(plan, contents(plan), packed)
     compiled = Compiled(graph, values, machine, threads, packed)
     return Artifact(Executable(compiled, Stages(graph)), inputs, labels, batch, meta.get("plan", ""))
+
+
+def _inputs(settings: Field, graph: Graph) -> dict[str, Preprocess]:
+    """How images become the graph's inputs."""
+    types = {n.name: n.type for n in graph.inputs}
+    given = settings.entries(len(types))
+    for name in given:
+        Field(name, "an input").one_of(types)
+    return {name: preprocess(field, types[name]) for name, field in given.items()}
+
+
+def _labels(names: Field) -> tuple[str, ...] | None:
+    if names.value is None:
+        return None
+    return tuple(name.text(NAMES) for name in names.items(0, NAMES))
 
 
 def _tensors(file: safetensors.File, types: Mapping[str, TensorType]) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -155,23 +166,3 @@ def _tensors(file: safetensors.File, types: Mapping[str, TensorType]) -> tuple[d
                 exit_code=3,
             )
     return values, packed
-
-
-def preprocess(fields: Mapping[str, Any]) -> Preprocess:
-    """From JSON: lists become tuples, and every field has the kind that it must have."""
-    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-    kinds: dict[str, tuple[type, ...]] = {
-        "resize": (int, tuple),
-        "crop": (tuple,),
-        "scale": (float, int),
-        "mean": (tuple,),
-        "std": (tuple,),
-        "channels": (str,),
-        "labels": (str,),
-    }
-    for key, value in values.items():
-        if key not in kinds or (value is not None and not isinstance(value, kinds[key])):
-            raise ValueError(f"input setting '{key}' is {value!r}")
-        if isinstance(value, tuple) and not all(isinstance(x, int | float) and not isinstance(x, bool) for x in value):
-            raise ValueError(f"input setting '{key}' is {value!r}")
-    return Preprocess(**values)

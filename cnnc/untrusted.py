@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import IO, Any
@@ -18,7 +19,8 @@ AXES = 32  # of an array
 DEEPEST = 32  # lists and objects within each other
 COUNT = 2**31  # below it lie sizes of axes, epochs, batches
 DIGITS = 20  # of a whole number in JSON
-FLOAT32 = (2 - 2**-23) * 2.0**127
+FLOAT32 = (2 - 2**-23) * 2.0**127  # the greatest
+FLOAT64 = sys.float_info.max
 DEFLATE = 1032  # zlib's densest: bytes that one byte may become
 _PIECE = 1 << 24
 _NESTED = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
@@ -62,6 +64,12 @@ class Field:
         if not math.isfinite(value):
             raise self.wrong("a finite number")
         return float(value)
+
+    def decimal(self, least: int = 0, below: int = COUNT) -> int:
+        """A whole number in [least, below) that is written as a text."""
+        if not isinstance(self.value, str) or not re.fullmatch(rf"[0-9]{{1,{DIGITS}}}", self.value):
+            raise self.wrong("a whole number")
+        return Field(int(self.value), self.name).whole(least, below)
 
     def hexadecimal(self, least: float, most: float) -> float:
         """A finite number in [least, most] that `float.hex` wrote."""

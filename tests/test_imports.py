@@ -33,7 +33,7 @@ ORDER = [
     ["__main__"],
 ]
 RANK = {part: rank for rank, group in enumerate(ORDER) for part in group}
-ALLOWED_MORE = {"frontend": {"storage", "diagnostics", "codes", "ir", "ops", "frontend"}}
+ALLOWED_MORE = {"frontend": {"untrusted", "storage", "diagnostics", "codes", "ir", "ops", "frontend"}}
 OUTSIDE = {"grammars", "kernels"}
 
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cnnc.frontend import syntax as s
 from cnnc.frontend.evaluate import Evaluator
 from cnnc.frontend.reporting import Failure
 from cnnc.frontend.values import Frame, kind, show, shown_type
+from cnnc.ir.graph import freeze
 from cnnc.ir.types import TensorType
+from cnnc.untrusted import FLOAT32, Field, Malformed, shown
 
 if TYPE_CHECKING:
     from cnnc.diagnostics import Span
 
 CHANNELS = {1: ("grey",), 3: ("rgb", "bgr"), 4: ("rgba",)}
 LARGEST_IMAGE = 1 << 16
+TINY = 2.0**-126  # float32's least normal number
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,11 @@ def preprocess(evaluator: Evaluator, node: s.Input, type: TensorType, frame: Fra
                     help="an image is f32[N, channels, height, width]",
                 )
             value = evaluator.evaluate(setting.value, frame)
-            values[name] = _Check(evaluator, setting.value.span, frame, type)(name, value)
+
+            def fail(message: str, help: str | None, span: Span = setting.value.span) -> NoReturn:
+                evaluator.fail("E0321", message, span, frame, f"the input is {shown_type(type)}", help=help)
+
+            values[name] = _Check(type, fail)(name, value)
         except Failure:
             continue
     result = Preprocess(**values)
@@ -73,36 +81,62 @@ def preprocess(evaluator: Evaluator, node: s.Input, type: TensorType, frame: Fra
     return result
 
 
+def _too_large(result: Preprocess) -> str | None:
+    """What is wrong where a crop is larger than what resize leaves."""
+    if result.crop is None or result.resize is None:
+        return None
+    sides = (result.resize,) * 2 if isinstance(result.resize, int) else result.resize
+    if all(c <= r for c, r in zip(result.crop, sides, strict=True)):
+        return None
+    return f"crop {show(result.crop)} is larger than resize {show(result.resize)}"
+
+
 def _fits(evaluator: Evaluator, node: s.Input, result: Preprocess, frame: Frame) -> None:
     """A crop of at most what resize leaves."""
-    if result.crop is None or result.resize is None:
-        return
-    sides = (result.resize,) * 2 if isinstance(result.resize, int) else result.resize
-    if any(c > r for c, r in zip(result.crop, sides, strict=True)):
+    wrong = _too_large(result)
+    if wrong is not None:
         span = next(x.value.span for x in node.settings if x.name.name == "crop")
         try:
-            evaluator.fail(
-                "E0321", f"crop {show(result.crop)} is larger than resize {show(result.resize)}", span, frame
-            )
+            evaluator.fail("E0321", wrong, span, frame)
         except Failure:
             pass
 
 
-class _Check:
-    """Checks one setting's value."""
+def read(settings: Field, type: TensorType) -> Preprocess:
+    """Settings that a file has: the rules are those of the language. Raises `Malformed`."""
 
-    def __init__(self, evaluator: Evaluator, span: Span, frame: Frame, type: TensorType) -> None:
-        self.evaluator, self.span, self.frame, self.type = evaluator, span, frame, type
+    def fail(message: str, help: str | None = None) -> NoReturn:
+        raise Malformed(f"{settings.name}: {message}")
+
+    values = settings.record((), [f.name for f in fields(Preprocess)])
+    given = {name: freeze(f.value) for name, f in values.items() if f.value is not None}
+    if type.rank != 4 and given.keys() - {"labels"}:
+        fail(f"the input is {shown_type(type)}, no image")
+    check = _Check(type, fail)
+    result = Preprocess(**{name: check(name, value) for name, value in given.items()})
+    wrong = _too_large(result)
+    if wrong is not None:
+        fail(wrong)
+    return result
+
+
+class _Check:
+    """Checks one setting's value. `fail` is told what is wrong and a way out; it raises."""
+
+    def __init__(self, type: TensorType, fail: Callable[[str, str | None], NoReturn]) -> None:
+        self.type, self._fail = type, fail
 
     def __call__(self, name: str, value: Any) -> Any:
         return getattr(self, f"_{name}")(name, value)
 
-    def fail(self, message: str, help: str | None = None) -> Any:
-        self.evaluator.fail("E0321", message, self.span, self.frame, f"the input is {shown_type(self.type)}", help=help)
+    def fail(self, message: str, help: str | None = None) -> NoReturn:
+        self._fail(message, help)
 
     def _number(self, name: str, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             self.fail(f"{name} is a number, not {kind(value)}")
+        if not -FLOAT32 <= value <= FLOAT32:
+            self.fail(f"{name} is {shown(value)}, which float32 does not hold")
         return float(value)
 
     def _side(self, name: str, value: Any) -> int:
@@ -126,8 +160,8 @@ class _Check:
         return pair
 
     def _scale(self, name: str, value: Any) -> float:
-        if (number := self._number(name, value)) == 0:
-            self.fail("scale is 0: every image would be black")
+        if abs(number := self._number(name, value)) < TINY:
+            self.fail(f"scale is {number}: every image would be black")
         return number
 
     def _per_channel(self, name: str, value: Any) -> tuple[float, ...]:
@@ -140,7 +174,7 @@ class _Check:
 
     def _std(self, name: str, value: Any) -> tuple[float, ...]:
         numbers = self._per_channel(name, value)
-        if any(n <= 0 for n in numbers):
+        if any(n < TINY for n in numbers):
             self.fail(f"std is {show(value)}; deviations are positive")
         return numbers
 

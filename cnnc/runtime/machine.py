@@ -12,7 +12,7 @@ import platform
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,8 +22,10 @@ from cnnc.lowering.plan import KernelName, Ref, Step
 from cnnc.runtime.launch import Machine, Runner, aligned_empty
 from cnnc.runtime.threads import cores
 from cnnc.storage import folder, private, put
+from cnnc.untrusted import Field, Malformed, read_json
 
 FORMAT = 1
+FASTEST = 1e9  # GFLOP/s or GB/s: no figure is beyond
 LOADS = 8  # vectors in a turn of the kernel `stream`
 RUN, RUNS = 0.005, 8  # seconds of a run, and how many there are of each
 LARGE = 96 * 2**20  # bytes that no cache holds, at least
@@ -220,13 +222,20 @@ def known(host: Host, threads: int | None = None) -> Figures | None:
     if not private(path.parent) or not private(path):
         return None
     try:
-        record = json.loads(path.read_text())
-        if record.pop("format") != FORMAT:
+        record = read_json(path.read_bytes(), path.name).record(("format", *(f.name for f in fields(Figures))))
+        if record["format"].value != FORMAT:
             return None
-        levels = tuple(Level(**level) for level in record.pop("levels"))
-        return Figures(**record, levels=levels)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        levels = tuple(_level(level) for level in record["levels"].items(0, 10))
+        peaks = record["peak_one"].number(0, FASTEST), record["peak_all"].number(0, FASTEST)
+        return Figures(record["processor"].text(), record["target"].text(), record["threads"].whole(1), *peaks, levels)
+    except (OSError, Malformed):
         return None
+
+
+def _level(field: Field) -> Level:
+    level = field.record([f.name for f in fields(Level)])
+    size = None if level["bytes"].value is None else level["bytes"].whole(1, 2**63)
+    return Level(level["name"].text(), size, level["one"].number(0, FASTEST), level["all"].number(0, FASTEST))
 
 
 def figures(host: Host, threads: int | None = None) -> Figures:

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnncError, error
 from cnnc.interop import safetensors
+from cnnc.untrusted import FLOAT64, Field, Malformed, read_json
 
 NAME = "checkpoint.safetensors"
 VERSION = "1"
+ROUNDED = 1 + 1e-9  # an accuracy of 1, as sums of float64 have it
 
 
 @dataclass(frozen=True)
@@ -50,24 +52,39 @@ def load(path: Path) -> Checkpoint:
     """Raises `CnncError` (E0601, E0610, E0643)."""
     file = safetensors.open_file(path)
     try:
-        if file.metadata["cnnc.checkpoint"] != VERSION:
-            raise ValueError(f"version {file.metadata['cnnc.checkpoint'][:20]}")
-        record = json.loads(file.metadata["run"])
-        loss, correct, images = record["sums"]
-        epoch, step, total = (int(record[k]) for k in ("epoch", "step", "total"))
-        if min(epoch, step, total) < 0 or not isinstance(record["recipe"], dict):
-            raise ValueError("its counts make no sense")
-        return Checkpoint(
-            {n: np.array(file.read(n)) for n in file.entries},
-            epoch,
-            step,
-            total,
-            (float.fromhex(loss), float.fromhex(correct), int(images)),
-            tuple(dict(r) for r in record["history"]),
-            record["recipe"],
+        version = file.metadata.get("cnnc.checkpoint", "none")
+        if version != VERSION:
+            raise Malformed(f"version {version[:20]}")
+        run = read_json(file.metadata.get("run", ""), "run").record(
+            ("epoch", "step", "total", "sums", "history", "recipe")
         )
-    except (KeyError, ValueError, TypeError, RecursionError) as e:
+        epoch, step, total = run["epoch"].whole(), run["step"].whole(), run["total"].whole(0, 2**63)
+        loss, right, images = run["sums"].items(3, 3)
+        sums = loss.hexadecimal(-FLOAT64, FLOAT64), right.hexadecimal(0, FLOAT64), images.whole(0, 2**63)
+        if (sums[2] == 0) != (step == 0) or sums[1] > sums[2] * ROUNDED:
+            raise run["sums"].wrong(f"what {step} steps add up to")
+        history = tuple(_epoch(f, i) for i, f in enumerate(run["history"].items(epoch, epoch)))
+        recipe = run["recipe"].entries(100)
+        if "epochs" in recipe and recipe["epochs"].whole() < epoch + (step > 0):
+            raise run["epoch"].wrong("an epoch of this run")
+    except Malformed as e:
         raise damaged(path, str(e)) from e
+    values = {n: np.array(file.read(n)) for n in file.entries}
+    return Checkpoint(values, epoch, step, total, sums, history, run["recipe"].value)
+
+
+def _epoch(field: Field, i: int) -> dict[str, Any]:
+    """The record of an epoch that is done."""
+    record = field.record(("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds"))
+    record["epoch"].whole(i + 1, i + 2)
+    record["loss"].number(-FLOAT64, FLOAT64)
+    record["accuracy"].number(0, ROUNDED)
+    if record["val_loss"].value is not None:
+        record["val_loss"].number(-FLOAT64, FLOAT64)
+    if record["val_accuracy"].value is not None:
+        record["val_accuracy"].number(0, ROUNDED)
+    record["seconds"].number(0, 1e9)
+    return dict(field.value)
 
 
 def damaged(path: Path, why: str) -> CnncError:

@@ -185,7 +185,8 @@ class _Run:
         live = self.trainer.values
         if {n: (v.shape, v.dtype) for n, v in live.items()} != {n: (v.shape, v.dtype) for n, v in found.values.items()}:
             raise checkpoint.damaged(path, "its values are not those of this network")
-        if found.step > steps_of(self.data, self.recipe.batch) or len(found.history) != found.epoch:
+        steps = steps_of(self.data, self.recipe.batch)
+        if found.step > steps or found.total != found.epoch * steps + found.step:
             raise checkpoint.damaged(path, "its counts do not fit the data")
         self.trainer.restore(found.values, found.total)
         return found

@@ -93,6 +93,15 @@ CHANGES = {
     "value of another size": lambda t, m: t.update({first(t, "value"): np.zeros(3, np.float32)}),
     "no values": lambda t, m: drop(t, "value"),
     "no packed weights": lambda t, m: drop(t, "packed"),
+    "batch beyond all": lambda t, m: m.update(batch="9" * 30),
+    "batch in other digits": lambda t, m: m.update(batch="\u0663"),
+    "exactness that is none": lambda t, m: m.update(exact="maybe"),
+    "no labels": lambda t, m: m.pop("labels"),
+    "labels that are none": lambda t, m: m.update(labels='["a", 3]'),
+    "labels of surrogates": lambda t, m: m.update(labels='["\\ud800"]'),
+    "decisions that are none": lambda t, m: m.update(decisions='{"pace": {"own": NaN}, "decisions": {}}'),
+    "decisions of another kind": lambda t, m: m.update(decisions='{"a": {"algorithm": 3, "microseconds": {}}}'),
+    "inputs of another graph": lambda t, m: m.update(inputs='{"other": {}}'),
     "a tensor too many": lambda t, m: t.update(extra=np.zeros(3, np.float32)),
 }
 
@@ -104,6 +113,55 @@ def test_damage_is_a_diagnostic(net, tmp_path, name):
     rewritten(path, CHANGES[name])
     with pytest.raises(CnncError) as e:
         artifact.open_artifact(path)(images(1))
+    assert e.value.exit_code == 3
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *(
+            '{"crop": []}',
+            '{"resize": 0}',
+            '{"resize": 1.5}',
+            '{"resize": [64]}',
+            '{"resize": true}',
+            '{"resize": 1e6}',
+        ),
+        *('{"scale": ' + "9" * 400 + "}", '{"scale": 0}', '{"scale": 1e39}', '{"scale": 1e-320}', '{"scale": "1"}'),
+        *(
+            '{"mean": []}',
+            '{"mean": [1, 2]}',
+            '{"mean": [NaN]}',
+            '{"std": [0]}',
+            '{"std": [-1, 1, 1]}',
+            '{"std": [[1]]}',
+        ),
+        *('{"channels": "grey"}', '{"channels": 3}', '{"labels": "../x"}', '{"labels": 3}', '{"other": 1}', "[]", "3"),
+        *('{"crop": [19, 17], "resize": 18}', '{"crop": [20, 17]}', '{"crop": 19}', '{"mean": {"a": 1}}'),
+    ],
+)
+def test_settings_of_an_input_are_checked_for_their_values(net, tmp_path, settings):
+    path = tmp_path / "mixed.cnnx"
+    cnnc.save(cnnc.compile(net), path)
+    rewritten(path, lambda t, m: m.update(inputs=f'{{"image": {settings}}}'))
+    with pytest.raises(CnncError, match="E0610") as e:
+        artifact.read(path)
+    assert e.value.exit_code == 3
+
+
+def test_packed_weights_of_another_batch_are_checked(tmp_path):
+    """Those of the size that the artifact was saved for are checked when it is opened, others when they are needed."""
+    net = cnnc.parse("model m { input x: f32[N, 64, 10, 10] return x -> conv(64, 3) -> flatten -> linear(5) }")
+    exe = cnnc.compile(net, tune=False)
+    for batch in (1, 4):
+        cnnc.save(exe, tmp_path / f"{batch}.cnnx", batch=batch)
+    other = safetensors.open_file(tmp_path / "4.cnnx").entries
+    new = [n for n in other if n.startswith("packed") and n not in safetensors.open_file(tmp_path / "1.cnnx").entries]
+    assert new
+    rewritten(tmp_path / "1.cnnx", lambda t, m: t.update({n: np.zeros(1, np.float32) for n in new}))
+    again = cnnc.open(tmp_path / "1.cnnx")
+    with pytest.raises(CnncError, match="E0610") as e:
+        again(np.ones((4, 64, 10, 10), np.float32))
     assert e.value.exit_code == 3
 
 

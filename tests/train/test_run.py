@@ -175,12 +175,42 @@ def test_resume_refuses_damaged_checkpoints(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "a" / "checkpoint.safetensors"
     file = safetensors.open_file(path)
     values = {n: np.array(file.read(n)) for n in file.entries}
+    run = file.metadata["run"]
+    record = json.loads(run)
+    counts = [
+        {"epoch": 2},
+        {"epoch": 0},
+        {"step": 1},
+        {"total": 0},
+        {"total": 2**70},
+        {"history": []},
+        {"history": [{}]},
+    ]
+    sums = [
+        ["0x1p99999", "0x0p0", 0],
+        ["nan", "0x0p0", 0],
+        [0.0, 0.0, 0],
+        ["0x0p0", "0x0p0", True],
+        ["0x0p0", "0x0p0", 5],
+    ]
+    other = [
+        {"recipe": []},
+        {"recipe": {"epochs": "1"}},
+        {"recipe": {"epochs": 0}},
+        {"history": [{**record["history"][0], "loss": "a"}]},
+    ]
     for change in (
         {"run": "{}"},
         {"run": "["},
-        {"run": file.metadata["run"].replace('"epoch": 1', '"epoch": -1', 1)},
+        {"run": run.replace('"epoch": 1', '"epoch": -1', 1)},
+        {"run": run.replace('"epoch": 1', '"epoch": Infinity', 1)},
+        {"run": run.replace('"epoch": 1', '"epoch": 1e400', 1)},
+        {"run": run.replace('"epoch": 1', '"epoch": true', 1)},
+        {"run": run.replace('"epoch": 1', '"epoch": 1, "epoch": 1', 1)},
+        {"run": run.replace('"recipe": {', '"recipe": {"deep": ' + "[" * 900 + "]" * 900 + ", ", 1)},
         {"cnnc.checkpoint": "9"},
-        {"run": file.metadata["run"].replace('"sums": [', '"sums": [1, ')},
+        {"run": run.replace('"sums": [', '"sums": [1, ')},
+        *({"run": json.dumps({**record, **c})} for c in (*counts, *({"sums": s} for s in sums), *other)),
     ):
         safetensors.write_file(path, values, {**file.metadata, **change})
         assert code(lambda: go(data, tmp_path / "a", resume=True, epochs=1)) == ("E0643", 3)

@@ -21,6 +21,7 @@ from cnnc.lowering.select import lower
 from cnnc.runtime import cache
 from cnnc.runtime.compiled import Compiled, Memory, memory_of
 from cnnc.runtime.threads import cores
+from cnnc.untrusted import Field
 
 _lock = threading.RLock()
 _loaded: dict[tuple[str, str], int] = {}
@@ -121,8 +122,8 @@ class CpuBackend:
         """What was decided for a graph, as JSON, for `with_decisions`."""
         return timed.used(self, graph, batch).to_json()
 
-    def with_decisions(self, record: Any) -> CpuBackend:
-        """This backend as another decided. ValueError, TypeError, KeyError or AttributeError for what is no record."""
+    def with_decisions(self, record: Field) -> CpuBackend:
+        """This backend as another decided. Raises `Malformed` for what is no record."""
         return CpuBackend(self._name, self.exact, decided=timed.parse(record))
 
     def settle(self, graph: Graph, batch: int) -> None:

@@ -16,7 +16,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,12 @@ from cnnc.runtime.compiled import memory_of
 from cnnc.runtime.launch import Array, Runner, aligned_empty
 from cnnc.runtime.threads import cores
 from cnnc.storage import folder, private, put, ready
+from cnnc.untrusted import Field, Malformed, read_json
 
 FORMAT = 2
 MOST, MANY = 4096, 64  # decisions that are kept, and problems of a graph that are timed
+NAME = 100  # characters of an algorithm's name
+PACES = (0.01, 100.0)  # no machine is further from another
 ROUNDS = 4
 BUDGET, LONG = 1.0, 0.15  # seconds of runs for a graph, and for one decision
 LARGE = 2**27  # bytes read between runs at most, and of a buffer that is worth a run
@@ -224,29 +227,35 @@ def _read(path: Path, backend: Any) -> Decided:
     if not private(path.parent) or not private(path):
         return Decided()
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if (record["format"], record["kernels"]) != (FORMAT, backend.version):
+        record = read_json(path.read_bytes(), path.name)
+        given = record.record(("format", "kernels", "pace", "decisions"))
+        if (given["format"].value, given["kernels"].value) != (FORMAT, backend.version):
             return Decided()
         return parse(record)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (OSError, Malformed):
         return Decided()
 
 
-def parse(record: Any) -> Decided:
-    """What `to_json` made, or an earlier version: decisions alone. ValueError, TypeError, KeyError or AttributeError where
-    it is something else.
-    """
-    given, decisions = record.get("pace"), record.get("decisions", record)
-    pace = None if given is None else Pace(**{str(name): float(value) for name, value in given.items()})
-    if pace is not None and not all(0.01 < value < 100 for value in asdict(pace).values()):
-        raise ValueError("no machine has this pace")
+def parse(record: Field) -> Decided:
+    """What `to_json` made, or an earlier version: decisions alone. Raises `Malformed`."""
+    given = record.entries()
+    pace = Field(None, "pace")
+    if "decisions" in given:
+        pace, decisions = given.get("pace", pace), given["decisions"].entries(2 * MOST)
+    else:
+        decisions = record.entries(2 * MOST)
+    names = [f.name for f in fields(Pace)]
+    speeds = None if pace.value is None else pace.record(names)
     return Decided(
-        pace,
-        {
-            str(key): Decision(str(d["algorithm"]), {str(k): float(v) for k, v in d["microseconds"].items()})
-            for key, d in decisions.items()
-        },
+        None if speeds is None else Pace(**{name: speeds[name].number(*PACES) for name in names}),
+        {key: _decision(d) for key, d in decisions.items()},
     )
+
+
+def _decision(field: Field) -> Decision:
+    d = field.record(("algorithm", "microseconds"))
+    runs = d["microseconds"].entries(MANY, NAME)
+    return Decision(d["algorithm"].text(NAME), {name: run.number(0, 1e12) for name, run in runs.items()})
 
 
 def _remember(backend: Any, found: Decided) -> None:
