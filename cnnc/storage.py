@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cnnc.files import replacing
 
 if TYPE_CHECKING:
     from lark import Lark
@@ -44,16 +45,8 @@ def put(path: Path, data: bytes) -> None:
     """Write a file of the folder whole or not at all. Where it cannot be written the next process does the work again."""
     if not ready():
         return
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except OSError:
-        if temporary is not None:
-            with suppress(OSError):
-                os.unlink(temporary)
+    with suppress(OSError), replacing(path, mode=0o600, durable=False) as temporary:
+        temporary.write_bytes(data)
 
 
 def grammar(name: str, **options: Any) -> Lark:

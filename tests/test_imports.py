@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent.parent
 
 # A part sees those to its left and itself. Parts in one group do not see each other, unless ALSO says so.
 ORDER = [
-    ["storage", "streams"],
+    ["files", "streams"],
+    ["storage"],
     ["diagnostics", "codes", "untrusted"],
     ["ir"],
     ["ops"],

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
-from cnnc import streams
+from cnnc import files, streams
 from cnnc.diagnostics import Diagnostic, did_you_mean, error, render
 
 if TYPE_CHECKING:
@@ -202,38 +200,20 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary file beside `path`; it takes the place of `path` when the block ends well, and goes when it does
     not. A link stays one, and so does a device or a pipe: what was written is written into it."""
     target = Path(os.path.realpath(path))
-    into = target.exists() and not target.is_file()
     if target.is_dir():
         raise error("E0601", f"{target} is a folder", help="name a file in it", exit_code=3)
     if not target.parent.is_dir():
         raise error(
             "E0601", f"the folder {target.parent} does not exist", help=f"mkdir -p {target.parent}", exit_code=3
         )
-    temporary = None
     try:
-        handle, name = tempfile.mkstemp(
-            dir=None if into else target.parent, prefix=f".{target.name[:50]}.", suffix=target.suffix
-        )
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        if into:
-            with temporary.open("rb") as source, target.open("wb") as sink:
-                shutil.copyfileobj(source, sink)
-            return
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        with open(temporary, "rb") as f:
-            os.fsync(f.fileno())
-        os.replace(temporary, target)
+        with files.replacing(target) as temporary:
+            yield temporary
     except OSError as e:
         raise error("E0601", f"cannot write {target}: {(e.strerror or str(e)).lower()}", exit_code=3) from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: str | Path, text: str) -> None:
+    """UTF-8, as `replacing` does it."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -12,7 +12,6 @@ import math
 import os
 import stat
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnncError, error
+from cnnc.files import replacing
 from cnnc.untrusted import Field, Malformed, read_json
 
 HEADER_LIMIT = 64 << 20  # bytes
@@ -189,23 +189,19 @@ def write_file(
         at += given.nbytes
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the data are aligned
-    temporary = path.parent / f".{path.name[:50]}.{os.getpid()}.tmp"
     try:
-        with temporary.open("xb") as f:
-            f.write(len(text).to_bytes(8, "little") + text)
-            for array in arrays.values():
-                f.write(array.reshape(-1).view(np.uint8).data)
-            f.flush()
-            os.fsync(f.fileno())
-        written = open_file(temporary)
-        for name, array in arrays.items():
-            if written.read(name).tobytes() != array.tobytes():
-                raise error("E0601", f"{path}: '{name}' was not written as it is; is the disk sound?", exit_code=DATA)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            with temporary.open("wb") as f:
+                f.write(len(text).to_bytes(8, "little") + text)
+                for array in arrays.values():
+                    f.write(array.reshape(-1).view(np.uint8).data)
+            written = open_file(temporary)
+            for name, array in arrays.items():
+                if written.read(name).tobytes() != array.tobytes():
+                    raise error(
+                        "E0601", f"{path}: '{name}' was not written as it is; is the disk sound?", exit_code=DATA
+                    )
     except (OSError, ValueError) as e:
         why = (e.strerror if isinstance(e, OSError) else None) or str(e)
         hint = None if os.path.isdir(path.parent) else f"the folder {path.parent} does not exist"
         raise error("E0601", f"cannot write {path}: {why.lower()}", help=hint, exit_code=DATA) from None
-    finally:
-        with suppress(OSError, ValueError):
-            temporary.unlink()

@@ -8,9 +8,7 @@ observer: dumps, diffs and the check of results are observers.
 from __future__ import annotations
 
 import dataclasses
-import os
 import re
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from cnnc.diagnostics import CnncError, Diagnostic, Source, Span, did_you_mean, error
+from cnnc.files import write_text
 from cnnc.ir.graph import Graph
 from cnnc.ir.text import print_value
 from cnnc.ir.verify import verify as verify_graph
@@ -146,20 +145,6 @@ class Dump:
 
     def write(self, name: str, text: str) -> None:
         write_text(self.folder / f"{self.count:02}-{name}", text)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Written whole or not at all: to a temporary name, flushed, renamed."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as f:
-            f.write(text)
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def diff(a: Graph, b: Graph, before: str = "before", after: str = "after") -> str:

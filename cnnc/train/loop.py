@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,13 +21,13 @@ from cnnc.network import Network
 from cnnc.streams import say
 from cnnc.train import checkpoint, optimizers, schedules
 from cnnc.train.checkpoint import Checkpoint
+from cnnc.train.folder import WEIGHTS, Keeper, make_folder, run_folder
 from cnnc.train.overrides import override
 from cnnc.train.progress import Progress
 from cnnc.train.provenance import differences, provenance
 from cnnc.train.trainer import Record, Sums, Trainer, single_input, steps_of
 
-CHECKPOINT_SECONDS = 10.0  # between checkpoints, at least: a killed run loses this and an epoch
-WEIGHTS, METRICS, RECIPE = "weights.safetensors", "metrics.jsonl", "recipe.json"
+CHECKPOINT_SECONDS = 10.0  # between checkpoints at the ends of epochs, at least
 
 
 class Interrupted(KeyboardInterrupt):
@@ -116,33 +113,6 @@ def canvas(augment: Sequence[Any], preprocess: Any, shape: tuple[int, ...]) -> t
     return size if size[0] >= shape[1] and size[1] >= shape[2] and size != shape[1:] else None
 
 
-def run_folder(out: str | Path | None, name: str, resume: bool) -> Path:
-    """The folder of a run; it need not be there."""
-    if out is not None:
-        folder = Path(out)
-    else:
-        taken = [
-            p for p in (Path("runs") / (name if i == 1 else f"{name}-{i}") for i in range(1, 10_000)) if p.exists()
-        ]
-        new = Path("runs") / (name if not taken else f"{name}-{len(taken) + 1}")
-        folder = taken[-1] if resume and taken else new
-    return folder
-
-
-def make_folder(folder: Path) -> None:
-    """Raises `CnncError` (E0644) where it cannot be made or written to."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".{os.getpid()}.tmp"
-        probe.touch()
-        probe.unlink()
-    except (OSError, ValueError) as e:
-        reason = e.strerror if isinstance(e, OSError) else str(e)
-        raise error(
-            "E0644", f"cannot write to the run folder {folder}: {reason}", help="choose another with --out", exit_code=3
-        ) from e
-
-
 class _Run:
     """One run: the trainer, the folder, and what was done so far."""
 
@@ -193,10 +163,11 @@ class _Run:
 
     def go(self, first: Checkpoint, augment: Sequence[Any], quiet: bool, checkpoint_seconds: float) -> Result:
         recipe, trainer = self.recipe, self.trainer
+        keeper = Keeper(self.folder, self.network, self.record)
         self.history = list(first.history)
         if first.values:
-            self._describe()
-        saved, skip, sums = time.monotonic(), first.step, Sums(*first.sums)
+            keeper.describe(self.history)
+        skip, sums = first.step, Sums(*first.sums)
         with (
             _interrupts() as interrupted,
             Progress(recipe.epochs, steps_of(self.data, recipe.batch), first.epoch, quiet) as progress,
@@ -205,8 +176,10 @@ class _Run:
 
                 def after(step: int, sums: Sums, epoch: int = epoch) -> None:
                     if interrupted():
-                        self._save(epoch, step, sums)
+                        keeper.finish(self._point(epoch, step, sums), seconds=0)
                         raise Interrupted(self.result())
+                    if keeper.due():
+                        keeper.save(self._point(epoch, step, sums))
 
                 record = trainer.epoch(
                     self.data, epoch, recipe.epochs, recipe.batch, self.schedule, augment, skip, sums, progress, after
@@ -214,55 +187,21 @@ class _Run:
                 self.history.append(record)
                 progress.epoch(record)
                 skip, sums = 0, Sums()
-                if time.monotonic() - saved >= checkpoint_seconds or epoch + 1 == recipe.epochs or epoch == first.epoch:
-                    self._save(epoch + 1, 0, sums)
-                    saved = time.monotonic()
+                if epoch + 1 < recipe.epochs and (keeper.since() >= checkpoint_seconds or epoch == first.epoch):
+                    keeper.save(self._point(epoch + 1, 0, sums))
                 else:
-                    self._write_metrics(record)
-        self.network.save_weights(self.folder / WEIGHTS)
+                    keeper.add(self.history)
+        keeper.finish(self._point(max(first.epoch, recipe.epochs), skip, sums))
         return self.result()
 
     def result(self) -> Result:
         return Result(self.folder, tuple(self.history), self.folder / WEIGHTS)
 
-    def _save(self, epoch: int, step: int, sums: Sums) -> None:
+    def _point(self, epoch: int, step: int, sums: Sums) -> Checkpoint:
+        """The run as it is now."""
         values = {n: np.asarray(v) for n, v in self.trainer.values.items()}
-        Checkpoint(
-            values,
-            epoch,
-            step,
-            self.trainer.steps,
-            (sums.loss, sums.right, sums.images),
-            tuple(self.history),
-            self.record,
-        ).save(self.folder / checkpoint.NAME)
-        self.network.save_weights(self.folder / WEIGHTS)
-        self._describe()
-
-    def _describe(self) -> None:
-        """The recipe and the metrics of the weights that are in the folder: a run that ends before it has any leaves
-        those of the run before it as they are."""
-        _write_json(self.folder / RECIPE, self.record)
-        self._write_metrics()
-
-    def _write_metrics(self, new: Record | None = None) -> None:
-        """A line an epoch; without a new one, the file is written afresh."""
-        try:
-            with (self.folder / METRICS).open("a" if new else "w", encoding="utf-8") as stream:
-                stream.writelines(json.dumps(r) + "\n" for r in ([new] if new else self.history))
-        except OSError as e:
-            raise error("E0644", f"cannot write {self.folder / METRICS}: {e.strerror}", exit_code=3) from e
-
-
-def _write_json(path: Path, value: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as e:
-        raise error("E0644", f"cannot write {path}: {e.strerror}", exit_code=3) from e
-    finally:
-        temporary.unlink(missing_ok=True)
+        done = (sums.loss, sums.right, sums.images)
+        return Checkpoint(values, epoch, step, self.trainer.steps, done, tuple(self.history), self.record)
 
 
 @contextmanager
