@@ -136,4 +136,11 @@ COMPILING: dict[str, Code] = {
         "cnnc bench m.cnn --against torch",
         "Report it with the model; leave the engine out with --against until then.",
     ),
+    "E0812": Code(
+        "kernels that cannot be compiled here",
+        "Numba is told not to compile, or cannot be imported, in this process, and no process of Python could be started "
+        "that would do it instead.",
+        "NUMBA_DISABLE_JIT=1 in a program that embeds Python",
+        "Leave the setting out, or compile the kernels once with `cnnc cache warm`.",
+    ),
 }

@@ -94,7 +94,7 @@ def processor() -> str:
     except OSError:
         pass
     numbers = [f"{k} {fields[v]}" for k, v in (("family", "cpu family"), ("model", "model")) if v in fields]
-    name = fields.get("model name") or platform.processor() or platform.machine()
+    name = fields.get("model name") or platform.machine()
     return f"{name} ({', '.join(numbers)})" if numbers else name
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +42,10 @@ _NEEDLESS = {
     "AnnotateTypes",
     "DumpParforDiagnostics",
 }
+class CannotCompileError(RuntimeError):
+    """Numba does not compile in this process; the text says why."""
+
+
 _lock = threading.Lock()
 _engines: list[Any] = []
 
@@ -88,6 +94,28 @@ def _pipeline() -> Any:
             return [manager]
 
     return Pipeline
+
+
+def settings() -> list[str]:
+    """What tells Numba in this process to do something else than usual: variables of the environment, a file in the current
+    folder.
+    """
+    file = ".numba_config.yaml"
+    found = sorted(name for name in os.environ if name.startswith("NUMBA_"))
+    numba = sys.modules.get("numba")
+    if not found and getattr(getattr(numba, "config", None), "DISABLE_JIT", False):
+        found.append("numba.config.DISABLE_JIT")
+    return [*found, file] if os.path.exists(file) else found
+
+
+def check() -> None:
+    """Raises `CannotCompileError` where Numba does not compile in this process."""
+    try:
+        from numba import config
+    except (ImportError, ValueError, RuntimeError, OSError) as e:
+        raise CannotCompileError(f"Numba cannot be imported: {str(e)[:200]}") from None
+    if config.DISABLE_JIT:
+        raise CannotCompileError("Numba is told not to compile")
 
 
 def _lower(function: Any) -> tuple[bytes, str]:
@@ -198,13 +226,15 @@ def _quoted(name: str) -> str:
 
 
 def build(kernel: Kernel, target: Target) -> bytes:
-    """The kernel as a relocatable object file of the target, with the symbol `kernel`."""
+    """The kernel as a relocatable object file of the target, with the symbol `kernel`. Raises `CannotCompileError`."""
+    check()
     with _lock, _uncollected():
         return bytes(machine_of(target).emit_object(_module(kernel, target)))
 
 
 def assembly(kernel: Kernel, target: Target) -> str:
     """The kernel as assembly text of the target."""
+    check()
     with _lock, _uncollected():
         return str(machine_of(target).emit_assembly(_module(kernel, target)))
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from cnnc.backends.cpu import timed
 from cnnc.backends.cpu.choice import Decision
+from cnnc.diagnostics import error
 from cnnc.ir.graph import Graph
 from cnnc.kernels.cpu import Kernel, compile, driver
 from cnnc.kernels.cpu import target as targets
@@ -42,7 +43,7 @@ def identity() -> str:
 def jobs() -> int:
     """Processes that compile kernels: CNNC_JOBS, or as many as there are cores, eight at most."""
     given = os.environ.get("CNNC_JOBS", "")
-    return max(1, int(given)) if given.isdecimal() else min(8, cores())
+    return max(1, int(given[:4])) if given.isdecimal() else min(8, cores())
 
 
 class CpuBackend:
@@ -147,27 +148,51 @@ class CpuBackend:
             return _loaded[key]
 
     def address(self, kernel: KernelName) -> int:
-        """The address of a kernel's machine code, compiled where it is not yet known."""
-        return self._address(str(kernel), lambda: compile.build(Kernel(kernel.family, kernel.parameters), self.target))
+        """The address of a kernel's machine code, compiled where it is not yet known. Raises `CnncError` (E0812)."""
+
+        def build() -> bytes:
+            found: list[bytes] = []
+            self._build({Kernel(kernel.family, kernel.parameters): kernel}, lambda _, code: found.append(code))
+            return found[0]
+
+        return self._address(str(kernel), build)
 
     def ready(self, kernels: Iterable[KernelName], progress: Callable[[KernelName], None] | None = None) -> None:
-        """Compile what is not known yet, several at a time where they are many. progress: called for each of them."""
+        """Compile what is not known yet, several at a time where they are many. progress: called for each of them. Raises
+        `CnncError` (E0812).
+        """
         with _lock:
             todo = {Kernel(k.family, k.parameters): k for k in self.missing(kernels)}
             if not todo:
                 return
-            from cnnc.kernels.cpu import builder
 
-            def done(kernel: Kernel, code: bytes) -> None:
-                cache.keep(str(todo[kernel]), f"{self.name} {self._set.features}", identity(), code)
-                codes[todo[kernel]] = code
+            def done(name: KernelName, code: bytes) -> None:
+                cache.keep(str(name), f"{self.name} {self._set.features}", identity(), code)
+                codes[name] = code
                 if progress is not None:
-                    progress(todo[kernel])
+                    progress(name)
 
             codes: dict[KernelName, bytes] = {}
-            builder.build_all(list(todo), self.target, jobs(), done)
+            self._build(todo, done)
             for name, code in codes.items():
                 _loaded[self.name, str(name)] = compile.load(code)
+
+    def _build(self, kernels: Mapping[Kernel, KernelName], done: Callable[[KernelName, bytes], None]) -> None:
+        """Compile kernels: in other processes alone, where Numba is told in this one to do otherwise than usual."""
+        from cnnc.kernels.cpu import builder
+
+        told = compile.settings()
+        try:
+            builder.build_all(list(kernels), self.target, jobs(), lambda k, code: done(kernels[k], code), not told)
+        except compile.CannotCompileError as e:
+            raise error(
+                "E0812",
+                "kernels cannot be compiled in this process, and no other could be started for it",
+                str(e),
+                *([f"found: {', '.join(told[:8])}"] if told else []),
+                help="leave these settings out, or compile with `cnnc cache warm` where they are not set",
+                exit_code=1,
+            ) from None
 
     def driver(self) -> int:
         """The address of the step driver."""
