@@ -156,6 +156,13 @@ FILES: dict[str, Code] = {
         "cnnc train lenet5.cnn --data digits.npz --out /proc/run",
         "Choose another folder with --out.",
     ),
+    "W0601": Code(
+        "classes that are not tested",
+        "The data has no part to test on, so a tenth of it is held out, of each class its share. Of the named classes "
+        "nothing is: they are trained, but how well they are told apart is not known.",
+        "cnnc train lenet5.cnn --data photos/, with a class of one image",
+        "Add images, or give a part to test on.",
+    ),
     "E0650": Code(
         "package that is not installed",
         "What was asked for needs a package that cnnc itself does without: onnx for export, PyTorch, ONNX Runtime or "

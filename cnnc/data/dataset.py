@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from cnnc.data.arrays import read_arrays, unreadable
 from cnnc.data.augment import Augmentation, augment
+from cnnc.data.hold_out import tenth, untested
 from cnnc.data.images import Floats, as_pixels, decode, fit, image_files, image_shape, normalize
-from cnnc.data.random import SHUFFLE, SPLIT, permutation
-from cnnc.diagnostics import error
+from cnnc.data.random import SHUFFLE, permutation
+from cnnc.diagnostics import Diagnostic, error
 
 if TYPE_CHECKING:
     from cnnc.frontend.inputs import Preprocess
 
 Labels = NDArray[np.int64]
-HELD_OUT = 0.1  # share that is kept for validation where a data set has no test part
 KEEP_LIMIT = 1 << 30  # bytes of decoded pictures that are kept in memory
 CLASS_LIMIT = 100_000
 # names in a .npz, in the order they are looked for
@@ -104,7 +104,7 @@ class Split:
 @dataclass(frozen=True)
 class Dataset:
     """`train` and `test` parts; `shape` is what the network takes for one sample, `classes` their names where the data
-    has them.
+    has them; `warnings` say what of it is not used, or not tested.
     """
 
     train: Split
@@ -112,17 +112,24 @@ class Dataset:
     shape: tuple[int, ...]
     preprocess: Preprocess
     classes: tuple[str, ...] | None = None
+    warnings: tuple[Diagnostic, ...] = ()
 
     @classmethod
     def open(
-        cls, path: str | Path, preprocess: Preprocess, shape: Sequence[int], canvas: tuple[int, int] | None = None
+        cls,
+        path: str | Path,
+        preprocess: Preprocess,
+        shape: Sequence[int],
+        canvas: tuple[int, int] | None = None,
+        seed: int = 0,
     ) -> Dataset:
         """A data set from disk.
 
         A `.npz` with x_train, y_train and x_test, y_test (or images and labels, or x and y); a folder with a folder of
         images for each class, or with such folders in train/ and test/ (or val/); a folder with MNIST's or CIFAR-10's
-        binary files. Where there is no test part, a tenth is held out, always the same. `canvas` (height, width) is the
-        size that training images are kept at for a later random crop. Raises `CnncError` (E0620 to E0630).
+        binary files. Where there is no test part, a tenth is held out: of each class its share, never its last sample;
+        the seed decides which. `canvas` (height, width) is the size that training images are kept at for a later random
+        crop. Raises `CnncError` (E0620 to E0630).
         """
         path, shape = Path(path), tuple(shape)
         if path.is_dir():
@@ -130,8 +137,8 @@ class Dataset:
 
             arrays = read_folder(path)
             if arrays is None:
-                return _from_folder(path, preprocess, shape, canvas)
-            return _from_arrays(arrays, str(path), preprocess, shape, canvas)
+                return _from_folder(path, preprocess, shape, canvas, seed)
+            return _from_arrays(arrays, str(path), preprocess, shape, canvas, seed)
         if path.suffix.lower() != ".npz":
             raise error(
                 "E0627",
@@ -142,7 +149,7 @@ class Dataset:
                 if path.exists()
                 else "there is no such file",
             )
-        return _from_arrays(read_arrays(path), str(path), preprocess, shape, canvas)
+        return _from_arrays(read_arrays(path), str(path), preprocess, shape, canvas, seed)
 
     @classmethod
     def from_arrays(
@@ -155,10 +162,11 @@ class Dataset:
         preprocess: Preprocess | None = None,
         shape: Sequence[int] | None = None,
         hold_out: bool = True,
+        seed: int = 0,
     ) -> Dataset:
         """A data set from arrays: x [n, C, H, W] (floats are taken as they are, bytes are pixels), labels [n].
 
-        Without a test part, a tenth is held out unless `hold_out` is false: then there is none. Raises `CnncError`
+        Without a test part, a tenth is held out as `open` does it, unless `hold_out` is false: then there is none. Raises `CnncError`
         (E0628 to E0630).
         """
         from cnnc.frontend.inputs import Preprocess
@@ -167,7 +175,13 @@ class Dataset:
         if x_test is not None:
             arrays |= {"x_test": np.asarray(x_test), "y_test": np.asarray(y_test)}
         return _from_arrays(
-            arrays, "the data", preprocess or Preprocess(), tuple(shape or arrays["x_train"].shape[1:]), None, hold_out
+            arrays,
+            "the data",
+            preprocess or Preprocess(),
+            tuple(shape or arrays["x_train"].shape[1:]),
+            None,
+            seed,
+            hold_out,
         )
 
     def check_labels(self, classes: int) -> None:
@@ -233,6 +247,7 @@ def _from_arrays(
     preprocess: Preprocess,
     shape: tuple[int, ...],
     canvas: tuple[int, int] | None,
+    seed: int,
     hold_out: bool = True,
 ) -> Dataset:
     pair = next((p for p in TRAIN_NAMES if p[0] in arrays and p[1] in arrays), None)
@@ -250,7 +265,8 @@ def _from_arrays(
     if not hold_out:
         return Dataset(train, train.part(train.numbers[:0]), shape, preprocess)
     held = train if canvas is None else _split(arrays, pair, name, preprocess, shape)
-    return Dataset(*_hold_out(train, held), shape, preprocess)
+    first, second, warnings = _parts(train, held, None, seed)
+    return Dataset(first, second, shape, preprocess, None, warnings)
 
 
 def _kept(
@@ -285,14 +301,18 @@ def _split(
     return Split(ArraySamples(samples), y.astype(np.int64), np.arange(len(samples)))
 
 
-def _hold_out(train: Split, held: Split) -> tuple[Split, Split]:
-    """The same samples apart: a tenth, at least one, is held out where there are two or more."""
-    order = permutation(0, SPLIT, 0, len(train))
-    count = max(1, round(len(train) * HELD_OUT)) if len(train) > 1 else 0
-    return train.part(np.sort(order[count:])), held.part(np.sort(order[:count]))
+def _parts(
+    train: Split, held: Split, classes: tuple[str, ...] | None, seed: int
+) -> tuple[Split, Split, tuple[Diagnostic, ...]]:
+    """Samples and the same samples as they are tested: a part of each, and what is to be said of it."""
+    numbers, tested = tenth(train.labels, seed)
+    warning = untested(train.labels, tested, classes)
+    return train.part(numbers), held.part(tested), () if warning is None else (warning,)
 
 
-def _from_folder(path: Path, preprocess: Preprocess, shape: tuple[int, ...], canvas: tuple[int, int] | None) -> Dataset:
+def _from_folder(
+    path: Path, preprocess: Preprocess, shape: tuple[int, ...], canvas: tuple[int, int] | None, seed: int
+) -> Dataset:
     full = image_shape(shape, path)
     settings, kept = _kept(preprocess, full, canvas)
     parts = {p.name: p for p in _folders(path)}
@@ -311,7 +331,8 @@ def _from_folder(path: Path, preprocess: Preprocess, shape: tuple[int, ...], can
     classes, files, labels = _classes(parts["train"] if set(parts) == {"train"} else path)
     train = Split(FileSamples(files, settings, kept), labels, np.arange(len(files)))
     held = train if canvas is None else replace(train, samples=FileSamples(files, preprocess, full))
-    return Dataset(*_hold_out(train, held), full, preprocess, classes)
+    first, second, warnings = _parts(train, held, classes, seed)
+    return Dataset(first, second, full, preprocess, classes, warnings)
 
 
 def _folders(path: Path) -> list[Path]:

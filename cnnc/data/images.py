@@ -96,18 +96,7 @@ def fit(image: Image, preprocess: Preprocess, size: tuple[int, int]) -> Pixels:
     from PIL import Image
 
     width, height = image.size
-    resize, crop = preprocess.resize, _pair(preprocess.crop)
-    if isinstance(resize, int):
-        target = _shorter(height, width, resize)
-    elif resize is not None:
-        target = (resize[0], resize[1])
-    else:
-        least = crop or size
-        target = (height, width) if crop and height >= crop[0] and width >= crop[1] else _cover(height, width, least)
-    if max(target) > 1 << 16 or target[0] * target[1] > PIXEL_LIMIT:
-        raise error(
-            "E0622", f"an image of {width} x {height} pixels becomes {target[1]} x {target[0]}, too many", exit_code=3
-        )
+    target, crop = _target(height, width, preprocess, size), _pair(preprocess.crop)
     if target != (height, width):
         image = image.resize((target[1], target[0]), Image.Resampling.BILINEAR)
     pixels = np.asarray(image)
@@ -123,6 +112,23 @@ def fit(image: Image, preprocess: Preprocess, size: tuple[int, int]) -> Pixels:
             help=f"set resize = {max(size)} in the input's settings, and crop no smaller",
         )
     return np.ascontiguousarray(_order(pixels, preprocess).transpose(2, 0, 1))
+
+
+def _target(height: int, width: int, preprocess: Preprocess, size: tuple[int, int]) -> tuple[int, int]:
+    """The (height, width) that a picture is resized to, before anything is cut. Raises `CnncError` (E0622)."""
+    resize, crop = preprocess.resize, _pair(preprocess.crop)
+    if isinstance(resize, int):
+        target = _shorter(height, width, resize)
+    elif resize is not None:
+        target = (resize[0], resize[1])
+    else:
+        least = crop or size
+        target = (height, width) if crop and height >= crop[0] and width >= crop[1] else _cover(height, width, least)
+    if max(target) > 1 << 16 or target[0] * target[1] > PIXEL_LIMIT:
+        raise error(
+            "E0622", f"an image of {width} x {height} pixels becomes {target[1]} x {target[0]}, too many", exit_code=3
+        )
+    return target
 
 
 def _order(pixels: Pixels, preprocess: Preprocess) -> Pixels:
@@ -244,29 +250,39 @@ def load_input(path: str | Path, preprocess: Preprocess, shape: Sequence[int]) -
 
 
 def as_pixels(array: NDArray[Any], preprocess: Preprocess, shape: Shape, name: str) -> NDArray[Any]:
-    """Images in an array as [n, C, H, W]: bytes are pixels ([n, H, W], [n, H, W, C] or [n, C, H, W]) and are resized
-    where they must be; floats have the input's shape, with or without the batch. Raises `CnncError` (E0628).
+    """Images in an array as the network takes them, [n, C, H, W]. Bytes, and whole numbers of 0 to 255, are pixels and
+    become the input as a file does (`pictures` says in which forms); floats are taken as they are, and have the
+    input's shape, with or without the batch. Raises `CnncError` (E0628).
     """
-    if array.dtype.kind in "iu" and array.dtype != np.uint8 and len(shape) == 3:
-        if array.size and not 0 <= int(array.min()) <= int(array.max()) <= 255:
-            raise error(
-                "E0628",
-                f"{name} has whole numbers from {array.min()} to {array.max()}; pixels are 0 to 255",
-                exit_code=3,
-                help="store other values as floats, which are taken as they are",
-            )
-        array = array.astype(np.uint8)
-    if array.dtype == np.uint8 and len(shape) == 3:
-        return _fit_all(_channels_first(array, shape, name), preprocess, shape)
+    found = rows(array, shape, name)
+    if is_pixels(array, shape):
+        return fit_all(found, preprocess, shape, name)
+    return found.copy() if np.may_share_memory(found, array) else found
+
+
+def is_pixels(array: NDArray[Any], shape: Shape) -> bool:
+    """Whether an array's values are pixels, that are resized, rather than inputs."""
+    return len(shape) == 3 and array.dtype.kind in "iu"
+
+
+def rows(array: NDArray[Any], shape: Shape, name: str) -> NDArray[Any]:
+    """An array as one of [n, ...]: pixels of any size, n pictures of 1, 3 or 4 channels (or of the input's), channels
+    first; floats of the input's shape. Raises `CnncError` (E0628).
+    """
+    if is_pixels(array, shape):
+        return _pictures(array, shape, name)
     if array.shape == shape:
         array = array[None]
     if array.shape[1:] != shape and shape[0] == 1 and array.shape[1:] == shape[1:]:
         array = array[:, None]
     if array.shape[1:] != shape:
-        raise error(
-            "E0628", f"{name} is {list(array.shape)}, the input takes [N, {', '.join(map(str, shape))}]", exit_code=3
-        )
-    return array if array.dtype == np.uint8 else array.astype(np.float32)
+        notes = ("floats are taken as they are; bytes are pixels, and are resized",) if len(shape) == 3 else ()
+        raise error("E0628", _shapes(array, shape, name), *notes, exit_code=3)
+    return array if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
+
+
+def _shapes(array: NDArray[Any], shape: Shape, name: str) -> str:
+    return f"{name} is {list(array.shape)}, the input takes [N, {', '.join(map(str, shape))}]"
 
 
 def as_inputs(array: NDArray[Any], preprocess: Preprocess, shape: Shape, name: str) -> Floats:
@@ -277,47 +293,69 @@ def as_inputs(array: NDArray[Any], preprocess: Preprocess, shape: Shape, name: s
     return np.ascontiguousarray(x, np.float32)
 
 
-def _channels_first(array: Pixels, shape: Shape, name: str) -> Pixels:
-    channels = shape[0]
-    if array.ndim == 4 and array.shape[1:] == shape:
-        return array
-    if array.ndim == 2 and channels == 1:
-        array = array[None]
-    if array.ndim == 3 and channels == 1:
-        return array[:, None]
-    if array.ndim == 3 and array.shape[-1] == channels and channels > 1:
-        array = array[None]
-    if array.ndim == 4 and array.shape[-1] == channels:
-        return array.transpose(0, 3, 1, 2)
-    if array.ndim == 4 and array.shape[1] == channels:
-        return array
+def _pictures(array: NDArray[Any], shape: Shape, name: str) -> NDArray[Any]:
+    """Pixels as [n, channels, height, width]. They are given as that, or as [n, height, width, channels], or as [n,
+    height, width] for an input of one channel; or one picture, without the n. What has the input's own shape is taken
+    for that; else channels are looked for at the end, then in front.
+    """
+    channels, counts = shape[0], (shape[0], *(c for c in _MODES if c != shape[0] and shape[0] in _MODES))
+    if array.ndim == 4:
+        if array.shape[1:] == shape:
+            return array
+        for count in counts:
+            if array.shape[3] == count:
+                return array.transpose(0, 3, 1, 2)
+            if array.shape[1] == count:
+                return array
+    if array.ndim == 2 and 1 in counts:
+        return array[None, None]
+    if array.ndim == 3:
+        if array.shape == shape:
+            return array[None]
+        if channels == 1 and (array.shape[1:] == shape[1:] or array.shape[2] not in counts):
+            return array[:, None]
+        if array.shape[2] in counts:
+            return array.transpose(2, 0, 1)[None]
+        if array.shape[0] == channels:
+            return array[None]
     raise error(
         "E0628",
-        f"{name} is {list(array.shape)}, the input takes [N, {', '.join(map(str, shape))}]",
-        "pixels are [n, height, width] or [n, height, width, channels]",
+        _shapes(array, shape, name),
+        "pixels are [n, height, width, channels], [n, channels, height, width], or [n, height, width] where they are grey",
         exit_code=3,
     )
 
 
-def _fit_all(pixels: Pixels, preprocess: Preprocess, shape: Shape) -> Pixels:
-    """Pixels [n, C, h, w] to [n, C, H, W], by the same code as files."""
-    channels, size = shape[0], (shape[1], shape[2])
-    plain = preprocess.resize in (None, size, size[0]) and _pair(preprocess.crop) in (None, size)
-    if pixels.shape[2:] == size and plain:
-        return pixels[:, ::-1] if preprocess.channels == "bgr" and channels == 3 else pixels
+def fit_all(pixels: NDArray[Any], preprocess: Preprocess, shape: Shape, name: str) -> Pixels:
+    """Pixels [n, channels, h, w] to [n, C, H, W] of bytes, by the same code as files. Raises `CnncError` (E0622, E0623,
+    E0628).
+    """
+    if pixels.dtype != np.uint8:
+        if pixels.size and not 0 <= int(pixels.min()) <= int(pixels.max()) <= 255:
+            raise error(
+                "E0628",
+                f"{name} has whole numbers from {pixels.min()} to {pixels.max()}; pixels are 0 to 255",
+                exit_code=3,
+                help="store other values as floats, which are taken as they are",
+            )
+        pixels = pixels.astype(np.uint8)
+    given, size = pixels.shape[2:], (shape[1], shape[2])
+    crop = _pair(preprocess.crop)
+    if (
+        pixels.shape[1] == shape[0]
+        and given == size == (crop or size)
+        and _target(*given, preprocess, size) == given  # nothing to be done, as for most data sets
+    ):
+        return pixels[:, ::-1] if preprocess.channels == "bgr" and shape[0] == 3 else pixels
     from PIL import Image
 
-    if channels in _MODES:
-        fitted = [
-            fit(
-                Image.fromarray(np.ascontiguousarray(p[0] if channels == 1 else p.transpose(1, 2, 0))), preprocess, size
-            )
-            for p in pixels
-        ]
-    else:
-        fitted = [
-            np.concatenate([fit(Image.fromarray(c), preprocess, size) for c in p]) for p in np.ascontiguousarray(pixels)
-        ]
+    def picture(p: Pixels) -> Pixels:
+        if len(p) in _MODES and shape[0] in _MODES:
+            image = Image.fromarray(np.ascontiguousarray(p[0] if len(p) == 1 else p.transpose(1, 2, 0)))
+            return fit(_convert(image, shape[0]), preprocess, size)
+        return np.concatenate([fit(Image.fromarray(np.ascontiguousarray(c)), preprocess, size) for c in p])
+
+    fitted = [picture(p) for p in pixels]
     return np.stack(fitted) if fitted else np.zeros((0, *shape), np.uint8)
 
 

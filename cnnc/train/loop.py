@@ -25,7 +25,7 @@ from cnnc.train.folder import WEIGHTS, Keeper, make_folder, run_folder
 from cnnc.train.overrides import override
 from cnnc.train.progress import Progress
 from cnnc.train.provenance import differences, provenance
-from cnnc.train.trainer import Record, Sums, Trainer, single_input, steps_of
+from cnnc.train.trainer import Record, Sums, Trainer, single_input, steps_of, tell
 
 CHECKPOINT_SECONDS = 10.0  # between checkpoints at the ends of epochs, at least
 
@@ -86,7 +86,9 @@ def train(
         raise error("E0631", f"augmentation is for images; the network takes [N, {', '.join(map(str, shape))}]")
     augment = tuple(augmentations.build(c.name, c.arguments, size, c.span) for c in recipe.augment if size is not None)
     kept = canvas(augment, preprocess, shape)
-    dataset = data if isinstance(data, Dataset) else Dataset.open(data, preprocess, shape, kept)
+    dataset = data if isinstance(data, Dataset) else Dataset.open(data, preprocess, shape, kept, seed)
+    if not quiet:
+        tell(dataset)
     network.initialize(seed)
     if weights is not None:
         report = network.load_weights(weights, strict=False)

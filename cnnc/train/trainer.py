@@ -18,6 +18,7 @@ from cnnc.network import Network
 from cnnc.passes.optimizer import Optimizer
 from cnnc.runtime.executable import Executable
 from cnnc.runtime.inputs import as_array, check_labels, convert, whole
+from cnnc.streams import say
 from cnnc.train.optimizers import sgd
 from cnnc.train.progress import Progress
 from cnnc.train.schedules import Schedule
@@ -156,6 +157,8 @@ class Trainer:
         whole("epochs", epochs)
         whole("batch", batch)
         data = self.dataset(dataset)
+        if not quiet:
+            tell(data)
         records = []
         with Progress(epochs, steps_of(data, batch), quiet=quiet) as progress:
             for epoch in range(epochs):
@@ -250,7 +253,7 @@ class Trainer:
             pair = tuple(given) * 2 if test and len(given) == 2 else tuple(given)
             data = Dataset.from_arrays(*pair, preprocess=preprocess, shape=shape, hold_out=False)
         else:
-            data = Dataset.open(given, preprocess, shape)
+            data = Dataset.open(given, preprocess, shape, seed=self.seed)
         if data.shape != shape:
             raise error(
                 "E0628", f"the data set's images are {list(data.shape)}, the network takes {list(shape)}", exit_code=3
@@ -305,6 +308,12 @@ class Mirror:
 def finite(value: float | None) -> float | None:
     """The value, or None where JSON has no number for it."""
     return value if value is not None and math.isfinite(value) else None
+
+
+def tell(data: Dataset) -> None:
+    """Say what there is to know of a data set."""
+    for warning in data.warnings:
+        say(str(warning))
 
 
 def steps_of(data: Dataset, batch: int) -> int:

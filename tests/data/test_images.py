@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from cnnc.data import images
+from cnnc.data.dataset import Dataset
 from cnnc.data.images import label_names, load_image, load_images, load_input
 from cnnc.diagnostics import CnncError
 from cnnc.frontend.inputs import Preprocess
@@ -218,14 +219,58 @@ def test_arrays_as_input(tmp_path: Path) -> None:
     assert code(e) == "E0628"
 
 
-@pytest.mark.parametrize(
-    "preprocess",
-    [Preprocess(), Preprocess(resize=20, mean=(0.5,), std=(0.25,)), Preprocess(resize=(30, 19), crop=(17, 18))],
-)
-def test_bytes_in_arrays_are_treated_as_files_are(tmp_path: Path, preprocess: Preprocess) -> None:
-    np.save(tmp_path / "a.npy", RGB[None])
-    expected = load_image(save(tmp_path, RGB), preprocess, (3, 16, 16))
-    np.testing.assert_array_equal(load_input(tmp_path / "a.npy", preprocess, (3, 16, 16))[1][0], expected)
+SETTINGS = [
+    (Preprocess(), (16, 16)),
+    (Preprocess(), (64, 32)),
+    (Preprocess(), (32, 64)),
+    (Preprocess(resize=64), (64, 32)),
+    (Preprocess(resize=64), (32, 64)),
+    (Preprocess(resize=32), (32, 32)),
+    (Preprocess(resize=(64, 32)), (64, 32)),
+    (Preprocess(resize=(32, 64)), (32, 32)),
+    (Preprocess(crop=(32, 32)), (32, 32)),
+    (Preprocess(resize=20, mean=(0.5,), std=(0.25,)), (16, 16)),
+    (Preprocess(resize=(30, 19), crop=(17, 18)), (16, 16)),
+    (Preprocess(resize=64, crop=(32, 32)), (32, 32)),
+]
+
+
+@pytest.mark.parametrize("size", [(64, 32), (32, 64), (32, 32), (16, 16), (70, 33), (5, 90)])
+@pytest.mark.parametrize(("preprocess", "wanted"), SETTINGS)
+def test_a_picture_is_the_same_as_a_file_and_in_an_array(
+    tmp_path: Path, preprocess: Preprocess, wanted: tuple[int, int], size: tuple[int, int]
+) -> None:
+    """Whatever its form and its channels, for `cnnc run` and for a data set."""
+    rgb = RNG.integers(0, 256, (*size, 3), dtype=np.uint8)
+    rgba = RNG.integers(0, 256, (*size, 4), dtype=np.uint8)
+    grey = RNG.integers(0, 256, size, dtype=np.uint8)
+    forms = {
+        "rgb": (rgb, [rgb, rgb[None], rgb.transpose(2, 0, 1)[None], rgb.astype(np.int64)[None], np.stack([rgb, rgb])]),
+        "rgba": (rgba, [rgba, rgba[None], rgba.transpose(2, 0, 1)[None]]),
+        "grey": (grey, [grey, grey[None, :, :, None], grey[None, None], np.stack([grey, grey])[:, None]]),
+    }
+    for channels, (picture, arrays) in [(c, f) for c in (1, 3, 4) for f in forms.values()]:
+        shape = (channels, *wanted)
+        expected = load_image(save(tmp_path, picture), preprocess, shape)
+        more = {1: [grey[None], np.stack([grey, grey])], 3: [rgb.transpose(2, 0, 1)], 4: [rgba.transpose(2, 0, 1)]}
+        native = {1: grey, 3: rgb, 4: rgba}[channels] is picture
+        for array in [*arrays, *(more[channels] if native else [])]:
+            np.save(tmp_path / "a.npy", array)
+            found = load_input(tmp_path / "a.npy", preprocess, shape)[1]
+            np.testing.assert_array_equal(found[0], expected, err_msg=f"{channels} of {array.shape}")
+            np.testing.assert_array_equal(found[-1], expected)
+            if array.ndim == 4:
+                data = Dataset.from_arrays(
+                    array, np.zeros(len(array), int), preprocess=preprocess, shape=shape, hold_out=False
+                )
+                np.testing.assert_array_equal(next(data.batches(1, 0, 0))[0][0], expected)
+
+
+def test_floats_have_the_inputs_shape(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", RNG.random((2, 9, 9, 3)))
+    with pytest.raises(CnncError, match="floats are taken as they are") as e:
+        load_input(tmp_path / "a.npy", Preprocess(), (3, 9, 9))
+    assert code(e) == "E0628"
 
 
 def test_label_names(tmp_path: Path) -> None:
