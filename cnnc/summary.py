@@ -12,16 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cnnc.ops  # noqa: F401  (registers the ops)
+from cnnc.describe import Facts, facts, padding, per_axis, times
 from cnnc.ir.graph import LEAVES, Graph, Node
 from cnnc.ir.op import OPS
 from cnnc.ir.types import product
 from cnnc.ops.window import Window
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from cnnc.table import Column, Table
 
 HIDDEN = (*LEAVES, "constant")
 FLOAT_BYTES = 4
@@ -42,6 +41,7 @@ class Row:
     macs: int
     output_kib: float
     receptive_field: int | tuple[int, ...]
+    facts: Facts
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,12 @@ class Summary:
                     "receptive_field": list(r.receptive_field)
                     if isinstance(r.receptive_field, tuple)
                     else r.receptive_field,
+                    "kernel": list(r.facts.kernel),
+                    "stride": list(r.facts.stride),
+                    "padding": [list(p) for p in r.facts.padding],
+                    "dilation": list(r.facts.dilation),
+                    "groups": r.facts.groups,
+                    "weight": list(r.facts.weight),
                 }
                 for r in self.rows
             ],
@@ -162,7 +168,11 @@ class Summary:
             (
                 r.name,
                 r.op,
-                "x".join(map(str, r.output)),
+                times(r.facts.kernel),
+                per_axis(r.facts.stride) if r.facts.stride else "",
+                padding(r.facts),
+                times(r.facts.weight),
+                times(r.output),
                 f"{r.params:,}" if r.params else "",
                 f"{r.macs:,}" if r.macs else "",
                 kib(r.output_kib),
@@ -182,61 +192,44 @@ class Summary:
             )
         return lines
 
-    def table(self) -> Table:
-        from rich.box import SIMPLE_HEAD
-        from rich.table import Table
-        from rich.text import Text
+    def _totals(self) -> tuple[str, ...]:
+        return ("total", *("",) * 6, f"{self.params:,}", f"{self.macs:,}", kib(self.output_kib), "")
 
-        table = Table(
-            title=Text(self.name),
-            box=SIMPLE_HEAD,
-            caption=Text("\n".join(self._footer())),
-            title_justify="left",
-            caption_justify="left",
-            show_footer=True,
-        )
-        totals = ("total", "", "", f"{self.params:,}", f"{self.macs:,}", kib(self.output_kib), "")
-        for (title, right), total in zip(COLUMNS, totals, strict=True):
-            table.add_column(title, total, justify="right" if right else "left", no_wrap=True)
-        for row in self._cells():
-            table.add_row(*map(Text, row))
-        return table
+    def table(self) -> Table:
+        return Table(COLUMNS, self._cells(), self.name, self._totals(), self._footer())
 
     def __str__(self) -> str:
-        from io import StringIO
-
-        from rich.console import Console
-
-        out = StringIO()
-        Console(file=out, width=10_000, no_color=True, highlight=False).print(self.table())
-        return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+        return str(self.table())
 
     def _repr_html_(self) -> str:
         def row(tag: str, cells: Sequence[str]) -> str:
             return (
                 "<tr>"
                 + "".join(
-                    f'<{tag} style="text-align:{"right" if right else "left"}">{escape(c)}</{tag}>'
-                    for c, (_, right) in zip(cells, COLUMNS, strict=True)
+                    f'<{tag} style="text-align:{"right" if c.number else "left"}">{escape(text)}</{tag}>'
+                    for text, c in zip(cells, COLUMNS, strict=True)
                 )
                 + "</tr>"
             )
 
-        head = row("th", [title for title, _ in COLUMNS])
+        head = row("th", [c.title for c in COLUMNS])
         body = "".join(row("td", cells) for cells in self._cells())
         footer = "<br>".join(map(escape, self._footer()))
         return f"<table><thead>{head}</thead><tbody>{body}</tbody></table><p>{footer}</p>"
 
 
-# title, whether numbers stand to the right
 COLUMNS = (
-    ("layer", False),
-    ("op", False),
-    ("output", True),
-    ("parameters", True),
-    ("multiply-adds", True),
-    ("output KiB", True),
-    ("receptive field", True),
+    Column("layer"),
+    Column("op", leaves=2),
+    Column("kernel", True, leaves=4),
+    Column("stride", True, leaves=5),
+    Column("padding", True, leaves=8),
+    Column("weight", True, leaves=9),
+    Column("output", True, leaves=1),
+    Column("parameters", True),
+    Column("multiply-adds", True, leaves=3),
+    Column("output\nKiB", True, leaves=6),
+    Column("receptive\nfield", True, leaves=7),
 )
 
 
@@ -249,7 +242,7 @@ def mib(bytes: int) -> str:
 
 
 def seen(value: int | tuple[int, ...]) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) else str(value) if value else ""
+    return times(value) if isinstance(value, tuple) else str(value) if value else ""
 
 
 def summarize(graph: Graph, batch: int = 1, plan: Callable[[], tuple[int, int]] | None = None) -> Summary:
@@ -273,4 +266,5 @@ def _row(graph: Graph, node: Node, batch: int, trained: Mapping[str, int], field
         OPS[node.op].macs(node, types, batch),
         product(output) * FLOAT_BYTES / 1024,
         field,
+        facts(graph, node),
     )

@@ -18,11 +18,11 @@ ROOT = Path(__file__).parent.parent
 # A part sees those to its left and itself. Parts in one group do not see each other, unless ALSO says so.
 ORDER = [
     ["files", "streams"],
-    ["storage"],
+    ["storage", "table"],
     ["diagnostics", "codes", "untrusted"],
     ["ir"],
     ["ops"],
-    ["frontend", "passes"],
+    ["frontend", "passes", "describe"],
     ["lowering"],
     ["runtime"],
     ["backends"],

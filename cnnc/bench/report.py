@@ -6,16 +6,14 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cnnc import __version__
 from cnnc.bench.engines import OURS
 from cnnc.bench.timing import Timing
 from cnnc.runtime.machine import Figures, processor
 from cnnc.runtime.profile import LayerTime
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from cnnc.table import Column, Table
 
 PACKAGES = ("onnxruntime", "openvino", "torch", "numba", "llvmlite", "numpy")
 
@@ -94,6 +92,7 @@ class Report:
             "layer": row.layer,
             "op": row.op,
             "algorithm": row.algorithm,
+            "why": row.why,
             "ms": 1e3 * row.seconds,
             "flops": row.flops,
             "bytes": row.bytes,
@@ -123,8 +122,15 @@ class Report:
                     difference,
                 )
             )
-        columns = ("engine", "median, ms", "least, ms", "images/s", "time / ours", "difference")
-        return table(self.title, columns, rows, left=1)
+        columns = (
+            Column("engine"),
+            Column("median, ms", True),
+            Column("least, ms", True, leaves=2),
+            Column("images/s", True, leaves=3),
+            Column("time / ours", True, leaves=1),
+            Column("difference", True, leaves=4),
+        )
+        return Table(columns, rows, self.title)
 
     def layers_table(self) -> Table:
         total = sum(r.seconds for r in self.layers) or 1.0
@@ -143,35 +149,28 @@ class Report:
                     f"{r.gigabytes:.1f}",
                 )
             )
-        columns = ("layer", "op", "algorithm", "ms", "share", "GFLOP/s", "of peak", "GB/s")
+        columns = (
+            Column("layer"),
+            Column("op", leaves=2),
+            Column("algorithm", leaves=1),
+            Column("ms", True),
+            Column("share", True, leaves=5),
+            Column("GFLOP/s", True, leaves=3),
+            Column("of\npeak", True, leaves=4),
+            Column("GB/s", True, leaves=6),
+        )
         peak = "" if self.figures is None else f", peak {self.figures.peak(self.threads):.0f} GFLOP/s"
-        caption = (
+        note = (
             f"{1e3 * sum(r.seconds for r in self.layers):.2f} ms in all, each step launched by itself{peak}. "
             "Operations are those of direct computation; bytes those that must move."
         )
-        return table("", columns, rows, left=3, caption=caption)
+        return Table(columns, rows, notes=[note])
+
+    def reasons(self) -> list[str]:
+        """Why each layer runs as it does."""
+        return [f"{r.layer} ({r.op}): {r.why}" for r in self.layers if r.why]
 
 
 def significant(value: float) -> str:
     """Three digits that count."""
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
-
-
-def table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], left: int, caption: str = "") -> Table:
-    """`left` columns of text, then numbers."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    result = Table(
-        title=Text(title) if title else None,
-        caption=Text(caption) if caption else None,
-        box=SIMPLE_HEAD,
-        title_justify="left",
-        caption_justify="left",
-    )
-    for i, name in enumerate(columns):
-        result.add_column(name, justify="left" if i < left else "right", no_wrap=True)
-    for row in rows:
-        result.add_row(*map(Text, row))
-    return result

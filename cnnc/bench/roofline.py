@@ -137,7 +137,7 @@ def _dots(axes: Axes, shown: Sequence[LayerTime]) -> list[str]:
     places = [(axes.across(r.intensity), axes.up(r.gflops), max(3.0, 26 * math.sqrt(r.seconds / total))) for r in shown]
     for row, (x, y, radius) in zip(shown, places, strict=True):
         text = (
-            f"{row.layer} ({row.op})\n{row.algorithm}\n{1e3 * row.seconds:.3g} ms, {row.gflops:.4g} GFLOP/s, "
+            f"{row.layer} ({row.op})\n{row.why or row.algorithm}\n{1e3 * row.seconds:.3g} ms, {row.gflops:.4g} GFLOP/s, "
             f"{row.gigabytes:.3g} GB/s, {row.intensity:.3g} operations a byte"
         )
         parts.append(

@@ -9,7 +9,6 @@ import click
 
 from cnnc.cli.common import (
     batch_option,
-    console,
     define,
     json_option,
     load,
@@ -39,7 +38,7 @@ from cnnc.diagnostics import error
     metavar="ENGINE,...",
     help="Peers: onnxruntime, openvino, torch, torch-compile (which takes a minute to compile).",
 )
-@click.option("--layers", is_flag=True, help="Each layer: algorithm, time, GFLOP/s, share of the machine's peak, GB/s.")
+@click.option("--layers", is_flag=True, help="Each layer: algorithm, time, GFLOP/s, share of the peak, GB/s; reasons with -v.")
 @click.option("--roofline", type=click.Path(), metavar="OUT.svg", help="Draw the layers below the machine's limits.")
 @click.option(
     "--threads", type=click.IntRange(1, 1024), help="Threads of every engine; as many as there are cores otherwise."
@@ -82,6 +81,7 @@ def command(
     if exact and mode == "train":
         raise click.UsageError("--exact goes with --mode infer.")
     from cnnc.bench import engines
+    from cnnc.table import wrapped
 
     peers = engines.known([p.strip() for p in against.split(",") if p.strip()])
     if isa is not None:
@@ -115,12 +115,13 @@ def command(
     if as_json:
         print_json(report.to_json())
     else:
-        out = console()
-        out.print(report.engines_table())
+        click.echo(str(report.engines_table()), nl=False)
         if report.ratio is not None:
-            out.print(f"the best peer, {report.best}, takes {report.ratio:.2f} times our time")
+            click.echo(f"the best peer, {report.best}, takes {report.ratio:.2f} times our time")
         if layers:
-            out.print(report.layers_table())
+            click.echo(f"\n{report.layers_table()}", nl=False)
+            for reason in report.reasons():
+                say("\n".join(wrapped(reason, indent="    ")), 1)
 
 
 def hold(isa: str, peers: tuple[str, ...]) -> list[str]:

@@ -24,6 +24,7 @@ def list_command(as_json: bool) -> None:
     """A row per kernel: bytes, target, kernel."""
     from cnnc.runtime.cache import entries
     from cnnc.storage import folder
+    from cnnc.table import Column, Table
 
     found = entries()
     if as_json:
@@ -36,8 +37,9 @@ def list_command(as_json: bool) -> None:
             }
         )
         return
-    for e in found:
-        click.echo(f"{e.bytes:>9,}  {e.target:<8}  {e.kernel}")
+    if found:
+        columns = (Column("bytes", True), Column("target", leaves=1), Column("kernel"))
+        click.echo(str(Table(columns, [(f"{e.bytes:,}", e.target, e.kernel) for e in found])), nl=False)
     say(f"{len(found)} kernels, {sum(e.bytes for e in found) / 2**20:.1f} MiB in {folder()}")
 
 

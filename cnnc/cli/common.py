@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,8 +15,6 @@ from cnnc import files, streams
 from cnnc.diagnostics import Diagnostic, did_you_mean, error, render
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from cnnc.network import Network
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -181,15 +178,6 @@ def diagnostic_record(d: Diagnostic) -> dict[str, Any]:
 
 def diagnostics_json(diagnostics: Iterable[Diagnostic]) -> None:
     print_json({"ok": False, "diagnostics": [diagnostic_record(d) for d in diagnostics]})
-
-
-def console() -> Console:
-    """Rich's console on stdout: plain and never cut where it is no terminal."""
-    from rich.console import Console
-
-    if sys.stdout.isatty():
-        return Console(file=sys.stdout, no_color=not color(sys.stdout), highlight=False)
-    return Console(file=sys.stdout, no_color=True, highlight=False, width=200)
 
 
 # ---------------------------------------------------------------------------------------------- files

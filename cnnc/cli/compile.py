@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cnnc import describe
 from cnnc.cli.common import LARGEST, define, load, model_options, say, weights_option
 from cnnc.cli.compiling import report, target_option
 from cnnc.diagnostics import error
+from cnnc.table import BETWEEN, Column, Table, columns, wrapped
 
 if TYPE_CHECKING:
+    from cnnc.ir.graph import Node
+    from cnnc.lowering.plan import Step
     from cnnc.runtime.executable import Executable
 
 
@@ -41,7 +47,10 @@ def command(
     tune: bool | None,
     threads: int | None,
 ) -> None:
-    """Compile a model and its weights into one artifact; print what was folded, fused and chosen, one line each."""
+    """Compile a model and its weights into one artifact; print what was folded, fused and chosen, a line for each layer.
+
+    With -v, why: timed alternatives, multiply-adds, kernels.
+    """
     from cnnc import driver
     from cnnc.artifact import save
     from cnnc.cli.run import names_of
@@ -59,39 +68,70 @@ def command(
     executable = driver.compile(network, target=target, threads=threads, exact=exact, batch=batch or 1, tune=tune)
     save(executable, output, batch or 1, network.program.inputs, labels)
     for line in report(executable.stages):
-        click.echo(line)
-    for line in chosen(executable, batch or 1):
-        click.echo(line)
-    for line in layers(executable, batch or 1):
+        click.echo("\n".join(wrapped(line, indent="    ")))
+    layers = made(executable, batch or 1)
+    click.echo(f"\n{table(layers, columns())}", nl=False)
+    for line in reasons(layers):
         say(line, 1)
     say(f"wrote {output}, {Path(output).stat().st_size / 2**20:.1f} MiB, after {time.perf_counter() - start:.1f} s")
 
 
-def chosen(executable: Executable, batch: int) -> list[str]:
-    """A line per step of the Plan: the layer, its kernel, and why it was taken."""
-    runner: Any = executable.runner
-    steps = runner.plan(batch).steps
-    width = max((len(step.node) for step in steps), default=0)
-    return [f"{step.node.ljust(width)}  {step.kernel}{f'  ({step.note})' if step.note else ''}" for step in steps]
+@dataclass(frozen=True)
+class Made:
+    """What was made of layers of the source: its step, what goes along in it, and why."""
+
+    name: str
+    does: str
+    algorithm: str
+    why: tuple[str, ...]
 
 
-def layers(executable: Executable, batch: int) -> list[str]:
-    """A line per convolution and linear layer of the Plan: its multiply-adds, its result and layout, the algorithm, and why not
-    another.
-    """
+def made(executable: Executable, batch: int) -> list[Made]:
+    """A record for each layer of the compiled network that has a step, or that goes along in another's."""
     from cnnc.ir.op import OPS
 
     runner: Any = executable.runner
-    graph = executable.graph
-    notes = {step.node: step.note for step in runner.plan(batch).steps}  # of a layer's last step
-    rows: list[tuple[str, str, str, str]] = []
+    source, graph = executable.stages.stages[0][1], executable.graph
+    origins = describe.done_by(source, graph)
+    steps: dict[str, list[Step]] = {}
+    for step in runner.plan(batch).steps:
+        steps.setdefault(step.node, []).append(step)
+
+    def name(node: Node) -> str:
+        return describe.main(origins[node.name]).name if origins[node.name] else node.name
+
+    result = []
     for node in graph.nodes:
-        if node.op in ("conv", "linear"):
+        along = graph.only_user(node.name) if node.op in describe.WEIGHTED and node.name not in steps else None
+        if node.name not in steps and along is None:
+            continue
+        own = steps.get(node.name, [])
+        algorithm = " + ".join(dict.fromkeys(s.algorithm for s in own))
+        why = [f"{s.note}; {s.kernel}" if s.note else str(s.kernel) for s in own]
+        if along is not None:
+            algorithm = f"ahead of {describe.layer(graph, along).partition(' ')[0]}"
+            why = [f"in the step of {name(along)}, a panel of channels at a time"]
+        if node.op in describe.WEIGHTED:
             macs = OPS[node.op].macs(node, [graph.type(o) for o in node.inputs], batch)
-            user = graph.only_user(node.name)
-            note = notes.get(node.name) or (f"in the step of {user.name}" if user is not None else "")
-            rows.append((node.name, f"{macs / 1e6:,.1f} million multiply-adds", str(node.type), note))
-    widths = [max((len(row[i]) for row in rows), default=0) for i in range(3)]
+            why.insert(0, f"{macs / 1e6:,.1f} million multiply-adds, {node.type}")
+        does = describe.words(source, origins[node.name]) or node.op
+        result.append(Made(name(node), does, algorithm, tuple(why)))
+    return result
+
+
+def table(layers: Sequence[Made], width: int) -> Table:
+    """A line for each layer. Where the width is short, batchnorm is called bn."""
+    heads = (Column("layer"), Column("does"), Column("algorithm"))
+    result = Table(heads, [(m.name, m.does, m.algorithm) for m in layers])
+    if sum(result.natural()) + BETWEEN * 2 <= width:
+        return result
+    return Table(heads, [(m.name, m.does.replace("batchnorm", "bn"), m.algorithm) for m in layers])
+
+
+def reasons(layers: Sequence[Made]) -> list[str]:
+    """Lines on each layer: multiply-adds, result and layout, why it is this algorithm and no other, the kernel."""
     return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, [*widths, 0], strict=True)).rstrip() for row in rows
+        line
+        for m in layers
+        for line in (m.name, *(piece for w in m.why for piece in wrapped(f"    {w}", indent=" " * 8)))
     ]

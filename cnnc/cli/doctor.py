@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from cnnc.cli.common import color, define, json_option, print_json
+from cnnc.table import wrapped
 
 NEEDED = ("numpy", "numba", "llvmlite", "lark", "networkx", "click", "rich", "safetensors", "platformdirs", "pillow")
 PEERS = ("onnxruntime", "openvino", "torch", "onnx")
@@ -51,10 +52,12 @@ def command(as_json: bool, measure: bool) -> int:
         )
     else:
         width = max(len(f.what) for f in findings)
+        indent = " " * (width + 2)
         for f in findings:
-            click.echo(f"{f.what.ljust(width)}  {f.found}")
+            click.echo("\n".join(wrapped(f"{f.what.ljust(width)}  {f.found}", indent=indent)))
             if f.wrong:
-                click.secho(f"{' ' * width}  ! {f.wrong}", fg="yellow", color=color(sys.stdout))
+                lines = wrapped(f"{indent}! {f.wrong}", indent=f"{indent}  ")
+                click.secho("\n".join(lines), fg="yellow", color=color(sys.stdout))
         click.echo(f"\n{len(wrong)} thing{'s' if len(wrong) > 1 else ''} to put right" if wrong else "\nall is well")
     return 4 if wrong else 0
 

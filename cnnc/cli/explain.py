@@ -6,6 +6,7 @@ import click
 
 from cnnc.cli.common import define, json_option, print_json
 from cnnc.diagnostics import did_you_mean
+from cnnc.table import wrapped
 
 
 @define("explain", "cnnc explain E0204")
@@ -20,7 +21,7 @@ def command(code: str | None, as_json: bool) -> None:
             print_json({name: entry.title for name, entry in sorted(CODES.items())})
         else:
             for name, entry in sorted(CODES.items()):
-                click.echo(f"{name}  {entry.title}")
+                click.echo("\n".join(wrapped(f"{name}  {entry.title}", indent=" " * 7)))
         return
     if code.upper() not in CODES:
         hint = did_you_mean(code.upper(), CODES)

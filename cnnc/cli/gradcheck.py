@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnnc.cli.common import LARGEST, define, json_option, load, model_options, print_json, say, weights_option
+from cnnc.table import Column, Table, columns
+
+if TYPE_CHECKING:
+    from cnnc.train.gradcheck import Row
+
+COLUMNS = (
+    Column(""),
+    Column("parameter"),
+    Column("numbers", True, leaves=2),
+    Column("norm", True, leaves=1),
+    Column("differences", True),
+    Column("compiled", True),
+)
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    compiled = "" if row.compiled is None else f"{row.compiled:.1e}"
+    return ("ok" if row.ok else "FAIL", row.name, f"{row.size:,}", f"{row.norm:.2e}", f"{row.error:.1e}", compiled)
 
 
 @define(
@@ -42,22 +60,24 @@ def command(
 ) -> int:
     """Compare every parameter's gradient with central differences in float64, and the compiled gradient with the
     reference's."""
+    from cnnc.ir.types import product
     from cnnc.train.gradcheck import COMPILED_TOLERANCE, TOLERANCE, check
 
     network = load(path, model, parameters, weights)
     recipe = network.program.recipe
-    rows = []
-    width = max((len(n.name) for n in network.graph.parameters), default=0)
+    rows: list[Row] = []
+    sizes = {n.name: product(n.type.concrete(1)) for n in network.graph.parameters}
+    # the widest that there may be: rows are printed one by one
+    table = Table(COLUMNS, [("FAIL", name, f"{size:,}", *("1.23e-100",) * 3) for name, size in sizes.items()])
+    widths = table.fit(columns())
     for row in check(
         network, batch, directions, seed, recipe.loss.name if recipe else "cross_entropy", names, compiled
     ):
         rows.append(row)
         if not as_json:
-            other = "" if row.compiled is None else f"  compiled {row.compiled:8.1e}"
-            click.echo(
-                f"{'ok  ' if row.ok else 'FAIL'}  {row.name.ljust(width)}  {row.size:>10,}  norm {row.norm:8.2e}  "
-                f"differences {row.error:8.1e}{other}"
-            )
+            if len(rows) == 1:
+                click.echo("\n".join(table.head(widths)))
+            click.echo("\n".join(table.body([cells(row)], widths)))
     wrong = [row.name for row in rows if not row.ok]
     if as_json:
         print_json(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from cnnc.cli.common import batch_option, console, define, json_option, load, model_options, print_json
+import click
+
+from cnnc.cli.common import batch_option, define, json_option, load, model_options, print_json
 
 
 @define(
@@ -21,4 +23,4 @@ def command(path: str, model: str | None, parameters: dict[str, Any], batch: int
     if as_json:
         print_json(summary.to_json())
     else:
-        console().print(summary.table())
+        click.echo(str(summary.table()), nl=False)

@@ -14,6 +14,7 @@ Buffers live in one of these places:
 from __future__ import annotations
 
 import ast
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,6 +71,12 @@ class Step:
     note: str = ""
     links: int = 0
     follows: bool = False
+
+    @property
+    def algorithm(self) -> str:
+        """What the step does, in a word or two: `winograd 4x4`. The note has the reasons."""
+        found = re.search(r"\b(?:winograd|direct) \d+x[\dx]+|^(?:direct|depthwise|generic)\b", self.note)
+        return found[0] if found else self.kernel.family.replace("_", " ")
 
     def buffers(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(a.buffer for _, a in self.arguments if isinstance(a, Ref)))

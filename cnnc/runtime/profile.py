@@ -33,7 +33,7 @@ class LayerTime:
     """The steps of one layer's op: seconds, floating point operations (two a multiply-add, as direct computation would
     need them), and bytes that it must at least read and write.
 
-    algorithm: what is said of the longest of its steps.
+    algorithm: the longest of its steps, in a word or two; why: what is said of that step.
     """
 
     layer: str
@@ -42,6 +42,7 @@ class LayerTime:
     seconds: float
     flops: int
     bytes: int
+    why: str = ""
 
     @property
     def gflops(self) -> float:
@@ -142,10 +143,11 @@ def layers(graph: Graph, timed: Sequence[StepTime], batch: int) -> list[LayerTim
             LayerTime(
                 layer,
                 op,
-                longest.note or longest.kernel.family,
+                longest.algorithm,
                 sum(e.seconds for e in entries),
                 sum(flops for flops, _ in amounts),
                 sum(moved for _, moved in amounts),
+                longest.note,
             )
         )
     return found

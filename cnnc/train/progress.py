@@ -8,6 +8,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from cnnc.streams import messages, say
+from cnnc.table import columns, wrapped
+
+BESIDE = 60  # columns that stand beside the bar
 
 
 def duration(seconds: float) -> str:
@@ -50,7 +53,7 @@ class Progress:
             return
         done = (epoch - self.first) * self.steps + step + 1
         left = (time.monotonic() - self.started) / done * ((self.epochs - self.first) * self.steps - done)
-        width = 20
+        width = max(min(20, columns() - BESIDE), 0)
         filled = width * (step + 1) // max(self.steps, 1)
         bar = "━" * filled + "╌" * (width - filled)
         self.live.update(
@@ -62,11 +65,11 @@ class Progress:
         if self.quiet:
             return
         line = f"epoch {record['epoch']:>{len(str(self.epochs))}}/{self.epochs}"
-        line += f"  loss {record['loss']:.4f}  accuracy {record['accuracy']:.2%}"
-        if record["val_accuracy"] is not None:
-            loss = float("nan") if record["val_loss"] is None else record["val_loss"]
-            line += f"  val loss {loss:.4f}  val accuracy {record['val_accuracy']:.2%}"
-        line += f"  {record['seconds']:.1f} s"
+        held = record["val_accuracy"] is not None
+        loss = float("nan") if record["val_loss"] is None else record["val_loss"]
+        line += f"  loss {record['loss']:.4f}" + (f"  val {loss:.4f}" if held else "")
+        line += f"  accuracy {record['accuracy']:.2%}" + (f"  val {record['val_accuracy']:.2%}" if held else "")
+        line = "\n".join(wrapped(f"{line}  {record['seconds']:.1f} s", indent="    "))
         if self.live is not None:
             self.live.console.print(line, soft_wrap=True)
         else:

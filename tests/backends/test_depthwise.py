@@ -101,4 +101,4 @@ def test_its_work_is_counted() -> None:
     assert rows["deep"].flops == 2 * pixels * 40 * (20 + 9)
     blocks = 4 * pixels * 16 * (-(-20 // 16) + -(-40 // 16))
     assert rows["deep"].bytes == pytest.approx(blocks, rel=0.1)
-    assert "1x1 of" in rows["deep"].algorithm
+    assert "1x1 of" in rows["deep"].why

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -235,7 +236,7 @@ def test_progress_goes_to_stderr(data: Path, tmp_path: Path, capsys: pytest.Capt
     lines = captured.err.splitlines()
     assert len(lines) == 2
     assert lines[1].startswith("epoch 2/2  loss 0.")
-    assert "val accuracy" in lines[1]
+    assert re.fullmatch(r"epoch 2/2  loss [\d.]+  val [\d.]+  accuracy [\d.]+%  val [\d.]+%  [\d.]+ s", lines[1])
 
 
 def test_frozen_parameters_and_weights_to_start_from(data: Path, tmp_path: Path) -> None:
