@@ -31,6 +31,7 @@ from cnnc.cli.common import define, exists, json_option, load, model_options, pr
 )
 @weights_option
 @click.option("--resume", is_flag=True, help="Go on from the run folder's checkpoint.")
+@click.option("--force", is_flag=True, help="Replace the run that is in the run folder.")
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**63 - 1),
@@ -51,12 +52,15 @@ def command(
     overrides: tuple[str, ...],
     weights: str | None,
     resume: bool,
+    force: bool,
     seed: int,
     threads: int | None,
     target: str,
     as_json: bool,
 ) -> int:
     """Train a model; write weights, metrics and the exact recipe to the run folder."""
+    if resume and force:
+        raise click.UsageError("--resume goes on with a run, --force replaces it: give one of them.")
     network = load(path, model, parameters)
     exists(data, "data", folder=True)
     from cnnc.train import Interrupted, train
@@ -70,6 +74,7 @@ def command(
             overrides=overrides,
             weights=weights,
             resume=resume,
+            force=force,
             seed=seed,
             threads=threads,
             target=target,

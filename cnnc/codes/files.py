@@ -139,8 +139,9 @@ FILES: dict[str, Code] = {
         "The message says what is missing.",
     ),
     "E0642": Code(
-        "loss that is not finite",
-        "The loss became NaN or infinite: the learning rate is too large, or the data holds such values.",
+        "loss that is not finite, or grows without end",
+        "The loss became NaN or infinite, or a hundred times what it was at first (a thousand times within an epoch): the "
+        "learning rate is too large, or the data holds such values.",
         "cnnc train lenet5.cnn --data digits.npz --set optimizer.lr=1000",
         "Use a smaller learning rate.",
     ),
@@ -155,6 +156,12 @@ FILES: dict[str, Code] = {
         "The folder of a run cannot be made, or files in it cannot be written.",
         "cnnc train lenet5.cnn --data digits.npz --out /proc/run",
         "Choose another folder with --out.",
+    ),
+    "E0645": Code(
+        "run folder that is taken",
+        "The folder holds a run already, and training would replace its weights.",
+        "cnnc train lenet5.cnn --data digits.npz --out runs/digits, twice",
+        "Go on with the run (--resume), replace it (--force), or name another folder (--out).",
     ),
     "W0601": Code(
         "classes that are not tested",
@@ -181,5 +188,50 @@ FILES: dict[str, Code] = {
         "An ONNX file is one message of at most 2 GiB.",
         "cnnc export wide.cnn -o wide.onnx, with 600 million parameters",
         "Export a smaller network.",
+    ),
+    # ------------------------------------------------------------------------------------------- W06xx: training
+    "W0641": Code(
+        "classes without images",
+        "The network tells more classes apart than the training data has. It learns never to answer the others.",
+        "cnnc train resnet.cnn --data photos, with 1,000 outputs and 3 folders",
+        "Set the number of classes of the model: -p classes=3.",
+    ),
+    "W0642": Code(
+        "labels that are all alike",
+        "All images are of one class, and nothing can be learned from that.",
+        "np.savez('data.npz', x=images, y=np.zeros(len(images), int))",
+        "Check the labels.",
+    ),
+    "W0643": Code(
+        "values of a size that is not meant",
+        "Bytes are pixels and are divided by 255; floats are taken as they are. The values look as if the other was meant, "
+        "or are all the same.",
+        "np.savez('data.npz', x=images.astype(np.float32), y=labels), with pixels of 0 to 255",
+        "Save pixels as bytes, and other values as floats.",
+    ),
+    "W0644": Code(
+        "batch norm over one image",
+        "A batch of one image is normalized by its own mean and variance, which differ from those that predictions are made "
+        "with.",
+        "cnnc train resnet.cnn --data photos --set batch=1",
+        "Take larger batches.",
+    ),
+    "W0645": Code(
+        "one batch that holds all images",
+        "An epoch is a single step, so the recipe's epochs are few steps in all.",
+        "cnnc train lenet5.cnn --data ten_images.npz --set batch=64",
+        "Take smaller batches, or more epochs.",
+    ),
+    "W0646": Code(
+        "loss that grows",
+        "After an epoch the loss is more than twice what guessing gives.",
+        "cnnc train lenet5.cnn --data digits.npz --set optimizer.lr=10",
+        "Use a smaller learning rate.",
+    ),
+    "W0647": Code(
+        "network that guesses",
+        "At the end of a run the network is right no more often than one that always answers the most frequent class.",
+        "cnnc train lenet5.cnn --data digits.npz --set optimizer.lr=1e-9",
+        "Try other learning rates and more epochs, and look at images and labels.",
     ),
 }

@@ -190,11 +190,14 @@ class Dataset:
             used = split.labels[split.numbers]
             if len(used) and not 0 <= used.min() <= used.max() < classes:
                 wrong = int(used.max() if used.max() >= classes else used.min())
+                help = f"give the model {int(used.max()) + 1} classes" if wrong > 0 else "number the classes from 0"
+                if used.min() == 1 and used.max() == classes:
+                    help = "do the labels count from 1? then save labels - 1"
                 raise error(
                     "E0629",
                     f"the data has the label {wrong}, the network tells {classes} classes apart, 0 to {classes - 1}",
                     exit_code=3,
-                    help=f"give the model {int(used.max()) + 1} classes" if wrong > 0 else None,
+                    help=help,
                 )
 
     def inputs(self, pixels: NDArray[Any]) -> Floats:

@@ -36,6 +36,19 @@ def run_folder(out: str | Path | None, name: str, resume: bool) -> Path:
     return folder
 
 
+def check_unused(folder: Path) -> None:
+    """Raises `CnncError` (E0645) where a run is in the folder: no training is lost to a name given twice."""
+    there = [name for name in (checkpoint.NAME, WEIGHTS, METRICS, RECIPE) if (folder / name).is_file()]
+    if there:
+        raise error(
+            "E0645",
+            f"{folder} has a run already",
+            f"it holds {', '.join(there)}",
+            help="--resume goes on with it, --force replaces it, --out names another folder",
+            exit_code=2,
+        )
+
+
 def make_folder(folder: Path) -> None:
     """Make it, and sweep what killed runs left in it. Raises `CnncError` (E0644) where it cannot be made or written
     to.

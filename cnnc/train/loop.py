@@ -21,7 +21,8 @@ from cnnc.network import Network
 from cnnc.streams import say
 from cnnc.train import checkpoint, optimizers, schedules
 from cnnc.train.checkpoint import Checkpoint
-from cnnc.train.folder import WEIGHTS, Keeper, make_folder, run_folder
+from cnnc.train.doubts import doubts
+from cnnc.train.folder import WEIGHTS, Keeper, check_unused, make_folder, run_folder
 from cnnc.train.overrides import override
 from cnnc.train.progress import Progress
 from cnnc.train.provenance import differences, provenance
@@ -62,6 +63,7 @@ def train(
     overrides: Sequence[str] = (),
     weights: str | Path | None = None,
     resume: bool = False,
+    force: bool = False,
     seed: int = 0,
     threads: int | None = None,
     target: str = "cpu",
@@ -74,12 +76,15 @@ def train(
     out: runs/<model> unless given (or runs/<model>-2, ... where there is a run already). overrides: settings of the
     recipe, such as "optimizer.lr=0.01". weights: what to start from; those that do not fit (a replaced last layer) are
     drawn anew. resume: go on from the folder's checkpoint, where there is one; the end is the same to the bit as
-    without a stop. seed: of initialization, order, augmentation and dropout. Raises `CnncError`: exit code 2 for
-    settings, 3 for data, weights and checkpoints, 4 when the loss diverges; `Interrupted` at Ctrl-C.
+    without a stop. force: a run that is in the folder is replaced. seed: of initialization, order, augmentation and
+    dropout. Raises `CnncError`: exit code 2 for settings and a folder that is taken, 3 for data, weights and checkpoints,
+    4 when the loss diverges; `Interrupted` at Ctrl-C.
     """
     recipe = override(network.program.recipe or Recipe(), overrides, [n.name for n in network.graph.parameters])
     recipe = recipe if epochs is None else override(recipe, [f"epochs={epochs}"])
     folder = run_folder(out, network.name, resume)
+    if not resume and not force:
+        check_unused(folder)
     preprocess, shape = single_input(network)
     size = (shape[1], shape[2]) if len(shape) == 3 else None
     if recipe.augment and size is None:
@@ -135,6 +140,7 @@ class _Run:
         optimizer = optimizers.from_recipe(recipe)
         self.trainer = Trainer(network, optimizer, recipe.loss.name, seed, threads, target)
         self.trainer.dataset(dataset)
+        self.doubts = list(doubts(network, dataset, recipe.batch))
         self.history: list[Record] = []
 
     def resume(self, quiet: bool) -> Checkpoint:
@@ -174,6 +180,10 @@ class _Run:
             _interrupts() as interrupted,
             Progress(recipe.epochs, steps_of(self.data, recipe.batch), first.epoch, quiet) as progress,
         ):
+            for doubt in self.doubts:
+                progress.say(str(doubt))
+            if first.epoch == recipe.epochs:
+                progress.say(f"{self.folder} has all {recipe.epochs} epochs; nothing is left to do")
             for epoch in range(first.epoch, recipe.epochs):
 
                 def after(step: int, sums: Sums, epoch: int = epoch) -> None:
@@ -193,6 +203,7 @@ class _Run:
                     keeper.save(self._point(epoch + 1, 0, sums))
                 else:
                     keeper.add(self.history)
+            trainer.conclude(self.data, self.history, progress)
         keeper.finish(self._point(max(first.epoch, recipe.epochs), skip, sums))
         return self.result()
 

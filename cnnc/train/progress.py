@@ -60,6 +60,15 @@ class Progress:
             f"epoch {epoch + 1}/{self.epochs} {bar} loss {loss:.4f}  accuracy {accuracy:.2%}  {duration(left)} left"
         )
 
+    def say(self, text: str) -> None:
+        """A line or more that stay."""
+        if self.quiet:
+            return
+        if self.live is not None:
+            self.live.console.print(text, soft_wrap=True, markup=False)
+        else:
+            say(text)
+
     def epoch(self, record: dict[str, Any]) -> None:
         """After an epoch: its line stays."""
         if self.quiet:
@@ -70,7 +79,4 @@ class Progress:
         line += f"  loss {record['loss']:.4f}" + (f"  val {loss:.4f}" if held else "")
         line += f"  accuracy {record['accuracy']:.2%}" + (f"  val {record['val_accuracy']:.2%}" if held else "")
         line = "\n".join(wrapped(f"{line}  {record['seconds']:.1f} s", indent="    "))
-        if self.live is not None:
-            self.live.console.print(line, soft_wrap=True)
-        else:
-            say(line)
+        self.say(line)

@@ -19,6 +19,7 @@ from cnnc.passes.optimizer import Optimizer
 from cnnc.runtime.executable import Executable
 from cnnc.runtime.inputs import as_array, check_labels, convert, whole
 from cnnc.streams import say
+from cnnc.train.doubts import Watch, check_norms, doubts, guessing, norms
 from cnnc.train.optimizers import sgd
 from cnnc.train.progress import Progress
 from cnnc.train.schedules import Schedule
@@ -80,8 +81,16 @@ class Trainer:
         self._inputs = {n.name: n for n in self.executable.graph.inputs}
         self._images = tuple(n.name for n in network.graph.inputs)
         self._classes = int(network.graph.type(network.graph.outputs[0][1]).shape[1])
+        if self._classes < 2:
+            raise error(
+                "E0641",
+                f"the network has {self._classes} output, and {loss} over one class is always 0",
+                help="end the network in linear(2) for two classes",
+            )
         self._evaluation: Executable | None = None
         self._mirrored = Mirror(network, self.executable)
+        self._norms = norms(network)
+        self._watch = Watch(self._classes)
 
     @property
     def values(self) -> Mapping[str, Array]:
@@ -137,6 +146,7 @@ class Trainer:
         if y.shape != (images,):
             raise error("E0702", f"labels are {list(y.shape)} for {images} images; [{images}] is needed", exit_code=3)
         check_labels(y, self._classes)
+        check_norms(self._norms, images, "take larger batches")
         inputs["labels"] = np.ascontiguousarray(y, np.int64)
         return inputs
 
@@ -159,14 +169,25 @@ class Trainer:
         data = self.dataset(dataset)
         if not quiet:
             tell(data)
-        records = []
+        records: list[Record] = []
         with Progress(epochs, steps_of(data, batch), quiet=quiet) as progress:
+            for doubt in doubts(self.network, data, batch):
+                progress.say(str(doubt))
             for epoch in range(epochs):
                 records.append(
                     self.epoch(data, epoch, epochs, batch, schedule or Schedule(), augment, progress=progress)
                 )
                 progress.epoch(records[-1])
+            self.conclude(data, records, progress)
         return records
+
+    def conclude(self, data: Dataset, records: Sequence[Record], progress: Progress) -> None:
+        """What is to be said at the end of a run."""
+        if records:
+            part, accuracy = ("test", "val_accuracy") if len(data.test) else ("training", "accuracy")
+            doubt = guessing(data.test if len(data.test) else data.train, records[-1][accuracy], part)
+            if doubt is not None:
+                progress.say(str(doubt))
 
     def epoch(
         self,
@@ -183,7 +204,7 @@ class Trainer:
     ) -> Record:
         """One epoch, counted from 0, from step `skip` on. `after(steps of the epoch, sums)` is called after each step.
 
-        Raises `CnncError` (E0642, exit code 4) when the loss is no number any more.
+        Raises `CnncError` (E0642, exit code 4) when the loss is no number any more, or has grown beyond all hope.
         """
         start, count, sums = time.monotonic(), steps_of(data, batch), sums or Sums()
         batches = data.batches(batch, self.seed, epoch, augment, skip)
@@ -191,7 +212,7 @@ class Trainer:
             for i, (x, labels) in enumerate(batches, skip):
                 self.learning_rate = self.optimizer.lr * schedule.at(epoch + (i + 0.5) / count, epochs)
                 loss, accuracy = self.measured_step(x, labels)
-                if not math.isfinite(loss):
+                if not math.isfinite(loss) or self._watch.step(loss):
                     raise self._diverged(loss, epoch, i)
                 sums.add(loss, accuracy, len(labels))
                 if progress is not None:
@@ -200,6 +221,11 @@ class Trainer:
                     after(i + 1, sums)
         finally:
             batches.close()
+        if self._watch.epoch():
+            raise self._diverged(loss, epoch, i)
+        growing = self._watch.growing(self.optimizer.lr)
+        if growing is not None and progress is not None:
+            progress.say(str(growing))
         mean, accuracy = sums.means
         val_loss, val_accuracy = self.evaluate(data, batch) if len(data.test) else (None, None)
         return {
@@ -214,7 +240,8 @@ class Trainer:
     def _diverged(self, loss: float, epoch: int, step: int) -> Exception:
         return error(
             "E0642",
-            f"the loss is {loss} at step {step + 1} of epoch {epoch + 1}",
+            f"the loss is {loss:.4g} at step {step + 1} of epoch {epoch + 1}",
+            f"guessing gives {math.log(self._classes):.4g}",
             f"the learning rate is {self.learning_rate:g}",
             help=f"lower it: --set optimizer.lr={self.optimizer.lr / 10:g}; or look for NaN in the data",
             exit_code=CHECK_FAILED,

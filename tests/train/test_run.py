@@ -293,7 +293,9 @@ def test_a_run_that_fails_at_once_leaves_the_one_before(data: Path, tmp_path: Pa
     go(data, tmp_path / "a", epochs=1)
     before = {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()}
     assert set(before) == FILES
-    assert code(lambda: go(data, tmp_path / "a", overrides=["optimizer.lr=1e300", "epochs=1"])) == ("E0642", 4)
+    assert code(lambda: go(data, tmp_path / "a", epochs=1)) == ("E0645", 2)
+    diverging = {"overrides": ["optimizer.lr=1e300", "epochs=1"], "force": True}
+    assert code(lambda: go(data, tmp_path / "a", **diverging)) == ("E0642", 4)
     assert {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()} == before
 
 
