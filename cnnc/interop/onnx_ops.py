@@ -113,6 +113,8 @@ class Writer:
         if e[0] == "where":
             branches = [self.expression(a, values, stem) for a in e[2:]]
             return self.add("Where", [self.truth(e[1], values, stem), *branches], stem, result)
+        if e[0] == "expm1":
+            return self.expression(ex.substitute(_EXPM1, {"x": e[1]}), values, stem, result)
         return self.add(PRIMITIVES[e[0]], [self.expression(a, values, stem) for a in e[1:]], stem, result)
 
     def truth(self, e: ex.Expression, values: Mapping[str, str], stem: str) -> str:
@@ -122,6 +124,7 @@ class Writer:
         return self.add("Cast", [self.expression(e, values, stem)], stem, to=self.onnx.TensorProto.BOOL)
 
 
+_EXPM1 = ex.parse("tanh(0.5 * x) * (exp(x) + 1)")  # the same number, and as exact near 0; ONNX has no operator for it
 PRIMITIVES = {
     "add": "Add",
     "sub": "Sub",
@@ -132,6 +135,7 @@ PRIMITIVES = {
     "min": "Min",
     "exp": "Exp",
     "log": "Log",
+    "sigmoid": "Sigmoid",
     "tanh": "Tanh",
     "sqrt": "Sqrt",
     "abs": "Abs",

@@ -16,6 +16,14 @@ from typing import Any
 import numpy as np
 
 Expression = tuple[Any, ...]
+
+
+def _sigmoid(a: Any) -> Any:
+    """1 / (1 + exp(-a)), by exp of the negative size alone: nothing overflows, and both tails keep their digits."""
+    e = np.exp(-np.abs(a))
+    return np.where(a < 0, e, 1) / (1 + e)
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "add": np.add,
     "sub": np.subtract,
@@ -26,14 +34,16 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "max": np.maximum,
     "min": np.minimum,
     "exp": np.exp,
+    "expm1": np.expm1,
     "log": np.log,
+    "sigmoid": _sigmoid,
     "tanh": np.tanh,
     "sqrt": np.sqrt,
     "abs": np.abs,
     "gt": lambda a, b: np.greater(a, b).astype(np.float64),
     "where": lambda c, a, b: np.where(c != 0, a, b),
 }
-ARITY = {"neg": 1, "exp": 1, "log": 1, "tanh": 1, "sqrt": 1, "abs": 1, "where": 3}
+ARITY = {"neg": 1, "exp": 1, "expm1": 1, "log": 1, "sigmoid": 1, "tanh": 1, "sqrt": 1, "abs": 1, "where": 3}
 _INFIX = {"add": ("+", 2), "sub": ("-", 2), "mul": ("*", 3), "div": ("/", 3), "gt": (">", 1)}
 _BINARY: dict[type, str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 
@@ -235,10 +245,15 @@ def _derivative(e: Expression, name: str) -> Expression:
             return ("where", ("gt", b, a), d[0], d[1])
         case ("exp", _):
             return ("mul", d[0], e)
+        case ("expm1", a):
+            return ("mul", d[0], ("exp", a))
         case ("log", a):
             return ("div", d[0], a)
-        case ("tanh", _):
-            return ("mul", d[0], ("sub", const(1), ("mul", e, e)))
+        case ("sigmoid", a):  # s (1 - s), without the difference that has no digits left where s is near 1
+            return ("mul", d[0], ("mul", e, ("sigmoid", ("neg", a))))
+        case ("tanh", a):  # 1 - tanh^2, likewise
+            slope = ("mul", ("sigmoid", ("mul", const(2), a)), ("sigmoid", ("mul", const(-2), a)))
+            return ("mul", d[0], ("mul", const(4), slope))
         case ("sqrt", _):
             return ("div", d[0], ("mul", const(2), e))
         case ("abs", a):

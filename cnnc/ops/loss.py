@@ -72,14 +72,22 @@ def _infer_loss(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     return (TensorType("f32", ()),)
 
 
+def _powers(x: Any, labels: Any) -> tuple[Any, Any, Any]:
+    """Of each row: the largest logit, exp(logit - largest) of the label, and the sum of the other classes'."""
+    rows, top = np.arange(len(x)), x.max(1)
+    powers = np.exp(x - top[:, None])
+    own = powers[rows, labels].copy()
+    powers[rows, labels] = 0
+    return top, own, powers.sum(1)
+
+
 def _cross_entropy(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     x, labels = np.asarray(arrays[0], np.float64), np.asarray(arrays[1])
     if np.any((labels < 0) | (labels >= x.shape[1])):
         return (np.float64(np.nan),)
     with np.errstate(all="ignore"):
-        top = x.max(1)
-        logsum = top + np.log(np.exp(x - top[:, None]).sum(1))
-        return (np.mean(logsum - x[np.arange(len(x)), labels]),)
+        top, own, rest = _powers(x, labels)
+        return (np.mean(top - x[np.arange(len(x)), labels] + np.log1p(rest + (own - 1))),)
 
 
 def _cross_entropy_gradient(
@@ -88,9 +96,11 @@ def _cross_entropy_gradient(
     x, labels, dloss = np.asarray(arrays[0], np.float64), np.asarray(arrays[1]), np.asarray(arrays[2], np.float64)
     if np.any((labels < 0) | (labels >= x.shape[1])):
         return (np.full_like(x, np.nan),)
-    p = stable_softmax(x, 1)
-    p[np.arange(len(x)), labels] -= 1
-    return (p * dloss / max(len(x), 1),)
+    with np.errstate(all="ignore"):
+        top, own, rest = _powers(x, labels)
+        p = np.exp(x - top[:, None])
+        p[np.arange(len(x)), labels] = -rest  # p - 1, and no difference of near values
+        return (p / (own + rest)[:, None] * dloss / max(len(x), 1),)
 
 
 def _loss_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:

@@ -19,7 +19,10 @@ from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al., 2017
 
-# name: (operands, expression over a0, a1, ... and attributes, derivative by a0 over the result y, attributes)
+# s + beta x s (1 - s); beyond +-1000 the product is 0, which inf * 0 is not
+_SILU_SLOPE = "sigmoid(beta * a0) * (1 + max(min(beta * a0, 1000), -1000) * sigmoid(-beta * a0))"
+
+# name: (operands, expression over a0, a1, ... and attributes, derivative by a0 over the result y and a0, attributes)
 DEFINITIONS: dict[str, tuple[int, str, str | None, dict[str, Any]]] = {
     "add": (2, "a0 + a1", None, {}),
     "sub": (2, "a0 - a1", None, {}),
@@ -32,13 +35,12 @@ DEFINITIONS: dict[str, tuple[int, str, str | None, dict[str, Any]]] = {
     "abs": (1, "abs(a0)", None, {}),
     "relu": (1, "where(a0 < 0, 0, a0)", "where(y > 0, 1, 0)", {}),
     "relu6": (1, "where(a0 < 0, 0, where(a0 > 6, 6, a0))", "where(y > 0, where(y < 6, 1, 0), 0)", {}),
-    "sigmoid": (1, "1 / (1 + exp(-a0))", "y * (1 - y)", {}),
-    "tanh": (1, "tanh(a0)", "1 - y * y", {}),
+    "sigmoid": (1, "sigmoid(a0)", None, {}),
+    "tanh": (1, "tanh(a0)", None, {}),
     "leaky_relu": (1, "where(a0 < 0, negative_slope * a0, a0)", None, {"negative_slope": 0.01}),
-    "elu": (1, "where(a0 < 0, alpha * (exp(a0) - 1), a0)", None, {"alpha": 1.0}),
-    "selu": (1, f"{SELU_SCALE} * where(a0 < 0, {SELU_ALPHA} * (exp(a0) - 1), a0)", None, {}),
-    # over the result as well: the plain derivative is inf * 0 where exp overflows
-    "silu": (1, "a0 / (1 + exp(-beta * a0))", "(1 - beta * y) / (1 + exp(-beta * a0)) + beta * y", {"beta": 1.0}),
+    "elu": (1, "where(a0 < 0, alpha * expm1(a0), a0)", None, {"alpha": 1.0}),
+    "selu": (1, f"{SELU_SCALE} * where(a0 < 0, {SELU_ALPHA} * expm1(a0), a0)", None, {}),
+    "silu": (1, "a0 * sigmoid(beta * a0)", _SILU_SLOPE, {"beta": 1.0}),
 }
 _CALCULATED = "pointwise"  # the op that carries its expressions as attributes
 
@@ -90,7 +92,7 @@ def align(array: Any, rank: int) -> Any:
 def definition(op: str, attributes: Mapping[str, Any]) -> Expression:
     """The expression of a named op with its attributes put in."""
     _, text, _, defaults = DEFINITIONS[op]
-    return ex.substitute(ex.parse(text), {k: ex.const(attributes.get(k, v)) for k, v in defaults.items()})
+    return ex.simplify(ex.substitute(ex.parse(text), {k: ex.const(attributes.get(k, v)) for k, v in defaults.items()}))
 
 
 def is_pointwise(node: Node) -> bool:
@@ -165,11 +167,19 @@ def _reference(op: str) -> Any:
     return reference
 
 
-def gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
-    """dL/da_i = sum over results and broadcast axes of dL/dy * dy/da_i; over y itself where the op says how."""
-    es = expressions(node)
-    _, _, over_result, defaults = DEFINITIONS.get(node.op, (0, "", None, {}))
+def slope(node: Node, e: Expression, operand: int) -> Expression:
+    """The derivative of one of the node's expressions by a_operand, over a0, a1, ...; over y itself too where the op
+    says how."""
+    _, _, written, defaults = DEFINITIONS.get(node.op, (0, "", None, {}))
+    if written is None:
+        return ex.differentiate(e, f"a{operand}")
     constants = {k: ex.const(node.attributes.get(k, v)) for k, v in defaults.items()}
+    return ex.substitute(ex.parse(written), constants)
+
+
+def gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
+    """dL/da_i = sum over results and broadcast axes of dL/dy * dy/da_i."""
+    es = expressions(node)
     result: list[str | None] = []
     for i, operand in enumerate(node.operands):
         if operand is None or not context.wanted(operand):
@@ -179,11 +189,11 @@ def gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[
         for e, y, dy in zip(es, node.results, gradients, strict=True):
             if dy is None:
                 continue
-            slope = ex.substitute(ex.parse(over_result), constants) if over_result else ex.differentiate(e, f"a{i}")
+            by_operand = slope(node, e, i)
             names = {**{f"a{j}": o for j, o in enumerate(node.inputs)}, "y": y}
-            used = [v for v in ex.variables(slope)]
-            part = ex.simplify(("mul", ex.var("dy"), slope))
-            total = context.sum(total, context.pointwise(part, {"dy": dy, **{v: names[v] for v in used}}))
+            part = ex.simplify(("mul", ex.var("dy"), by_operand))
+            used = {v: names[v] for v in ex.variables(by_operand)}
+            total = context.sum(total, context.pointwise(part, {"dy": dy, **used}))
         result.append(context.reduce_to(total, operand) if total is not None else None)
     return result
 

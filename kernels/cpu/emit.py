@@ -16,6 +16,8 @@ from .target import Target
 
 I1, I32, I64, F32 = ir.IntType(1), ir.IntType(32), ir.IntType(64), ir.FloatType()
 Value = Any
+# e^r = 1 + r + r^2 P(r) for |r| <= log(2) / 2: the polynomial P of Cephes' expf, the highest power first
+EXPONENTIAL = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 
 
 def i64(value: int) -> Value:
@@ -228,15 +230,7 @@ class Emitter:
         n, bits = self._round(b.fmul(x, self.const(1 / math.log(2))))
         r = self.fma(n, self.const(-0.693359375), x)
         r = self.fma(n, self.const(2.12194440e-4), r)
-        coefficients = (
-            1.9875691500e-4,
-            1.3981999507e-3,
-            8.3334519073e-3,
-            4.1665795894e-2,
-            1.6666665459e-1,
-            5.0000001201e-1,
-        )
-        value = self.fma(b.fmul(r, r), self._polynomial(r, coefficients), b.fadd(r, self.const(1)))
+        value = self.fma(b.fmul(r, r), self._polynomial(r, EXPONENTIAL), b.fadd(r, self.const(1)))
         if self.target.name == "avx512":
             return self._scaled(value, n)
         half = b.ashr(bits, self.ints(1))
@@ -244,6 +238,22 @@ class Emitter:
             power = b.shl(b.add(part, self.ints(127)), self.ints(23))
             value = b.fmul(value, b.bitcast(power, self.type))
         return value
+
+    def expm1(self, x: Value) -> Value:
+        """e^x - 1 within 3 ulp, near 0 too: the reduction and the polynomial of `exp` without its 1, and then
+        2^n p + (2^n - 1), in halves that do not overflow before the result does. inf at inf, -1 at -inf, NaN stays.
+        """
+        b = self.b
+        y = self.select(self.less(x, self.const(-20)), self.const(-20), x)
+        y = self.select(self.greater(y, self.const(89)), self.const(89), y)
+        n, bits = self._round(b.fmul(y, self.const(1 / math.log(2))))
+        r = self.fma(n, self.const(-0.693359375), y)
+        r = self.fma(n, self.const(2.12194440e-4), r)
+        p = self.fma(b.fmul(r, r), self._polynomial(r, EXPONENTIAL), r)
+        half = b.bitcast(b.shl(b.add(bits, self.ints(126)), self.ints(23)), self.type)  # 2^n / 2
+        value = b.fadd(b.fmul(half, p), b.fsub(half, self.const(0.5)))
+        # x is its own result where it is tiny: halves of the smallest numbers would be flushed to zero
+        return self.select(self.less(self.absolute(x), self.const(2.0**-25)), x, b.fadd(value, value))
 
     def _scaled(self, x: Value, n: Value) -> Value:
         """x * 2^n, rounded once: an instruction of AVX-512."""
@@ -275,6 +285,12 @@ class Emitter:
         value = self.select(b.fcmp_ordered("<", x, self.const(2.0**-126)), self.const(-math.inf), value)
         value = self.select(b.fcmp_unordered("<", x, self.const(0)), self.const(math.nan), value)
         return self.select(b.fcmp_ordered("==", x, self.const(math.inf)), self.const(math.inf), value)
+
+    def sigmoid(self, x: Value) -> Value:
+        """1 / (1 + e^-x) within 4 ulp in both tails: by e^-|x| alone, which never overflows."""
+        power = self.exp(self.b.fneg(self.absolute(x)))
+        above = self.select(self.less(x, self.const(0)), power, self.const(1))
+        return self.b.fdiv(above, self.b.fadd(power, self.const(1)))
 
     def tanh(self, x: Value) -> Value:
         """The hyperbolic tangent within 3 ulp: a polynomial (Cephes' tanhf) below 0.625, 1 - 2 / (e^2|x| + 1) above."""
@@ -318,7 +334,8 @@ class Emitter:
                 return self.select(condition(tree[1]), visit(tree[2]), visit(tree[3]))
             function = {
                 "add": b.fadd, "sub": b.fsub, "mul": b.fmul, "div": b.fdiv, "neg": b.fneg, "max": self.maximum, "min": self.minimum,
-                "exp": self.exp, "log": self.log, "tanh": self.tanh, "sqrt": self.sqrt, "abs": self.absolute,
+                "exp": self.exp, "expm1": self.expm1, "log": self.log, "sigmoid": self.sigmoid, "tanh": self.tanh,
+                "sqrt": self.sqrt, "abs": self.absolute,
             }[operation]  # fmt: skip
             return function(*(visit(operand) for operand in tree[1:]))
 
@@ -354,7 +371,8 @@ def zero_at_zero(tree: Any) -> bool:
     """Whether the expression is 0 where every variable is 0: whether padded lanes stay zero without a mask."""
     safe: dict[str, Callable[..., float]] = {
         "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / b,
-        "neg": lambda a: -a, "max": max, "min": min, "exp": math.exp, "log": math.log, "tanh": math.tanh, "sqrt": math.sqrt, "abs": abs,
+        "neg": lambda a: -a, "max": max, "min": min, "exp": math.exp, "expm1": math.expm1, "log": math.log,
+        "sigmoid": lambda a: 1 / (1 + math.exp(-a)), "tanh": math.tanh, "sqrt": math.sqrt, "abs": abs,
         "gt": lambda a, b: float(a > b), "where": lambda c, a, b: a if c else b,
     }  # fmt: skip
 

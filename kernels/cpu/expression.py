@@ -29,9 +29,15 @@ def variables(*expressions: Expression) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _sigmoid(x: Any) -> Any:
+    """1 / (1 + exp(-x)), by exp of the negative size alone, as the vector code has it."""
+    power = np.exp(-np.abs(x))
+    return np.where(np.less(x, 0), power, 1.0) / (1.0 + power)
+
+
 _FUNCTIONS: dict[str, Any] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "max": np.maximum, "min": np.minimum,
-    "exp": np.exp, "log": np.log, "tanh": np.tanh, "sqrt": np.sqrt, "abs": np.abs,
+    "exp": np.exp, "expm1": np.expm1, "log": np.log, "sigmoid": _sigmoid, "tanh": np.tanh, "sqrt": np.sqrt, "abs": np.abs,
     "gt": lambda a, b: np.where(np.greater(a, b), 1.0, 0.0), "where": lambda c, a, b: np.where(np.not_equal(c, 0), a, b),
 }  # fmt: skip
 

@@ -1,4 +1,8 @@
-"""Softmax and its logarithm along an axis, cross-entropy, accuracy. Logits are shifted by their maximum first."""
+"""Softmax and its logarithm along an axis, cross-entropy, accuracy. Logits are shifted by their maximum first.
+
+Of a row whose label is the maximum, cross-entropy is log(1 + others), where `others` is the sum of the other classes'
+powers: it keeps its digits, and so does its gradient, however sure the network is.
+"""
 
 from __future__ import annotations
 
@@ -111,18 +115,22 @@ def make_cross_entropy(target: Target) -> Any:
         n, size, x, labels = arguments[0], arguments[1], V.floats(arguments[2]), V.integers(arguments[3])
         loss, sum_of_losses = V.floats(arguments[4]), 0.0
         for row in range(n):
-            top, sums = V.splat(lowest), V.zero()
+            top, sums, label = V.splat(lowest), V.zero(), labels[row]
             for i in range(0, size, lanes):
                 top = V.maximum(top, V.select(V.first(size - i), V.load_first(x, i, size - i), V.splat(lowest)))
             shift = V.largest(top)
             for i in range(0, size, lanes):
-                sums += V.select(V.first(size - i), V.exp(V.load_first(x, i, size - i) - shift), V.zero())
-            label = labels[row]
+                others = V.first(size - i) & ~(V.first(label - i + 1) & ~V.first(label - i))
+                sums += V.select(others, V.exp(V.load_first(x, i, size - i) - shift), V.zero())
             if label < 0 or label >= size:
                 sum_of_losses = nan
             else:
-                logarithm = V.largest(V.log(V.splat(V.total(sums))))
-                sum_of_losses += (float(shift) - float(x[label])) + float(logarithm)
+                own = V.exp(V.splat(x[label]) - shift)
+                beyond = V.splat(V.total(sums)) + (own - 1.0)
+                total = beyond + 1.0
+                # log(1 + beyond), with what is lost in the sum put back
+                logarithm = V.log(total) + (beyond - (total - 1.0)) / total
+                sum_of_losses += (float(shift) - float(x[label])) + float(V.largest(logarithm))
             x = V.offset(x, size)
         loss[0] = sum_of_losses / n
 
@@ -137,20 +145,21 @@ def make_cross_entropy_gradient(target: Target) -> Any:
         labels, scale = V.integers(arguments[4]), V.floats(arguments[5])[0] / n
         for row in range(chunk * per_chunk, min(n, (chunk + 1) * per_chunk)):
             x, dx = V.offset(V.floats(arguments[3]), row * size), V.offset(V.floats(arguments[6]), row * size)
-            top, sums = V.splat(lowest), V.zero()
+            top, sums, label = V.splat(lowest), V.zero(), labels[row]
             for i in range(0, size, lanes):
                 top = V.maximum(top, V.select(V.first(size - i), V.load_first(x, i, size - i), V.splat(lowest)))
             shift = V.largest(top)
             for i in range(0, size, lanes):
-                sums += V.select(V.first(size - i), V.exp(V.load_first(x, i, size - i) - shift), V.zero())
-            label = labels[row]
+                others = V.first(size - i) & ~(V.first(label - i + 1) & ~V.first(label - i))
+                sums += V.select(others, V.exp(V.load_first(x, i, size - i) - shift), V.zero())
             outside = label < 0 or label >= size
-            total, factor = V.splat(V.total(sums)), nan if outside else float(scale)
+            rest, factor = V.splat(V.total(sums)), nan if outside else float(scale)
+            total = rest if outside else rest + V.exp(V.splat(x[label]) - shift)
             for i in range(0, size, lanes):
-                power = V.exp(V.load_first(x, i, size - i) - shift) / total
-                # The label's lane, if it lies in this vector.
+                power = V.exp(V.load_first(x, i, size - i) - shift)
+                # The label's lane, if it lies in this vector: p - 1 is what the others have, negative.
                 hit = V.first(label - i + 1) & ~V.first(label - i)
-                V.store_first((power - V.select(hit, V.splat(1.0), V.zero())) * V.splat(factor), dx, i, size - i)
+                V.store_first(V.select(hit, V.zero() - rest, power) / total * V.splat(factor), dx, i, size - i)
 
     return kernel
 

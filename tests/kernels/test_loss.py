@@ -107,3 +107,25 @@ def test_accuracy(name):
         y = guarded(1)
         launch(plan_accuracy(this, n, classes), name, {"x": place(x), "labels": labels, "y": y})
         np.testing.assert_allclose(y[0], (x.argmax(1) == labels).mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_loss_of_a_sure_network_and_its_gradient_keep_their_digits(name):
+    this = target.named(name)
+    for gap in (0, 1, 5, 10, 17, 20, 40, 80):
+        for classes in (2, 3, 17, 1000):
+            x = np.zeros((2, classes), np.float32)
+            x[0, 1] = x[1, 0] = gap  # row 0 is right, row 1 is as sure and wrong
+            labels = np.array([1, 1])
+            rest = (classes - 1) * np.exp(-float(gap))  # what the others have, of the largest class's 1
+            right = np.log1p(rest)
+            loss, dx, one = guarded(1), guarded(x[:1].shape), np.array([1], np.float32)
+            launch(plan_cross_entropy(this, 1, classes), name, {"x": place(x[:1]), "labels": labels[:1], "loss": loss})
+            np.testing.assert_allclose(loss[0], right, rtol=5e-6, atol=0)
+            launch(plan_cross_entropy(this, 2, classes), name, {"x": place(x), "labels": labels, "loss": loss})
+            np.testing.assert_allclose(loss[0], right + gap / 2, rtol=5e-6, atol=0)
+            buffers = {"x": place(x[:1]), "labels": labels[:1], "scale": one, "dx": dx}
+            launch(plan_cross_entropy_gradient(this, 1, classes), name, buffers)
+            want = np.full(classes, np.exp(-float(gap)) / (1 + rest))
+            want[1] = -rest / (1 + rest)
+            np.testing.assert_allclose(dx[0], want, rtol=5e-6, atol=0)
