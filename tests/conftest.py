@@ -1,8 +1,8 @@
 """Nothing that tests compare depends on timed runs: tests of those ask for them. Where pytest-xdist is installed, all tests
 together run in a process per core; those marked `alone` are timed, and nothing runs beside them.
 
-Threads that wait for each other spin: on a machine that has other work, as with a process per core, that takes the time of
-who works. With one thread of OpenBLAS the float64 references, small matrices, take down to a hundredth.
+OpenMP's threads, PyTorch's, spin while they wait for each other: on a machine that has other work, as with a process per core,
+that takes the time of who works. With one thread of OpenBLAS the float64 references, small matrices, take down to a hundredth.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 os.environ["CNNC_TUNE"] = "0"
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # these are read when NumPy, PyTorch and Numba are first imported
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # these are read when NumPy and PyTorch are first imported
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("CNNC_JOBS", "1")  # the other cores have tests of their own to compile for

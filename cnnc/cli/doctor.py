@@ -120,35 +120,22 @@ def backends() -> dict[str, Any]:
     return {name: module.BACKEND for name, module in modules.items() if hasattr(module, "BACKEND")}
 
 
-def _quota() -> float | None:
-    """Cores' worth of time that a container may use, where it is limited (cgroup v2)."""
-    try:
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return None if limit == "max" else int(limit) / int(period)
-    except (OSError, ValueError):
-        return None
-
-
 def threads() -> list[Finding]:
-    from cnnc.runtime.threads import cores, layer
+    """How many there are by default, and whose pool they are."""
+    from cnnc.runtime import openmp
+    from cnnc.runtime.cgroup import quota
+    from cnnc.runtime.threads import affinity, cores
 
-    count, quota, name = cores(), _quota(), layer()
+    limit, host = quota(), backends().get("cpu")
+    held = "" if limit is None else f"; a quota of {limit:.3g} cores' time"
     lines = [
-        Finding(
-            "cores",
-            f"{count} of {os.cpu_count()} usable by this process",
-            f"the container may use {quota:g} cores only; pass threads={max(1, int(quota))}"
-            if quota and quota < count
-            else "",
-        )
+        Finding("cores", f"{cores()} of {os.cpu_count()} used by default: this process may run on {affinity()}{held}")
     ]
-    alone = name == "none" and count > 1
-    return [
-        *lines,
-        Finding(
-            "threads", name, "no thread pool was found, everything runs on one core; reinstall numba" if alone else ""
-        ),
-    ]
+    if host is not None and not host.unavailable() and host.threads() is not None:
+        return [*lines, Finding("threads", "a pool of our own")]
+    name = openmp.layer()
+    wrong = "no thread pool was found, everything runs on one core; reinstall numba"
+    return [*lines, Finding("threads", name, wrong if name == "none" and cores() > 1 else "")]
 
 
 def speed(again: bool) -> list[Finding]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
@@ -11,6 +10,7 @@ import numpy as np
 
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.types import BATCH, DTYPES
+from cnnc.locks import Lock
 from cnnc.lowering.plan import KernelName, Plan
 from cnnc.lowering.select import Rules, lower
 from cnnc.runtime import setup
@@ -116,8 +116,8 @@ class Compiled:
         self._programs: dict[int, Program] = {}
         self._plans: dict[int, Plan] = {}
         self.packed: Packed = packed if packed is not None else {}
-        self._lock = threading.RLock()
-        self._exclusive = threading.Lock() if graph.updates else None
+        self._lock = Lock()
+        self._exclusive = Lock() if graph.updates else None
         # an input and its axis that tell the batch
         self._counted = next(
             ((n.name, axis) for n in graph.inputs for axis, d in enumerate(n.type.shape) if d == BATCH), None

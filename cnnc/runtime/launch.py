@@ -13,12 +13,12 @@ import numpy as np
 from cnnc.diagnostics import error
 from cnnc.lowering import chain
 from cnnc.lowering.plan import Buffer, Ref, Step
-from cnnc.runtime import threads as pool
+from cnnc.runtime import openmp, pool
 
 Array = np.ndarray[Any, Any]
 
 
-class Machine(Protocol):
+class Machine(pool.Host, Protocol):
     """What running asks of a backend: code for kernels, the step driver and its sizes."""
 
     def ready(self, kernels: Iterable[Any]) -> None: ...
@@ -29,6 +29,8 @@ class Machine(Protocol):
     def most_queues(self) -> int: ...
     @property
     def step_words(self) -> int: ...
+    @property
+    def run_words(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,9 @@ class Own:
     bytes: int = 0
 
 
+SPINS = 2_000  # pauses before a worker of another's pool yields: about a tenth of a millisecond
+PATIENCE = 400  # pauses before it takes what is left in others' queues
+RUNS = 8  # run records that helpers may join, at most
 NOTE = 64  # bytes ahead of a worker's scratch
 LARGE = 2 << 20  # bytes of a large page
 
@@ -126,16 +131,15 @@ class Runner:
         for w, scratch_ in enumerate(self._scratch):
             room = self._rooms[w].ctypes.data
             self._records[w, :4] = scratch_.ctypes.data + NOTE, own.address + w * own.bytes, room, w * queues // workers
-        self.state = np.zeros(max(len(steps), 1) * machine.state_words(queues), np.int64)
         self._words = words
-        self._run = np.array(
-            [len(steps), words.ctypes.data, self.state.ctypes.data, pool.yield_address(), width, queues], np.int64
+        run = np.zeros(machine.run_words, np.int64)
+        run[:6] = len(steps), words.ctypes.data, 0, openmp.yield_address(), width, queues
+        run[9:12] = self._records.ctypes.data, workers, machine.driver()
+        bytes_ = 8 * max(len(steps), 1) * machine.state_words(queues)
+        helped = pool.of(machine) if workers > 1 and steps else None
+        self._launch: Callable[[], None] = (
+            _Alone(run, bytes_) if helped is None else _Helped(helped, run, bytes_, (self._records, words))
         )
-        self._arguments = np.array([self._records.ctypes.data], np.int64)
-        self._dimensions, self._strides = np.array([workers], np.int64), np.array([64], np.int64)
-        self._driver, self._workers, self._count = machine.driver(), workers, len(steps)
-        self._alone = _WORKER(self._driver)
-        self._pointers = tuple(a.ctypes.data for a in (self._arguments, self._dimensions, self._strides, self._run))
 
     def bind(self, name: str, address: int) -> None:
         """Put the address of an input into the argument blocks."""
@@ -145,13 +149,75 @@ class Runner:
                 self.blocks[i, j] = address + offset
 
     def __call__(self) -> None:
-        if not self._count:
+        self._launch()
+
+
+class _Helped:
+    """Calls that the helpers of our own pool join. run: the record that all are like."""
+
+    def __init__(self, pool_: pool.Pool, run: Array, bytes_: int, memory: tuple[Array, ...]) -> None:
+        self._pool, workers = pool_, int(run[10])
+        self._helpers, self._epoch = workers - 1, pool_.epoch
+        run[6:9], run[12] = (pool_.syscall, *pool_.waiting), pool_.address
+        # as many as there may be late helpers in, and one for a call without any, whose worker has one queue
+        shared = min(workers, RUNS)
+        runs, states = _several(run, bytes_, shared + 1)
+        runs[-1, 5] = 1
+        self._runs = runs
+        self._job = np.zeros(8, np.int64)
+        self._job[:4] = shared, runs.ctypes.data, runs[0].nbytes, bytes_
+        self._job[6] = self._helpers
+        self._where = self._job.ctypes.data
+        self._left = runs.ctypes.data, runs.ctypes.data + runs.nbytes, (runs, states, memory)
+
+    def __call__(self) -> None:
+        pool_ = self._pool
+        if self._epoch != pool_.epoch:  # the helpers that were inside are not in this process
+            self._epoch = pool_.epoch
+            self._runs[:, pool.INSIDE] = 0
+        if pool_.helpers < self._helpers:
+            pool_.want(self._helpers)
+        others = pool_.launch(pool_.address, self._where)
+        if others:
+            pool_.met(others, self._helpers)
+
+    def __del__(self) -> None:
+        if (left := getattr(self, "_left", None)) is not None:
+            self._pool.leave(*left)
+
+
+class _Alone:
+    """Calls on the calling thread, or on Numba's pool where that may be used."""
+
+    def __init__(self, run: Array, bytes_: int) -> None:
+        self._workers = int(run[10])
+        run[7:9] = SPINS, PATIENCE
+        self._runs, self._states = _several(run, bytes_, 2)
+        self._runs[0, pool.JOINED] = self._workers - 1
+        self._runs[1, 5] = 1  # a worker alone waits for nobody, and has one queue
+        self._kept = [np.array([x], np.int64) for x in (run[9], self._workers, 64)]
+        pointers = [a.ctypes.data for a in self._kept]  # arguments, dimensions and strides of a Numba kernel
+        self._all, self._one = ((*pointers, r.ctypes.data) for r in self._runs)
+        self._driver = int(run[11])
+        self._call = _WORKER(self._driver)
+        self._some = bool(run[0])
+
+    def __call__(self) -> None:
+        if not self._some:
             return
-        self.state.fill(0)
-        launch = pool.parallel_for() if self._workers > 1 else None
+        self._states.fill(0)
+        launch = openmp.parallel_for() if self._workers > 1 else None
         if launch is None:
-            queues, self._run[5] = self._run[5], 1  # a worker alone waits for nobody
-            self._alone(*self._pointers)
-            self._run[5] = queues
+            self._call(*self._one)
         else:
-            launch(self._driver, *self._pointers, 0, 1, self._workers)
+            launch(self._driver, *self._all, 0, 1, self._workers)
+
+
+def _several(run: Array, bytes_: int, count: int) -> tuple[Array, Array]:
+    """Records like one, with a state each."""
+    bytes_ = -(-bytes_ // 64) * 64
+    states = aligned_empty(bytes_ * count)
+    runs = aligned_empty(run.nbytes * count).view(np.int64).reshape(count, -1)
+    runs[:] = run
+    runs[:, 2] = states.ctypes.data + np.arange(count) * bytes_
+    return runs, states

@@ -103,9 +103,15 @@ class _Helpers:
         self._over = threading.Event()
         python = interpreter()
         self.working = 0 if python is None else max(0, count)  # that may still answer
-        self._threads = [threading.Thread(target=self._feed, args=(python,), daemon=True) for _ in range(self.working)]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        while len(self._threads) < self.working:
+            thread = threading.Thread(target=self._feed, args=(python,), daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system gives no more threads: fewer do as well
+                self.working = len(self._threads)
+                break
+            self._threads.append(thread)
 
     def answers(self, patience: float) -> Iterator[tuple[Kernel, bytes]]:
         """What was answered since. Where nothing is within so many seconds, helpers are not counted on any longer."""

@@ -46,8 +46,10 @@ class CannotCompileError(RuntimeError):
     """Numba does not compile in this process; the text says why."""
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # held over a fork, which waits for a kernel's end: Numba and LLVM could not go on with half of one
 _engines: list[Any] = []
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 @lru_cache(maxsize=1)

@@ -26,7 +26,6 @@ _ABSOLUTE, _RELATIVE, _CALL = 1, 2, 4  # R_X86_64_64, _PC32, _PLT32
 _LIBRARY = ("memcpy", "memset", "memmove")
 _JUMP = bytes.fromhex("ff2500000000")  # jmp *0(%rip), to the eight bytes that follow
 _STUB = 16
-_blocks: list[Any] = []  # loaded code stays for the life of the process
 
 
 class UnlinkableError(ValueError):
@@ -112,5 +111,5 @@ def _load(code: bytes, symbol: str) -> int:
         raise UnlinkableError(f"no symbol '{symbol}'")
     if library.mprotect(base, len(block), mmap.PROT_READ | mmap.PROT_EXEC):
         raise OSError(ctypes.get_errno(), "the memory cannot be made executable")
-    _blocks.append(block)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(block))  # threads may be in it while the interpreter ends
     return found

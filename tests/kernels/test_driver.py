@@ -54,8 +54,9 @@ end:
 class _Machine:
     """The CPU's driver, and the kernel above."""
 
-    most_queues, step_words = BACKEND.most_queues, BACKEND.step_words
-    state_words, driver = staticmethod(BACKEND.state_words), BACKEND.driver
+    most_queues, step_words, run_words = BACKEND.most_queues, BACKEND.step_words, BACKEND.run_words
+    state_words, pool_words = staticmethod(BACKEND.state_words), staticmethod(BACKEND.pool_words)
+    driver, threads = BACKEND.driver, BACKEND.threads
 
     def __init__(self):
         import llvmlite.binding as llvm

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import array
-import os
-import subprocess
-import sys
 import threading
 
 import numpy as np
@@ -15,8 +12,8 @@ import cnnc
 from cnnc import driver
 from cnnc.diagnostics import CnncError
 from cnnc.passes.optimizer import SGD
-from cnnc.runtime import launch, setup
-from tests.networks import LENET, MIXED
+from cnnc.runtime import setup
+from tests.networks import MIXED
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +44,6 @@ def test_agrees_with_the_reference(net, exe, batch):
 def test_bits_do_not_depend_on_threads(net):
     results = [cnnc.compile(net, threads=t)(images(3)).tobytes() for t in (1, 2, 3, 4, 8)]
     assert len(set(results)) == 1
-
-
-def test_a_worker_that_is_alone_does_the_work_of_all(net, monkeypatch):
-    exe = cnnc.compile(net, threads=4)
-    together = exe(images(3)).tobytes()
-    monkeypatch.setattr(launch.pool, "parallel_for", lambda: None)  # as in a process that was forked
-    assert exe(images(3)).tobytes() == together
-    monkeypatch.undo()
-    assert exe(images(3)).tobytes() == together
 
 
 def test_training_bits_do_not_depend_on_threads(net):
@@ -233,23 +221,6 @@ def test_two_inputs_and_two_outputs():
     assert all(np.allclose(one[k], expected[k], atol=1e-5) for k in one)
     with pytest.raises(CnncError):
         exe(a, b[:1])
-
-
-def test_a_forked_child_still_computes(net):
-    """OpenMP's threads do not survive a fork: the child works on its own thread instead of hanging."""
-    if not hasattr(os, "fork"):
-        pytest.skip("no fork here")
-    code = f"""
-import os, sys, numpy as np, cnnc
-exe = cnnc.compile(cnnc.load({str(LENET)!r}), threads=2)
-x = np.ones((2, 1, 28, 28), np.float32)
-expected = exe(x)
-child = os.fork()
-if child == 0:
-    os._exit(0 if np.array_equal(exe(x), expected) else 1)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-    assert subprocess.run([sys.executable, "-c", code], timeout=60, check=False).returncode == 0
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, "2", True, 2**31])

@@ -1,21 +1,21 @@
-"""The CPU: Numba kernels with LLVM vector tiles, run by one step driver on Numba's thread pool."""
+"""The CPU: Numba kernels with LLVM vector tiles, run by one step driver on a thread pool of our own."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from cnnc.backends.cpu import timed
 from cnnc.backends.cpu.choice import Decision
 from cnnc.diagnostics import error
 from cnnc.ir.graph import Graph
-from cnnc.kernels.cpu import Kernel, compile, driver
+from cnnc.kernels.cpu import Kernel, compile, driver, threads
 from cnnc.kernels.cpu import target as targets
+from cnnc.locks import Lock
 from cnnc.lowering import chain
 from cnnc.lowering.plan import KernelName, Plan
 from cnnc.lowering.select import lower
@@ -24,7 +24,7 @@ from cnnc.runtime.compiled import Compiled, Memory, memory_of
 from cnnc.runtime.threads import cores
 from cnnc.untrusted import Field
 
-_lock = threading.RLock()
+_lock = Lock()
 _loaded: dict[tuple[str, str], int] = {}
 
 
@@ -91,8 +91,8 @@ class CpuBackend:
         """Bytes of a core's own cache that plans count on."""
         return int(self.target.cache)
 
-    step_words, most_queues = driver.STEP, driver.QUEUES
-    state_words = staticmethod(driver.state_words)
+    step_words, run_words, most_queues = driver.STEP, driver.RUN, driver.QUEUES
+    state_words, pool_words = staticmethod(driver.state_words), staticmethod(threads.words)
 
     def unavailable(self) -> str | None:
         """Why it cannot run here, or None."""
@@ -197,6 +197,12 @@ class CpuBackend:
     def driver(self) -> int:
         """The address of the step driver."""
         return self._address("driver", lambda: driver.build(self.target))
+
+    def threads(self) -> dict[str, int] | None:
+        """The addresses of the thread pool's parts; None where this system has no pool of ours."""
+        if not threads.available(self._set):
+            return None
+        return {part: self._address(part, partial(threads.build, part, self.target)) for part in threads.PARTS}
 
     def missing(self, kernels: Iterable[KernelName]) -> list[KernelName]:
         """The kernels that would have to be compiled."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -28,6 +27,7 @@ from cnnc.backends.cpu.pace import pace_of
 from cnnc.ir.graph import Graph, Node
 from cnnc.kernels.cpu import shapes_layout
 from cnnc.kernels.cpu.target import Pace
+from cnnc.locks import Lock
 from cnnc.lowering.plan import KernelName, Ref, Step
 from cnnc.lowering.select import Lowering, lower
 from cnnc.runtime import machine as constants
@@ -47,7 +47,7 @@ LARGE = 2**27  # bytes read between runs at most, and of a buffer that is worth 
 READ, WRITE = KernelName("stream"), KernelName("fill")
 BETTER = 0.97  # of the time of the algorithm that runs otherwise: what another must reach
 
-_lock = threading.RLock()
+_lock = Lock()
 _known: dict[Path, Decided] = {}
 
 
