@@ -95,7 +95,7 @@ def read(path: str | Path, threads: int | None = None) -> Artifact:
     """An artifact with all that it says. Raises `CnncError` (E0601, E0610, E0608; exit code 3)."""
     if threads is not None:
         whole("threads", threads)
-    file = safetensors.open_file(path)
+    file = safetensors.open_file(path, "artifact")
     meta = file.metadata
     if meta.get("format") != FORMAT:
         raise error(

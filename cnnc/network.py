@@ -289,7 +289,7 @@ class Network:
         returned. float16, bfloat16, float64 and integers are converted. Raises `CnncError` (E0601, E0610 to E0613;
         exit code 3).
         """
-        file = safetensors.open_file(path)
+        file = safetensors.open_file(path, "weights")
         present = {n: e for n, e in file.entries.items() if n.rpartition(".")[2] != IGNORED or n in self.weights}
         shapes = {n: s.shape for n, s in self.weights._specs.items()}
         report = Loaded(

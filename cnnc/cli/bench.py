@@ -38,7 +38,9 @@ from cnnc.diagnostics import error
     metavar="ENGINE,...",
     help="Peers: onnxruntime, openvino, torch, torch-compile (which takes a minute to compile).",
 )
-@click.option("--layers", is_flag=True, help="Each layer: algorithm, time, GFLOP/s, share of the peak, GB/s; reasons with -v.")
+@click.option(
+    "--layers", is_flag=True, help="Each layer: algorithm, time, GFLOP/s, share of the peak, GB/s; reasons with -v."
+)
 @click.option("--roofline", type=click.Path(), metavar="OUT.svg", help="Draw the layers below the machine's limits.")
 @click.option(
     "--threads", type=click.IntRange(1, 1024), help="Threads of every engine; as many as there are cores otherwise."

@@ -13,6 +13,7 @@ import click
 
 from cnnc import files, streams
 from cnnc.diagnostics import Diagnostic, did_you_mean, error, render
+from cnnc.foreign import refuse
 
 if TYPE_CHECKING:
     from cnnc.network import Network
@@ -120,6 +121,7 @@ def exists(path: str, what: str, folder: bool = False) -> Path:
     if p.is_file() or (folder and p.is_dir()):
         return p
     if p.is_dir():
+        refuse(p, what)
         raise error("E0601", f"{path} is a folder, not a {what} file", exit_code=3)
     if p.exists():
         raise error("E0601", f"{path} is not a regular file", exit_code=3)

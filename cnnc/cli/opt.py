@@ -13,13 +13,16 @@ import click
 from cnnc.cli.common import define, exists, say, write_text
 from cnnc.cli.streams import stdin
 from cnnc.diagnostics import error
+from cnnc.foreign import refuse
 from cnnc.ir.graph import Graph
 from cnnc.ir.text import LIMIT
 
 
 def _read(path: str) -> str:
     """The text of a file, or of stdin for `-`."""
-    with exists(path, "IR").open("rb") if path != "-" else nullcontext(stdin()) as stream:
+    if path != "-":
+        refuse(exists(path, "IR"), "IR")
+    with open(path, "rb") if path != "-" else nullcontext(stdin()) as stream:
         data = stream.read(4 * LIMIT + 1)
     try:
         return data.decode("utf-8")

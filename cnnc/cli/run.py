@@ -22,6 +22,7 @@ from cnnc.cli.common import (
     weights_option,
 )
 from cnnc.diagnostics import did_you_mean, error
+from cnnc.foreign import ARTIFACT, recognize, refuse
 
 if TYPE_CHECKING:
     from cnnc.frontend.inputs import Preprocess
@@ -68,7 +69,8 @@ def command(
     as_json: bool,
 ) -> None:
     """Classify images or arrays; print the top classes with their names where there are any."""
-    if Path(path).suffix.lower() == ".cnnx":
+    exists(path, "model")
+    if Path(path).suffix.lower() == ".cnnx" or recognize(path) is ARTIFACT:
         if parameters or model or weights:
             raise click.UsageError(
                 "An artifact has its parameters and weights inside; -p, -m and --weights do not go with it."
@@ -169,7 +171,7 @@ def read(graph: Graph, settings: Mapping[str, Preprocess], given: Sequence[str])
     arrays: dict[str, Any] = {}
     names: list[str] = []
     for node in nodes:
-        exists(paths[node.name], "input", folder=True)
+        refuse(exists(paths[node.name], "input", folder=True), "input")
         found, arrays[node.name] = load_input(
             paths[node.name], settings.get(node.name, Preprocess()), node.type.concrete(1)[1:]
         )

@@ -24,6 +24,13 @@ FILES: dict[str, Code] = {
         "cnnc graph lenet5.cnn -o lenet5.bmp",
         "Use one of the endings in the message.",
     ),
+    "E0604": Code(
+        "file of another kind",
+        "The file was recognized, by its first bytes or its name, and is not what is wanted there: a model of another "
+        "program, weights in place of a model, an image in place of data.",
+        "cnnc check resnet.onnx",
+        "The message says what the file is and what can be done with it.",
+    ),
     "E0608": Code(
         "artifact that does not fit",
         "The artifact was compiled for another batch, machine or version.",

@@ -19,6 +19,7 @@ from cnnc.data.hold_out import tenth, untested
 from cnnc.data.images import Floats, as_pixels, decode, fit, image_files, image_shape, normalize
 from cnnc.data.random import SHUFFLE, permutation
 from cnnc.diagnostics import Diagnostic, error
+from cnnc.foreign import refuse
 
 if TYPE_CHECKING:
     from cnnc.frontend.inputs import Preprocess
@@ -139,6 +140,7 @@ class Dataset:
             if arrays is None:
                 return _from_folder(path, preprocess, shape, canvas, seed)
             return _from_arrays(arrays, str(path), preprocess, shape, canvas, seed)
+        refuse(path, "data")
         if path.suffix.lower() != ".npz":
             raise error(
                 "E0627",

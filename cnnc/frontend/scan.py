@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnnc.diagnostics import LIMIT, CnncError, Diagnostic, Source, Span, error
+from cnnc.foreign import refuse
 
 MAX_BYTES = 1 << 20
 MAX_LABEL = 400  # characters of a name with its expressions
@@ -81,12 +82,14 @@ class Scan:
 
 
 def read(path: str | os.PathLike[str], shown: str | None = None) -> Source:
-    """The text of a file: UTF-8, at most 1 MiB, without a byte-order mark. Raises `CnncError` (E0105, E0106, E0401)."""
+    """The text of a file: UTF-8, at most 1 MiB, without a byte-order mark. Raises `CnncError` (E0105, E0106, E0401,
+    E0604)."""
     p = Path(path)
     name = shown if shown is not None else str(path)
     try:
         if p.exists() and not p.is_file():
             raise error("E0106", f"{name} is not a file", exit_code=2)
+        refuse(p, "model")
         with open(p, "rb") as f:
             data = f.read(MAX_BYTES + 1)
     except FileNotFoundError:

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnncError, error
 from cnnc.files import replacing
+from cnnc.foreign import refuse
 from cnnc.untrusted import Field, Malformed, read_json
 
 HEADER_LIMIT = 64 << 20  # bytes
 TENSORS = 1 << 20  # in one file
-PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".ckpt")
 DATA = 3  # the exit code of unreadable or wrong data
 
 # name in a file: NumPy's, little-endian. BF16 has none: its 16 bits are the upper half of a float32.
@@ -95,28 +95,6 @@ def _damaged(path: Path, why: str) -> CnncError:
     return error("E0610", f"{path} is not a valid safetensors file: {why}", exit_code=DATA)
 
 
-def _refuse_pickle(path: Path, head: bytes) -> None:
-    """Pickles run code when they are opened. They are known by their name, or by their first bytes: a protocol, or a
-    zip archive's mark. Read as a header's length, both are beyond the limit, so no sound file is taken for a
-    pickle."""
-    marked = head[:4] == b"PK\x03\x04" or head[:2] in (b"\x80\x01", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
-    pickled = marked and int.from_bytes(head, "little") > HEADER_LIMIT and path.suffix.lower() != ".npz"
-    if not pickled and path.suffix.lower() not in PICKLES:
-        return
-    target = path.with_suffix(".safetensors").name
-    line = (
-        'python -c "import torch, safetensors.torch as s; '
-        f"s.save_file({{k: v.contiguous().clone() for k, v in torch.load('{path.name}', map_location='cpu', "
-        f"weights_only=True).items()}}, '{target}')\""
-    )
-    raise error(
-        "E0612",
-        f"{path} is a pickle, which can run code when it is read",
-        exit_code=DATA,
-        help=f"convert it once: {line}",
-    )
-
-
 def _entry(name: str, record: Field, size: int) -> Entry:
     fields = record.record(("dtype", "shape", "data_offsets"))
     dtype = fields["dtype"].one_of(_SIZES)
@@ -142,16 +120,17 @@ def _header(text: bytes, size: int) -> tuple[dict[str, Entry], dict[str, str]]:
     return entries, {key: value.text(HEADER_LIMIT) for key, value in metadata.items()}
 
 
-def open_file(path: str | Path) -> File:
-    """Read and check a header. Raises `CnncError` (E0601 unreadable, E0610 damaged, E0612 a pickle)."""
+def open_file(path: str | Path, wanted: str = "tensors") -> File:
+    """Read and check a header. wanted: what the file is to be, a key of `foreign.WANTED`. Raises `CnncError` (E0601
+    unreadable, E0604 of another kind, E0610 damaged, E0612 a pickle)."""
     path = Path(path)
+    refuse(path, wanted)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise error("E0601", f"{path} is not a file", exit_code=DATA)
         with path.open("rb") as f:
             head = f.read(8)
-            _refuse_pickle(path, head)
             if len(head) < 8:
                 raise _damaged(path, f"it has {len(head)} bytes")
             length = int.from_bytes(head, "little")

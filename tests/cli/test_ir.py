@@ -123,7 +123,7 @@ def test_opt_refuses(cnnc: Cnnc, tmp_path: Path) -> None:
     path.write_text("graph @m(%x: f32[N,4]) {\n  %y = rellu(%x) : f32[N,4]\n  return %y\n}\n")
     assert "did you mean 'relu'?" in cnnc("opt", path, code=1).stderr
     assert "did you mean 'fold-batchnorm'?" in cnnc("opt", path, "--passes", "fold-batchnrm", code=2).stderr
-    path.write_bytes(b"\xff\xfe\x00")
+    path.write_bytes(b"graph \xe9")
     assert "UTF-8" in cnnc("opt", path, code=1).stderr
     assert "E0601" in cnnc("opt", tmp_path / "no.ir", code=3).stderr
 
