@@ -279,15 +279,19 @@ def _by_text(head: bytes) -> Kind | None:
 
 def refuse(path: str | os.PathLike[str], wanted: str) -> None:
     """Nothing, unless a file is known to be something else than what is wanted (a key of `WANTED`). Raises `CnncError`
-    (E0604, for pickles in place of weights E0612; exit code 3)."""
+    (E0604; for pickles in place of weights E0612, for empty files of tensors E0610; exit code 3)."""
     path, kind = Path(path), recognize(path)
     if kind is None or wanted in kind.good:
         return
     if wanted == "model" and path.suffix == ".cnn" and (kind is EMPTY or kind in TEXTS.values()):
         return  # the parser says what is wrong at its place
-    pickled = wanted in ("weights", "tensors") and kind in (PYTORCH, TORCHSCRIPT, PICKLE)
+    code = "E0604"
+    if wanted in ("weights", "tensors") and kind in (PYTORCH, TORCHSCRIPT, PICKLE):
+        code = "E0612"
+    elif kind is EMPTY and wanted in ("weights", "tensors", "artifact", "checkpoint"):
+        code = "E0610"
     raise error(
-        "E0612" if pickled else "E0604",
+        code,
         f"{path} is {kind.name}" + ("" if kind is EMPTY else f", not {WANTED[wanted]}"),
         help=kind.help(wanted, path),
         exit_code=DATA,
