@@ -7,7 +7,8 @@ from importlib import import_module
 from cnnc.backends.base import Backend
 from cnnc.diagnostics import did_you_mean, error
 
-NAMES = ("cpu", "cpu-avx512", "cpu-avx2", "cpu-sse2", "cpu-neon", "cuda", "reference")
+NAMES = ("cpu", "cpu-avx512", "cpu-avx2", "cpu-sse2", "cpu-neon", "reference")
+ACCELERATORS = ("cuda", "gpu", "rocm", "hip", "mps", "metal", "xpu", "opencl", "vulkan", "tpu", "npu")
 
 
 def backend(name: str, exact: bool = False, tune: bool = False) -> Backend:
@@ -16,11 +17,18 @@ def backend(name: str, exact: bool = False, tune: bool = False) -> Backend:
 
     Raises `CnncError` (E0809) for a name that is none, or one that this machine cannot run.
     """
-    if name not in NAMES:
+    if not isinstance(name, str) or name not in NAMES:
+        if isinstance(name, str) and name.lower().partition(":")[0] in ACCELERATORS:
+            raise error(
+                "E0809",
+                f"there is no target '{name}': cnnc compiles for the processor, not for accelerators",
+                help=f"leave it out, or give one of {', '.join(NAMES)}",
+                exit_code=2,
+            )
         raise error(
             "E0809",
-            f"unknown target '{name}'",
-            help=did_you_mean(name, NAMES) or f"one of {', '.join(NAMES)}",
+            f"unknown target {name!r}",
+            help=did_you_mean(str(name), NAMES) or f"one of {', '.join(NAMES)}",
             exit_code=2,
         )
     try:

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from cnnc.passes.manager import Observer, Stages
 
 target_option = click.option(
-    "--target", default="cpu", show_default=True, metavar="cpu|cuda", help="What to compile for."
+    "--target",
+    default="cpu",
+    show_default=True,
+    metavar="TARGET",
+    help="This machine's processor (cpu), or an instruction set: cpu-avx512, cpu-avx2, cpu-sse2, cpu-neon.",
 )
 mode_option = click.option(
     "--mode",

@@ -40,7 +40,9 @@ from cnnc.cli.common import define, exists, json_option, load, model_options, pr
     help="Of initialization, order, augmentation and dropout.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; as many as there are cores otherwise.")
-@click.option("--target", default="cpu", show_default=True, metavar="cpu|cuda|reference", help="What to train on.")
+@click.option(
+    "--target", default="cpu", show_default=True, metavar="cpu|reference", help="Compiled, or interpreted in float64."
+)
 @json_option
 def command(
     path: str,
