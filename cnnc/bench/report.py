@@ -11,6 +11,7 @@ from typing import Any
 from cnnc import __version__
 from cnnc.bench.engines import OURS
 from cnnc.bench.timing import Timing
+from cnnc.runtime.load import Load
 from cnnc.runtime.machine import Figures, processor
 from cnnc.runtime.profile import LayerTime
 from cnnc.table import Column, Table
@@ -42,6 +43,19 @@ class Report:
     left_out: Mapping[str, str] = field(default_factory=dict)
     layers: Sequence[LayerTime] = ()
     figures: Figures | None = None
+    load: Load | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether other programs took what the engines needed."""
+        return self.load is not None and self.load.busy(self.threads)
+
+    @property
+    def verdict(self) -> str:
+        """What is to be said below the table; nothing without a peer on a quiet machine."""
+        if self.busy:
+            return f"the machine is busy: {self.load}; these times say little of the programs"
+        return "" if self.ratio is None else f"the best peer, {self.best}, takes {self.ratio:.2f} times our time"
 
     @property
     def best(self) -> str | None:
@@ -70,6 +84,9 @@ class Report:
                     "name": name,
                     "median_ms": t.median,
                     "least_ms": t.least,
+                    "mean_ms": t.mean,
+                    "p10_ms": t.low,
+                    "p90_ms": t.high,
                     "calls": t.calls,
                     "images_per_second": 1e3 * self.batch / t.median,
                     "difference": self.differences.get(name),
@@ -78,6 +95,8 @@ class Report:
             ],
             "best_peer": self.best,
             "ratio": self.ratio,
+            "busy": self.busy,
+            "others_cores": None if self.load is None else self.load.others,
             "left_out": dict(self.left_out),
             "layers": [self._layer(r) for r in self.layers],
         }
@@ -116,6 +135,7 @@ class Report:
                 (
                     name,
                     significant(t.median),
+                    f"{significant(t.low)} - {significant(t.high)}",
                     significant(t.least),
                     f"{1e3 * self.batch / t.median:.1f}",
                     ratio,
@@ -125,10 +145,11 @@ class Report:
         columns = (
             Column("engine"),
             Column("median, ms", True),
-            Column("least, ms", True, leaves=2),
-            Column("images/s", True, leaves=3),
+            Column("p10 - p90", True, leaves=2),
+            Column("least", True, leaves=5),
+            Column("images/s", True, leaves=4),
             Column("time / ours", True, leaves=1),
-            Column("difference", True, leaves=4),
+            Column("difference", True, leaves=3),
         )
         return Table(columns, rows, self.title)
 

@@ -12,6 +12,7 @@ from cnnc.bench.timing import alternate
 from cnnc.diagnostics import error
 from cnnc.network import Network
 from cnnc.runtime import machine, profile
+from cnnc.runtime.load import Watch
 from cnnc.runtime.threads import cores
 
 CHECK = 4  # exit code: a check failed
@@ -58,7 +59,9 @@ def run(
             )
     if random:
         case = case_of(network)
+    watch = Watch()
     timings = alternate(case.engines, rounds, block, progress=progress)
+    load = watch.load()
     rows: list[profile.LayerTime] = []
     figures = None
     if layers:
@@ -70,4 +73,4 @@ def run(
         rows = profile.layers(case.executable.graph, timed, batch)
     name = name or network.name
     name_of = backend(target, exact).name
-    return Report(name, mode, batch, threads, name_of, timings, differences, case.left_out, rows, figures)
+    return Report(name, mode, batch, threads, name_of, timings, differences, case.left_out, rows, figures, load)

@@ -118,8 +118,8 @@ def command(
         print_json(report.to_json())
     else:
         click.echo(str(report.engines_table()), nl=False)
-        if report.ratio is not None:
-            click.echo(f"the best peer, {report.best}, takes {report.ratio:.2f} times our time")
+        if report.verdict:
+            click.echo(report.verdict)
         if layers:
             click.echo(f"\n{report.layers_table()}", nl=False)
             for reason in report.reasons():

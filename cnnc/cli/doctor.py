@@ -17,6 +17,7 @@ from cnnc.table import wrapped
 NEEDED = ("numpy", "numba", "llvmlite", "lark", "networkx", "click", "rich", "safetensors", "platformdirs", "pillow")
 PEERS = ("onnxruntime", "openvino", "torch", "onnx")
 GIB = 2**30
+MOMENT = 0.3  # seconds in which the machine's load is looked at
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ def command(as_json: bool, measure: bool) -> int:
         *versions(),
         *processor(),
         *threads(),
+        *load(),
         *speed(measure),
         *cache(),
         *memory(),
@@ -136,6 +138,18 @@ def threads() -> list[Finding]:
     name = openmp.layer()
     wrong = "no thread pool was found, everything runs on one core; reinstall numba"
     return [*lines, Finding("threads", name, wrong if name == "none" and cores() > 1 else "")]
+
+
+def load() -> list[Finding]:
+    """What others do on the machine at the moment."""
+    from cnnc.runtime.load import look
+    from cnnc.runtime.threads import cores
+
+    found = look(MOMENT)
+    if found is None:
+        return []
+    busy = found.busy(cores())
+    return [Finding("load", f"the machine is busy: {found}; what is timed now says little" if busy else str(found))]
 
 
 def speed(again: bool) -> list[Finding]:

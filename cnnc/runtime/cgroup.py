@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 PROC = Path("/proc/self")
@@ -25,7 +26,8 @@ def _mounts(controller: str) -> Iterator[tuple[bool, str, Path]]:
             yield kind == "cgroup2", root, Path(point)
 
 
-def folders(controller: str) -> list[Path]:
+@lru_cache(maxsize=8)
+def folders(controller: str) -> tuple[Path, ...]:
     """The folders of this process's groups for a controller ("cpu", "memory"), each group before the one that it is in; where
     only a part of the tree is mounted, as in most containers, those of that part. Empty where there are none.
     """
@@ -33,7 +35,7 @@ def folders(controller: str) -> list[Path]:
         lines = [x.split(":", 2) for x in (PROC / "cgroup").read_text(errors="surrogateescape").splitlines()]
         mounts = list(_mounts(controller))
     except (OSError, ValueError, IndexError):
-        return []
+        return ()
     found = []
     for new, root, point in mounts:
         for _, names, path in (x for x in lines if len(x) == 3):
@@ -43,7 +45,7 @@ def folders(controller: str) -> list[Path]:
             below = own.relative_to(top) if own.is_relative_to(top) else Path()
             place = point / below if (point / below).is_dir() and ".." not in below.parts else point
             found += [p for p in (place, *place.parents) if p.is_relative_to(point)]
-    return list(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))
 
 
 def quota() -> float | None:

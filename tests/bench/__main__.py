@@ -45,7 +45,8 @@ def one(name: str, arguments: argparse.Namespace) -> None:
     )
     shown = " | ".join(f"{engine} {t.median:.3g}" for engine, t in report.timings.items())
     best = "" if report.ratio is None else f" | best peer / cnnc {report.ratio:.2f}"
-    print(f"{name} {mode} batch {batch}: {shown}{best}", flush=True)
+    busy = f" | the machine is busy: {report.load}" if report.busy else ""
+    print(f"{name} {mode} batch {batch}: {shown}{best}{busy}", flush=True)
     if arguments.json:
         table.keep(arguments.json, table.key(name, mode, batch), report.to_json())
 
