@@ -119,6 +119,12 @@ def replacing(path: str | Path, mode: int = 0o666, durable: bool = True) -> Iter
         _flush_folder(path.parent)
 
 
+def escaped(name: object) -> str:
+    """A name or a path as text that can be printed and written: bytes that are no UTF-8 become \\xNN."""
+    text = "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in str(name))
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def write_text(path: str | Path, text: str) -> None:
     """UTF-8, whole or not at all. Raises OSError."""
     with replacing(path) as temporary:

@@ -238,11 +238,14 @@ class Loaded:
 
 
 class Network:
-    """A program's graph with weights. `weights` start as PyTorch would start them, drawn from `seed`."""
+    """A program's graph with weights. `weights` start as PyTorch would start them, drawn from `seed`. `classes` are the
+    names of what the network tells apart, where they are known: training on class folders sets them, and they are
+    saved and loaded with the weights."""
 
     def __init__(self, program: Program, seed: int = 0, measure: Measure | None = None) -> None:
         self.program = program
         self.measure = measure
+        self.classes: tuple[str, ...] | None = None
         leaves = [n.name for n in program.graph.nodes if n.op in ("param", "state")]
         self._weights = Weights({name: program.parameters[name] for name in leaves}, seed)
 

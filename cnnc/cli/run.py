@@ -16,15 +16,16 @@ from cnnc.cli.common import (
     json_option,
     load,
     model_options,
-    print_json,
-    replacing,
     say,
+    warn,
     weights_option,
 )
 from cnnc.diagnostics import did_you_mean, error
 from cnnc.foreign import ARTIFACT, recognize, refuse
 
 if TYPE_CHECKING:
+    from cnnc.cli.outputs import Rows
+    from cnnc.data.inputs import Inputs
     from cnnc.frontend.inputs import Preprocess
     from cnnc.ir.graph import Graph
     from cnnc.network import Network
@@ -46,7 +47,7 @@ DATA = 3
     multiple=True,
     required=True,
     metavar="X",
-    help="An image, a folder of images, a .npy or a .npz; NAME=X where the network has several inputs.",
+    help="An image, a folder of images or of class folders, a .npy or a .npz; NAME=X where the network has several inputs.",
 )
 @weights_option
 @click.option("-o", "--output", type=click.Path(), metavar="Y.npz", help="Write the outputs by name.")
@@ -89,25 +90,99 @@ def command(
         settings, labels = network.program.inputs, names_of(network, path)
         executable = driver.compile(network, threads=threads)
     check_outputs(executable.graph)
-    names, arrays = read(executable.graph, settings, inputs)
-    results = call(executable, arrays, batch)
-    if output is not None:
-        save(output, results)
-    images = [
-        {label: shown(executable.graph, label, y[i], top, labels) for label, y in results.items()}
-        for i in range(len(names))
-    ]
-    if as_json:
-        records = [
-            {"input": name, "outputs": image} if len(images) > 1 else {"outputs": image}
-            for name, image in zip(names, images, strict=True)
-        ]
-        print_json(records[0] if len(records) == 1 else records)
+    inputs_by_name = read(executable.graph, settings, inputs)
+    warn(w for given in inputs_by_name.values() for w in given.warnings)
+    if output is None:
+        go(executable, inputs_by_name, labels, batch, top, as_json, None)
         return
-    for name, image in zip(names, images, strict=True):
-        if len(images) > 1:
-            click.echo(f"{name}:")
-        click.echo("\n".join(lines(image)))
+    from cnnc.cli.outputs import Rows
+
+    with Rows(output) as rows:
+        go(executable, inputs_by_name, labels, batch, top, as_json, rows)
+        rows.save()
+    say(f"wrote {output}")
+
+
+def go(
+    executable: Executable,
+    inputs: Mapping[str, Inputs],
+    labels: Sequence[str] | None,
+    batch: int,
+    top: int,
+    as_json: bool,
+    rows: Rows | None,
+) -> None:
+    """Run all images, `batch` of them at a time; print what each gives, and keep the outputs in `rows`."""
+    from cnnc.cli.outputs import Records
+
+    graph, first = executable.graph, next(iter(inputs.values()))
+    right = Right(first, labels)
+    records = Records() if as_json else None
+    for at in range(0, max(first.count, 1), batch):
+        end = min(at + batch, first.count)
+        results = executable.run({name: given.take(at, end) for name, given in inputs.items()})
+        if rows is not None:
+            rows.add(results)
+        for i in range(at, end):
+            image = {label: shown(graph, label, y[i - at], top, labels) for label, y in results.items()}
+            expected = right.add(i, {label: y[i - at] for label, y in results.items()})
+            if records is None:
+                text = "\n".join(lines(image))
+                click.echo(f"{first.name(i)}:\n{text}" if first.count > 1 else text)
+            else:
+                name = {"input": first.name(i)} if first.count > 1 else {}
+                records.add({**name, "outputs": image, **expected})
+    if records is not None:
+        records.print()
+    right.report()
+
+
+class Right:
+    """How many images are of the class that they are known to be of."""
+
+    def __init__(self, inputs: Inputs, names: Sequence[str] | None) -> None:
+        self.inputs, self.names = inputs, names
+        self.seen = self.right = 0
+        self._index: list[int | None] | None = None
+
+    def _classes(self, count: int) -> list[int | None]:
+        """The network's index of each class of the data: by its name, or by its place where there are as many."""
+        classes = self.inputs.classes
+        if classes is None:
+            return list(range(count))
+        if self.names is not None and set(classes) & set(self.names):
+            known = {name: i for i, name in enumerate(self.names)}
+            return [known.get(name) for name in classes]
+        if len(classes) == count:
+            return list(range(count))
+        if all(name.isdecimal() and int(name) < count for name in classes):
+            return [int(name) for name in classes]
+        return [None] * len(classes)
+
+    def add(self, i: int, outputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Count image i; what is known of its class, for a record."""
+        scores = next((y for y in outputs.values() if y.ndim == 1 and len(y) > 1), None)
+        if self.inputs.labels is None or scores is None:
+            return {}
+        if self._index is None:
+            self._index = self._classes(len(scores))
+        label = int(self.inputs.labels[i])
+        index = self._index[label] if 0 <= label < len(self._index) else None
+        if index is not None:
+            self.seen += 1
+            self.right += int(scores.argmax()) == index
+        name = None if self.inputs.classes is None else self.inputs.classes[label]
+        if name is None and self.names is not None and index is not None and index < len(self.names):
+            name = self.names[index]
+        return {"expected": {"index": index, "label": name}}
+
+    def report(self) -> None:
+        if self.inputs.labels is None or self._index is None:
+            return
+        if self.seen:
+            say(f"accuracy {self.right / self.seen:.2%}: {self.right} of {self.seen}")
+        if self.seen < self.inputs.count:
+            say(f"{self.inputs.count - self.seen} images are of classes that the network is not known to have")
 
 
 def check_outputs(graph: Graph) -> None:
@@ -126,9 +201,11 @@ def check_outputs(graph: Graph) -> None:
 
 
 def names_of(network: Network, path: str) -> tuple[str, ...] | None:
-    """The label names of the first input that has any."""
+    """The names of the classes: those that came with the weights, or the label names of the first input that has any."""
     from cnnc.data.images import label_names
 
+    if network.classes is not None:
+        return network.classes
     for settings in network.program.inputs.values():
         names = label_names(settings, path)
         if names is not None:
@@ -136,9 +213,9 @@ def names_of(network: Network, path: str) -> tuple[str, ...] | None:
     return None
 
 
-def read(graph: Graph, settings: Mapping[str, Preprocess], given: Sequence[str]) -> tuple[list[str], dict[str, Any]]:
-    """The names of the images, and an array [n, ...] for each input of the network."""
-    from cnnc.data.images import load_input
+def read(graph: Graph, settings: Mapping[str, Preprocess], given: Sequence[str]) -> dict[str, Inputs]:
+    """The images, or arrays [n, ...], for each input of the network, as many for each."""
+    from cnnc.data.inputs import open_input
     from cnnc.frontend.inputs import Preprocess
 
     nodes = graph.inputs
@@ -168,43 +245,19 @@ def read(graph: Graph, settings: Mapping[str, Preprocess], given: Sequence[str])
         raise error(
             "E0701", f"nothing is given for the input '{missing[0]}'", help=f"--input {missing[0]}=FILE", exit_code=DATA
         )
-    arrays: dict[str, Any] = {}
-    names: list[str] = []
+    opened: dict[str, Inputs] = {}
     for node in nodes:
         refuse(exists(paths[node.name], "input", folder=True), "input")
-        found, arrays[node.name] = load_input(
-            paths[node.name], settings.get(node.name, Preprocess()), node.type.concrete(1)[1:]
-        )
-        if names and len(found) != len(names):
+        found = open_input(paths[node.name], settings.get(node.name, Preprocess()), node.type.concrete(1)[1:])
+        first = opened.setdefault(nodes[0].name, found)
+        if found.count != first.count:
             raise error(
                 "E0701",
-                f"{paths[node.name]} has {len(found)} images, {paths[nodes[0].name]} has {len(names)}",
+                f"{paths[node.name]} has {found.count} images, {paths[nodes[0].name]} has {first.count}",
                 exit_code=DATA,
             )
-        names = names or found
-    return names, arrays
-
-
-def call(executable: Executable, arrays: Mapping[str, Any], batch: int) -> dict[str, Any]:
-    """The outputs by label, over all images, `batch` of them at a time."""
-    import numpy as np
-
-    count = len(next(iter(arrays.values())))
-    parts = [
-        executable.run({name: a[at : at + batch] for name, a in arrays.items()})
-        for at in range(0, max(count, 1), batch)
-    ]
-    return {label: np.concatenate([p[label] for p in parts]) for label in parts[0]}
-
-
-def save(path: str, results: Mapping[str, Any]) -> None:
-    import numpy as np
-
-    if Path(path).suffix.lower() != ".npz":
-        raise error("E0603", f"outputs are written as .npz, not to '{path}'", exit_code=2)
-    with replacing(path) as temporary, open(temporary, "wb") as f:
-        np.savez(f, **dict(results))
-    say(f"wrote {path}")
+        opened[node.name] = found
+    return opened
 
 
 def shown(graph: Graph, label: str, y: Any, top: int, labels: Sequence[str] | None) -> dict[str, Any]:

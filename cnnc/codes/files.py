@@ -51,7 +51,7 @@ FILES: dict[str, Code] = {
     ),
     "E0612": Code(
         "pickle",
-        "Reading a pickle (.pth, .pt, .pkl) can run any program, so it is refused.",
+        "Reading a pickle (.pth, .pt, .pkl, CIFAR for Python) can run any program, so it is refused.",
         "cnnc run resnet.cnn --weights resnet.pth --input dog.jpg",
         "Convert it once with the line in the message, where you trust it.",
     ),
@@ -75,9 +75,10 @@ FILES: dict[str, Code] = {
     ),
     "E0622": Code(
         "image that is too large",
-        "The number of pixels is limited, so that a small file cannot fill the memory.",
+        "The number of pixels is limited to 2^26, so that a small file cannot fill the memory. CNNC_MAX_PIXELS sets "
+        "another limit.",
         "cnnc run lenet5.cnn --input bomb.png",
-        "Make it smaller.",
+        "Make it smaller, or let it in with CNNC_MAX_PIXELS.",
     ),
     "E0623": Code(
         "image that does not become the input",
@@ -105,7 +106,8 @@ FILES: dict[str, Code] = {
     ),
     "E0627": Code(
         "data set of an unknown form",
-        "A data set is a .npz file with images and labels, or a folder with a folder of images for each class.",
+        "A data set is a .npz file with images and labels, a folder with a folder of images for each class, or the "
+        "unpacked files of MNIST or of CIFAR's binary version.",
         "cnnc train lenet5.cnn --data notes.txt",
         "Arrange it in one of these forms.",
     ),
@@ -176,6 +178,13 @@ FILES: dict[str, Code] = {
         "nothing is: they are trained, but how well they are told apart is not known.",
         "cnnc train lenet5.cnn --data photos/, with a class of one image",
         "Add images, or give a part to test on.",
+    ),
+    "W0602": Code(
+        "files that are passed over",
+        "Not all that lies in the folder is read: other kinds of files, folders without images, images that are in no "
+        "folder of a class. Hidden names, and what systems leave behind, are passed over without a word.",
+        "cnnc train lenet5.cnn --data photos/, with a readme.txt in it",
+        "Convert what should be read: PNG, JPEG, BMP and WebP are.",
     ),
     "E0650": Code(
         "package that is not installed",

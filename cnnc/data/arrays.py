@@ -22,6 +22,17 @@ from cnnc.diagnostics import CnncError, error
 from cnnc.untrusted import DEFLATE, Field, Malformed, read_exactly, shown
 
 INPUT_NAMES = ("x", "images", "x_test", "input", "data", "arr_0")  # in a .npz, what to run
+# images and labels in a .npz, in the order they are looked for
+TRAIN_NAMES = (
+    ("x_train", "y_train"),
+    ("train_images", "train_labels"),
+    ("images", "labels"),
+    ("x", "y"),
+    ("data", "target"),
+    ("images", "y"),
+    ("x", "labels"),
+)
+TEST_NAMES = (("x_test", "y_test"), ("test_images", "test_labels"), ("x_val", "y_val"), ("val_images", "val_labels"))
 MEMBER_LIMIT = 10_000  # arrays in one file
 NAME_LIMIT = 1000  # characters of an array's name
 _HEADER = 1 << 14  # bytes of an array's header
@@ -72,6 +83,25 @@ def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
         raise unreadable(path, e) from e
     except MemoryError as e:
         raise error("E0626", f"{path} does not fit in memory", exit_code=5) from e
+
+
+def map_array(path: Path) -> NDArray[Any] | None:
+    """The array of a `.npy` without reading it; None where it has to be read: values of another byte order, truth
+    values, nothing, or a file that `read_arrays` refuses.
+    """
+    size = regular_file(path)
+    try:
+        with path.open("rb") as stream:
+            header = _header(stream)
+            dtype = _dtype(header["descr"].value, str(path))
+            fortran, shape = header["fortran_order"].boolean(), header["shape"].shape(dtype.itemsize)
+            begin = stream.tell()
+    except (OSError, Malformed, EOFError, ValueError):
+        return None
+    needed = dtype.itemsize * math.prod(shape)
+    if dtype.kind == "b" or not dtype.isnative or not 0 < needed <= size - begin:
+        return None
+    return np.memmap(path, dtype, "r", begin, shape, "F" if fortran else "C")
 
 
 def _members(archive: zipfile.ZipFile, path: Path, size: int) -> dict[str, NDArray[Any]]:

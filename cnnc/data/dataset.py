@@ -4,7 +4,7 @@ epoch.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.data.arrays import read_arrays, unreadable
+from cnnc.data.arrays import TEST_NAMES, TRAIN_NAMES, read_arrays
 from cnnc.data.augment import Augmentation, augment
+from cnnc.data.binary import read_folder
+from cnnc.data.folders import Skipped, class_folders, parts
 from cnnc.data.hold_out import tenth, untested
-from cnnc.data.images import Floats, as_pixels, decode, fit, image_files, image_shape, normalize
+from cnnc.data.images import Floats, decode, fit, image_shape, normalize
+from cnnc.data.pixels import as_pixels
 from cnnc.data.random import SHUFFLE, permutation
-from cnnc.diagnostics import Diagnostic, error
+from cnnc.diagnostics import CnncError, Diagnostic, error
+from cnnc.files import escaped
 from cnnc.foreign import refuse
 
 if TYPE_CHECKING:
@@ -26,18 +30,14 @@ if TYPE_CHECKING:
 
 Labels = NDArray[np.int64]
 KEEP_LIMIT = 1 << 30  # bytes of decoded pictures that are kept in memory
-CLASS_LIMIT = 100_000
-# names in a .npz, in the order they are looked for
-TRAIN_NAMES = (
-    ("x_train", "y_train"),
-    ("train_images", "train_labels"),
-    ("images", "labels"),
-    ("x", "y"),
-    ("data", "target"),
-    ("images", "y"),
-    ("x", "labels"),
-)
-TEST_NAMES = (("x_test", "y_test"), ("test_images", "test_labels"), ("x_val", "y_val"), ("val_images", "val_labels"))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set was read: a file, or a folder and the files of it that are read."""
+
+    root: Path
+    files: tuple[Path, ...] = ()
 
 
 class Samples(Protocol):
@@ -114,6 +114,7 @@ class Dataset:
     preprocess: Preprocess
     classes: tuple[str, ...] | None = None
     warnings: tuple[Diagnostic, ...] = ()
+    source: Source | None = None
 
     @classmethod
     def open(
@@ -134,24 +135,16 @@ class Dataset:
         """
         path, shape = Path(path), tuple(shape)
         if path.is_dir():
-            from cnnc.data.binary import read_folder
-
-            arrays = read_folder(path)
-            if arrays is None:
+            found = read_folder(path)
+            if found is None:
                 return _from_folder(path, preprocess, shape, canvas, seed)
-            return _from_arrays(arrays, str(path), preprocess, shape, canvas, seed)
+            data = _from_arrays(found.arrays, escaped(path), preprocess, shape, canvas, seed)
+            return replace(data, classes=found.classes, source=Source(path, found.files))
         refuse(path, "data")
         if path.suffix.lower() != ".npz":
-            raise error(
-                "E0627",
-                f"{path} is not a data set",
-                "a .npz file or a folder with a folder of images for each class is one",
-                exit_code=3,
-                help="np.savez('data.npz', x_train=..., y_train=..., x_test=..., y_test=...)"
-                if path.exists()
-                else "there is no such file",
-            )
-        return _from_arrays(read_arrays(path), str(path), preprocess, shape, canvas, seed)
+            raise no_data_set(path)
+        data = _from_arrays(read_arrays(path), escaped(path), preprocess, shape, canvas, seed)
+        return replace(data, source=Source(path))
 
     @classmethod
     def from_arrays(
@@ -234,6 +227,23 @@ class Dataset:
         return _ahead([self.test.numbers[i : i + size] for i in range(0, len(self.test), size)], make)
 
 
+def no_data_set(path: Path) -> CnncError:
+    """What to do with a file that is none."""
+    name = path.name.lower()
+    help = "np.savez('data.npz', x_train=..., y_train=..., x_test=..., y_test=...)"
+    if name.endswith(("-ubyte", "-ubyte.gz", ".bin")):
+        help = "give the folder that it lies in"
+    elif name.endswith((".csv", ".tsv")):
+        help = "np.savez('data.npz', x=pixels.astype(np.uint8), y=labels), with its columns as arrays"
+    return error(
+        "E0627",
+        f"{escaped(path)} is not a data set",
+        "a .npz file or a folder with a folder of images for each class is one",
+        exit_code=3,
+        help=help if path.exists() else "there is no such file",
+    )
+
+
 def _ahead(parts: list[NDArray[np.int64]], make: Any) -> Generator[tuple[Floats, Labels]]:
     """make(part) for each part, the next one in a thread."""
     with ThreadPoolExecutor(1) as pool:
@@ -247,7 +257,7 @@ def _ahead(parts: list[NDArray[np.int64]], make: Any) -> Generator[tuple[Floats,
 
 
 def _from_arrays(
-    arrays: dict[str, NDArray[Any]],
+    arrays: Mapping[str, NDArray[Any]],
     name: str,
     preprocess: Preprocess,
     shape: tuple[int, ...],
@@ -282,7 +292,7 @@ def _kept(
 
 
 def _split(
-    arrays: dict[str, NDArray[Any]], pair: tuple[str, str], name: str, preprocess: Preprocess, shape: tuple[int, ...]
+    arrays: Mapping[str, NDArray[Any]], pair: tuple[str, str], name: str, preprocess: Preprocess, shape: tuple[int, ...]
 ) -> Split:
     x, y = arrays[pair[0]], arrays[pair[1]]
     if not x.ndim or not len(x):
@@ -320,54 +330,16 @@ def _from_folder(
 ) -> Dataset:
     full = image_shape(shape, path)
     settings, kept = _kept(preprocess, full, canvas)
-    parts = {p.name: p for p in _folders(path)}
-    test = next((parts[n] for n in ("test", "val", "valid", "validation") if n in parts), None)
-    if "train" in parts and test is not None:
-        classes, files, labels = _classes(parts["train"])
-        other, test_files, test_labels = _classes(test, classes)
-        del other
-        return Dataset(
-            Split(FileSamples(files, settings, kept), labels, np.arange(len(files))),
-            Split(FileSamples(test_files, preprocess, full), test_labels, np.arange(len(test_files))),
-            full,
-            preprocess,
-            classes,
-        )
-    classes, files, labels = _classes(parts["train"] if set(parts) == {"train"} else path)
+    skipped = Skipped(path)
+    first, second = parts(path, skipped)
+    classes, files, labels = class_folders(first, skipped)
+    names = tuple(escaped(c) for c in classes)
     train = Split(FileSamples(files, settings, kept), labels, np.arange(len(files)))
+    if second is not None:
+        _, others, other_labels = class_folders(second, skipped, classes)
+        test = Split(FileSamples(others, preprocess, full), other_labels, np.arange(len(others)))
+        source = Source(path, (*files, *others))
+        return Dataset(train, test, full, preprocess, names, skipped.warnings(), source)
     held = train if canvas is None else replace(train, samples=FileSamples(files, preprocess, full))
-    first, second, warnings = _parts(train, held, classes, seed)
-    return Dataset(first, second, full, preprocess, classes, warnings)
-
-
-def _folders(path: Path) -> list[Path]:
-    try:
-        return sorted((p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")), key=lambda p: p.name)
-    except OSError as e:
-        raise unreadable(path, e) from e
-
-
-def _classes(path: Path, known: tuple[str, ...] | None = None) -> tuple[tuple[str, ...], list[Path], Labels]:
-    """Class names (sorted; whole numbers by value), the images of all of them, and their labels."""
-    folders = _folders(path)
-    if len(folders) > CLASS_LIMIT:
-        raise error("E0627", f"{path} has {len(folders)} folders; {CLASS_LIMIT} classes are the limit", exit_code=3)
-    if folders and all(f.name.isdecimal() for f in folders):
-        folders.sort(key=lambda f: int(f.name))
-    names = known or tuple(f.name for f in folders)
-    files: list[Path] = []
-    labels: list[int] = []
-    for folder in folders:
-        if folder.name not in names:
-            raise error("E0627", f"{folder} is a class that the training part does not have", exit_code=3)
-        found = image_files(folder)
-        files += found
-        labels += [names.index(folder.name)] * len(found)
-    if not files:
-        raise error(
-            "E0630",
-            f"{path} has no folders with images",
-            "a data set has a folder of images for each class",
-            exit_code=3,
-        )
-    return names, files, np.asarray(labels, np.int64)
+    train, test, warnings = _parts(train, held, names, seed)
+    return Dataset(train, test, full, preprocess, names, (*skipped.warnings(), *warnings), Source(path, tuple(files)))

@@ -6,6 +6,9 @@ W], `normalize` makes them float32. `load_image` is both.
 
 from __future__ import annotations
 
+import math
+import os
+import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.data.arrays import INPUT_NAMES, read_arrays, regular_file, unreadable
+from cnnc.data.arrays import regular_file, unreadable
 from cnnc.diagnostics import CnncError, error
+from cnnc.files import escaped
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,11 +30,26 @@ Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Shape = tuple[int, ...]  # of one image: (C, H, W)
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".pjp", ".bmp", ".webp")
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP")
-PIXEL_LIMIT = 1 << 26  # 8192 x 8192
+READ = "PNG, JPEG, BMP and WebP"
+PIXEL_LIMIT = 1 << 26  # 8192 x 8192, unless LIMIT_NAME says otherwise
+LIMIT_NAME = "CNNC_MAX_PIXELS"
 NAMES_LIMIT = 1 << 20  # bytes of a file of label names
-_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+_ORIENTATION = 0x0112  # of Exif, 1 to 8
+# What an Exif text that is malformed makes Pillow raise: such a picture is taken as upright, as other programs do.
+_MALFORMED = (SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, OSError, struct.error)
+
+
+def pixel_limit() -> int:
+    """Pixels that an image may have: CNNC_MAX_PIXELS, or 2^26. Raises `CnncError` (E0622)."""
+    given = os.environ.get(LIMIT_NAME, "").strip()
+    if not given:
+        return PIXEL_LIMIT
+    if not given.isdecimal() or not 0 < (limit := int(given[:20])) < 1 << 40:
+        raise error("E0622", f"{LIMIT_NAME} is '{given[:40]}'; it is a number of pixels, 1 to 2^40 - 1", exit_code=2)
+    return limit
 
 
 def decode(path: Path, channels: int) -> Image:
@@ -38,40 +57,61 @@ def decode(path: Path, channels: int) -> Image:
 
     Transparent parts are laid on white unless the input has a fourth channel. Raises `CnncError` (E0620 to E0623).
     """
-    if channels not in _MODES:
+    if channels not in MODES:
         raise error(
             "E0623",
             f"{path}: the input has {channels} channels, an image has 1, 3 or 4",
             exit_code=3,
             help="give the input as a .npy or .npz file",
         )
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     regular_file(path)
+    limit = pixel_limit()
+    if Image.MAX_IMAGE_PIXELS is not None and limit > Image.MAX_IMAGE_PIXELS:
+        Image.MAX_IMAGE_PIXELS = limit  # who lets more in means Pillow's own limit too
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large pictures: the limit below is ours
             with Image.open(path, formats=FORMATS) as image:
-                width, height = image.size
-                if width * height > PIXEL_LIMIT:
-                    raise error(
-                        "E0622", f"{path}: {width} x {height} pixels, the limit is {PIXEL_LIMIT} in all", exit_code=3
-                    )
+                if image.width * image.height > limit:
+                    raise too_large(f"{escaped(path)} has {image.width} x {image.height} pixels", limit)
                 image.load()
-                return _convert(ImageOps.exif_transpose(image), channels)
+                return convert(_upright(image), channels)
     except CnncError:
         raise
     except Image.DecompressionBombError as e:
-        raise error("E0622", f"{path}: too many pixels, the limit is {PIXEL_LIMIT}", exit_code=3) from e
+        raise too_large(f"{escaped(path)} has too many pixels", limit) from e
     except UnidentifiedImageError as e:
-        raise error(
-            "E0621", f"{path} is not an image that can be read", "PNG, JPEG, BMP and WebP are", exit_code=3
-        ) from e
+        raise error("E0621", f"{escaped(path)} is not an image that can be read", f"{READ} are", exit_code=3) from e
     except Exception as e:  # a damaged file raises whatever the decoder stumbles over
-        raise error("E0621", f"{path}: the image is damaged ({type(e).__name__}: {e})", exit_code=3) from e
+        raise error("E0621", f"{escaped(path)}: the image is damaged ({type(e).__name__}: {e})", exit_code=3) from e
 
 
-def _convert(image: Image, channels: int) -> Image:
+def too_large(what: str, limit: int) -> CnncError:
+    return error(
+        "E0622",
+        f"{what}, {limit} are the limit",
+        help=f"make it smaller; or let it in, where there is the memory: {LIMIT_NAME}=1000000000",
+        exit_code=3,
+    )
+
+
+def _upright(image: Image) -> Image:
+    """The picture turned as its Exif text says."""
+    from PIL.Image import Transpose as T
+
+    turns = (T.FLIP_LEFT_RIGHT, T.ROTATE_180, T.FLIP_TOP_BOTTOM, T.TRANSPOSE, T.ROTATE_270, T.TRANSVERSE, T.ROTATE_90)
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except _MALFORMED:
+        return image
+    if not isinstance(orientation, int) or not 2 <= orientation <= 8:
+        return image
+    return image.transpose(turns[orientation - 2])
+
+
+def convert(image: Image, channels: int) -> Image:
     from PIL import Image
 
     if image.mode.startswith("I") or image.mode == "F":  # 16 bits a sample: Pillow's own conversion would clip
@@ -82,7 +122,7 @@ def _convert(image: Image, channels: int) -> Image:
     if image.mode == "RGBA" and channels != 4:
         white = Image.new("RGBA", image.size, (255, 255, 255, 255))
         image = Image.alpha_composite(white, image).convert("RGB")
-    return image if image.mode == _MODES[channels] else image.convert(_MODES[channels])
+    return image if image.mode == MODES[channels] else image.convert(MODES[channels])
 
 
 def fit(image: Image, preprocess: Preprocess, size: tuple[int, int]) -> Pixels:
@@ -96,14 +136,15 @@ def fit(image: Image, preprocess: Preprocess, size: tuple[int, int]) -> Pixels:
     from PIL import Image
 
     width, height = image.size
-    target, crop = _target(height, width, preprocess, size), _pair(preprocess.crop)
-    if target != (height, width):
-        image = image.resize((target[1], target[0]), Image.Resampling.BILINEAR)
-    pixels = np.asarray(image)
+    target, crop = resized(height, width, preprocess, size), _pair(preprocess.crop)
+    top, left, bottom, right = _middle(target, *(c for c in (crop, size) if c is not None))
+    if target == (height, width):
+        pixels = np.asarray(image)[top:bottom, left:right]
+    elif target[0] * target[1] <= PIXEL_LIMIT:
+        pixels = np.asarray(image.resize(target[::-1], Image.Resampling.BILINEAR))[top:bottom, left:right]
+    else:
+        pixels = np.asarray(_window(image, target, (top, left, bottom, right)))
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    for cut in (crop, size):
-        if cut is not None:
-            pixels = _center(pixels, cut)
     if pixels.shape[:2] != size:
         raise error(
             "E0623",
@@ -114,21 +155,40 @@ def fit(image: Image, preprocess: Preprocess, size: tuple[int, int]) -> Pixels:
     return np.ascontiguousarray(_order(pixels, preprocess).transpose(2, 0, 1))
 
 
-def _target(height: int, width: int, preprocess: Preprocess, size: tuple[int, int]) -> tuple[int, int]:
-    """The (height, width) that a picture is resized to, before anything is cut. Raises `CnncError` (E0622)."""
+def _window(image: Image, target: tuple[int, int], window: tuple[int, int, int, int]) -> Image:
+    """(top, left, bottom, right) of a picture resized to `target`, where all of that is too much to make: a strip that
+    covers the input.
+    """
+    from PIL import Image
+
+    spans = []
+    for length, new, begin, end in zip((image.height, image.width), target, window[:2], window[2:], strict=True):
+        scale = length / new
+        first, last = begin * scale, min(end * scale, length)
+        around = 2 * math.ceil(max(scale, 1))  # what the filter sees beside them
+        low, high = max(0, math.floor(first) - around), min(length, math.ceil(last) + around)
+        spans.append((low, high, first - low, last - low))
+    (top, bottom, y0, y1), (left, right, x0, x1) = spans
+    part = image.crop((left, top, right, bottom))
+    size = (window[3] - window[1], window[2] - window[0])
+    return part.resize(size, Image.Resampling.BILINEAR, box=(x0, y0, x1, y1))
+
+
+def resized(height: int, width: int, preprocess: Preprocess, size: tuple[int, int]) -> tuple[int, int]:
+    """The (height, width) that a picture is resized to, before anything is cut."""
     resize, crop = preprocess.resize, _pair(preprocess.crop)
     if isinstance(resize, int):
-        target = _shorter(height, width, resize)
-    elif resize is not None:
-        target = (resize[0], resize[1])
-    else:
-        least = crop or size
-        target = (height, width) if crop and height >= crop[0] and width >= crop[1] else _cover(height, width, least)
-    if max(target) > 1 << 16 or target[0] * target[1] > PIXEL_LIMIT:
-        raise error(
-            "E0622", f"an image of {width} x {height} pixels becomes {target[1]} x {target[0]}, too many", exit_code=3
-        )
-    return target
+        return _shorter(height, width, resize)
+    if resize is not None:
+        return resize[0], resize[1]
+    enough = crop is not None and height >= crop[0] and width >= crop[1]
+    return (height, width) if enough else _cover(height, width, crop or size)
+
+
+def plain(height: int, width: int, preprocess: Preprocess, size: tuple[int, int]) -> bool:
+    """Whether a picture is neither resized nor cut."""
+    given = (height, width)
+    return given == size == (_pair(preprocess.crop) or size) == resized(height, width, preprocess, size)
 
 
 def _order(pixels: Pixels, preprocess: Preprocess) -> Pixels:
@@ -156,9 +216,14 @@ def _cover(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
     return max(size[0], round(height * size[1] / width)), size[1]
 
 
-def _center(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    top, left = (max(0, round((have - want) / 2)) for have, want in zip(pixels.shape, size, strict=False))
-    return pixels[top : top + size[0], left : left + size[1]]
+def _middle(size: tuple[int, int], *cuts: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Top, left, bottom and right of what is left when the middle is cut out, and of that the middle again."""
+    top, left, (height, width) = 0, 0, size
+    for cut in cuts:
+        top += max(0, round((height - cut[0]) / 2))
+        left += max(0, round((width - cut[1]) / 2))
+        height, width = min(height, cut[0]), min(width, cut[1])
+    return top, left, top + height, left + width
 
 
 def normalize(pixels: NDArray[Any], preprocess: Preprocess) -> Floats:
@@ -198,165 +263,6 @@ def load_image(path: str | Path, preprocess: Preprocess, shape: Sequence[int]) -
     path = Path(path)
     channels, height, width = image_shape(shape, path)
     return normalize(fit(decode(path, channels), preprocess, (height, width)), preprocess)
-
-
-def image_files(folder: Path) -> list[Path]:
-    """The images right in a folder, by name; hidden files are passed over."""
-    try:
-        return sorted(
-            (
-                p
-                for p in folder.iterdir()
-                if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file()
-            ),
-            key=lambda p: p.name,
-        )
-    except OSError as e:
-        raise unreadable(folder, e) from e
-
-
-def load_images(path: str | Path, preprocess: Preprocess, shape: Sequence[int]) -> tuple[list[str], Floats]:
-    """An image, or the images of a folder: their names and float32 [n, C, H, W]. Raises `CnncError` (E0620 to E0623,
-    E0630).
-    """
-    path = Path(path)
-    files = image_files(path) if path.is_dir() else [path]
-    if not files:
-        raise error("E0630", f"{path} has no images", f"files that end in {', '.join(SUFFIXES)} are read", exit_code=3)
-    return [f.name for f in files], np.stack([load_image(f, preprocess, shape) for f in files])
-
-
-def load_input(path: str | Path, preprocess: Preprocess, shape: Sequence[int]) -> tuple[list[str], NDArray[Any]]:
-    """What `cnnc run --input` takes: an image, a folder of them, a .npy, or a .npz of one array (or of one named x,
-    images or x_test).
-
-    Gives names, one an image, and float32 [n, *shape]. Bytes in an array file are pixels, and are preprocessed as
-    images are; floats are taken as they are. Raises `CnncError` (E0620 to E0630).
-    """
-    path = Path(path)
-    if path.suffix.lower() not in (".npy", ".npz"):
-        return load_images(path, preprocess, shape)
-    arrays = read_arrays(path)
-    name = next((n for n in INPUT_NAMES if n in arrays), None) or (next(iter(arrays)) if len(arrays) == 1 else None)
-    if name is None:
-        raise error(
-            "E0627",
-            f"{path} holds the arrays {', '.join(sorted(arrays)[:8])}",
-            exit_code=3,
-            help=f"name the one to run {INPUT_NAMES[0]}",
-        )
-    x = as_inputs(arrays[name], preprocess, tuple(shape), f"{path}: {name}")
-    return [f"{path.name}[{i}]" for i in range(len(x))], x
-
-
-def as_pixels(array: NDArray[Any], preprocess: Preprocess, shape: Shape, name: str) -> NDArray[Any]:
-    """Images in an array as the network takes them, [n, C, H, W]. Bytes, and whole numbers of 0 to 255, are pixels and
-    become the input as a file does (`pictures` says in which forms); floats are taken as they are, and have the
-    input's shape, with or without the batch. Raises `CnncError` (E0628).
-    """
-    found = rows(array, shape, name)
-    if is_pixels(array, shape):
-        return fit_all(found, preprocess, shape, name)
-    return found.copy() if np.may_share_memory(found, array) else found
-
-
-def is_pixels(array: NDArray[Any], shape: Shape) -> bool:
-    """Whether an array's values are pixels, that are resized, rather than inputs."""
-    return len(shape) == 3 and array.dtype.kind in "iu"
-
-
-def rows(array: NDArray[Any], shape: Shape, name: str) -> NDArray[Any]:
-    """An array as one of [n, ...]: pixels of any size, n pictures of 1, 3 or 4 channels (or of the input's), channels
-    first; floats of the input's shape. Raises `CnncError` (E0628).
-    """
-    if is_pixels(array, shape):
-        return _pictures(array, shape, name)
-    if array.shape == shape:
-        array = array[None]
-    if array.shape[1:] != shape and shape[0] == 1 and array.shape[1:] == shape[1:]:
-        array = array[:, None]
-    if array.shape[1:] != shape:
-        notes = ("floats are taken as they are; bytes are pixels, and are resized",) if len(shape) == 3 else ()
-        raise error("E0628", _shapes(array, shape, name), *notes, exit_code=3)
-    return array if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
-
-
-def _shapes(array: NDArray[Any], shape: Shape, name: str) -> str:
-    return f"{name} is {list(array.shape)}, the input takes [N, {', '.join(map(str, shape))}]"
-
-
-def as_inputs(array: NDArray[Any], preprocess: Preprocess, shape: Shape, name: str) -> Floats:
-    """`as_pixels`, normalized where they are bytes: float32 [n, C, H, W]."""
-    x = as_pixels(array, preprocess, shape, name)
-    if x.dtype == np.uint8:
-        return normalize(x, preprocess) if len(shape) == 3 else x.astype(np.float32)
-    return np.ascontiguousarray(x, np.float32)
-
-
-def _pictures(array: NDArray[Any], shape: Shape, name: str) -> NDArray[Any]:
-    """Pixels as [n, channels, height, width]. They are given as that, or as [n, height, width, channels], or as [n,
-    height, width] for an input of one channel; or one picture, without the n. What has the input's own shape is taken
-    for that; else channels are looked for at the end, then in front.
-    """
-    channels, counts = shape[0], (shape[0], *(c for c in _MODES if c != shape[0] and shape[0] in _MODES))
-    if array.ndim == 4:
-        if array.shape[1:] == shape:
-            return array
-        for count in counts:
-            if array.shape[3] == count:
-                return array.transpose(0, 3, 1, 2)
-            if array.shape[1] == count:
-                return array
-    if array.ndim == 2 and 1 in counts:
-        return array[None, None]
-    if array.ndim == 3:
-        if array.shape == shape:
-            return array[None]
-        if channels == 1 and (array.shape[1:] == shape[1:] or array.shape[2] not in counts):
-            return array[:, None]
-        if array.shape[2] in counts:
-            return array.transpose(2, 0, 1)[None]
-        if array.shape[0] == channels:
-            return array[None]
-    raise error(
-        "E0628",
-        _shapes(array, shape, name),
-        "pixels are [n, height, width, channels], [n, channels, height, width], or [n, height, width] where they are grey",
-        exit_code=3,
-    )
-
-
-def fit_all(pixels: NDArray[Any], preprocess: Preprocess, shape: Shape, name: str) -> Pixels:
-    """Pixels [n, channels, h, w] to [n, C, H, W] of bytes, by the same code as files. Raises `CnncError` (E0622, E0623,
-    E0628).
-    """
-    if pixels.dtype != np.uint8:
-        if pixels.size and not 0 <= int(pixels.min()) <= int(pixels.max()) <= 255:
-            raise error(
-                "E0628",
-                f"{name} has whole numbers from {pixels.min()} to {pixels.max()}; pixels are 0 to 255",
-                exit_code=3,
-                help="store other values as floats, which are taken as they are",
-            )
-        pixels = pixels.astype(np.uint8)
-    given, size = pixels.shape[2:], (shape[1], shape[2])
-    crop = _pair(preprocess.crop)
-    if (
-        pixels.shape[1] == shape[0]
-        and given == size == (crop or size)
-        and _target(*given, preprocess, size) == given  # nothing to be done, as for most data sets
-    ):
-        return pixels[:, ::-1] if preprocess.channels == "bgr" and shape[0] == 3 else pixels
-    from PIL import Image
-
-    def picture(p: Pixels) -> Pixels:
-        if len(p) in _MODES and shape[0] in _MODES:
-            image = Image.fromarray(np.ascontiguousarray(p[0] if len(p) == 1 else p.transpose(1, 2, 0)))
-            return fit(_convert(image, shape[0]), preprocess, size)
-        return np.concatenate([fit(Image.fromarray(np.ascontiguousarray(c)), preprocess, size) for c in p])
-
-    fitted = [picture(p) for p in pixels]
-    return np.stack(fitted) if fitted else np.zeros((0, *shape), np.uint8)
 
 
 def label_names(preprocess: Preprocess, model: str | Path) -> list[str] | None:

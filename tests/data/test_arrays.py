@@ -161,8 +161,9 @@ def test_idx(tmp_path: Path) -> None:
         (tmp_path / f"{stem}-ubyte.gz").write_bytes(gzip.compress(idx(x)))
     for stem in ("train-labels-idx1", "t10k-labels-idx1"):
         (tmp_path / f"{stem}-ubyte").write_bytes(idx(y))
-    arrays = read_folder(tmp_path)
-    assert arrays is not None
+    found = read_folder(tmp_path)
+    assert found is not None
+    arrays = found.arrays
     np.testing.assert_array_equal(arrays["x_train"], x)
     np.testing.assert_array_equal(arrays["y_test"], y)
     wide = np.array([[1, -2, 300]], ">i4")
@@ -189,8 +190,9 @@ def test_cifar(tmp_path: Path) -> None:
     rows = np.concatenate([y[:, None], x.reshape(6, -1)], axis=1)
     for name in ("data_batch_1.bin", "data_batch_2.bin", "test_batch.bin"):
         (tmp_path / name).write_bytes(rows.tobytes())
-    arrays = read_folder(tmp_path)
-    assert arrays is not None
+    found = read_folder(tmp_path)
+    assert found is not None
+    arrays = found.arrays
     np.testing.assert_array_equal(arrays["x_train"], np.concatenate([x, x]))
     np.testing.assert_array_equal(arrays["y_test"], y)
     (tmp_path / "test_batch.bin").write_bytes(b"abc")

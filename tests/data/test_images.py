@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from cnnc.data import images
 from cnnc.data.dataset import Dataset
-from cnnc.data.images import label_names, load_image, load_images, load_input
+from cnnc.data.images import label_names, load_image
+from cnnc.data.inputs import open_input
 from cnnc.diagnostics import CnncError
 from cnnc.frontend.inputs import Preprocess
 
@@ -26,6 +28,12 @@ GREY = RNG.integers(0, 256, (8, 8), dtype=np.uint8)
 def save(folder: Path, pixels: np.ndarray[Any, Any], name: str = "a.png", **options: Any) -> Path:
     Image.fromarray(pixels).save(folder / name, **options)
     return folder / name
+
+
+def load_input(path: Path, preprocess: Preprocess, shape: tuple[int, ...]) -> tuple[list[str], np.ndarray[Any, Any]]:
+    """All of the names and of the samples."""
+    inputs = open_input(path, preprocess, shape)
+    return [inputs.name(i) for i in range(inputs.count)], inputs.take(0, inputs.count)
 
 
 def code(error: pytest.ExceptionInfo[CnncError]) -> str:
@@ -182,23 +190,59 @@ def test_what_does_not_fit(tmp_path: Path) -> None:
         with pytest.raises(CnncError) as e:
             load_image(path, preprocess, shape)
         assert code(e) == "E0623"
-    with pytest.raises(CnncError) as e:
-        load_image(
-            save(tmp_path, RNG.integers(0, 256, (1, 5000), dtype=np.uint8)), Preprocess(resize=60_000), (1, 8, 8)
-        )
-    assert code(e) == "E0622"
+
+
+@pytest.mark.parametrize("size", [(1, 10_000), (10_000, 1), (1, 5000), (2, 40_000)])
+@pytest.mark.parametrize("settings", [Preprocess(), Preprocess(resize=60_000), Preprocess(resize=300, crop=(28, 28))])
+def test_strips_are_let_in(tmp_path: Path, size: tuple[int, int], settings: Preprocess) -> None:
+    pixels = RNG.integers(0, 256, size, dtype=np.uint8)
+    x = load_image(save(tmp_path, pixels), settings, (1, 28, 28))
+    assert x.shape == (1, 28, 28)
+    y, z = (s // 2 for s in size)
+    near = pixels[max(y - 20, 0) : y + 20, max(z - 20, 0) : z + 20] / 255
+    assert near.min() - 0.01 <= x.min() <= x.max() <= near.max() + 0.01
+
+
+@pytest.mark.parametrize("settings", [Preprocess(resize=97), Preprocess(resize=(200, 30)), Preprocess(resize=64)])
+def test_a_window_is_the_window_of_the_whole(
+    tmp_path: Path, settings: Preprocess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(tmp_path, RGB)
+    whole = load_image(path, settings, (3, 28, 28))
+    monkeypatch.setattr(images, "PIXEL_LIMIT", 1000)
+    monkeypatch.setenv("CNNC_MAX_PIXELS", "10000")
+    np.testing.assert_allclose(load_image(path, settings, (3, 28, 28)), whole, atol=1.01 / 255)
+
+
+def test_the_pixel_limit_is_a_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path, RGB)
+    for limit, expected in (("2399", "E0622"), ("2400", None), ("", None), ("many", "E0622"), ("0", "E0622")):
+        monkeypatch.setenv("CNNC_MAX_PIXELS", limit)
+        if expected is None:
+            load_image(path, Preprocess(), (3, 28, 28))
+            continue
+        with pytest.raises(CnncError, match="CNNC_MAX_PIXELS") as e:
+            load_image(path, Preprocess(), (3, 28, 28))
+        assert e.value.diagnostics[0].code == expected
+
+
+def test_pillows_limit_gives_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    path = save(tmp_path, RGB)
+    monkeypatch.setenv("CNNC_MAX_PIXELS", "10000")
+    assert load_image(path, Preprocess(), (3, 28, 28)).shape == (3, 28, 28)
 
 
 def test_folder_of_images(tmp_path: Path) -> None:
     for name in ("b.png", "a.PNG", ".hidden.png", "c.txt"):
         (tmp_path / name).write_bytes(save(tmp_path, GREY, "x.png").read_bytes())
     (tmp_path / "x.png").unlink()
-    names, x = load_images(tmp_path, Preprocess(), (1, 8, 8))
+    names, x = load_input(tmp_path, Preprocess(), (1, 8, 8))
     assert names == ["a.PNG", "b.png"]
     assert x.shape == (2, 1, 8, 8)
     (tmp_path / "empty").mkdir()
     with pytest.raises(CnncError) as e:
-        load_images(tmp_path / "empty", Preprocess(), (1, 8, 8))
+        load_input(tmp_path / "empty", Preprocess(), (1, 8, 8))
     assert code(e) == "E0630"
 
 
@@ -292,3 +336,42 @@ def test_label_names(tmp_path: Path) -> None:
 
 def test_large_side_limit_is_consistent() -> None:
     assert images.PIXEL_LIMIT < 89_478_485, "Pillow's own limit comes after ours"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["a.png", "a.jpg", "a.webp"])
+def test_pictures_are_turned_upright(tmp_path: Path, orientation: int, kind: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"lossless": True} if kind == "a.webp" else {"quality": 100} if kind == "a.jpg" else {}
+    path = save(tmp_path, RGB, kind, exif=exif, **options)
+    size = (40, 60) if orientation < 5 else (60, 40)
+    with Image.open(path) as image:
+        expected = np.asarray(ImageOps.exif_transpose(image)).transpose(2, 0, 1)
+    np.testing.assert_array_equal(load_image(path, Preprocess(scale=1.0), (3, *size)), expected)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\nexif\n     10\nnot hexadecimal",
+        "\nexif\n",
+        "",
+        "\nexif\n      8\n4578696600004d4d",
+        "\nexif\n     30\n45786966000049492a0008000000ffff",
+        "\nexif\n     32\n4578696600004d4d002a00000008000101120002000000ff7fffffff",
+    ],
+)
+def test_malformed_exif_is_taken_as_upright(tmp_path: Path, text: str) -> None:
+    info = PngInfo()
+    info.add_text("Raw profile type exif", text)
+    path = save(tmp_path, RGB, pnginfo=info)
+    x = load_image(path, Preprocess(scale=1.0), (3, 40, 60))
+    np.testing.assert_array_equal(x, RGB.transpose(2, 0, 1))
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0MM", b"Exif\0\0II*\0\xff\xff\xff\xff", b"\xff" * 40, b"x"])
+@pytest.mark.parametrize("kind", ["a.png", "a.jpg", "a.webp"])
+def test_malformed_exif_bytes(tmp_path: Path, exif: bytes, kind: str) -> None:
+    path = save(tmp_path, RGB, kind, exif=exif)
+    assert load_image(path, Preprocess(), (3, 40, 60)).shape == (3, 40, 60)
