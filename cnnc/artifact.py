@@ -1,15 +1,17 @@
 """`.cnnx`: a compiled network in one safetensors file.
 
-The tensors are weights in the order that the kernels read (`packed/<digest> <name>`), and those that they read as they
-are, or that layers pack, since another batch size may want them otherwise (`value/<name>`). The metadata hold the graph
-after all passes, the Plan, and how images become inputs. The file is data: opening it reads the graph's text, verifies it
-and lowers it anew; the Plan's text is there to be read by people, never to be run.
+The tensors are the parameters and running statistics by name, each once and as the network has them. The kernels read
+them folded and packed, in another order for each algorithm, and so for each batch size: that is made of them in
+milliseconds when a batch size is first met, while what was packed for one size would give nothing to the others. The
+metadata hold the graph after all passes, the Plan, and how images become inputs. The file is data: opening it reads the
+graph's text, verifies it and lowers it anew; the Plan's text is there to be read by people, never to be run.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import weakref
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -24,16 +26,15 @@ from cnnc.frontend.inputs import read as preprocess
 from cnnc.interop import safetensors
 from cnnc.ir.graph import Graph
 from cnnc.ir.text import parse_graph
-from cnnc.ir.types import DTYPES, TensorType
+from cnnc.ir.types import TensorType
 from cnnc.passes.manager import Stages
 from cnnc.runtime.compiled import Compiled
 from cnnc.runtime.executable import Executable
 from cnnc.runtime.inputs import whole
 from cnnc.runtime.launch import Array
-from cnnc.runtime.setup import check, contents
 from cnnc.untrusted import Field, Malformed, read_json
 
-FORMAT = "cnnx 1"
+FORMAT = "cnnx 2"
 NAMES = 1 << 20  # class names, and characters of one
 
 
@@ -59,18 +60,7 @@ def save(
     compiled = executable.runner
     if not isinstance(compiled, Compiled):
         raise error("E0809", "only a network that was compiled for a machine makes an artifact", exit_code=2)
-    program, machine = compiled.program(batch), cast(Any, compiled.backend)
-    plan = program.plan
-    digests, packed = contents(plan), compiled.everything(batch)
-    tensors: dict[str, Array] = {}
-    layers = (s for s in plan.setup if compiled.graph.node(s.node).op in ("conv", "linear"))
-    # another batch size may want these packed otherwise, or not at all
-    begin = {name for s in layers for name in s.reads() if name in compiled.values}
-    for b in plan.buffers:
-        if b.place == "packed":
-            tensors[f"packed/{digests[b.name]} {b.name}"] = packed[digests[b.name]].view(np.float32)
-        elif b.place == "value" and (b.name in program.fixed or b.name in begin):
-            tensors[f"value/{b.name}"] = compiled.values[b.name]
+    plan, machine = compiled.plan(batch), cast(Any, compiled.backend)
     metadata = {
         "format": FORMAT,
         "cnnc": __version__,
@@ -83,7 +73,7 @@ def save(
         "inputs": json.dumps({k: asdict(v) for k, v in (inputs or {}).items()}),
         "labels": json.dumps(labels),
     }
-    safetensors.write_file(path, tensors, metadata)
+    safetensors.write_file(path, compiled.values, metadata)
 
 
 def open_artifact(path: str | Path, threads: int | None = None) -> Executable:
@@ -126,10 +116,9 @@ def read(path: str | Path, threads: int | None = None) -> Artifact:
         raise CnncError(e.diagnostics, 3) from None
     except Malformed as e:
         raise error("E0610", f"{path} is damaged", str(e), exit_code=3) from None
-    values, packed = _tensors(file, {n.name: n.type for n in (*graph.parameters, *graph.states)})
-    plan = machine.plan(graph, batch)
-    check(plan, contents(plan), packed)
-    compiled = Compiled(graph, values, machine, threads, packed)
+    values = Stored(file, {n.name: n.type for n in (*graph.parameters, *graph.states)})
+    machine.plan(graph, batch)  # what cannot be run is refused now
+    compiled = Compiled(graph, values, machine, threads)
     return Artifact(Executable(compiled, Stages(graph)), inputs, labels, batch, meta.get("plan", ""))
 
 
@@ -148,21 +137,35 @@ def _labels(names: Field) -> tuple[str, ...] | None:
     return tuple(name.text(NAMES) for name in names.items(0, NAMES))
 
 
-def _tensors(file: safetensors.File, types: Mapping[str, TensorType]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Values by name and packed weights by digest, mapped from the file."""
-    values: dict[str, Array] = {}
-    packed: dict[str, Array] = {}
-    for name, entry in file.entries.items():
-        kind, _, rest = name.partition("/")
-        if kind == "packed" and entry.dtype == "F32":
-            packed[rest.partition(" ")[0]] = file.read(name).view(np.uint8)
-        elif kind == "value" and rest in types and entry.dtype == "F32" and entry.shape == types[rest].concrete(1):
-            values[rest] = np.asarray(file.read(name), DTYPES["f32"])
-        else:
-            raise error(
-                "E0610",
-                f"{file.path} is damaged",
-                f"'{name[:80]}' is {entry}, which does not belong there",
-                exit_code=3,
-            )
-    return values, packed
+class Stored(Mapping[str, Array]):
+    """Values in a file, which stays open. They are mapped when they are read, so that what has been packed is not held in
+    two forms. Raises `CnncError` (E0610) for one that is missing, or that is not what the graph reads.
+    """
+
+    def __init__(self, file: safetensors.File, types: Mapping[str, TensorType]) -> None:
+        wrong = [f"'{n[:80]}' is {e}, which does not belong there" for n, e in file.entries.items() if n not in types]
+        for name, type in types.items():
+            entry, shape = file.entries.get(name), type.concrete(1)
+            if entry is None or entry.dtype != "F32" or entry.shape != shape:
+                wrong.append(f"'{name[:80]}' is {entry or 'missing'}, F32[{','.join(map(str, shape))}] is due")
+        if wrong:
+            raise error("E0610", f"{file.path} is damaged", wrong[0], exit_code=3)
+        self._file, self._names = file, tuple(types)
+        self._stream = open(file.path, "rb")
+        weakref.finalize(self, self._stream.close)
+
+    def __getitem__(self, name: str) -> Array:
+        return np.asarray(self._file.read(name, self._stream))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def snapshot(self) -> Stored:
+        return self
+
+    def __reduce__(self) -> tuple[type, tuple[dict[str, Array]]]:
+        """Another process gets the values themselves."""
+        return dict, ({name: np.array(self[name]) for name in self},)

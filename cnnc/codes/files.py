@@ -33,7 +33,7 @@ FILES: dict[str, Code] = {
     ),
     "E0608": Code(
         "artifact that does not fit",
-        "The artifact was compiled for another batch, machine or version.",
+        "The artifact was compiled for another machine or version.",
         "cnnc run old.cnnx --input x.npy",
         "Compile it again.",
     ),

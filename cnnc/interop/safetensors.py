@@ -14,7 +14,7 @@ import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,9 +70,12 @@ class File:
     metadata: Mapping[str, str]
     start: int = field(repr=False)  # of the data, in bytes
 
-    def read(self, name: str) -> NDArray[Any]:
+    def read(self, name: str, stream: IO[bytes] | None = None) -> NDArray[Any]:
         """A tensor as it is stored (BF16 widened to float32), mapped and not copied. Raises `CnncError` (E0610,
-        E0613)."""
+        E0613).
+
+        stream: the file as it was opened, where its path may have become another's.
+        """
         entry = self.entries[name]
         if entry.dtype not in DTYPES:
             raise error("E0613", f"{self.path}: '{name}' is {entry.dtype}, which cannot be read", exit_code=DATA)
@@ -80,7 +83,7 @@ class File:
             empty: NDArray[Any] = np.zeros(entry.shape, DTYPES[entry.dtype])
             return empty.astype(np.float32) if entry.dtype == "BF16" else empty
         try:
-            array = np.memmap(self.path, DTYPES[entry.dtype], "r", self.start + entry.begin, entry.shape)
+            array = np.memmap(stream or self.path, DTYPES[entry.dtype], "r", self.start + entry.begin, entry.shape)
         except (OSError, ValueError) as e:
             raise _damaged(self.path, f"'{name}' cannot be read ({e})") from None
         if entry.dtype == "BF16":

@@ -13,7 +13,6 @@ from cnnc.ir.types import BATCH, DTYPES
 from cnnc.locks import Lock
 from cnnc.lowering.plan import KernelName, Plan
 from cnnc.lowering.select import Rules, lower
-from cnnc.runtime import setup
 from cnnc.runtime.launch import Array, Machine, aligned_empty, working
 from cnnc.runtime.program import Program
 from cnnc.runtime.setup import Packed
@@ -63,11 +62,10 @@ class Values(Mapping[str, Array]):
     read, and held by those who need them.
     """
 
-    def __init__(self, graph: Graph, given: Mapping[str, Any], partly: bool = False) -> None:
-        """partly: some may be missing; KeyError for them otherwise."""
-        self._nodes: dict[str, Node] = {n.name: n for n in (*graph.parameters, *graph.states) if n.name in given}
-        missing = [n.name for n in (*graph.parameters, *graph.states) if n.name not in self._nodes]
-        if missing and not partly:
+    def __init__(self, graph: Graph, given: Mapping[str, Any]) -> None:
+        self._nodes: dict[str, Node] = {n.name: n for n in (*graph.parameters, *graph.states)}
+        missing = [name for name in self._nodes if name not in given]
+        if missing:
             raise KeyError(missing[0])
         changing = {name for name, _ in graph.updates}
 
@@ -108,14 +106,13 @@ class Compiled:
         values: Mapping[str, Any],
         backend: Target,
         threads: int | None = None,
-        packed: Packed | None = None,
     ) -> None:
         self.graph, self.backend = graph, backend
         self.threads = max(1, threads or cores())
-        self.values = Values(graph, values, packed is not None)  # an artifact holds some in packed form only
+        self.values = Values(graph, values)
         self._programs: dict[int, Program] = {}
         self._plans: dict[int, Plan] = {}
-        self.packed: Packed = packed if packed is not None else {}
+        self.packed: Packed = {}
         self._lock = Lock()
         self._exclusive = Lock() if graph.updates else None
         # an input and its axis that tell the batch
@@ -155,16 +152,6 @@ class Compiled:
                     self.plan(batch), self.values, self.backend, self.threads, self.packed, results
                 )
             return self._programs[batch]
-
-    def everything(self, batch: int) -> Packed:
-        """All that the setup makes for a batch size, by digest: what only lies between the values and what kernels read is
-        where the setup for another size may begin.
-        """
-        plan, packed = self.plan(batch), dict(self.packed)
-        digests = setup.contents(plan)
-        todo = setup.pending(plan, digests, packed, digests)
-        setup.run(plan, todo, digests, digests, self.values, packed, self.backend, self.threads)
-        return packed
 
     def memory(self, batch: int) -> Memory:
         """The planned memory of a call, without allocating it."""

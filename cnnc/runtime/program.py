@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from cnnc.diagnostics import error
 from cnnc.lowering.plan import Plan, Ref
 from cnnc.runtime import setup
 from cnnc.runtime.launch import Array, Machine, Own, Runner, address, aligned_empty, working
@@ -73,16 +72,6 @@ class Program:
         self.plan, self.machine, self.workers, self.results = plan, machine, workers, results
         lasting, digests = plan.lasting(), setup.contents(plan)
         todo = setup.pending(plan, digests, packed, lasting)
-        read = {b for s in todo for b in s.buffers()} | lasting
-        for b in plan.buffers:
-            if b.place == "value" and b.name in read and b.name not in values:
-                raise error(
-                    "E0608",
-                    f"the artifact has no weights for a batch of {plan.batch}",
-                    f"'{b.name}' was packed for another size",
-                    help=f"compile the model again with --batch {plan.batch}",
-                    exit_code=3,
-                )
         machine.ready(s.kernel for s in (*todo, *plan.steps))
         setup.run(plan, todo, digests, lasting, values, packed, machine, workers)
         # What a call reads: tables, values and packed weights.

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from cnnc.diagnostics import error
 from cnnc.lowering.memory import Life, aligned, place
 from cnnc.lowering.plan import Plan, Ref, Step
 from cnnc.runtime.launch import Array, Machine, Runner, aligned_empty
@@ -23,7 +22,7 @@ def contents(plan: Plan) -> dict[str, str]:
     """A digest for each packed buffer of what is in it: the steps that make it, and the values and tables that they
     read.
 
-    Plans of several batch sizes, and artifacts, share packed weights by it.
+    Plans of several batch sizes share packed weights by it.
     """
     tables = {b.name: b.data for b in plan.buffers if b.place == "table"}
     made: dict[str, str] = {}
@@ -43,24 +42,8 @@ def contents(plan: Plan) -> dict[str, str]:
     return made
 
 
-def check(plan: Plan, digests: Mapping[str, str], packed: Packed) -> None:
-    """Raises `CnncError` (E0610) where weights that are packed already are not of the size that kernels read."""
-    sizes = {b.name: b.bytes for b in plan.buffers}
-    for buffer, digest in digests.items():
-        if digest in packed and packed[digest].nbytes != sizes[buffer]:
-            raise error(
-                "E0610",
-                "the artifact is damaged",
-                f"'{buffer}' has {packed[digest].nbytes} bytes, {sizes[buffer]} are due",
-                exit_code=3,
-            )
-
-
 def pending(plan: Plan, digests: Mapping[str, str], packed: Packed, wanted: Iterable[str]) -> tuple[Step, ...]:
-    """The setup steps that make what is wanted and not packed yet. Raises `CnncError` (E0610) for packed weights that do
-    not fit.
-    """
-    check(plan, digests, packed)
+    """The setup steps that make what is wanted and not packed yet."""
     needed, todo = set(wanted), []
     for s in reversed(plan.setup):
         if any(w in needed and digests[w] not in packed for w in s.writes):

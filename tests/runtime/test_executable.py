@@ -94,7 +94,7 @@ def test_results_do_not_depend_on_what_memory_held(net):
 
 
 def test_calls_hold_packed_weights_alone(net):
-    """What lies between values and packed weights goes when it has been used; all of it can be had again."""
+    """What lies between values and packed weights goes when it has been used."""
     exe = cnnc.compile(net)
     expected = exe(images(2))
     compiled, plan = exe.runner, exe.runner.plan(2)
@@ -103,7 +103,6 @@ def test_calls_hold_packed_weights_alone(net):
     assert packed - lasting, "no folded weights"
     assert set(compiled.program(2).fixed) <= lasting
     assert len(compiled.packed) == len({setup.contents(plan)[b] for b in packed & lasting})
-    assert set(compiled.everything(2)) >= set(setup.contents(plan).values())
     assert exe.memory(2).packed == sum(b.bytes for b in plan.buffers if b.name in packed & lasting)
     assert np.array_equal(exe(images(2)), expected)
 
