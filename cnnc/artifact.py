@@ -19,6 +19,7 @@ from typing import Any, cast
 import numpy as np
 
 from cnnc import __version__
+from cnnc.arguments import as_path, of_kind, wrong
 from cnnc.backends import backend
 from cnnc.diagnostics import CnncError, error
 from cnnc.frontend.inputs import Preprocess
@@ -57,6 +58,10 @@ def save(
     labels: tuple[str, ...] | None = None,
 ) -> None:
     """Write an artifact whole or not at all. Raises `CnncError` (E0601)."""
+    of_kind("executable", executable, Executable, "a compiled network", "cnnc.compile gives one")
+    path = as_path("path", path)
+    whole("batch", batch)
+    _check_inputs(inputs, labels)
     compiled = executable.runner
     if not isinstance(compiled, Compiled):
         raise error("E0809", "only a network that was compiled for a machine makes an artifact", exit_code=2)
@@ -76,6 +81,16 @@ def save(
     safetensors.write_file(path, compiled.values, metadata)
 
 
+def _check_inputs(inputs: Any, labels: Any) -> None:
+    """Raises `CnncError` (E0706) for settings of inputs and names of classes that are none."""
+    if inputs is not None and not (
+        isinstance(inputs, Mapping) and all(isinstance(v, Preprocess) for v in inputs.values())
+    ):
+        raise wrong("inputs", inputs, "the mapping net.program.inputs, or None,")
+    if labels is not None and not (isinstance(labels, tuple | list) and all(isinstance(n, str) for n in labels)):
+        raise wrong("labels", labels, "a tuple of names, or None,")
+
+
 def open_artifact(path: str | Path, threads: int | None = None) -> Executable:
     """The Executable of an artifact. Raises `CnncError` (E0601, E0610, E0608; exit code 3)."""
     return read(path, threads).executable
@@ -83,6 +98,7 @@ def open_artifact(path: str | Path, threads: int | None = None) -> Executable:
 
 def read(path: str | Path, threads: int | None = None) -> Artifact:
     """An artifact with all that it says. Raises `CnncError` (E0601, E0610, E0608; exit code 3)."""
+    path = as_path("path", path)
     if threads is not None:
         whole("threads", threads)
     file = safetensors.open_file(path, "artifact")

@@ -98,7 +98,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """`did you mean 'relu'?`, or nothing where no known name is near."""
     from difflib import get_close_matches
 
-    near = get_close_matches(name, list(known), n=1, cutoff=0.6)
+    near = get_close_matches(str(name), list(known), n=1, cutoff=0.6)
     return f"did you mean '{near[0]}'?" if near else None
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from cnnc import frontend
+from cnnc.arguments import a_call, flag, of_kind, seed_of
 from cnnc.backends import backend
 from cnnc.diagnostics import CnncError
 from cnnc.ir.graph import Graph
@@ -72,6 +73,10 @@ def build(
     tune: bool | None = None,
 ) -> Executable:
     """An Executable of any graph. values: params and states by name; earlier: the stages that led to it."""
+    flag("exact", exact)
+    if tune is not None:
+        flag("tune", tune)
+    a_call("observer", observer)
     machine = backend(target, exact, tuning(tune))
     if threads is not None:
         whole("threads", threads)
@@ -99,6 +104,7 @@ def compile(
     results are the same to the bit until that is cleared. False: fixed estimates decide, the same on all machines with
     this instruction set. None: True, unless CNNC_TUNE is 0.
     """
+    of_kind("network", network, Network, "a network", "cnnc.load gives one")
     if batch is not None:
         whole("batch", batch)
     executable = build(network.graph, network.weights, target, threads, observer, exact, tune=tune)
@@ -117,6 +123,7 @@ def value_and_grad(
     """A function (inputs..., labels) -> (loss, gradients by parameter name), with the network's weights of now, in
     training mode. It raises `CnncError` (E0629 for a label that is no class, E07xx for arrays that do not fit).
     """
+    of_kind("network", network, Network, "a network", "cnnc.load gives one")
     graph = training_graph(network.graph, loss, gradients=True)
     executable = build(graph, network.weights, target, threads, tune=tune)
     needs_seed = any(n.name == "seed" for n in graph.inputs)
@@ -126,7 +133,7 @@ def value_and_grad(
         given = gather([n for n in executable.graph.inputs if n.name != "seed"], inputs, named)
         check_labels(given["labels"], classes)
         if needs_seed:
-            given["seed"] = np.array([seed, 0], np.int64)
+            given["seed"] = np.array([seed_of(seed), 0], np.int64)
         outputs = executable.run(given)
         return float(outputs["loss"]), {k.removeprefix("grad:"): v for k, v in outputs.items() if k.startswith("grad:")}
 
@@ -145,6 +152,7 @@ def compile_training(
     """One call of the result is a training step: forward, backward and update of `executable.values`, which start as
     the network's weights.
     """
+    of_kind("network", network, Network, "a network", "cnnc.load gives one")
     stages = training_stages(network.graph, loss, optimizer, wanted=wanted)
     graph = stages[-1][1]
     values: dict[str, Array] = dict(network.weights)

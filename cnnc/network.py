@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnc.arguments import as_path, flag, of_kind, seed_of
 from cnnc.diagnostics import CnncError, Diagnostic, did_you_mean, error
 from cnnc.interop import safetensors
 from cnnc.ir.graph import Graph
@@ -133,7 +134,7 @@ class Weights(MutableMapping[str, Floats]):
         self._drawn = Drawn(self._specs, seed)
 
     def __getitem__(self, name: str) -> Floats:
-        if name not in self._specs:
+        if not isinstance(name, str) or name not in self._specs:
             raise KeyError(f"{name}: no such parameter; {did_you_mean(name, self._specs) or 'see list(net.weights)'}")
         if name not in self._values:
             if name not in self._sources:
@@ -148,7 +149,7 @@ class Weights(MutableMapping[str, Floats]):
         return Snapshot(tuple(self._specs), dict(self._values), self._drawn)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        if name not in self._specs:
+        if not isinstance(name, str) or name not in self._specs:
             raise error(
                 "E0611",
                 f"the network has no parameter '{name}'",
@@ -258,6 +259,7 @@ class Network:
     def weights(self, values: Mapping[str, Any]) -> None:
         if values is self._weights:
             return
+        of_kind("weights", values, Mapping, "a mapping of arrays by name", "net.load_weights reads a file")
         missing = [name for name in self._weights if name not in values]
         if missing:
             raise error(
@@ -283,7 +285,7 @@ class Network:
 
     def initialize(self, seed: int) -> None:
         """Start over: every weight as PyTorch would draw it, from another seed."""
-        self.weights.restart(seed)
+        self.weights.restart(seed_of(seed))
 
     def load_weights(self, path: str | Path, strict: bool = True) -> Loaded:
         """Take the weights of a safetensors file by name; nothing changes unless all that is taken can be read.
@@ -292,7 +294,8 @@ class Network:
         returned. float16, bfloat16, float64 and integers are converted. Raises `CnncError` (E0601, E0610 to E0613;
         exit code 3).
         """
-        file = safetensors.open_file(path, "weights")
+        flag("strict", strict)
+        file = safetensors.open_file(as_path("path", path), "weights")
         present = {n: e for n, e in file.entries.items() if n.rpartition(".")[2] != IGNORED or n in self.weights}
         shapes = {n: s.shape for n, s in self.weights._specs.items()}
         report = Loaded(
@@ -308,7 +311,7 @@ class Network:
 
     def save_weights(self, path: str | Path) -> None:
         """Write all weights to a safetensors file, whole or not at all. Raises `CnncError` (E0601)."""
-        safetensors.write_file(path, dict(self.weights), {"format": "pt", "model": self.name})
+        safetensors.write_file(as_path("path", path), dict(self.weights), {"format": "pt", "model": self.name})
 
     def parameter_count(self) -> int:
         """Trained numbers, shared ones once; running statistics do not count."""

@@ -20,7 +20,7 @@ ORDER = [
     ["files", "streams"],
     ["storage", "table", "locks"],
     ["diagnostics", "codes", "untrusted"],
-    ["foreign"],
+    ["arguments", "foreign"],
     ["ir"],
     ["ops"],
     ["frontend", "passes", "describe"],
@@ -35,7 +35,7 @@ ORDER = [
     ["__main__"],
 ]
 RANK = {part: rank for rank, group in enumerate(ORDER) for part in group}
-ALLOWED_MORE = {"frontend": {"foreign", "untrusted", "storage", "diagnostics", "codes", "ir", "ops", "frontend"}}
+ALLOWED_MORE = {"frontend": {"arguments", "foreign", "untrusted", "storage", "diagnostics", "codes", "ir", "ops", "frontend"}}
 OUTSIDE = {"grammars", "kernels"}
 
 

@@ -68,6 +68,12 @@ COMPILING: dict[str, Code] = {
         "model m() { input x: f32[N, 3, 8, 8]  return x -> mean(axis=0) }",
         "Keep the batch as the first axis, or call the network in Python.",
     ),
+    "E0706": Code(
+        "argument of the wrong kind",
+        "A function was called from Python with an argument that is not of the kind that it takes.",
+        "cnnc.load(5), or cnnc.compile('resnet.cnn')",
+        "The message says what is needed.",
+    ),
     # ------------------------------------------------------------------------------------------- E08xx: options
     "E0801": Code(
         "unknown pass or stage",

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnnc.arguments import as_path, of_kind
 from cnnc.diagnostics import Source
 
 if TYPE_CHECKING:
@@ -29,11 +29,15 @@ def load_with(path: str | os.PathLike[str], model: str | None, parameters: Mappi
     from cnnc.frontend.elaborate import elaborate
     from cnnc.frontend.scan import read
 
-    return elaborate(read(path), Path(path), model, parameters)
+    path = as_path("path", path)
+    of_kind("model", model, (str, type(None)), "the name of a model")
+    return elaborate(read(path), path, model, parameters)
 
 
 def parse(text: str, /, model: str | None = None, name: str = "<text>", **parameters: Any) -> Program:
     """The program of a text. It cannot include files."""
     from cnnc.frontend.elaborate import elaborate
 
+    of_kind("text", text, str, "the text of a model", "cnnc.load takes a file")
+    of_kind("model", model, (str, type(None)), "the name of a model")
     return elaborate(Source(name, text.removeprefix("\ufeff")), None, model, parameters)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
+from cnnc.arguments import shown
 from cnnc.diagnostics import Span, did_you_mean, error
 from cnnc.ir.graph import Builder, Graph, Node
 from cnnc.ir.rewrite import Rewriter, renamed
@@ -87,9 +88,9 @@ def attach_loss(graph: Graph, loss: str = "cross_entropy") -> Graph:
 
     Raises `CnncError` (E0806) where the output is not logits, E0808 for an unknown loss.
     """
-    if loss not in LOSSES:
+    if not isinstance(loss, str) or loss not in LOSSES:
         known = did_you_mean(loss, LOSSES) or f"the losses are {', '.join(LOSSES)}"
-        raise error("E0808", f"unknown loss '{loss}'", help=known, exit_code=2)
+        raise error("E0808", f"unknown loss {shown(loss)}", help=known, exit_code=2)
     label, logits = graph.outputs[0]
     node, t = graph.node(logits), graph.type(logits)
     if node.op == "softmax":

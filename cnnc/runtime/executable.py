@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cnnc.arguments import of_kind, wrong
 from cnnc.diagnostics import error
 from cnnc.ir.graph import Graph
 from cnnc.passes.manager import Stages
@@ -56,21 +57,30 @@ class Executable:
 
     def __call__(self, *inputs: Any, **named: Any) -> Array | dict[str, Array]:
         """Raises `CnncError` (E07xx) where the inputs do not fit."""
-        outputs = self.run(self._signature.gather(inputs, named))
+        outputs = self.runner.run(self._signature.gather(inputs, named))
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Outputs by name from contiguous inputs of the graph's own types; `exe(...)` converts and checks."""
-        return self.runner.run(inputs)
+        """Outputs by name, also where there is one. Raises `CnncError` (E07xx) where the inputs do not fit."""
+        of_kind("inputs", inputs, Mapping, "a mapping of arrays by name", "exe(x) takes arrays")
+        return self.runner.run(self._signature.gather((), inputs))
 
     def refresh(self, values: Mapping[str, Array]) -> None:
-        """Take other weights, params and states by name. Calls that have begun end with the old ones."""
+        """Take other weights, params and states by name. Calls that have begun end with the old ones. Raises `CnncError`
+        (E0706) where one is missing or of another shape.
+        """
+        of_kind("values", values, Mapping, "a mapping of arrays by name", "net.weights is one")
+        for name, now in self.values.items():
+            given = values.get(name)
+            if not isinstance(given, np.ndarray) or given.shape != now.shape or given.dtype.kind != "f":
+                raise wrong(f"values['{name}']", given, f"a float32 array {list(now.shape)}")
         self.runner.refresh(values)
 
     def ir(self, after: str | None = None) -> str:
         """The graph as text: after a pass, or after all of them. Raises `CnncError` (E0801) for a pass that was not
         run.
         """
+        of_kind("after", after, (str, type(None)), "the name of a pass")
         return str(self.graph if after is None else self.stages.after(after))
 
     def plan(self, batch: int = 1) -> str:

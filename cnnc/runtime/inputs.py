@@ -62,7 +62,7 @@ def convert(value: Any, node: Node) -> Array:
     ):
         raise error("E0701", f"input '{node.name}' has values beyond {wanted}", exit_code=3)
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array, wanted)
+        return np.asarray(array, wanted, order="C")
 
 
 def whole(name: str, value: Any) -> None:

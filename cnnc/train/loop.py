@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnc.arguments import as_path, flag, of_kind, seed_of, wrong
 from cnnc.data import augment as augmentations
 from cnnc.data.augment import RandomCrop
 from cnnc.data.dataset import Dataset
@@ -80,6 +81,16 @@ def train(
     dropout. Raises `CnncError`: exit code 2 for settings and a folder that is taken, 3 for data, weights and checkpoints,
     4 when the loss diverges; `Interrupted` at Ctrl-C.
     """
+    of_kind("network", network, Network, "a network", "cnnc.load gives one")
+    if not isinstance(overrides, tuple | list) or not all(isinstance(o, str) for o in overrides):
+        raise wrong("overrides", overrides, 'a list of texts such as "optimizer.lr=0.01"')
+    for name, switch in (("resume", resume), ("force", force), ("quiet", quiet)):
+        flag(name, switch)
+    of_kind("checkpoint_seconds", checkpoint_seconds, (int, float), "a number of seconds")
+    seed_of(seed)
+    data = data if isinstance(data, Dataset) else as_path("data", data)
+    out = None if out is None else as_path("out", out)
+    weights = None if weights is None else as_path("weights", weights)
     recipe = override(network.program.recipe or Recipe(), overrides, [n.name for n in network.graph.parameters])
     recipe = recipe if epochs is None else override(recipe, [f"epochs={epochs}"])
     folder = run_folder(out, network.name, resume)

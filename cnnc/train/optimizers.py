@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cnnc.arguments import flag
 from cnnc.diagnostics import did_you_mean, error
 from cnnc.frontend.recipes import Recipe
 from cnnc.passes.optimizer import SGD, Adadelta, Adam, Optimizer
@@ -16,12 +17,13 @@ def sgd(
     lr: float = 0.01, momentum: float = 0.0, weight_decay: float = 0.0, nesterov: bool = False, dampening: float = 0.0
 ) -> SGD:
     """Stochastic gradient descent, `torch.optim.SGD`. Raises `CnncError` (E0640): an argument out of its range."""
+    flag("nesterov", nesterov)
     return SGD(
         lr=_number("lr", lr, 0, above=True),
-        momentum=_number("momentum", momentum, 0),
+        momentum=_number("momentum", momentum, 0, below=1),
         weight_decay=_number("weight_decay", weight_decay, 0),
         nesterov=nesterov,
-        dampening=_number("dampening", dampening, 0),
+        dampening=_number("dampening", dampening, 0, below=1),
     )
 
 
@@ -33,6 +35,7 @@ def adam(
     decoupled: bool = False,
 ) -> Adam:
     """Adam (Kingma and Ba, 2015), `torch.optim.Adam`; with `decoupled`, AdamW. Raises `CnncError` (E0640)."""
+    flag("decoupled", decoupled)
     if not isinstance(betas, list | tuple) or len(betas) != 2:
         raise error("E0640", f"betas is {betas!r}; it must be two numbers")
     beta1, beta2 = (_number("betas", b, 0, below=1) for b in betas)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc import driver
+from cnnc.arguments import as_path, flag, of_kind, seed_of, wrong
 from cnnc.data.augment import Augmentation
 from cnnc.data.dataset import Dataset
 from cnnc.diagnostics import error
@@ -26,7 +27,6 @@ from cnnc.train.schedules import Schedule
 
 Array = NDArray[Any]
 Record = dict[str, Any]  # epoch, loss, accuracy, val_loss, val_accuracy, seconds
-SEEDS = 1 << 63
 CHECK_FAILED = 4  # exit code
 TEST_BATCH = 64
 
@@ -66,8 +66,7 @@ class Trainer:
         threads: int | None = None,
         target: str = "cpu",
     ) -> None:
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < SEEDS:
-            raise error("E0640", f"seed is {seed!r}; it must be a whole number, 0 to 2^63 - 1")
+        seed_of(seed)
         if not isinstance(optimizer, Optimizer | None):
             raise error(
                 "E0640", f"optimizer is {optimizer!r}", help="give cnnc.sgd(...), cnnc.adam(...) or cnnc.adadelta(...)"
@@ -111,6 +110,8 @@ class Trainer:
         inputs = self._checked(x, labels)
         self._mirrored.adopt()
         self._mirrored.release()  # no second copy of the weights while the step has its memory
+        if isinstance(self.learning_rate, bool) or not isinstance(self.learning_rate, int | float | np.floating):
+            raise wrong("learning_rate", self.learning_rate, "a number")
         scalars = self.optimizer.scalars(self.steps + 1, self.learning_rate)
         with np.errstate(over="ignore"):  # a rate beyond float32 is infinite, and the loss says so
             inputs |= {name: np.asarray(value, np.float32) for name, value in scalars.items() if name in self._inputs}
@@ -166,6 +167,10 @@ class Trainer:
         """
         whole("epochs", epochs)
         whole("batch", batch)
+        of_kind("schedule", schedule, (Schedule, type(None)), "a schedule of cnnc.train.schedules")
+        if not isinstance(augment, tuple | list) or not all(isinstance(a, Augmentation) for a in augment):
+            raise wrong("augment", augment, "a list of augmentations of cnnc.data.augment")
+        flag("quiet", quiet)
         data = self.dataset(dataset)
         if not quiet:
             tell(data)
@@ -251,6 +256,7 @@ class Trainer:
         """Mean cross-entropy and accuracy on the test part of a data set, in prediction mode: running statistics, no
         dropout.
         """
+        whole("batch", batch)
         data = self.dataset(dataset, test=True)
         executable = self._inference()
         sums = Sums()
@@ -280,7 +286,7 @@ class Trainer:
             pair = tuple(given) * 2 if test and len(given) == 2 else tuple(given)
             data = Dataset.from_arrays(*pair, preprocess=preprocess, shape=shape, hold_out=False)
         else:
-            data = Dataset.open(given, preprocess, shape, seed=self.seed)
+            data = Dataset.open(as_path("data", given), preprocess, shape, seed=self.seed)
         if data.shape != shape:
             raise error(
                 "E0628", f"the data set's images are {list(data.shape)}, the network takes {list(shape)}", exit_code=3

@@ -208,7 +208,7 @@ def test_what_cannot_be_trained() -> None:
     for make, code in (
         (lambda: trainer.fit((a, np.zeros(4, int))), "E0641"),
         (lambda: Trainer(tiny(), loss="l2"), "E0808"),
-        (lambda: Trainer(tiny(), seed=-1), "E0640"),
+        (lambda: Trainer(tiny(), seed=-1), "E0706"),
         (lambda: Trainer(softmax), "E0806"),
         (lambda: Trainer(tiny(), target="reference").fit((X, Y + 1)), "E0629"),
         (lambda: Trainer(tiny(), target="reference").fit((X, Y), batch=0), "E0704"),
