@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 LIMIT = 20  # errors reported in one run
+LONGEST = 2000  # characters of a message
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,10 @@ class Diagnostic:
     help: str | None = None
     severity: str = "error"
     calls: tuple[tuple[str, Span], ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.message) > LONGEST:  # of a name or a type that a file made up
+            object.__setattr__(self, "message", self.message[:LONGEST] + " ...")
 
     def __str__(self) -> str:
         return render(self)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 Expression = tuple[Any, ...]
+LARGEST = 128  # functions in an expression that is read
 
 
 def _sigmoid(a: Any) -> Any:
@@ -63,7 +64,12 @@ def parse(text: str) -> Expression:
         raise ValueError("the expression is longer than 10,000 characters")
     try:
         tree = ast.parse(text.strip(), mode="eval")
-        return _convert(tree.body)
+        expression = _convert(tree.body)
+        if size(expression) > LARGEST:
+            raise ValueError(f"the expression has {size(expression)} functions, {LARGEST} are the limit")
+        return expression
+    except OverflowError:
+        raise ValueError("the expression has a number that no float64 holds") from None
     except SyntaxError as e:
         raise ValueError(f"'{text}' is not an expression: {e.msg}") from None
     except (RecursionError, MemoryError):

@@ -13,6 +13,7 @@ from cnnc.diagnostics import CnncError, Diagnostic, Origin, Source, Span, did_yo
 from cnnc.ir.graph import LEAVES, Attributes, Graph, Node
 from cnnc.ir.op import OPS
 from cnnc.ir.types import BATCH, DTYPES, TensorType
+from cnnc.untrusted import AXES
 
 LIMIT = 16 << 20  # characters of IR text that are read
 
@@ -85,7 +86,11 @@ class _Reader(Transformer[Token, Any]):
         text = str(items[0])
         if len(text) > 400:
             raise self.fail("E0501", f"a number of {len(text)} digits", items[0])
-        return int(text) if text.lstrip("-").isdigit() else float(text)
+        if not text.lstrip("-").isdigit():
+            return float(text)
+        if not -(2**63) <= int(text) < 2**63:
+            raise self.fail("E0501", f"{text[:40]} is beyond 64 bits", items[0])
+        return int(text)
 
     def string(self, items: Items) -> str:
         return str(items[0])[1:-1]
@@ -121,6 +126,8 @@ class _Reader(Transformer[Token, Any]):
                 raise self.fail(
                     "E0501", f"'{d}' is no dimension", dtype, help="a whole number below 2^31, or N for the batch"
                 )
+        if len(shape) > AXES:
+            raise self.fail("E0501", f"a type of {len(shape)} axes; {AXES} are the limit", dtype)
         return TensorType(str(dtype), shape, None if layout is None else str(layout))
 
     def dim(self, items: Items) -> Any:

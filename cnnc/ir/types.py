@@ -17,7 +17,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "i64": np.dtype(np.int64),
 }
 PLAIN = {3: "ncw", 4: "nchw", 5: "ncdhw"}  # rank -> row-major layout of an activation
-_BLOCKED = re.compile(r"(ncw|nchw|ncdhw)(\d+)c")
+WEIGHTS = {3: "oiw", 4: "oihw", 5: "oidhw"}  # rank -> row-major layout of a convolution's weights
+_BLOCKED = re.compile(r"(ncw|nchw|ncdhw)(2|4|8|16|32|64)c")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,9 @@ class TensorType:
 
     @property
     def block(self) -> int:
-        """Channels to a block in memory; 1 when the layout is plain."""
+        """Channels to a block in memory; 1 when the layout is plain, or no layout of this rank."""
         match = _BLOCKED.fullmatch(self.layout or "")
-        return int(match[2]) if match else 1
+        return int(match[2]) if match and match[1] == PLAIN.get(self.rank) else 1
 
     def with_layout(self, layout: str | None) -> TensorType:
         return replace(self, layout=layout)

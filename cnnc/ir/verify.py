@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cnnc.diagnostics import CnncError, Diagnostic
 from cnnc.ir.graph import LEAVES, Graph, Node
+from cnnc.ir.legal import check_attributes, check_operands, check_type
 from cnnc.ir.op import OPS, InferenceError
 from cnnc.ir.types import PLAIN, TensorType
 
@@ -17,6 +18,10 @@ def _problem(node: Node, types: dict[str, TensorType]) -> tuple[str, str] | None
             return "E0502", f"%{node.name}: {node.op} has a type and nothing else"
         if node.op == "input" and node.type.rank in PLAIN and node.type.layout != PLAIN[node.type.rank]:
             return "E0503", f"input %{node.name} must be in the plain layout {PLAIN[node.type.rank]}"
+        try:
+            check_type(node.type, f"%{node.name}")
+        except InferenceError as e:
+            return e.code, e.message
         return None
     record = OPS.get(node.op)
     if record is None:
@@ -30,7 +35,12 @@ def _problem(node: Node, types: dict[str, TensorType]) -> tuple[str, str] | None
             return "E0502", f"operand {i} of {node.op} cannot be left out"
     try:
         complete = record.complete(node.attributes)
-        inferred = record.infer([None if o is None else types[o] for o in node.operands], complete)
+        operands = [None if o is None else types[o] for o in node.operands]
+        check_attributes(record, dict(complete))
+        check_operands(record, operands)
+        inferred = record.infer(operands, complete)
+        for t in inferred:
+            check_type(t, "its result")
     except InferenceError as e:
         return e.code if e.code.startswith("E05") else "E0504", f"%{node.name} = {node.op}: {e.message}"
     except (TypeError, ValueError, AssertionError, AttributeError, IndexError, KeyError) as e:

@@ -16,11 +16,9 @@ from cnnc.diagnostics import Origin
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Attributes, Builder, Node
 from cnnc.ir.op import REQUIRED, Argument, InferenceError, Layer, Op, ParameterSpec, Types, register, register_layer
-from cnnc.ir.types import TensorType, product
+from cnnc.ir.types import WEIGHTS, TensorType, product
 from cnnc.ops.pointwise import align
 from cnnc.ops.window import Window, image_rank, integers, spatial
-
-WEIGHT_LAYOUT = {3: "oiw", 4: "oihw", 5: "oidhw"}
 
 
 def check_epilogue(attributes: Mapping[str, Any], extras: Types, result: TensorType) -> None:
@@ -246,7 +244,7 @@ def _infer_weight(types: Types, attributes: Attributes) -> tuple[TensorType, ...
             f"a gradient {dy} does not belong to an input {x} and a kernel {kernel}", "kernel", "E0204"
         )
     groups = _check_groups(attributes.get("groups", 1), int(x.shape[1]), int(dy.shape[1]))
-    return (TensorType(x.dtype, (int(dy.shape[1]), int(x.shape[1]) // groups, *kernel), WEIGHT_LAYOUT[rank + 2]),)
+    return (TensorType(x.dtype, (int(dy.shape[1]), int(x.shape[1]) // groups, *kernel), WEIGHTS[rank + 2]),)
 
 
 def _weight(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
@@ -308,7 +306,7 @@ def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> di
     fan_in = channels // groups * product(window.kernel)
     specs = {
         "weight": ParameterSpec(
-            (filters, channels // groups, *window.kernel), WEIGHT_LAYOUT[types[0].rank], fan_in=fan_in
+            (filters, channels // groups, *window.kernel), WEIGHTS[types[0].rank], fan_in=fan_in
         )
     }
     if _flag(arguments, "bias"):

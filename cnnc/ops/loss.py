@@ -16,7 +16,7 @@ from cnnc.ops.shape import known, one_axis
 
 def stable_softmax(x: Any, axis: int) -> Any:
     with np.errstate(all="ignore"):
-        e = np.exp(x - x.max(axis, keepdims=True))
+        e = np.exp(x - x.max(axis, keepdims=True, initial=-np.inf))
         return e / e.sum(axis, keepdims=True)
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from cnnc.ir import interpret
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.types import BATCH, DTYPES
 from cnnc.locks import Lock
@@ -161,12 +163,31 @@ class Compiled:
         """Outputs by label. inputs: contiguous, native arrays of the graph's types; they are checked by the caller."""
         batch = inputs[self._counted[0]].shape[self._counted[1]] if self._counted else 1
         if batch == 0:
-            types = [(label, self.graph.type(value)) for label, value in self.graph.outputs]
-            return {label: np.full(t.concrete(0), np.nan, DTYPES[t.dtype]) for label, t in types}
+            return self._of_nothing(inputs)
         if self._exclusive is None:
             return self.program(batch).call(inputs)
         with self._exclusive:
             return self.program(batch).call(inputs)
+
+    def _of_nothing(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs of no images. Those that have no batch still have values: the sum over none is 0, the mean NaN."""
+        types = {value: self.graph.type(value) for _, value in self.graph.outputs}
+        whole = [(label, value) for label, value in self.graph.outputs if BATCH not in types[value].shape]
+        found: Mapping[str, Any] = {}
+        if whole and not self.graph.updates:
+            needed = {value for _, value in whole}
+            for node in reversed(self.graph.nodes):
+                if not needed.isdisjoint(node.results):
+                    needed.update(node.inputs)
+            nodes = tuple(n for n in self.graph.nodes if n.op == "input" or not needed.isdisjoint(n.results))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # of the mean of nothing
+                found = interpret.run(Graph(self.graph.name, nodes, tuple(whole)), inputs, self.values)
+        empty = {v: np.full(t.concrete(0), np.nan, DTYPES[t.dtype]) for v, t in types.items()}
+        return {
+            label: np.asarray(found[label], empty[value].dtype) if label in found else empty[value].copy()
+            for label, value in self.graph.outputs
+        }
 
 
 def own(array: Array) -> Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 import cnnc.ops  # noqa: F401
 from cnnc.backends import backend
 from cnnc.backends.cpu import choice
+from cnnc.ir import interpret
 from cnnc.ir.graph import Builder, Graph
 from cnnc.ir.text import parse_graph, print_graph
 from cnnc.ir.types import activation
@@ -27,7 +29,7 @@ from cnnc.passes.optimizer import SGD
 from cnnc.passes.pipelines import inference_pipeline, training_pipeline
 from cnnc.passes.training import training_graph, training_mode
 from cnnc.runtime.executable import Executable
-from tests.random_networks.reference import Array, Mismatch, Reference
+from tests.random_networks.reference import Array, Mismatch, Reference, data
 
 TARGETS = [f"cpu-{t.name}" for t in targets.runnable()]
 MODES = ("inference", "gradients", "step")
@@ -192,6 +194,20 @@ class Checker:
                 for name in got:
                     if got[name].tobytes() != other[name].tobytes():
                         raise Mismatch(f"{name} has other bits with 2 threads ({where})")
+        if setting.mode == "inference":
+            self._check_nothing(exe, graph)
+
+    def _check_nothing(self, exe: Executable, graph: Graph) -> None:
+        """No images: outputs of no rows, and sums over none."""
+        inputs, values = data(graph, 0, True)
+        exe.refresh(values)
+        got = exe.run(inputs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the mean of nothing
+            want = interpret.run(graph, inputs, values)
+        for label in want:
+            if not np.array_equal(got[label], want[label].astype(got[label].dtype), equal_nan=True):
+                raise Mismatch(f"{label} of no images is {got[label]}, not {want[label]}")
 
     def call(self, exe: Executable, reference: Reference, batch: int) -> dict[str, Array]:
         """Outputs and updates by name."""

@@ -152,7 +152,9 @@ class _Maker:
     # ------------------------------------------------------------------------------------------------ layers
 
     def window(self, value: str, least: int = 0) -> dict[str, Any]:
-        """A window over an image; `least` 1 keeps the padding within half of the kernel, as pooling needs it."""
+        """A window over an image; `least` 1 keeps the padding within half of the kernel, as pooling needs it. Without it
+        some windows lie in the padding alone.
+        """
         axes = self.b.type(value).rank - 2
         kernel = tuple(1 + self.below(self.one((1, 3, 3, 5) if axes < 3 else (1, 2, 3))) for _ in range(axes))
         dilation = tuple(1 + self.below(3) if self.chance(15) else 1 for _ in range(axes))
@@ -162,6 +164,8 @@ class _Maker:
             padding = [(0, 0)] * axes
         else:
             padding = [(self.below(r // 2 + 1), self.below((r if not least else r // 2) + 1)) for r in reach]
+            if not least and self.chance(12):
+                padding = [(self.below(r + 2), self.below(r + 2)) for r in reach]
         if self.chance(50):
             padding = [(a, a) for a, _ in padding]
         return {"kernel": kernel, "stride": stride, "dilation": dilation, "padding": tuple(padding)}
@@ -250,7 +254,7 @@ class _Maker:
             given["padding"] = tuple(
                 (min(a, k // 2), min(b, k // 2)) for (a, b), k in zip(given["padding"], given["kernel"], strict=True)
             )
-        attributes = {"ceil_mode": True} if self.chance(40) else {}
+        attributes = {"ceil_mode": True} if self.chance(50) else {}
         if op == "avgpool" and self.chance(50):
             attributes["count_include_pad"] = False
         window = window_of(given, self.b.type(x).rank - 2)
@@ -332,7 +336,8 @@ class _Maker:
     def reduction(self, op: str) -> str | None:
         x = self.any()
         rank = self.b.type(x).rank
-        axes = tuple(a for a in range(rank) if self.chance(35 if a else 12))
+        everything = self.chance(15)  # to a single number
+        axes = tuple(a for a in range(rank) if everything or self.chance(35 if a else 12))
         if not axes:
             return None
         return self.b.add(op, [x], {"axis": axes, "keepdim": self.chance(60)}, self.name())

@@ -1,0 +1,85 @@
+"""A sample of the forged files of `python -m tests.malformed.forge`, and what keeps the sample honest."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cnnc.diagnostics import error
+from tests.malformed import fields, forge
+from tests.malformed.formats import Cifar, Cnn, Decisions, Format, Idx, Images, Ir, Npy, Npz, Run, Tensors
+
+
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (Npy, 60),
+        (Npz, 40),
+        (Idx, 40),
+        (Cifar, 20),
+        (Tensors, 60),
+        (Ir, 60),
+        (Images, 60),
+        (Cnn, 20),
+        (Decisions, 40),
+        (Run, 12),
+    ],
+)
+def test_forged_files(make: Any, count: int, tmp_path: Path) -> None:
+    kind = make(tmp_path) if make in (Tensors, Run) else make()
+    found: Counter[str] = Counter()
+    for number in range(count):
+        result = forge.one(kind, 1, number)
+        assert result.good, f"{kind.name}:{number} {result.kind}\n{result.detail}"
+        found[result.kind.split()[0]] += 1
+    assert found["refused"] or kind.name == "decisions"
+
+
+class Careless(Format):
+    """A reader that believes what it is told."""
+
+    name = "careless"
+
+    def forge(self, draw: random.Random, folder: Path) -> Path:
+        return folder
+
+    def __init__(self, raises: Exception | None) -> None:
+        self.raises = raises
+
+    def read(self, path: Path) -> Any:
+        if self.raises is not None:
+            raise self.raises
+        return 3
+
+    def judge(self, path: Path, found: Any) -> None:
+        raise forge.Mismatch("3")
+
+
+@pytest.mark.parametrize(
+    ("raises", "kind"),
+    [
+        (ValueError("x"), "bug"),
+        (RecursionError(), "bug"),
+        (error("E0625", "x"), "refused E0625"),
+        (error("E0625", "x", exit_code=70), "exit code 70"),
+        (error("E9999", "x"), "exit code 1"),
+        (MemoryError(), "refused E0602"),
+        (None, "wrong"),
+    ],
+)
+def test_what_should_not_be_is_found(raises: Exception | None, kind: str) -> None:
+    assert forge.one(Careless(raises), 0, 0).kind == kind
+
+
+def test_fields_are_forged_alike_for_the_same_seed() -> None:
+    text = json.dumps({"a": [1, 2.5, {"b": "c"}], "d": None})
+    forged = [fields.forged_json(text, random.Random(seed)) for seed in range(300)]
+    assert forged == [fields.forged_json(text, random.Random(seed)) for seed in range(300)]
+    assert len(set(forged)) > 150
+    assert any("NaN" in f for f in forged)
+    assert any(f.count('"a"') == 2 for f in forged)
