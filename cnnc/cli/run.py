@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from cnnc.cli.common import (
     LARGEST,
@@ -92,6 +93,10 @@ def command(
     check_outputs(executable.graph)
     inputs_by_name = read(executable.graph, settings, inputs)
     warn(w for given in inputs_by_name.values() for w in given.warnings)
+    few = classes_of(executable.graph)
+    asked = click.get_current_context().get_parameter_source("top") is ParameterSource.COMMANDLINE
+    if asked and few is not None and top > few:
+        say(f"--top {top}: the network tells {few} classes apart, and these are all of them")
     if output is None:
         go(executable, inputs_by_name, labels, batch, top, as_json, None)
         return
@@ -116,11 +121,15 @@ def go(
     from cnnc.cli.outputs import Records
 
     graph, first = executable.graph, next(iter(inputs.values()))
+    if first.count == 0:
+        say("there are no images in the input")
+    lost = 0
     right = Right(first, labels)
     records = Records() if as_json else None
     for at in range(0, max(first.count, 1), batch):
         end = min(at + batch, first.count)
         results = executable.run({name: given.take(at, end) for name, given in inputs.items()})
+        lost += not_finite(results, end - at)
         if rows is not None:
             rows.add(results)
         for i in range(at, end):
@@ -135,6 +144,24 @@ def go(
     if records is not None:
         records.print()
     right.report()
+    if lost:
+        say(f"{lost} of {first.count} images give NaN or infinite values: are their inputs, and the weights, finite?")
+
+
+def not_finite(results: Mapping[str, Any], images: int) -> int:
+    """How many images of a batch give a value that is not finite."""
+    import numpy as np
+
+    bad = np.zeros(images, bool)
+    for y in results.values() if images else ():
+        bad |= ~np.isfinite(y.reshape(images, -1)).all(1)
+    return int(bad.sum())
+
+
+def classes_of(graph: Graph) -> int | None:
+    """The most classes that an output has; None where no output is a row of them."""
+    sizes = [int(t.shape[1]) for t in (graph.type(value) for _, value in graph.outputs) if len(t.shape) == 2]
+    return max(sizes, default=None)
 
 
 class Right:

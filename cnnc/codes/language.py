@@ -337,4 +337,10 @@ LANGUAGE: dict[str, Code] = {
         "model m() {\n    input x: f32[N, 3, 32, 32]\n    input y: f32[N, 4]\n    return x -> relu\n}",
         "Remove it.",
     ),
+    "W0106": Code(
+        "parameter that is not used",
+        "Nothing in the model or block names the parameter: whatever it is set to changes nothing.",
+        model("return x -> flatten -> linear(10)", parameters="width = 64"),
+        "Use it, or remove it.",
+    ),
 }

@@ -17,6 +17,7 @@ from cnnc.data.binary import read_folder
 from cnnc.data.folders import Skipped, class_folders, has_images, parts, walk
 from cnnc.data.images import Floats, image_shape, load_image, normalize
 from cnnc.data.pixels import fit_all, is_pixels, rows
+from cnnc.data.unlikely import unlikely
 from cnnc.diagnostics import Diagnostic, error
 from cnnc.files import escaped
 
@@ -115,7 +116,9 @@ def _array(array: NDArray[Any], preprocess: Preprocess, shape: Shape, name: str,
         _let_go(array)
         return x
 
-    return Inputs(len(view), lambda i: f"{escaped(short)}[{i}]", take)
+    doubt = unlikely(np.asarray(view[:1])) if len(shape) == 3 else None
+    _let_go(array)
+    return Inputs(len(view), lambda i: f"{escaped(short)}[{i}]", take, warnings=() if doubt is None else (doubt,))
 
 
 def _let_go(array: NDArray[Any]) -> None:

@@ -14,7 +14,7 @@ from cnnc.frontend import syntax as s
 from cnnc.frontend.bodies import MISSING, Interpreter
 from cnnc.frontend.inputs import Preprocess
 from cnnc.frontend.modules import root_module
-from cnnc.frontend.names import labels_in
+from cnnc.frontend.names import labels_in, unread
 from cnnc.frontend.parser import parse_expression
 from cnnc.frontend.recipes import Recipe, recipe
 from cnnc.frontend.reporting import Failure, Stop
@@ -133,6 +133,7 @@ class _Run(Interpreter):
         if value is POISON or self.diagnostics:
             raise Failure
         graph = self.builder.finish(outputs)
+        self.unread(node)
         self.unused(graph)
         return Program(
             graph,
@@ -289,6 +290,20 @@ class _Run(Interpreter):
                     help="a name is letters, digits, '_' and '.'",
                 )
         return tuple((label, v.value) for label, v in pairs)
+
+    def unread(self, node: s.Model) -> None:
+        """Warn of parameters that change nothing: of the model, and of the blocks in its file."""
+        items: list[s.Model | s.Block] = [node]
+        items += [block for name, (block, _) in self.module.blocks.items() if name in self.module.own]
+        for item in items:
+            for p in unread(item):
+                what = "model" if item is node else "block"
+                self.report(
+                    "W0106",
+                    f"the parameter {p.name.name} of {what} {item.name.name} is not used",
+                    p.span,
+                    severity="warning",
+                )
 
     def unused(self, graph: Graph) -> None:
         """Warn of inputs and layers that no output needs."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
 
 from cnnc.frontend import syntax as s
 
@@ -27,6 +29,21 @@ def returns(node: s.Statement) -> bool:
     if isinstance(node, s.If):
         return any(returns(inner) for _, body in node.clauses for inner in body)
     return isinstance(node, s.Return)
+
+
+def unread(item: s.Model | s.Block) -> list[s.Parameter]:
+    """The parameters that nothing in a model or block names."""
+    named: set[str] = set()
+    waiting: list[Any] = [item.body, *(p.default for p in item.parameters)]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, tuple):
+            waiting += node
+        elif isinstance(node, s.Name):
+            named.add(node.name)
+        elif type(node).__module__ == s.__name__:
+            waiting += [getattr(node, f.name) for f in fields(node)]
+    return [p for p in item.parameters if p.name.name not in named]
 
 
 def labels_in(body: Sequence[s.Statement]) -> frozenset[str]:

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.data.dataset import ArraySamples, Dataset, Split
+from cnnc.data.unlikely import PEEK, same, unlikely
 from cnnc.diagnostics import Diagnostic, error
 from cnnc.network import Network
 
 SHOWN = 6
-PEEK = 256  # samples whose values are looked at
 RECENT = 20  # steps
 GROWN, RUNAWAY, ENDLESS = 2, 100, 1000  # times the loss of guessing: a warning; the end after an epoch; the end at once
 
@@ -74,24 +74,10 @@ def _values(data: Dataset) -> Iterator[Diagnostic]:
     """Arrays whose values are not of the size that they seem meant to be."""
     if not isinstance(data.train.samples, ArraySamples) or not len(data.train):
         return
-    seen = data.train.samples.take(data.train.numbers[:PEEK])
-    if not seen.size or not np.all(np.isfinite(seen)):
-        return  # the loss tells of NaN
-    least, most = float(seen.min()), float(seen.max())
-    if least == most:
-        yield warning("W0643", f"every value of the images is {least:g}", help="is it the right array?")
-    elif seen.dtype == np.uint8 and most <= 1:
-        yield warning(
-            "W0643",
-            "the images are bytes of 0 and 1: divided by 255, as pixels are, they are all but black",
-            help="save them as floats, which are taken as they are, or set `scale = 1` at the model's input",
-        )
-    elif seen.dtype != np.uint8 and least >= 0 and most > 64:
-        yield warning(
-            "W0643",
-            f"the images are floats of {least:g} to {most:g}, which are taken as they are",
-            help="save pixels as bytes (x.astype(np.uint8)): they are divided by 255; or divide them before",
-        )
+    array = data.train.samples.take(data.train.numbers[:PEEK])
+    found = same(array) or unlikely(array)
+    if found is not None:
+        yield found
 
 
 def norms(network: Network) -> dict[str, int]:

@@ -386,3 +386,23 @@ def test_explain(cnnc: Cnnc) -> None:
     assert cnnc("explain", "e0204").stdout.startswith("E0204")
     assert len(cnnc("explain").stdout.splitlines()) == len(CODES)
     assert json.loads(cnnc("explain", "E0204", "--json").stdout)["code"] == "E0204"
+
+
+def test_doubtful_inputs_are_told(cnnc: Cnnc, lenet: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 1, 12, 12))
+    for name, array, said in (
+        ("floats", pixels.astype(np.float32), "which are taken as they are"),
+        ("bits", (pixels > 99).astype(np.uint8), "all but black"),
+        ("nan", np.full((2, 1, 12, 12), np.nan, np.float32), "2 of 2 images give NaN"),
+        ("none", np.zeros((0, 1, 12, 12), np.float32), "there are no images"),
+        ("bytes", pixels.astype(np.uint8), ""),
+        ("small", (pixels / 255).astype(np.float32), ""),
+    ):
+        np.save(tmp_path / f"{name}.npy", array)
+        told = cnnc("run", lenet, "-i", tmp_path / f"{name}.npy", "--json").stderr
+        assert said in told
+        assert said or ("W0643" not in told and "NaN" not in told)
+    told = cnnc("run", lenet, "-i", tmp_path / "bytes.npy", "--top", 11).stderr
+    assert "--top 11: the network tells 10 classes apart" in told
+    assert "--top" not in cnnc("run", lenet, "-i", tmp_path / "bytes.npy", "--top", 10).stderr
+    assert "--top" not in cnnc("run", lenet, "-p", "classes=3", "-i", tmp_path / "bytes.npy").stderr

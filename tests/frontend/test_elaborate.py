@@ -353,3 +353,19 @@ def test_leftover_columns_are_named() -> None:
 def test_the_sizes_of_the_lectures(stride: int, size: int) -> None:
     program = parse(f"model m() {{ input x: f32[N, 1, 7, 7] return x -> conv(1, 3, stride={stride}) }}")
     assert program.graph.type("conv1").shape == ("N", 1, size, size)
+
+
+def test_parameters_that_are_not_used() -> None:
+    text = """
+    block b(x, width, depth = 2, unused = 3) { for i in 0..depth { x = x -> conv(width, 1) as c.{i} }  return x }
+    model m(classes = 3, act = relu, size = 4, half = size // 2, name = "a", lost = half) {
+        input x: f32[N, 3, size, size]
+        if classes > 2 { x = b(x, 4) } else { x = x -> act }
+        return x -> flatten -> linear(classes) as head.{name}
+    }
+    """
+    found = [(w.code, w.message) for w in parse(text).warnings]
+    assert found == [
+        ("W0106", "the parameter lost of model m is not used"),
+        ("W0106", "the parameter unused of block b is not used"),
+    ]
