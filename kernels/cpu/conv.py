@@ -17,6 +17,7 @@ from .channels import gather_body
 from .conv_arguments import DIRECT_ARGUMENTS
 from .conv_rows import bands_of, pixel_of
 from .emit import F32, Emitter, i64
+from .partial import in_parts, most_terms
 from .target import Target
 from .vector import FLOATS, INTEGERS, Linked, indices
 
@@ -40,7 +41,7 @@ def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form:
     `across` to an entry. Neighboring outputs meet pixels that lie `apart`.
 
     One `getelementptr` per loop level: where the index is computed as a whole in the innermost loop, LLVM 22 spills
-    accumulators. The first entries start from the bias, later ones from y. `place` is the tile's offset in y and in
+    accumulators. The first entries start from the bias, later ones are added to y. `place` is the tile's offset in y and in
     every operand of its shape. `scratch` begins with the panel's channel vectors: the bias, then those of the operands.
     An entry of "spread" pixels stands for `near` taps that follow each other in a row.
     An entry of a "banded" or "shifted" tap table says besides how many channels it stands for. Of "shifted" outputs, which are
@@ -87,21 +88,7 @@ def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form:
         where = [places(tensor(OPERANDS + i)) if kind == "full" else None for i, kind in enumerate(operands)]
         for spot in [spot for operand in where if operand for line in operand for spot in line]:
             e.prefetch(spot)
-        fresh, resume, begin = (b.append_basic_block(name) for name in ("fresh", "resume", "begin"))
-        b.cbranch(b.icmp_signed("!=", first, i64(0)), fresh, resume)
-        b.position_at_end(fresh)
-        bias = [e.load(scratch, lanes * v) for v in range(size)]
-        b.branch(begin)
-        b.position_at_end(resume)
-        partial = [e.load(place) for line in places(y) for place in line]
-        b.branch(begin)
-        b.position_at_end(begin)
-        sums = []
-        for i, value in enumerate(partial):
-            phi = b.phi(e.type)
-            phi.add_incoming(bias[i % size], fresh)
-            phi.add_incoming(value, resume)
-            sums.append(phi)
+        fresh = b.icmp_signed("!=", first, i64(0))
 
         def over_channels(_: Any, carried: list[Any]) -> list[Any]:
             xt, wt, later, *acc = carried
@@ -153,25 +140,38 @@ def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form:
                 _, _, later, *out = e.loop(steps, [xt, wt, later, *acc], over_channels)
             return [*following, e.at(wt, depth * size * lanes), later, *out]
 
-        before, run, done = b.block, b.append_basic_block("run"), b.append_basic_block("finish")
-        b.cbranch(b.icmp_signed(">", count, i64(0)), run, done)
-        b.position_at_end(run)
-        out = e.loop(count, [*([x] if copied else []), w, ahead, *sums], over_taps)[-len(sums) :]
-        after = b.block
-        b.branch(done)
-        b.position_at_end(done)
-        merged = []
-        for old, new in zip(sums, out, strict=True):
-            phi = b.phi(e.type)
-            phi.add_incoming(old, before)
-            phi.add_incoming(new, after)
-            merged.append(phi)
+        def lie() -> tuple[Any, Any, Any, Any]:
+            """Of shifted outputs, which lanes lie in the block where they begin; those that are stored of these, and of the
+            next block's; how far that is.
+            """
+            within = e.first_lanes(b.sub(i64(lanes), b.and_(place, i64(lanes - 1))))
+            kept = e.first_lanes(last)
+            return within, b.and_(kept, within), b.and_(kept, b.not_(within)), b.sub(y_block, i64(lanes))
+
+        def load(at: Any) -> Any:
+            if not shifted:
+                return e.load(at)
+            within, here, there, beyond = lie()
+            return e.select(within, e.masked_load(at, here), e.masked_load(b.gep(at, [beyond]), there))
+
+        def store(value: Any, at: Any) -> None:
+            if not shifted:
+                e.store(value, at)
+                return
+            _, here, there, beyond = lie()
+            e.masked_store(value, at, here)
+            e.masked_store(value, b.gep(at, [beyond]), there)
+
+        def read() -> list[Any]:
+            return [load(at) for line in places(y) for at in line]
 
         def write(values: list[Any]) -> None:
-            for p, line in enumerate(places(y)):
-                for v, place in enumerate(line):
-                    e.store(values[p * size + v], place)
+            for value, at in zip(values, [at for line in places(y) for at in line], strict=True):
+                store(value, at)
 
+        start = [e.select(fresh, e.load(scratch, lanes * v), e.const(0)) for v in range(size)] * pixels
+        carried = [*([x] if copied else []), w, ahead]
+        merged = in_parts(e, count, most_terms(depth * near), fresh, carried, start, over_taps, read, write)
         if tree is None and not masked and not shifted:
             write(merged)
             return
@@ -182,24 +182,6 @@ def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form:
         b.branch(end)
         b.position_at_end(finish)
         masks = [e.first_lanes(b.sub(valid, i64(lanes * v))) for v in range(size)] if masked else []
-        # of shifted outputs, those of the block where they begin, and those of the next
-        within = e.first_lanes(b.sub(i64(lanes), b.and_(place, i64(lanes - 1))))
-        kept = e.first_lanes(last)
-        here, there = b.and_(kept, within), b.and_(kept, b.not_(within))
-        beyond = b.sub(y_block, i64(lanes))
-
-        def load(at: Any) -> Any:
-            if not shifted:
-                return e.load(at)
-            return e.select(within, e.masked_load(at, here), e.masked_load(b.gep(at, [beyond]), there))
-
-        def store(value: Any, at: Any) -> None:
-            if not shifted:
-                e.store(value, at)
-                return
-            e.masked_store(value, at, here)
-            e.masked_store(value, b.gep(at, [beyond]), there)
-
         for p, line in enumerate(places(y)):
             for v, at in enumerate(line):
                 variables = {"y": merged[p * size + v]}

@@ -14,7 +14,9 @@ from numba import types
 
 from . import Family
 from .conv_arguments import PACK_ARGUMENTS, PLAIN_WEIGHT_GRADIENT_ARGUMENTS, WEIGHT_GRADIENT_ARGUMENTS
-from .emit import Emitter, i64
+from .emit import I1, Emitter, i64
+from .partial import in_parts
+from .rows import for_range
 from .target import Target
 from .vector import FLOATS, emitted, indices
 from .vector import vectors as vector_operations
@@ -24,17 +26,21 @@ B = indices(PLAIN_WEIGHT_GRADIENT_ARGUMENTS)
 P = indices(PACK_ARGUMENTS)
 
 
+# Pixels that are added up in one accumulator, at most: a power of 2.
+_ACROSS = 256
+
+
 def gradient_tile(target: Target, channels: int, size: int, channel_step: int, foresees: bool = False) -> Any:
     """An intrinsic: sums[channel][vector] += the products over rows x columns pixels, both at least 1. The sums are
-    contiguous. As many channels go together as the registers hold the sums of. foresees: two more arguments say how far
+    contiguous, and get the products of some 256 pixels at a time. As many channels go together as the registers hold the sums
+    of. foresees: two more arguments say how far
     from each pixel of x and of dy there is one that will be wanted soon.
     """
     lanes = target.lanes
 
     def some(e: Emitter, channels: int, x: Any, dy: Any, sums: Any, rows: Any, columns: Any, x_row: Any, x_pixel: Any,
              dy_row: Any, dy_block: Any, *soon: Any) -> None:  # fmt: skip
-        b = e.b
-        start = [e.load(sums, lanes * i) for i in range(channels * size)]
+        b, places = e.b, [lanes * i for i in range(channels * size)]
 
         def over_columns(_: Any, carried: list[Any]) -> list[Any]:
             xp, yp, *acc = carried
@@ -52,14 +58,26 @@ def gradient_tile(target: Target, channels: int, size: int, channel_step: int, f
                     acc[k * size + v] = e.fma(xv, ys[v], acc[k * size + v])
             return [b.gep(xp, [x_pixel]), e.at(yp, lanes), *acc]
 
-        def over_rows(_: Any, carried: list[Any]) -> list[Any]:
-            xr, yr, *acc = carried
-            _, _, *acc = e.loop(columns, [xr, yr, *acc], over_columns)
-            return [b.gep(xr, [x_row]), b.gep(yr, [dy_row]), *acc]
+        def write(values: list[Any]) -> None:
+            for value, place in zip(values, places, strict=True):
+                e.store(value, sums, place)
 
-        _, _, *out = e.loop(rows, [x, dy, *start], over_rows)
-        for i, value in enumerate(out):
-            e.store(value, sums, lanes * i)
+        def strip(at: Any, _: list[Any]) -> None:
+            """Some neighboring columns of all rows, a few rows at a time."""
+            left, across = b.sub(columns, at), i64(_ACROSS)
+            width = b.select(b.icmp_signed("<", left, across), left, across)
+            heads = [b.gep(x, [b.mul(at, x_pixel)]), e.at(dy, b.mul(at, i64(lanes)))]
+
+            def over_rows(_: Any, carried: list[Any]) -> list[Any]:
+                xr, yr, *acc = carried
+                _, _, *acc = e.loop(width, [xr, yr, *acc], over_columns)
+                return [b.gep(xr, [x_row]), b.gep(yr, [dy_row]), *acc]
+
+            few = b.lshr(across, e.bits(b.sub(width, i64(1))))
+            zeros, added = [e.const(0) for _ in places], ir.Constant(I1, 0)
+            write(in_parts(e, rows, few, added, heads, zeros, over_rows, lambda: [e.load(sums, i) for i in places], write))
+
+        for_range(e, i64(0), columns, _ACROSS, [], strip)
 
     def body(e: Emitter, x: Any, dy: Any, sums: Any, *shape: Any) -> None:
         parts = -(-channels // ((target.registers - size - 2) // size))

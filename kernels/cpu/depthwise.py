@@ -211,7 +211,7 @@ def row_body(
 
 
 def _any_row(target: Target, kernel: Pair, stride: Pair, dilation: Pair, transposed: bool, *epilogue: Any) -> Body:
-    """A body: one row of outputs, output by output and tap by tap."""
+    """A body: one row of outputs, output by output and tap by tap; the sums of each row of the kernel begin at zero."""
     lanes = target.lanes
 
     def source(e: Emitter, output: Any, padding: Any, tap: Any, axis: int, size: Any) -> tuple[Any, Any]:
@@ -234,17 +234,25 @@ def _any_row(target: Target, kernel: Pair, stride: Pair, dilation: Pair, transpo
         write = _writer(e, place, arguments, scratch, valid, *epilogue)
 
         def over_columns(column: Any, _: list[Any]) -> list[Any]:
-            def over_taps(tap: Any, carried: list[Any]) -> list[Any]:
-                r, above = source(e, row, top, b.sdiv(tap, i64(kernel[1])), 0, height)
-                c, within = source(e, column, left, b.srem(tap, i64(kernel[1])), 1, in_width)
+            def over_rows(i: Any, carried: list[Any]) -> list[Any]:
+                r, above = source(e, row, top, i, 0, height)
+                first, line = b.mul(r, in_width), b.mul(i, i64(kernel[1]))
 
-                def add() -> list[Any]:
-                    value = e.load(x, b.mul(b.add(b.mul(r, in_width), c), i64(lanes)))
-                    return [e.fma(value, e.load(w, b.mul(tap, i64(lanes))), carried[0])]
+                def over_taps(j: Any, part: list[Any]) -> list[Any]:
+                    c, within = source(e, column, left, j, 1, in_width)
 
-                return when(e, b.and_(above, within), carried, add)
+                    def add() -> list[Any]:
+                        value = e.load(x, b.mul(b.add(first, c), i64(lanes)))
+                        return [e.fma(value, e.load(w, b.mul(b.add(line, j), i64(lanes))), part[0])]
 
-            (total,) = e.loop(i64(kernel[0] * kernel[1]), [e.load(scratch)], over_taps)
+                    return when(e, within, part, add)
+
+                def add_row() -> list[Any]:
+                    return [b.fadd(carried[0], e.loop(i64(kernel[1]), [e.const(0)], over_taps)[0])]
+
+                return when(e, above, carried, add_row)
+
+            (total,) = e.loop(i64(kernel[0]), [e.load(scratch)], over_rows)
             write(total, b.mul(column, i64(lanes)))
             return []
 

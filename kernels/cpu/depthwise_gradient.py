@@ -1,8 +1,9 @@
 """The weight gradient of a depthwise convolution: one pass over x and dy.
 
 dw[c, i, j] = sum over images, rows r and columns q of dy[c, r, q] * x[c, stride * (r, q) + dilation * (i, j) - padding].
-All sums of a channel block stay in registers while a row of x goes by with the few columns of dy that its column meets.
-Each part of the lines (image, row) has sums of its own, which are added up in their order.
+All sums of a channel block stay in registers while a row of x goes by with the few columns of dy that its column meets. The
+sums of a row begin at zero and are added to those of some rows in scratch, and these to the sums of a part of the lines
+(image, row); sums of sums lose less than one long sum. The parts' sums are added up in their order.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from .vector import vectors as vector_operations
 A = indices(DEPTHWISE_WEIGHT_GRADIENT_ARGUMENTS)
 S = indices(DEPTHWISE_SUM_ARGUMENTS)
 
+# Whose sums are added up before they join those of the part.
+LINES = 16
 Body = Callable[..., None]
 # x, zeros, dy (its row), sums, row, arguments
 _ROW = (FLOATS, FLOATS, FLOATS, FLOATS, types.int64, INTEGERS)
@@ -75,13 +78,14 @@ def _walking(walk: Walk, kernel: Pair, rows: Sequence[int], stride: int, dilatio
             return run
 
         state = [b.sub(b.mul(begin, i64(walk.reads)), left), begin]
-        state += [e.load(sums, (i * kernel[1] + j) * lanes) for i, j in taps]
+        state += [e.const(0) for _ in taps]
         state += [e.const(0) for _ in range(walk.slots - 1)]
         state = some(e, b.sub(inside, begin), state, step(True))
         state = some(e, b.sub(outside, inside), state, step(False))
         state = some(e, b.sub(end, outside), state, step(True))
         for (i, j), value in zip(taps, state[2:], strict=False):
-            e.store(value, sums, (i * kernel[1] + j) * lanes)
+            place = (i * kernel[1] + j) * lanes
+            e.store(b.fadd(value, e.load(sums, place)), sums, place)
 
     return body
 
@@ -125,8 +129,8 @@ def _any_row(target: Target, kernel: Pair, stride: Pair, dilation: Pair) -> Body
 
                 return when(e, between(e, column, width), carried, add)
 
-            (total,) = e.loop(columns, [e.load(place)], over_columns)
-            e.store(total, place)
+            (total,) = e.loop(columns, [e.const(0)], over_columns)
+            e.store(b.fadd(total, e.load(place)), place)
             return []
 
         e.loop(i64(kernel[0] * kernel[1]), [], over_taps)
@@ -147,17 +151,24 @@ def _outer(target: Target, taps: int) -> Any:
         begin = chunk // blocks * arguments[A.part_lines]
         dy_row = arguments[A.columns] * lanes
         sums = V.offset(V.floats(arguments[A.sums]), chunk * taps * lanes)
+        some, zeros = scratch, V.offset(scratch, taps * lanes)
         for i in range(taps):
             V.store(V.zero(), sums, i * lanes)
+            V.store(V.zero(), some, i * lanes)
         for i in range(arguments[A.width]):
-            V.store(V.zero(), scratch, i * lanes)
-        for line in range(begin, min(begin + arguments[A.part_lines], arguments[A.lines])):
+            V.store(V.zero(), zeros, i * lanes)
+        end = min(begin + arguments[A.part_lines], arguments[A.lines])
+        for line in range(begin, end):
             image, row = line // rows, line % rows
             x = V.offset(V.floats(arguments[A.x]), block * arguments[A.x_block])
             x = V.offset(x, V.two_steps(image, arguments[A.slices], arguments[A.x_image], arguments[A.x_slice]))
             dy = V.offset(V.floats(arguments[A.dy]), block * arguments[A.dy_block] + row * dy_row)
             dy = V.offset(dy, V.two_steps(image, arguments[A.slices], arguments[A.dy_image], arguments[A.y_slice]))
-            add(x, scratch, dy, sums, row, arguments)
+            add(x, zeros, dy, some, row, arguments)
+            if (line - begin) % LINES == LINES - 1 or line == end - 1:
+                for i in range(taps):
+                    V.store(V.load(sums, i * lanes) + V.load(some, i * lanes), sums, i * lanes)
+                    V.store(V.zero(), some, i * lanes)
 
     return kernel
 

@@ -249,7 +249,7 @@ def depthwise_weight_gradient_plan(
             arguments,
             {},
             parts * blocks,
-            max(1, width) * lanes,
+            (taps + width) * lanes,
             0 if rows % part_lines else images,
         ),
         KernelPlan(Kernel("depthwise_sum"), total, {}, blocks, lanes),

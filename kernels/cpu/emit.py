@@ -145,6 +145,11 @@ class Emitter:
 
         return take
 
+    def bits(self, x: Value) -> Value:
+        """The bits that an i64 of at least 0 has, without leading zeros."""
+        count = declare(self.b.module, "llvm.ctlz.i64", I64, [I64, I1])
+        return self.b.sub(i64(64), self.b.call(count, [x, ir.Constant(I1, 0)]))
+
     # ---- arithmetic
 
     def fma(self, x: Value, y: Value, z: Value) -> Value:

@@ -174,7 +174,8 @@ def make_moments(target: Target, blocked: bool) -> Any:
         """Add a segment to (mean, M2) of the `before` numbers seen: Chan, Golub and LeVeque's update.
 
         Within the segment both sums are taken around a number near its mean: its own mean in the first segment, the
-        running mean later. No segment is longer than what came before it, so that what cancels in the segment is never
+        running mean later, or zero where that is within a deviation: numbers larger than the mean, less the mean, are all
+        rounded the same way. No segment is longer than what came before it, so that what cancels in the segment is never
         more than what its distance adds.
         """
         b, wide = e.b, Wide(e, blocked)
@@ -193,7 +194,8 @@ def make_moments(target: Target, blocked: bool) -> Any:
             wide.store(b.fdiv(total, n), scratch, 0)
             wide.store(wide.const(0.0), scratch, 1)
         mean, squares = wide.load(scratch, 0), wide.load(scratch, 1)
-        near = wide.narrow(mean)
+        far = b.fcmp_ordered(">", b.fmul(b.fmul(mean, mean), b.fadd(old, n)), squares)
+        near = wide.narrow(b.select(far, mean, wide.const(0.0)))
 
         def step(i: Value, mask: Value, sums: list[Value]) -> list[Value]:
             d = b.fsub(row.load(i, mask), near)

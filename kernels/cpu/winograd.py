@@ -16,11 +16,13 @@ from __future__ import annotations
 from functools import cache, reduce
 from typing import Any
 
+from llvmlite import ir
 from numba import types
 
 from . import Family
 from .channels import gather_body
-from .emit import F32, Emitter, i64
+from .emit import F32, I1, Emitter, i64
+from .partial import in_parts, most_terms
 from .target import Target
 from .vector import FLOATS, INTEGERS, Linked, external, indices
 from .vector import vectors as vector_operations
@@ -73,12 +75,20 @@ def _product(target: Target, tiles: int, size: int) -> Any:
             _, *out = e.loop(steps, [vb, ub, soon, *acc], over_channels)
             return [b.gep(vb, [v_block]), *out]
 
-        step = b.mul(step, i64(unroll * size))
-        _, _, _, *acc = e.loop(blocks, [v, u, ahead, *[e.const(0)] * (tiles * size)], over_blocks)
-        for s in range(size):
-            for t in range(tiles):
-                e.store(acc[t * size + s], m, t * lanes)
-            m = b.gep(m, [v_block])
+        step, heads = b.mul(step, i64(unroll * size)), [m]
+        for _ in range(size - 1):
+            heads.append(b.gep(heads[-1], [v_block]))
+        places = [(head, t * lanes) for t in range(tiles) for head in heads]
+
+        def write(sums: list[Any]) -> None:
+            for value, place in zip(sums, places, strict=True):
+                e.store(value, *place)
+
+        zeros = [e.const(0)] * len(places)
+        write(
+            in_parts(e, blocks, most_terms(lanes), ir.Constant(I1, 1), [v, u, ahead], zeros, over_blocks,
+                     lambda: [e.load(*place) for place in places], write)
+        )  # fmt: skip
 
     return body
 

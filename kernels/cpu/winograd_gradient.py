@@ -20,6 +20,7 @@ from numba import types
 from . import Family
 from .emit import Emitter, i64
 from .layout import transpose
+from .partial import PRODUCTS, in_parts
 from .target import Target
 from .vector import FLOATS, Linked, external, indices
 from .vector import vectors as vector_operations
@@ -55,8 +56,7 @@ def _product(target: Target, channels: int, panel: int) -> Any:
 
     def tile(e: Emitter, v: Any, m: Any, u: Any, tiles: Any, m_block: Any, fresh: Any, size: int) -> None:
         b = e.b
-        mask = b.icmp_signed("==", fresh, i64(0))
-        start = [e.select(mask, e.load(u, lanes * i), e.const(0)) for i in range(channels * size)]
+        places = [lanes * i for i in range(channels * size)]
 
         def over_tiles(_: Any, carried: list[Any]) -> list[Any]:
             vt, mt, *acc = carried
@@ -70,9 +70,12 @@ def _product(target: Target, channels: int, panel: int) -> Any:
                     acc[k * size + s] = e.fma(value, ms[s], acc[k * size + s])
             return [e.at(vt, lanes), e.at(mt, lanes), *acc]
 
-        _, _, *out = e.loop(tiles, [v, m, *start], over_tiles)
-        for i, value in enumerate(out):
-            e.store(value, u, lanes * i)
+        def write(sums: list[Any]) -> None:
+            for value, place in zip(sums, places, strict=True):
+                e.store(value, u, place)
+
+        zeros, alone = [e.const(0) for _ in places], b.icmp_signed("!=", fresh, i64(0))
+        write(in_parts(e, tiles, PRODUCTS, alone, [v, m], zeros, over_tiles, lambda: [e.load(u, i) for i in places], write))
 
     def body(e: Emitter, v: Any, m: Any, u: Any, tiles: Any, in_blocks: Any, last_channels: Any, units: Any, narrow: Any,
              v_block: Any, m_block: Any, fresh: Any) -> None:  # fmt: skip

@@ -20,8 +20,8 @@ class Scheme:
     """F(outputs x outputs, taps x taps), or of one axis F(1 x outputs, 1 x taps), interpolated at 0, infinity, `pairs` with both
     signs, and where the number of points is odd at one point without its opposite, `single`.
 
-    The points 3/4 and 3/2 make the rounding error about twice that of direct convolution; the textbook's 1 and 2 are
-    several times worse. With four points 1 is best, and the error is below direct convolution's. Five points make 1.5
+    The points 3/4 and 3/2 make the rounding error about twice that of a direct sum in one accumulator; the textbook's 1 and 2 are
+    several times worse. With four points 1 is best, and the error is below that of such a sum. Five points make 1.5
     times its error, seven 3 to 3.7 times from 64 channels on. Along one axis it is about the root of that.
     """
 

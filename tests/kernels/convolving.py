@@ -94,6 +94,33 @@ def gradients(x, w, dy, stride, padding, dilation, groups):
     return dx, dw
 
 
+def error_of_long_sums(left, right):
+    """The root mean square error of float32 sums over the first axis, each in one accumulator from end to end, of the products of
+    some columns of `left` with some of `right`.
+    """
+    rng = np.random.default_rng(0)
+    left, right = (a[:, rng.integers(0, a.shape[1], 32)].astype(np.float64) for a in (left, right))
+    products = left[:, :, None] * right[:, None]
+    sums = np.add.accumulate(products.astype(np.float32))[-1]
+    return np.sqrt(np.mean(np.square(sums - products.sum(0))))
+
+
+def error_of_long_convolution(x, w, stride, padding, dilation):
+    """`error_of_long_sums` of a convolution of one group."""
+    kernel = w.shape[2:]
+    out = [conv_shapes.output_size(*g) for g in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)]
+    seen = np.moveaxis(windows(x, kernel, stride, padding, dilation, out), 2, 0)  # [C, taps, N, ...]
+    products = w.shape[1] * seen.shape[1]
+    return error_of_long_sums(seen.reshape(products, -1), w.reshape(len(w), products).T)
+
+
+def error_of_long_weight_gradient(x, dy, kernel, stride, padding, dilation):
+    """`error_of_long_sums` of the gradient of its weights."""
+    seen = np.moveaxis(windows(x, kernel, stride, padding, dilation, dy.shape[2:]), (0, 2), (-2, -1))  # [N, ..., taps, C]
+    pixels = len(dy) * dy[0, 0].size
+    return error_of_long_sums(seen.reshape(pixels, -1), np.moveaxis(dy, 1, -1).reshape(pixels, -1))
+
+
 def integers(shape, seed):
     return np.random.default_rng(seed).integers(-4, 5, shape).astype(np.float32)
 
