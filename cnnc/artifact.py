@@ -125,6 +125,9 @@ def read(path: str | Path, threads: int | None = None) -> Artifact:
         Field(meta.get("exact"), "exact").one_of(("true", "false"))
         if graph.updates:
             raise Malformed("its graph trains")
+        for t in (t for node in graph.nodes for t in node.types):
+            if t.dtype == "f64" or t.block not in (1, machine.lanes):
+                raise Malformed(f"{t} is in its graph, which {machine.name} does not compute")
         inputs = _inputs(read_json(meta.get("inputs", ""), "inputs"), graph)
         labels = _labels(read_json(meta.get("labels", ""), "labels"))
         machine = machine.with_decisions(read_json(meta.get("decisions", "{}"), "decisions"))

@@ -314,10 +314,13 @@ register_layer(
 # ------------------------------------------------------------------------------------------------ dropout
 
 
-def philox(key: int, low: Any, high: int, salt: int, step: int) -> Any:
-    """The first word of Philox4x32-10 (Salmon et al., 2011) for the counters (low, high, salt, step): uint32[n]."""
+def philox(key: int, index: Any, salt: int, step: int) -> Any:
+    """The first word of Philox4x32-10 (Salmon et al., 2011) for the counters (index mod 2^32, index / 2^32, salt, step):
+    uint32[n].
+    """
     mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
-    c = [np.asarray(low, np.uint64) & mask, *(np.full_like(low, v & 0xFFFFFFFF, np.uint64) for v in (high, salt, step))]
+    index = np.asarray(index, np.uint64)
+    c = [index & mask, index >> shift, *(np.full_like(index, v & 0xFFFFFFFF) for v in (salt, step))]
     k0, k1 = key & 0xFFFFFFFF, (key >> 32) & 0xFFFFFFFF
     for _ in range(10):
         p0, p1 = c[0] * np.uint64(0xD2511F53), c[2] * np.uint64(0xCD9E8D57)
@@ -328,7 +331,7 @@ def philox(key: int, low: Any, high: int, salt: int, step: int) -> Any:
 
 def dropout_mask(shape: Sequence[int], p: float, seed: int, step: int, salt: int) -> Any:
     """True where an element is kept: element i of the logical tensor is dropped when its random word is below p * 2^32."""
-    words = philox(seed, np.arange(product(tuple(shape)), dtype=np.uint64), 0, salt, step)
+    words = philox(seed, np.arange(product(tuple(shape)), dtype=np.uint64), salt, step)
     return (words.astype(np.uint64) >= np.uint64(round(p * 2**32))).reshape(shape)
 
 

@@ -132,3 +132,15 @@ def test_dropout_is_the_same_in_every_layout(name):
         )
         np.testing.assert_array_equal(unblock(y, shape[1]), want)
     assert abs((want == 0).mean() - p) < 0.02
+
+
+def test_the_reference_counts_beyond_32_bits():
+    """Elements 2^32 apart draw numbers of their own, as in the kernel: the second counter is index / 2^32."""
+    from cnnc.ops.norm import philox as reference
+
+    index = np.array([0, 5, 2**32 - 1, 2**32, 2**32 + 5, 7 * 2**32 + 5], np.uint64)
+    low, high = index & np.uint64(0xFFFFFFFF), index >> np.uint64(32)
+    words = philox([low, high, index * 0 + np.uint64(9), index * 0 + np.uint64(41)], [0x89ABCDEF, 0x1234567])
+    found = reference(0x123456789ABCDEF, index, 9, 41)
+    np.testing.assert_array_equal(found, words[0].astype(np.uint32))
+    assert len(set(found.tolist())) == len(index)

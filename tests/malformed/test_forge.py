@@ -12,7 +12,8 @@ import pytest
 
 from cnnc.diagnostics import error
 from tests.malformed import fields, forge
-from tests.malformed.formats import Cifar, Cnn, Decisions, Format, Idx, Images, Ir, Npy, Npz, Run, Tensors
+from tests.malformed.arrays import Cifar, Format, Idx, Images, Npy, Npz
+from tests.malformed.formats import Cnnx, Decisions, Ir, Run, Tensors
 
 
 @pytest.mark.parametrize(
@@ -23,15 +24,15 @@ from tests.malformed.formats import Cifar, Cnn, Decisions, Format, Idx, Images, 
         (Idx, 40),
         (Cifar, 20),
         (Tensors, 60),
-        (Ir, 60),
+        (Ir, 30),
         (Images, 60),
-        (Cnn, 20),
         (Decisions, 40),
-        (Run, 12),
+        (Run, 8),
+        (Cnnx, 20),
     ],
 )
 def test_forged_files(make: Any, count: int, tmp_path: Path) -> None:
-    kind = make(tmp_path) if make in (Tensors, Run) else make()
+    kind = make(tmp_path) if make in (Tensors, Cnnx, Run) else make()
     found: Counter[str] = Counter()
     for number in range(count):
         result = forge.one(kind, 1, number)
@@ -78,8 +79,8 @@ def test_what_should_not_be_is_found(raises: Exception | None, kind: str) -> Non
 
 def test_fields_are_forged_alike_for_the_same_seed() -> None:
     text = json.dumps({"a": [1, 2.5, {"b": "c"}], "d": None})
-    forged = [fields.forged_json(text, random.Random(seed)) for seed in range(300)]
-    assert forged == [fields.forged_json(text, random.Random(seed)) for seed in range(300)]
-    assert len(set(forged)) > 150
-    assert any("NaN" in f for f in forged)
+    forged = [fields.forged_json(text, random.Random(seed)) for seed in range(150)]
+    assert forged == [fields.forged_json(text, random.Random(seed)) for seed in range(150)]
+    assert len(set(forged)) > 75
+    assert any(word in f for f in forged for word in ("NaN", "Infinity", "1e400"))
     assert any(f.count('"a"') == 2 for f in forged)
