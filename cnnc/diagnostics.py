@@ -10,7 +10,9 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from typing import Any
+
+from cnnc.locks import lazy
 
 LIMIT = 20  # errors reported in one run
 LONGEST = 2000  # characters of a message
@@ -23,7 +25,7 @@ class Source:
     name: str
     text: str = field(repr=False)
 
-    @cached_property
+    @lazy
     def line_starts(self) -> list[int]:
         return [0, *(i + 1 for i, c in enumerate(self.text) if c == "\n")]
 
@@ -90,6 +92,10 @@ class CnncError(Exception):
         )
         self.exit_code = exit_code
         super().__init__("\n\n".join(render(d) for d in self.diagnostics))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it was made: a process that sends it to another, such as a worker of a pool, must not stumble over it."""
+        return type(self), (self.diagnostics, self.exit_code), self.__dict__
 
 
 def error(

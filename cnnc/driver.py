@@ -10,7 +10,7 @@ as ordinary ops.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,31 +113,38 @@ def compile(
     return executable
 
 
+class ValueAndGrad:
+    """A function (inputs..., labels) -> (loss, gradients by parameter name)."""
+
+    def __init__(self, executable: Executable, classes: int) -> None:
+        self.executable, self.classes = executable, classes
+        self._inputs = [n for n in executable.graph.inputs if n.name != "seed"]
+        self._seeded = len(self._inputs) < len(executable.graph.inputs)
+
+    def __call__(self, *inputs: Any, seed: int = 0, **named: Any) -> tuple[float, dict[str, Array]]:
+        """Raises `CnncError` (E0629 for a label that is no class, E07xx for arrays that do not fit)."""
+        given = gather(self._inputs, inputs, named)
+        check_labels(given["labels"], self.classes)
+        if self._seeded:
+            given["seed"] = np.array([seed_of(seed), 0], np.int64)
+        outputs = self.executable.run(given)
+        return float(outputs["loss"]), {k.removeprefix("grad:"): v for k, v in outputs.items() if k.startswith("grad:")}
+
+
 def value_and_grad(
     network: Network,
     loss: str = "cross_entropy",
     threads: int | None = None,
     target: str = "cpu",
     tune: bool | None = None,
-) -> Callable[..., tuple[float, dict[str, Array]]]:
+) -> ValueAndGrad:
     """A function (inputs..., labels) -> (loss, gradients by parameter name), with the network's weights of now, in
     training mode. It raises `CnncError` (E0629 for a label that is no class, E07xx for arrays that do not fit).
     """
     of_kind("network", network, Network, "a network", "cnnc.load gives one")
     graph = training_graph(network.graph, loss, gradients=True)
     executable = build(graph, network.weights, target, threads, tune=tune)
-    needs_seed = any(n.name == "seed" for n in graph.inputs)
-    classes = int(network.graph.type(network.graph.outputs[0][1]).shape[1])
-
-    def call(*inputs: Any, seed: int = 0, **named: Any) -> tuple[float, dict[str, Array]]:
-        given = gather([n for n in executable.graph.inputs if n.name != "seed"], inputs, named)
-        check_labels(given["labels"], classes)
-        if needs_seed:
-            given["seed"] = np.array([seed_of(seed), 0], np.int64)
-        outputs = executable.run(given)
-        return float(outputs["loss"]), {k.removeprefix("grad:"): v for k, v in outputs.items() if k.startswith("grad:")}
-
-    return call
+    return ValueAndGrad(executable, int(network.graph.type(network.graph.outputs[0][1]).shape[1]))
 
 
 def compile_training(

@@ -7,6 +7,7 @@ import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +93,9 @@ class Drawn:
         self._specs, self._seed = specs, seed
         self._held: weakref.WeakValueDictionary[str, Floats] = weakref.WeakValueDictionary()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Drawn, (self._specs, self._seed)
+
     def __call__(self, name: str) -> Floats:
         value = self._held.get(name)
         if value is None:
@@ -141,6 +145,17 @@ class Weights(MutableMapping[str, Floats]):
                 return self._drawn(name)
             self._values[name] = frozen(self._sources[name]())
         return self._values[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The values of now: what is deferred is fetched, what is drawn is drawn again."""
+        for name in self._sources:
+            self[name]
+        return {"_specs": self._specs, "_values": dict(self._values), "_sources": {}, "_drawn": self._drawn}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        for value in self._values.values():
+            frozen(value)
 
     def snapshot(self) -> Snapshot:
         """The values of now, whatever is assigned later."""
@@ -324,7 +339,7 @@ class Network:
 
         whole("batch", batch)
         measure = self.measure
-        return summarize(self.graph, batch, None if measure is None else lambda: measure(self, batch))
+        return summarize(self.graph, batch, None if measure is None else partial(measure, self, batch))
 
     def __repr__(self) -> str:
         return f"<Network {self.name}: {len(self.graph.nodes)} nodes, {self.parameter_count():,} parameters>"

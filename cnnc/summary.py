@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from html import escape
 from typing import Any
 
@@ -19,6 +18,7 @@ from cnnc.describe import Facts, facts, padding, per_axis, times
 from cnnc.ir.graph import LEAVES, Graph, Node
 from cnnc.ir.op import OPS
 from cnnc.ir.types import product
+from cnnc.locks import lazy
 from cnnc.ops.window import Window
 from cnnc.table import Column, Table
 
@@ -132,7 +132,7 @@ class Summary:
     def output_kib(self) -> float:
         return sum(r.output_kib for r in self.rows)
 
-    @cached_property
+    @lazy
     def memory(self) -> tuple[int, int] | None:
         return None if self.plan is None else self.plan()
 

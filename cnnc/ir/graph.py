@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from cnnc.diagnostics import Origin
 from cnnc.ir.types import TensorType
+from cnnc.locks import lazy
 
 if TYPE_CHECKING:
     import networkx
@@ -42,6 +42,9 @@ class Attributes(Mapping[str, Any]):
         if self._hash is None:
             self._hash = hash(tuple(self._items.items()))
         return self._hash
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Attributes, (self._items,)  # hashes of texts are others in another process
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Attributes) and self._items == other._items
@@ -92,11 +95,11 @@ class Graph:
     outputs: tuple[tuple[str, str], ...]
     updates: tuple[tuple[str, str], ...] = ()
 
-    @cached_property
+    @lazy
     def _producers(self) -> dict[str, tuple[Node, int]]:
         return {r: (n, i) for n in self.nodes for i, r in enumerate(n.results)}
 
-    @cached_property
+    @lazy
     def _users(self) -> dict[str, tuple[Node, ...]]:
         users: dict[str, list[Node]] = {}
         for n in self.nodes:
@@ -104,7 +107,7 @@ class Graph:
                 users.setdefault(o, []).append(n)
         return {k: tuple(v) for k, v in users.items()}
 
-    @cached_property
+    @lazy
     def kept(self) -> frozenset[str]:
         """Values that outlive the graph: outputs and updates."""
         return frozenset(v for _, v in (*self.outputs, *self.updates))

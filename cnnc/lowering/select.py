@@ -8,11 +8,11 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Protocol
 
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.types import BATCH, TensorType
+from cnnc.locks import lazy
 from cnnc.lowering import chain
 from cnnc.lowering.house import Housed, Outputs, house
 from cnnc.lowering.plan import Buffer, KernelName, Plan, Ref, Step
@@ -49,12 +49,12 @@ class Lowering:
     reusable: dict[tuple[int, str], str] = field(default_factory=dict)
     _shared: dict[Any, Ref] = field(default_factory=dict)
 
-    @cached_property
+    @lazy
     def target(self) -> Any:
         """What the backend's rules plan for."""
         return self.backend.target
 
-    @cached_property
+    @lazy
     def changing(self) -> frozenset[str]:
         """The params and states that a call updates."""
         return frozenset(name for name, _ in self.graph.updates)

@@ -12,15 +12,18 @@ import numpy as np
 from cnnc.ir import interpret
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.types import BATCH, DTYPES
-from cnnc.locks import Lock
+from cnnc.locks import Claims
 from cnnc.lowering.plan import KernelName, Plan
 from cnnc.lowering.select import Rules, lower
 from cnnc.runtime.launch import Array, Machine, aligned_empty, working
 from cnnc.runtime.program import Program
-from cnnc.runtime.setup import Packed
+from cnnc.runtime.recent import Recent
+from cnnc.runtime.setup import Packed, contents
 from cnnc.runtime.threads import cores
 
-KEPT = 8  # Programs kept, by batch size
+PROGRAMS = 1 << 30  # bytes of Programs that are kept, with the packed weights that they read
+PLANS = 1 << 26  # bytes of Plans: more of them than of Programs, since they are small and take as long to make
+ARGUMENT, BUFFER = 150, 500  # bytes of a Plan for each
 
 
 class Target(Rules, Machine, Protocol):
@@ -52,6 +55,11 @@ def memory_of(plan: Plan, threads: int) -> Memory:
     return Memory(arena, plan.bytes_in("value"), plan.bytes_in("packed"), 4 * plan.scratch * threads)
 
 
+def size_of(plan: Plan) -> int:
+    """About the bytes of a Plan itself."""
+    return ARGUMENT * sum(len(s.arguments) for s in (*plan.setup, *plan.steps)) + BUFFER * len(plan.buffers)
+
+
 @runtime_checkable
 class Changing(Protocol):
     """A mapping whose values may be assigned later, and which need not hold them all."""
@@ -79,6 +87,10 @@ class Values(Mapping[str, Array]):
             self._given = given.snapshot()
         else:
             self._given = {name: plain(name) for name in self._nodes if name not in changing}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._own = {name: own(value) for name, value in self._own.items()}  # where they lay is not kept
 
     def __getitem__(self, name: str) -> Array:
         if name not in self._nodes:
@@ -109,51 +121,67 @@ class Compiled:
         backend: Target,
         threads: int | None = None,
     ) -> None:
-        self.graph, self.backend = graph, backend
-        self.threads = max(1, threads or cores())
-        self.values = Values(graph, values)
-        self._programs: dict[int, Program] = {}
-        self._plans: dict[int, Plan] = {}
+        self._begin(graph, Values(graph, values), backend, max(1, threads or cores()))
+
+    def _begin(self, graph: Graph, values: Values, backend: Target, threads: int) -> None:
+        self.graph, self.values, self.backend, self.threads = graph, values, backend, threads
+        self._programs: Recent[int, Program] = Recent(PROGRAMS)
+        self._plans: Recent[int, Plan] = Recent(PLANS)
         self.packed: Packed = {}
-        self._lock = Lock()
-        self._exclusive = Lock() if graph.updates else None
+        self._claims: Claims[str] = Claims()  # whose turn it is: "program", "plan", "call"
         # an input and its axis that tell the batch
         self._counted = next(
             ((n.name, axis) for n in graph.inputs for axis, d in enumerate(n.type.shape) if d == BATCH), None
         )
 
+    def __getstate__(self) -> tuple[Any, ...]:
+        """What cannot be made again."""
+        return self.graph, self.values, self.backend, self.threads
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self._begin(*state)
+
     def refresh(self, values: Mapping[str, Any]) -> None:
         """Take other values: folding and packing are done again, nothing is planned or compiled again."""
-        with self._lock:
-            self.values = Values(self.graph, values)
+        fresh = Values(self.graph, values)
+        with self._claims.turn("program"):
+            self.values = fresh
             self.packed.clear()
             self._programs.clear()
 
     def plan(self, batch: int) -> Plan:
-        with self._lock:
-            if batch not in self._plans:
+        plan = self._plans.get(batch)
+        if plan is not None:
+            return plan
+        with self._claims.turn("plan"):
+            plan = self._plans.get(batch)
+            if plan is None:
                 self.backend.settle(self.graph, batch)
-                self._plans[batch] = lower(self.graph, batch, self.backend, self.threads)
-            return self._plans[batch]
+                plan = lower(self.graph, batch, self.backend, self.threads)
+                self._plans.put(batch, plan, size_of(plan))
+        return plan
 
     def program(self, batch: int) -> Program:
         program = self._programs.get(batch)
         if program is not None:
             return program
-        with self._lock:
-            if batch not in self._programs:
-                while len(self._programs) >= KEPT:
-                    oldest = next(iter(self._programs))
-                    del self._programs[oldest]
-                    self._plans.pop(oldest, None)
-                results = [
-                    (DTYPES[t.dtype], t.concrete(batch))
-                    for t in (self.graph.type(value) for _, value in self.graph.outputs)
-                ]
-                self._programs[batch] = Program(
-                    self.plan(batch), self.values, self.backend, self.threads, self.packed, results
-                )
-            return self._programs[batch]
+        with self._claims.turn("program"):
+            program = self._programs.get(batch)
+            if program is None:
+                types = [self.graph.type(value) for _, value in self.graph.outputs]
+                results = [(DTYPES[t.dtype], t.concrete(batch)) for t in types]
+                plan = self.plan(batch)
+                program = Program(plan, self.values, self.backend, self.threads, self.packed, results)
+                self._keep(batch, program)
+        return program
+
+    def _keep(self, batch: int, program: Program) -> None:
+        memory = memory_of(program.plan, self.threads)
+        read = set(contents(program.plan).values()) & self.packed.keys()
+        parts = {digest: self.packed[digest].nbytes for digest in read}
+        own = memory.arena + memory.scratch + size_of(program.plan)
+        for digest in self._programs.put(batch, program, own, parts):
+            self.packed.pop(digest, None)
 
     def memory(self, batch: int) -> Memory:
         """The planned memory of a call, without allocating it."""
@@ -164,10 +192,11 @@ class Compiled:
         batch = inputs[self._counted[0]].shape[self._counted[1]] if self._counted else 1
         if batch == 0:
             return self._of_nothing(inputs)
-        if self._exclusive is None:
-            return self.program(batch).call(inputs)
-        with self._exclusive:
-            return self.program(batch).call(inputs)
+        program = self.program(batch)
+        if not self.graph.updates:
+            return program.call(inputs)
+        with self._claims.turn("call"):
+            return program.call(inputs)
 
     def _of_nothing(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs of no images. Those that have no batch still have values: the sum over none is 0, the mean NaN."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from cnnc.arguments import of_kind, wrong
 from cnnc.diagnostics import error
 from cnnc.ir.graph import Graph
+from cnnc.locks import lazy
 from cnnc.passes.manager import Stages
 from cnnc.runtime.compiled import Memory
 from cnnc.runtime.inputs import Signature, whole
@@ -51,7 +51,7 @@ class Executable:
         """The live storage of params and states, float32 by name. A graph with updates writes into it."""
         return self.runner.values
 
-    @cached_property
+    @lazy
     def _signature(self) -> Signature:
         return Signature(self.graph.inputs)
 

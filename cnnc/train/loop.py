@@ -39,6 +39,9 @@ class Interrupted(KeyboardInterrupt):
         super().__init__(f"interrupted; go on with --resume --out {result.folder}")
         self.result = result
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Interrupted, (self.result,)
+
 
 @dataclass(frozen=True)
 class Result:

@@ -91,6 +91,14 @@ class Trainer:
         self._norms = norms(network)
         self._watch = Watch(self._classes)
 
+    def __getstate__(self) -> dict[str, Any]:
+        self._mirrored.adopt()
+        return {**self.__dict__, "_mirrored": None, "_evaluation": None}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._mirrored = Mirror(self.network, self.executable)
+
     @property
     def values(self) -> Mapping[str, Array]:
         """The live storage: params, running statistics, and optimizer states by name."""

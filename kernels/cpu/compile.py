@@ -98,10 +98,8 @@ def _pipeline() -> Any:
     return Pipeline
 
 
-def settings() -> list[str]:
-    """What tells Numba in this process to do something else than usual: variables of the environment, a file in the current
-    folder.
-    """
+def hindrances() -> list[str]:
+    """What keeps Numba in this process from its usual work: variables of the environment, a file in the current folder."""
     file = ".numba_config.yaml"
     found = sorted(name for name in os.environ if name.startswith("NUMBA_"))
     numba = sys.modules.get("numba")

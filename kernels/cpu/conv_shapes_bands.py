@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,8 @@ class BandedWeights:
     def outputs(self) -> int:
         return self.groups * self.out_channels
 
-    @cached_property
+    @property
+    @lru_cache(maxsize=256)  # noqa: B019
     def bands(self) -> tuple[Band, ...]:
         together = self.lanes // self.out_channels * self.out_channels if self.shifted else self.panel * self.lanes
         bands, channel = [], 0

@@ -15,7 +15,7 @@ from cnnc.diagnostics import error
 from cnnc.ir.graph import Graph
 from cnnc.kernels.cpu import Kernel, compile, driver, threads
 from cnnc.kernels.cpu import target as targets
-from cnnc.locks import Lock
+from cnnc.locks import Claims
 from cnnc.lowering import chain
 from cnnc.lowering.plan import KernelName, Plan
 from cnnc.lowering.select import lower
@@ -24,7 +24,7 @@ from cnnc.runtime.compiled import Compiled, Memory, memory_of
 from cnnc.runtime.threads import cores
 from cnnc.untrusted import Field
 
-_lock = Lock()
+_claims: Claims[tuple[str, str]] = Claims()  # kernels by target and name
 _loaded: dict[tuple[str, str], int] = {}
 
 
@@ -139,13 +139,13 @@ class CpuBackend:
         return RULES[op]
 
     def _address(self, name: str, build: Callable[[], bytes]) -> int:
-        with _lock:
-            key = (self.name, name)
-            if key not in _loaded:
-                _loaded[key] = compile.load(
-                    cache.object_code(name, f"{self.name} {self._set.features}", identity(), build)
-                )
-            return _loaded[key]
+        key = (self.name, name)
+        if key not in _loaded:
+            with _claims.turn(key):
+                if key not in _loaded:
+                    code = cache.object_code(name, f"{self.name} {self._set.features}", identity(), build)
+                    _loaded[key] = compile.load(code)
+        return _loaded[key]
 
     def address(self, kernel: KernelName) -> int:
         """The address of a kernel's machine code, compiled where it is not yet known. Raises `CnncError` (E0812)."""
@@ -161,36 +161,41 @@ class CpuBackend:
         """Compile what is not known yet, several at a time where they are many. progress: called for each of them. Raises
         `CnncError` (E0812).
         """
-        with _lock:
-            todo = {Kernel(k.family, k.parameters): k for k in self.missing(kernels)}
-            if not todo:
-                return
+        while wanted := {(self.name, str(k)): k for k in self.missing(kernels)}:
+            with _claims.some(wanted) as mine:
+                todo = {Kernel(k.family, k.parameters): k for k in self.missing(wanted[key] for key in mine)}
+                if todo:
+                    self._load(todo, progress)
+                kernels = wanted.values()
 
-            def done(name: KernelName, code: bytes) -> None:
-                cache.keep(str(name), f"{self.name} {self._set.features}", identity(), code)
-                codes[name] = code
-                if progress is not None:
-                    progress(name)
+    def _load(self, kernels: Mapping[Kernel, KernelName], progress: Callable[[KernelName], None] | None) -> None:
+        """Compile kernels, keep them on disk and load them."""
+        codes: dict[KernelName, bytes] = {}
 
-            codes: dict[KernelName, bytes] = {}
-            self._build(todo, done)
-            for name, code in codes.items():
-                _loaded[self.name, str(name)] = compile.load(code)
+        def done(name: KernelName, code: bytes) -> None:
+            cache.keep(str(name), f"{self.name} {self._set.features}", identity(), code)
+            codes[name] = code
+            if progress is not None:
+                progress(name)
+
+        self._build(kernels, done)
+        for name, code in codes.items():
+            _loaded[self.name, str(name)] = compile.load(code)
 
     def _build(self, kernels: Mapping[Kernel, KernelName], done: Callable[[KernelName, bytes], None]) -> None:
-        """Compile kernels: in other processes alone, where Numba is told in this one to do otherwise than usual."""
+        """Compile kernels: in other processes alone, where Numba is kept from its usual work in this one."""
         from cnnc.kernels.cpu import builder
 
-        told = compile.settings()
+        hindrances = compile.hindrances()
         try:
-            builder.build_all(list(kernels), self.target, jobs(), lambda k, code: done(kernels[k], code), not told)
+            builder.build_all(list(kernels), self.target, jobs(), lambda k, code: done(kernels[k], code), not hindrances)
         except compile.CannotCompileError as e:
             raise error(
                 "E0812",
                 "kernels cannot be compiled in this process, and no other could be started for it",
                 str(e),
-                *([f"found: {', '.join(told[:8])}"] if told else []),
-                help="leave these settings out, or compile with `cnnc cache warm` where they are not set",
+                *([f"found: {', '.join(hindrances[:8])}"] if hindrances else []),
+                help="leave settings of Numba out, or compile with `cnnc cache warm` where they are not set",
                 exit_code=1,
             ) from None
 
@@ -206,13 +211,12 @@ class CpuBackend:
 
     def missing(self, kernels: Iterable[KernelName]) -> list[KernelName]:
         """The kernels that would have to be compiled."""
-        with _lock:
-            return [
-                k
-                for k in dict.fromkeys(kernels)
-                if (self.name, str(k)) not in _loaded
-                and not cache.known(str(k), f"{self.name} {self._set.features}", identity())
-            ]
+        return [
+            k
+            for k in dict.fromkeys(kernels)
+            if (self.name, str(k)) not in _loaded
+            and not cache.known(str(k), f"{self.name} {self._set.features}", identity())
+        ]
 
     def plan(self, graph: Graph, batch: int, threads: int = chain.WORKERS) -> Plan:
         """The Plan of a graph of this backend's layouts."""

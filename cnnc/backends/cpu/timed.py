@@ -27,7 +27,7 @@ from cnnc.backends.cpu.pace import pace_of
 from cnnc.ir.graph import Graph, Node
 from cnnc.kernels.cpu import shapes_layout
 from cnnc.kernels.cpu.target import Pace
-from cnnc.locks import Lock
+from cnnc.locks import Claims
 from cnnc.lowering.plan import KernelName, Ref, Step
 from cnnc.lowering.select import Lowering, lower
 from cnnc.runtime import machine as constants
@@ -47,7 +47,7 @@ LARGE = 2**27  # bytes read between runs at most, and of a buffer that is worth 
 READ, WRITE = KernelName("stream"), KernelName("fill")
 BETTER = 0.97  # of the time of the algorithm that runs otherwise: what another must reach
 
-_lock = Lock()
+_claims: Claims[Path] = Claims()  # who decides for a file
 _known: dict[Path, Decided] = {}
 
 
@@ -65,35 +65,47 @@ class Decided:
 
 def settle(backend: Any, graph: Graph, batch: int) -> None:
     """Measure the machine's pace, and decide for every problem of the graph whose estimates are close; where that is not
-    done yet.
+    done yet. One thread at a time: runs beside each other say nothing.
     """
-    with _lock:
+    if known(backend).pace is not None and not _open(backend, graph, batch):
+        return
+    with _claims.turn(_path(backend)):
         if known(backend).pace is None and ready():
             pace = pace_of(backend.target, constants.figures(backend), constants.caches())
             _remember(backend, Decided(pace))
-        low = Lowering(graph, batch, backend)
-        open_: dict[str, tuple[Node, Choice]] = {}
-        for node in graph.nodes:
-            choice = choose(low, node) if node.op in OPS else None
-            if choice is not None and choice.decision is None and len(choice.close) > 1:
-                open_.setdefault(choice.key, (node, choice))
-        if not open_ or not ready():
-            return
-        trials = {
-            key: {name: _Trial(backend, graph, batch, node, key, name) for name in choice.close}
-            for key, (node, choice) in list(open_.items())[:MANY]
-        }
-        plan, eviction = lower(graph, batch, backend, cores()), WRITE if graph.updates else READ
-        kernels = [k for group in trials.values() for trial in group.values() for k in trial.kernels()]
-        backend.ready([*plan.kernels(), *kernels, eviction])  # with what the network needs, so that workers start once
-        evict = _eviction(backend, eviction, memory_of(plan, cores()).total)
-        found = {key: Decision(named(choice.scheme), {}) for key, (_, choice) in open_.items()}
-        end = time.perf_counter() + BUDGET
-        for key, group in trials.items():
-            small = all(b.bytes <= LARGE for trial in group.values() for b in trial.low.buffers.values())
-            if small and time.perf_counter() < end:
-                found[key] = _decide(group, backend, evict)
-        _remember(backend, Decided(None, found))
+        open_ = _open(backend, graph, batch)
+        if open_ and ready():
+            _remember(backend, Decided(None, _runs(backend, graph, batch, open_)))
+
+
+def _open(backend: Any, graph: Graph, batch: int) -> dict[str, tuple[Node, Choice]]:
+    """The problems of a graph that a run has to decide."""
+    low = Lowering(graph, batch, backend)
+    found: dict[str, tuple[Node, Choice]] = {}
+    for node in graph.nodes:
+        choice = choose(low, node) if node.op in OPS else None
+        if choice is not None and choice.decision is None and len(choice.close) > 1:
+            found.setdefault(choice.key, (node, choice))
+    return found
+
+
+def _runs(backend: Any, graph: Graph, batch: int, open_: Mapping[str, tuple[Node, Choice]]) -> dict[str, Decision]:
+    """What runs say of the problems of a graph."""
+    trials = {
+        key: {name: _Trial(backend, graph, batch, node, key, name) for name in choice.close}
+        for key, (node, choice) in list(open_.items())[:MANY]
+    }
+    plan, eviction = lower(graph, batch, backend, cores()), WRITE if graph.updates else READ
+    kernels = [k for group in trials.values() for trial in group.values() for k in trial.kernels()]
+    backend.ready([*plan.kernels(), *kernels, eviction])  # with what the network needs, so that workers start once
+    evict = _eviction(backend, eviction, memory_of(plan, cores()).total)
+    found = {key: Decision(named(choice.scheme), {}) for key, (_, choice) in open_.items()}
+    end = time.perf_counter() + BUDGET
+    for key, group in trials.items():
+        small = all(b.bytes <= LARGE for trial in group.values() for b in trial.low.buffers.values())
+        if small and time.perf_counter() < end:
+            found[key] = _decide(group, backend, evict)
+    return found
 
 
 def used(backend: Any, graph: Graph, batch: int) -> Decided:
@@ -216,10 +228,9 @@ def _path(backend: Any) -> Path:
 def known(backend: Any) -> Decided:
     """What was decided: by this process, which begins with what is in the folder."""
     path = _path(backend)
-    with _lock:
-        if path not in _known:
-            _known[path] = _read(path, backend)
-        return _known[path]
+    if path not in _known:
+        _known.setdefault(path, _read(path, backend))
+    return _known[path]
 
 
 def _read(path: Path, backend: Any) -> Decided:
@@ -266,6 +277,6 @@ def _remember(backend: Any, found: Decided) -> None:
         k: d for k, d in elsewhere.decisions.items() if k in new and d.algorithm in (*new[k].microseconds, "direct")
     }
     here.pace = here.pace or elsewhere.pace or found.pace
-    here.decisions.update({**elsewhere.decisions, **here.decisions, **new, **first})
+    here.decisions = {**elsewhere.decisions, **here.decisions, **new, **first}  # others may be reading those of before
     kept = Decided(here.pace, dict(list(here.decisions.items())[-MOST:]))
     put(path, json.dumps({"format": FORMAT, "kernels": backend.version, **kept.to_json()}, indent=0).encode())
