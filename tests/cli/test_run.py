@@ -406,3 +406,18 @@ def test_doubtful_inputs_are_told(cnnc: Cnnc, lenet: Path, tmp_path: Path) -> No
     assert "--top 11: the network tells 10 classes apart" in told
     assert "--top" not in cnnc("run", lenet, "-i", tmp_path / "bytes.npy", "--top", 10).stderr
     assert "--top" not in cnnc("run", lenet, "-p", "classes=3", "-i", tmp_path / "bytes.npy").stderr
+
+
+def test_graph_of_any_stage(cnnc: Cnnc, lenet: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.svg"
+    cnnc("graph", lenet, "-o", path, "-p", "classes=7")
+    assert "lenet classes=7" in path.read_text()
+    cnnc("graph", lenet, "-o", path, "--after", "fuse-epilogues", "--dark")
+    assert "conv 3x3 4-&gt;8 + epilogue" in path.read_text()
+    assert "prefers-color-scheme" not in path.read_text()
+    cnnc("graph", lenet, "-o", path, "--mode", "train")
+    assert "a training step" in path.read_text()
+    assert "conv_weight_gradient" in path.read_text()
+    cnnc("graph", lenet, "-o", tmp_path / "x.mmd", "--after", "select-layout")
+    assert "to_layout" in (tmp_path / "x.mmd").read_text()
+    assert "E0801" in cnnc("graph", lenet, "-o", path, "--after", "fold", code=2).stderr

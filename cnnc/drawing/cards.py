@@ -1,0 +1,170 @@
+"""What stands on the cards of a drawing. A layer and the cheap ones that follow it alone (norm, activation, dropout) share
+one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from cnnc import describe
+from cnnc.ir.graph import LEAVES, Graph, Node
+from cnnc.ir.op import OPS
+from cnnc.ir.types import product
+
+HIDDEN = (*LEAVES, "constant")
+KINDS: dict[str, tuple[str, ...]] = {
+    "convolution": ("conv", "conv_data_gradient", "conv_weight_gradient"),
+    "linear": ("linear", "matmul", "linear_data_gradient", "linear_weight_gradient"),
+    "pooling": ("maxpool", "avgpool", "global_avgpool", "mean", "sum", "max", "maxpool_gradient", "avgpool_gradient"),
+    "norm": ("batchnorm", "lrn", "layernorm", "groupnorm", "instancenorm", "moments", "reduce_channels"),
+    "shape": ("flatten", "reshape", "concat", "slice", "expand", "to_layout"),
+    "terminal": ("input", "output"),
+    "regularization": ("dropout",),
+}
+COLORS = {
+    "convolution": "#9ec5f4",
+    "linear": "#b8a9e8",
+    "pooling": "#f4c18f",
+    "norm": "#a8dcc5",
+    "shape": "#d5d8dc",
+    "terminal": "#ffffff",
+    "regularization": "#ecd0d9",
+    "pointwise": "#f7e59a",
+}
+DARK = {
+    "convolution": "#1f4e86",
+    "linear": "#4a3a86",
+    "pooling": "#7a4a16",
+    "norm": "#1f5f48",
+    "shape": "#3d444d",
+    "terminal": "#0d1117",
+    "regularization": "#66404f",
+    "pointwise": "#655710",
+}
+JOINS = ("pointwise", "norm", "regularization")  # kinds that share the card of the layer before them
+LONG = 16  # levels: a value that is read further down is named there, in place of a line
+
+LINE, SMALL, PADDING = 18, 14, 5  # pixels
+LETTER, SMALL_LETTER = 6.9, 5.7  # widths
+
+
+def kind(op: str) -> str:
+    return next((k for k, ops in KINDS.items() if op in ops), "pointwise")
+
+
+def size(node: Node) -> str:
+    return " x ".join(str(d) for d in node.type.shape[1:]) or str(node.type)
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a card: text on the left and on the right; a small one says more of the line above it."""
+
+    kind: str
+    left: str
+    right: str = ""
+    small: bool = False
+
+    @property
+    def height(self) -> int:
+        return SMALL if self.small else LINE
+
+    @property
+    def width(self) -> float:
+        letters = len(self.left) + len(self.right) + (3 if self.right else 0)
+        return letters * (SMALL_LETTER if self.small else LETTER) + 2 * PADDING + 6
+
+
+@dataclass
+class Card:
+    """One box: its nodes from top to bottom. A lane is a card without lines. tip: what is said of it where the pointer
+    rests. label: what it has in common with cards that may be folded with it.
+    """
+
+    nodes: list[Node] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    tip: str = ""
+    label: tuple[object, ...] = ()
+    width: float = 0.0
+    x: float = 0.0  # of the center
+    y: float = 0.0  # of the top
+    weight: float = 1.0  # how much its place counts beside others'
+    level: int = 0
+    row: tuple[float, float] = (0.0, 0.0)  # top and bottom of its level
+
+    @property
+    def height(self) -> float:
+        return sum(line.height for line in self.lines) + 2 * PADDING if self.lines else 0.0
+
+
+def shown(graph: Graph) -> list[Node]:
+    """The nodes that are drawn: inputs, and what they reach. What is made of weights alone is not."""
+    reached: set[str] = set()
+    for node in graph.nodes:
+        if node.op == "input" or any(o in reached for o in node.inputs):
+            reached.update(node.results)
+    found = [n for n in graph.nodes if n.name in reached and (n.op not in HIDDEN or n.op == "input")]
+    return found or [n for n in graph.nodes if n.op not in HIDDEN]
+
+
+def cards_of(graph: Graph) -> tuple[list[Card], list[tuple[int, int]]]:
+    """The cards in order and the edges between them, by index."""
+    cards: list[Card] = []
+    home: dict[str, int] = {}
+    edges: dict[tuple[int, int], None] = {}
+    for node in shown(graph):
+        before = [o for o in node.inputs if o in home]
+        last = cards[home[before[0]]] if len(before) == 1 else None
+        alone = last is not None and last.nodes[-1].name == before[0] and graph.only_user(before[0]) is node
+        if last is not None and alone and kind(node.op) in JOINS and last.nodes[0].op != "input":
+            last.nodes.append(node)
+            home.update(dict.fromkeys(node.results, home[before[0]]))
+        else:
+            cards.append(Card([node]))
+            home.update(dict.fromkeys(node.results, len(cards) - 1))
+            edges.update({(home[o], len(cards) - 1): None for o in before})
+    trained = {n.name: product(n.type.concrete(1)) for n in graph.parameters}
+    for card in cards:
+        _write(card, graph, trained)
+    for label, value in graph.outputs:
+        if value in home:
+            cards.append(Card(lines=[Line("terminal", "output" if label in (value, "output") else f"output  {label}")]))
+            edges[(home[value], len(cards) - 1)] = None
+    for card in cards:
+        card.width = max(line.width for line in card.lines)
+    return cards, list(edges)
+
+
+def named(node: Node) -> str:
+    """The name, where it says more than the op."""
+    return node.name if node.name.rstrip("0123456789.") != node.op or node.op == "input" else ""
+
+
+def numbers(node: Node, trained: dict[str, int]) -> int:
+    return sum(trained.get(o, 0) for o in dict.fromkeys(node.inputs))
+
+
+def _write(card: Card, graph: Graph, trained: dict[str, int]) -> None:
+    main = describe.main(card.nodes)
+    total = sum(numbers(n, trained) for n in card.nodes)
+    for node in card.nodes:
+        words = describe.layer(graph, node) + (" + epilogue" if node.attributes.get("epilogue") else "")
+        name = named(node)
+        card.lines.append(Line(kind(node.op), words, size(node)))
+        if node is main and (name or total):
+            parameters = f"{total:,} parameters" if total else ""
+            card.lines.append(Line(kind(node.op), name, parameters, small=True))
+    card.tip = "\n".join(_tip(n, graph, trained) for n in card.nodes)
+    card.label = (tuple((line.kind, line.left if not line.small else "", line.right) for line in card.lines),)
+
+
+def _tip(node: Node, graph: Graph, trained: dict[str, int]) -> str:
+    attributes = ", ".join(f"{k}={v}" for k, v in node.attributes.items())
+    parts = [f"{node.name} = {node.op}" + (f" {{{attributes}}}" if attributes else "") + f" : {node.type}"]
+    if count := numbers(node, trained):
+        parts.append(f"{count:,} parameters")
+    if node.op in OPS and (
+        macs := OPS[node.op].macs(node, [None if o is None else graph.type(o) for o in node.operands], 1)
+    ):
+        parts.append(f"{macs:,} multiply-adds an image")
+    return "\n    ".join(parts)
