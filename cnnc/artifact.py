@@ -57,7 +57,9 @@ def save(
     inputs: Mapping[str, Preprocess] | None = None,
     labels: tuple[str, ...] | None = None,
 ) -> None:
-    """Write an artifact whole or not at all. Raises `CnncError` (E0601)."""
+    """Write an artifact whole or not at all, prepared for a batch size. labels: the names of the classes, those of the
+    network unless given. Raises `CnncError` (E0601, E0704, E0706).
+    """
     of_kind("executable", executable, Executable, "a compiled network", "cnnc.compile gives one")
     path = as_path("path", path)
     whole("batch", batch)
@@ -76,7 +78,7 @@ def save(
         "plan": str(plan),
         "decisions": json.dumps(machine.decisions(compiled.graph, batch)),
         "inputs": json.dumps({k: asdict(v) for k, v in (inputs or {}).items()}),
-        "labels": json.dumps(labels),
+        "labels": json.dumps(labels if labels is not None else executable.classes),
     }
     safetensors.write_file(path, compiled.values, metadata)
 
@@ -102,6 +104,7 @@ def read(path: str | Path, threads: int | None = None) -> Artifact:
     if threads is not None:
         whole("threads", threads)
     file = safetensors.open_file(path, "artifact")
+    file.verify()
     meta = file.metadata
     if meta.get("format") != FORMAT:
         raise error(
@@ -138,7 +141,9 @@ def read(path: str | Path, threads: int | None = None) -> Artifact:
     values = Stored(file, {n.name: n.type for n in (*graph.parameters, *graph.states)})
     machine.plan(graph, batch)  # what cannot be run is refused now
     compiled = Compiled(graph, values, machine, threads)
-    return Artifact(Executable(compiled, Stages(graph)), inputs, labels, batch, meta.get("plan", ""))
+    executable = Executable(compiled, Stages(graph))
+    executable.classes = labels
+    return Artifact(executable, inputs, labels, batch, meta.get("plan", ""))
 
 
 def _inputs(settings: Field, graph: Graph) -> dict[str, Preprocess]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cnnc.files import escaped
 from cnnc.locks import lazy
 
 LIMIT = 20  # errors reported in one run
@@ -24,6 +25,9 @@ class Source:
 
     name: str
     text: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", escaped(self.name))
 
     @lazy
     def line_starts(self) -> list[int]:
@@ -76,8 +80,12 @@ class Diagnostic:
     calls: tuple[tuple[str, Span], ...] = ()
 
     def __post_init__(self) -> None:
+        """Names of files need be no text; what is said of them is."""
         if len(self.message) > LONGEST:  # of a name or a type that a file made up
             object.__setattr__(self, "message", self.message[:LONGEST] + " ...")
+        object.__setattr__(self, "message", escaped(self.message))
+        object.__setattr__(self, "notes", tuple(escaped(note) for note in self.notes))
+        object.__setattr__(self, "help", None if self.help is None else escaped(self.help))
 
     def __str__(self) -> str:
         return render(self)

@@ -108,6 +108,7 @@ def compile(
     if batch is not None:
         whole("batch", batch)
     executable = build(network.graph, network.weights, target, threads, observer, exact, tune=tune)
+    executable.classes = network.classes
     if batch is not None and hasattr(executable.runner, "program"):
         executable.runner.program(batch)
     return executable

@@ -121,7 +121,9 @@ def replacing(path: str | Path, mode: int = 0o666, durable: bool = True) -> Iter
 
 def escaped(name: object) -> str:
     """A name or a path as text that can be printed and written: bytes that are no UTF-8 become \\xNN."""
-    text = "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in str(name))
+    if (given := str(name)).isascii():
+        return given
+    text = "".join(f"\\x{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in given)
     return text.encode("utf-8", "backslashreplace").decode()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -20,6 +21,7 @@ from cnnc.interop import safetensors
 from cnnc.ir.graph import Graph
 from cnnc.ir.op import ParameterSpec
 from cnnc.ir.types import product
+from cnnc.untrusted import Malformed, read_json
 
 if TYPE_CHECKING:
     from cnnc.frontend.elaborate import Program
@@ -31,6 +33,8 @@ Measure = Callable[
 ]  # (network, batch) -> planned peak bytes of inference and of training
 IGNORED = "num_batches_tracked"  # PyTorch's counter beside running statistics, of no use here
 SHOWN = 8  # names that a message lists
+CLASSES = "cnnc.classes"  # the names of the classes, in the metadata of weights and of ONNX models
+CLASS_LIMIT = 100_000
 
 
 def initial(spec: ParameterSpec, name: str, seed: int) -> Floats:
@@ -253,6 +257,17 @@ class Loaded:
         return Diagnostic("E0611", f"the weights of {path} do not fit the network", notes=tuple(notes), help=help)
 
 
+def class_names(file: safetensors.File) -> tuple[str, ...] | None:
+    """The names of the classes that weights were trained on, where the file has them. Raises `CnncError` (E0610)."""
+    if CLASSES not in file.metadata:
+        return None
+    try:
+        names = read_json(file.metadata[CLASSES], CLASSES).items(0, CLASS_LIMIT)
+        return tuple(name.text() for name in names)
+    except Malformed as e:
+        raise error("E0610", f"{file.path} is damaged: {e}", exit_code=safetensors.DATA) from None
+
+
 class Network:
     """A program's graph with weights. `weights` start as PyTorch would start them, drawn from `seed`. `classes` are the
     names of what the network tells apart, where they are known: training on class folders sets them, and they are
@@ -311,6 +326,8 @@ class Network:
         """
         flag("strict", strict)
         file = safetensors.open_file(as_path("path", path), "weights")
+        file.verify()
+        classes = class_names(file)
         present = {n: e for n, e in file.entries.items() if n.rpartition(".")[2] != IGNORED or n in self.weights}
         shapes = {n: s.shape for n, s in self.weights._specs.items()}
         report = Loaded(
@@ -322,11 +339,14 @@ class Network:
             raise CnncError(report.diagnostic(file.path, len(shapes)), safetensors.DATA)
         taken = [n for n, s in shapes.items() if n in present and present[n].shape == s]
         self.weights._values |= {n: frozen(as_float32(file.read(n), n)) for n in taken}
+        if not report.missing and not report.mismatched:
+            self.classes = classes
         return report
 
     def save_weights(self, path: str | Path) -> None:
         """Write all weights to a safetensors file, whole or not at all. Raises `CnncError` (E0601)."""
-        safetensors.write_file(as_path("path", path), dict(self.weights), {"format": "pt", "model": self.name})
+        names = {} if self.classes is None else {CLASSES: json.dumps(self.classes)}
+        safetensors.write_file(as_path("path", path), dict(self.weights), {"format": "pt", "model": self.name, **names})
 
     def parameter_count(self) -> int:
         """Trained numbers, shared ones once; running statistics do not count."""

@@ -25,6 +25,7 @@ def command(
     batch: int | None,
 ) -> None:
     """Write a model and its weights as ONNX, for other programs to run. Needs `pip install 'cnnc[onnx]'`."""
+    from cnnc.cli.run import names_of
     from cnnc.interop import onnx
 
     if Path(output).suffix.lower() != ".onnx":
@@ -33,7 +34,7 @@ def command(
     network = load(path, model, parameters, weights)
     if weights is None and len(network.weights):
         say("no --weights given: the file holds the network as it was initialized")
-    content = onnx.model(network.graph, network.weights, batch).SerializeToString()
+    content = onnx.model(network.graph, network.weights, batch, names_of(network, path)).SerializeToString()
     with replacing(output) as temporary:
         temporary.write_bytes(content)
     say(f"wrote {output}, {len(content) / 2**20:.1f} MiB")

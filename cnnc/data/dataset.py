@@ -4,6 +4,7 @@ epoch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,7 @@ from cnnc.data.random import SHUFFLE, permutation
 from cnnc.diagnostics import CnncError, Diagnostic, error
 from cnnc.files import escaped
 from cnnc.foreign import refuse
+from cnnc.runtime.inputs import as_array, whole
 
 if TYPE_CHECKING:
     from cnnc.frontend.inputs import Preprocess
@@ -133,6 +135,13 @@ class Dataset:
         the seed decides which. `canvas` (height, width) is the size that training images are kept at for a later random
         crop. Raises `CnncError` (E0620 to E0630).
         """
+        if not isinstance(path, str | os.PathLike):
+            raise error(
+                "E0627",
+                f"{type(path).__name__} is no data set",
+                help="give the path of one, a pair (x, labels), or Dataset.from_arrays(x, labels)",
+                exit_code=3,
+            )
         path, shape = Path(path), tuple(shape)
         if path.is_dir():
             found = read_folder(path)
@@ -166,9 +175,11 @@ class Dataset:
         """
         from cnnc.frontend.inputs import Preprocess
 
-        arrays = {"x_train": np.asarray(x), "y_train": np.asarray(labels)}
-        if x_test is not None:
-            arrays |= {"x_test": np.asarray(x_test), "y_test": np.asarray(y_test)}
+        given = {"x_train": x, "y_train": labels, "x_test": x_test, "y_test": y_test}
+        arrays = {name: as_array(value, name) for name, value in given.items() if value is not None}
+        for name in ("x_train", "y_train"):
+            if name not in arrays:
+                raise error("E0701", f"{name} is None", help="give images and their labels", exit_code=3)
         return _from_arrays(
             arrays,
             "the data",
@@ -209,6 +220,7 @@ class Dataset:
 
         They follow from (seed, epoch) alone. The next batch is made while the caller works on one.
         """
+        whole("size", size)
         order = self.train.numbers[permutation(seed, SHUFFLE, epoch, len(self.train))]
         hw = (self.shape[1], self.shape[2]) if len(self.shape) == 3 else (0, 0)
 
@@ -220,6 +232,7 @@ class Dataset:
 
     def test_batches(self, size: int) -> Generator[tuple[Floats, Labels]]:
         """The test part in order."""
+        whole("size", size)
 
         def make(numbers: NDArray[np.int64]) -> tuple[Floats, Labels]:
             return self.inputs(self.test.samples.take(numbers)), self.test.labels[numbers]
@@ -273,6 +286,11 @@ def _from_arrays(
             exit_code=3,
             help="call the images x_train and x_test, and their labels y_train and y_test; or x and y",
         )
+    for together in TEST_NAMES:
+        present = [n for n in together if n in arrays]
+        if len(present) == 1:
+            missing = next(n for n in together if n not in arrays)
+            raise error("E0627", f"{name} has {present[0]}, but no {missing}", exit_code=3)
     train = _split(arrays, pair, name, *_kept(preprocess, shape, canvas))
     test_pair = next((p for p in TEST_NAMES if p[0] in arrays and p[1] in arrays), None)
     if test_pair is not None:
@@ -297,6 +315,15 @@ def _split(
     x, y = arrays[pair[0]], arrays[pair[1]]
     if not x.ndim or not len(x):
         raise error("E0630", f"{name}: {pair[0]} is empty", exit_code=3)
+    if x.dtype.kind not in "biuf":
+        raise error("E0628", f"{name}: {pair[0]} is {x.dtype}; samples are numbers", exit_code=3)
+    if y.dtype.kind not in "biuf":
+        raise error(
+            "E0629",
+            f"{name}: {pair[1]} is {y.dtype}; labels are whole numbers",
+            exit_code=3,
+            help="number the classes: names, labels = np.unique(labels, return_inverse=True)",
+        )
     samples = as_pixels(x, preprocess, shape, f"{name}: {pair[0]}")
     if y.ndim == 2 and y.shape[1] == 1:
         y = y[:, 0]

@@ -38,7 +38,7 @@ def rows(array: NDArray[Any], shape: Shape, name: str) -> NDArray[Any]:
         return _pictures(array, shape, name)
     if array.shape == shape:
         array = array[None]
-    if array.shape[1:] != shape and shape[0] == 1 and array.shape[1:] == shape[1:]:
+    if array.shape[1:] != shape and shape[:1] == (1,) and array.shape[1:] == shape[1:]:
         array = array[:, None]
     if array.shape[1:] != shape:
         notes = ("floats are taken as they are; bytes are pixels, and are resized",) if len(shape) == 3 else ()

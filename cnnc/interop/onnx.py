@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -56,9 +57,11 @@ def _name(w: Writer) -> list[tuple[str, str]]:
     return outputs
 
 
-def model(graph: Graph, values: Mapping[str, Any], batch: int | None = None) -> Any:
+def model(
+    graph: Graph, values: Mapping[str, Any], batch: int | None = None, classes: Sequence[str] | None = None
+) -> Any:
     """An `onnx.ModelProto` of an inference graph. values: params and states by name; batch: fixes the batch, which is
-    symbolic otherwise.
+    symbolic otherwise; classes: their names, which go along as JSON under cnnc.classes in the metadata.
 
     Raises `CnncError`: E0650 without the package, E0651 for an op that has no form in ONNX, E0652 where the weights are
     too large for one file.
@@ -94,10 +97,13 @@ def model(graph: Graph, values: Mapping[str, Any], batch: int | None = None) -> 
         w.weights,
         value_info=inner,
     )
-    return onnx.helper.make_model(
+    made = onnx.helper.make_model(
         body,
         opset_imports=[onnx.helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="cnnc",
         producer_version=__version__,
     )
+    if classes is not None:
+        onnx.helper.set_model_props(made, {"cnnc.classes": json.dumps(list(classes), ensure_ascii=False)})
+    return made

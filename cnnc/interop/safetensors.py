@@ -11,6 +11,7 @@ import json
 import math
 import os
 import stat
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,9 @@ from cnnc.untrusted import Field, Malformed, read_json
 
 HEADER_LIMIT = 64 << 20  # bytes
 TENSORS = 1 << 20  # in one file
+DIGEST = "cnnc.crc32"  # the name of the digest in the metadata: of the whole file, with zeros in its own place
+_UNKNOWN = "0" * 8
+_PIECE = 1 << 22
 DATA = 3  # the exit code of unreadable or wrong data
 
 # name in a file: NumPy's, little-endian. BF16 has none: its 16 bits are the upper half of a float32.
@@ -69,6 +73,28 @@ class File:
     entries: Mapping[str, Entry]
     metadata: Mapping[str, str]
     start: int = field(repr=False)  # of the data, in bytes
+    digest: str | None = None  # what the writer calculated; files of other programs have none
+
+    def verify(self) -> None:
+        """Compare the digest with what is there, where the file has one. Raises `CnncError` (E0601, E0610)."""
+        if self.digest is None:
+            return
+        try:
+            with self.path.open("rb") as f:
+                head = f.read(self.start).replace(_marked(self.digest), _marked(_UNKNOWN), 1)
+                found = zlib.crc32(head)
+                while piece := f.read(_PIECE):
+                    found = zlib.crc32(piece, found)
+        except OSError as e:
+            raise error("E0601", f"cannot read {self.path}: {(e.strerror or str(e)).lower()}", exit_code=DATA) from None
+        if f"{found:08x}" != self.digest:
+            raise error(
+                "E0610",
+                f"{self.path} is damaged: its content is not what was written",
+                f"its digest is {found:08x}, {self.digest} was written",
+                help=f"take a copy, or write it again; who changed it on purpose leaves {DIGEST} out of its metadata",
+                exit_code=DATA,
+            )
 
     def read(self, name: str, stream: IO[bytes] | None = None) -> NDArray[Any]:
         """A tensor as it is stored (BF16 widened to float32), mapped and not copied. Raises `CnncError` (E0610,
@@ -92,6 +118,11 @@ class File:
             truth: NDArray[Any] = array.view(np.uint8) != 0  # a byte of 7 is true as well
             return truth
         return np.asarray(array)
+
+
+def _marked(digest: str) -> bytes:
+    """A digest as it stands in a header, which has it first of all."""
+    return f'"{DIGEST}":"{digest}"'.encode()
 
 
 def _damaged(path: Path, why: str) -> CnncError:
@@ -148,18 +179,19 @@ def open_file(path: str | Path, wanted: str = "tensors") -> File:
         entries, metadata = _header(text, size)
     except Malformed as e:
         raise _damaged(path, str(e)) from None
-    return File(path, entries, metadata, 8 + length)
+    return File(path, entries, metadata, 8 + length, metadata.pop(DIGEST, None))
 
 
 def write_file(
     path: str | Path, tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write tensors whole or not at all: to a temporary name, flushed, read back and compared, renamed.
+    """Write tensors whole or not at all: to a temporary name, flushed, read back and compared, renamed. A digest of all
+    of it goes along.
 
     Strided, Fortran-ordered and big-endian arrays are stored as what they hold. Raises `CnncError` (E0601, E0613).
     """
     path = Path(path)
-    header: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    header: dict[str, Any] = {"__metadata__": {DIGEST: _UNKNOWN, **(metadata or {})}}
     arrays: dict[str, NDArray[Any]] = {}
     at = 0
     for name, given in tensors.items():
@@ -171,6 +203,10 @@ def write_file(
         at += given.nbytes
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the data are aligned
+    digest = zlib.crc32(len(text).to_bytes(8, "little") + text)
+    for array in arrays.values():
+        digest = zlib.crc32(array.reshape(-1).view(np.uint8).data, digest)
+    text = text.replace(_marked(_UNKNOWN), _marked(f"{digest:08x}"), 1)
     try:
         with replacing(path) as temporary:
             with temporary.open("wb") as f:

@@ -40,6 +40,7 @@ class Executable:
     def __init__(self, runner: Runnable, stages: Stages) -> None:
         self.runner = runner
         self.stages = stages
+        self.classes: tuple[str, ...] | None = None  # their names, where the network knew them
 
     @property
     def graph(self) -> Graph:

@@ -51,6 +51,7 @@ class Checkpoint:
 def load(path: Path) -> Checkpoint:
     """Raises `CnncError` (E0601, E0610, E0643)."""
     file = safetensors.open_file(path, "checkpoint")
+    file.verify()
     try:
         version = file.metadata.get("cnnc.checkpoint", "none")
         if version != VERSION:

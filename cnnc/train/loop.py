@@ -116,8 +116,12 @@ def train(
             raise CnncError(diagnostic, exit_code=3)
         if report and not quiet:
             say("\n".join([diagnostic.message, *(f"  {n}" for n in diagnostic.notes), "  these are drawn anew"]))
+    if dataset.classes is not None:
+        network.classes = dataset.classes
     run = _Run(network, recipe, dataset, folder, seed, threads, target)
-    run.record = provenance(network, recipe, data, seed, weights, run.trainer.optimizer, target, dataset.classes)
+    run.record = provenance(
+        network, recipe, dataset, data, seed, weights, run.trainer.optimizer, target, dataset.classes
+    )
     make_folder(folder)
     first = run.resume(quiet) if resume else Checkpoint({}, 0, 0, 0, (0.0, 0.0, 0), (), {})
     return run.go(first, augment, quiet, checkpoint_seconds)

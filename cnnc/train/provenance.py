@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from cnnc import __version__
-from cnnc.data.dataset import ArraySamples, Dataset
+from cnnc.data.dataset import ArraySamples, Dataset, FileSamples
+from cnnc.files import escaped
 from cnnc.frontend.recipes import Recipe
 from cnnc.frontend.values import show
 from cnnc.network import Network
@@ -21,6 +22,7 @@ from cnnc.passes.optimizer import Optimizer
 from cnnc.train.optimizers import describe
 
 SHOWN = 6
+LISTED = 1000  # files of a data set that a recipe names one by one
 MAY_DIFFER = ("versions", "files")  # of a run that is resumed
 PACKAGES = ("numpy", "numba", "llvmlite", "pillow")
 
@@ -28,6 +30,7 @@ PACKAGES = ("numpy", "numba", "llvmlite", "pillow")
 def provenance(
     network: Network,
     recipe: Recipe,
+    dataset: Dataset,
     data: str | Path | Dataset,
     seed: int,
     weights: str | Path | None,
@@ -46,11 +49,8 @@ def provenance(
             "graph_sha256": _text_hash(str(program.graph)),
             "parameters": {k: _plain(v) for k, v in program.arguments.items()},
         },
-        "data": {
-            "sha256": _array_hash(data) if isinstance(data, Dataset) else _path_hash(Path(data)),
-            "classes": None if classes is None else list(classes),
-        },
-        "weights": None if weights is None else {"sha256": _path_hash(Path(weights))},
+        "data": {**_fingerprint(dataset), "classes": None if classes is None else list(classes)},
+        "weights": None if weights is None else {"sha256": _file_hash(Path(weights))},
         "loss": str(recipe.loss),
         "optimizer": dict(describe(optimizer)),
         "schedule": str(recipe.schedule),
@@ -62,9 +62,9 @@ def provenance(
         "seed": seed,
         "target": target,
         "files": {
-            "model": str(program.path) if program.path else None,
-            "data": None if isinstance(data, Dataset) else str(data),
-            "weights": None if weights is None else str(weights),
+            "model": escaped(program.path) if program.path else None,
+            "data": None if isinstance(data, Dataset) else escaped(data),
+            "weights": None if weights is None else escaped(weights),
         },
         "versions": {
             "cnnc": __version__,
@@ -88,17 +88,37 @@ def _text_hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _path_hash(path: Path) -> str:
-    """Of a file's bytes; of a folder, of its files' names and sizes."""
+def _file_hash(path: Path) -> str:
     digest = hashlib.sha256()
-    if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            digest.update(f"{file.relative_to(path)}\0{file.stat().st_size}\n".encode())
-        return digest.hexdigest()
     with path.open("rb") as stream:
         while piece := stream.read(1 << 22):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def _fingerprint(data: Dataset) -> dict[str, Any]:
+    """A digest of what is read, and of each file: of images by their names and sizes, of arrays by their bytes. Of many
+    files, one of each folder.
+    """
+    source = data.source
+    if source is None:
+        return {"sha256": _array_hash(data)}
+    if not source.files:
+        return {"sha256": _file_hash(source.root)}
+    images = isinstance(data.train.samples, FileSamples)
+    files = {
+        escaped(f.relative_to(source.root).as_posix()): f"{f.stat().st_size} bytes" if images else _file_hash(f)
+        for f in source.files
+    }
+    if len(files) > LISTED:
+        groups: dict[str, list[str]] = {}
+        for name, content in files.items():
+            groups.setdefault(name.rpartition("/")[0] or ".", []).append(f"{name}\0{content}")
+        files = {name: f"{len(g)} files, {_text_hash(chr(10).join(g))[:12]}" for name, g in groups.items()}
+    digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode())
+    for split in (data.train, data.test):
+        digest.update(split.numbers.tobytes())
+    return {"sha256": digest.hexdigest(), "files": files}
 
 
 def _array_hash(data: Dataset) -> str:
@@ -123,12 +143,33 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Settings of two runs that differ, in words; `epochs` may grow where the schedule does not depend on it."""
     longer = not now["schedule"].startswith("cosine") and now["epochs"] >= before.get("epochs", 0)
     free = (*MAY_DIFFER, "epochs") if longer else MAY_DIFFER
-    found = [
-        f"{key}: {_short(before.get(key))} then, {_short(now.get(key))} now"
-        for key in now
-        if key not in free and before.get(key) != now[key]
-    ]
+    found: list[str] = []
+    for key in now:
+        if key in free or before.get(key) == now[key]:
+            continue
+        if key == "data" and (changed := _changed_files(before.get(key), now[key])):
+            found += changed
+        else:
+            found.append(f"{key}: {_short(before.get(key))} then, {_short(now[key])} now")
     return found[:SHOWN]
+
+
+def _changed_files(before: Any, now: Mapping[str, Any]) -> list[str]:
+    """Which files of the data differ, in words; none where that is not known."""
+    old, new = before.get("files") if isinstance(before, dict) else None, now.get("files")
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return []
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    words = [
+        f"data: {name} is new"
+        if name not in old
+        else f"data: {name} is gone"
+        if name not in new
+        else f"data: {name} is another one: {_short(old[name])} then, {_short(new[name])} now"
+        for name in names
+    ]
+    more = len(words) - SHOWN + 1
+    return words if more <= 1 else [*words[: SHOWN - 1], f"data: {more} more files differ"]
 
 
 def _short(value: Any) -> str:

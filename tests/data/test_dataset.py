@@ -142,6 +142,43 @@ def test_what_is_refused(tmp_path: Path) -> None:
     rejected("E0629", lambda: Dataset.from_arrays(X, Y - 1).check_labels(4))
 
 
+@pytest.mark.parametrize(
+    ("code", "arguments"),
+    [
+        ("E0701", {"x": [[1.0], [1.0, 2.0]]}),
+        ("E0701", {"labels": [[1], [1, 2]]}),
+        ("E0701", {"x": None}),
+        ("E0701", {"labels": None}),
+        ("E0628", {"x": np.full(X.shape, "a")}),
+        ("E0628", {"x": np.full(X.shape, None)}),
+        ("E0629", {"labels": ["cat"] * 23}),
+        ("E0629", {"labels": [None] * 23}),
+        ("E0629", {"labels": np.full(23, np.datetime64("2024-01-01"))}),
+        ("E0629", {"labels": np.full(23, 1j)}),
+        ("E0628", {"labels": 3}),
+        ("E0627", {"x_test": X}),
+        ("E0627", {"y_test": Y}),
+        ("E0628", {"x_test": X[:5], "y_test": Y}),
+        ("E0701", {"x_test": X, "y_test": [[1], [1, 2]]}),
+    ],
+)
+def test_arrays_that_are_refused(code: str, arguments: dict[str, Any]) -> None:
+    rejected(code, lambda: Dataset.from_arrays(**{"x": X, "labels": Y, **arguments}))
+
+
+def test_arguments_that_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x_train=X, y_train=Y, x_test=X)
+    rejected("E0627", lambda: Dataset.open(tmp_path / "a.npz", Preprocess(), (1, 6, 6)))
+    for path in (None, 3, (X,), b"a"):
+        rejected("E0627", lambda p=path: Dataset.open(p, Preprocess(), (1, 6, 6)))
+    data = Dataset.from_arrays(X, Y)
+    for size in (0, -1, 1.5, "a", True):
+        for make in (lambda s: data.batches(s, 0, 0), data.test_batches):
+            with pytest.raises(CnncError) as e:
+                make(size)
+            assert e.value.diagnostics[0].code == "E0704"
+
+
 def folders(root: Path, names: list[str], images: int = 4) -> None:
     for i, name in enumerate(names):
         (root / name).mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -297,3 +298,10 @@ def test_examples(file: str, parameters: dict[str, Any]) -> None:
     (found,) = session.run(None, {net.graph.inputs[0].name: x})
     expected = cnnc.compile(net)(x)
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+def test_class_names_go_along() -> None:
+    graph = cnnc.parse("model m { input x: f32[N, 4] return x -> relu }").graph
+    made = ours.model(graph, {}, classes=("cat", "naïve"))
+    assert {p.key: json.loads(p.value) for p in made.metadata_props} == {"cnnc.classes": ["cat", "naïve"]}
+    assert not ours.model(graph, {}).metadata_props

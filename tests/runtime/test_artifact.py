@@ -172,3 +172,31 @@ def test_truncated_files(net, tmp_path, keep):
     with pytest.raises(CnncError) as e:
         artifact.read(path)
     assert e.value.exit_code == 3
+
+
+def test_class_names_travel(tmp_path):
+    net = cnnc.parse("model m { input x: f32[N, 4] return x -> linear(3) as fc }")
+    net.classes = ("cat", "dog", "caf\\xe9")
+    cnnc.save(cnnc.compile(net), tmp_path / "m.cnnx")
+    assert artifact.read(tmp_path / "m.cnnx").labels == net.classes
+    again = cnnc.open(tmp_path / "m.cnnx")
+    assert again.classes == net.classes
+    cnnc.save(again, tmp_path / "n.cnnx", labels=("a", "b", "c"))
+    assert artifact.read(tmp_path / "n.cnnx").labels == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("batch", [0, -1, 1.5, "2", True, None])
+def test_a_batch_that_is_none_is_refused(net, tmp_path, batch):
+    with pytest.raises(CnncError, match="E0704"):
+        cnnc.save(cnnc.compile(net), tmp_path / "m.cnnx", batch=batch)
+    assert not list(tmp_path.iterdir())
+
+
+def test_flipped_bits_are_noticed(net, tmp_path):
+    path = tmp_path / "mixed.cnnx"
+    cnnc.save(cnnc.compile(net), path)
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CnncError, match="E0610"):
+        artifact.read(path)

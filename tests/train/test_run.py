@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cnnc import driver
 from cnnc.diagnostics import CnncError
@@ -297,6 +298,99 @@ def test_a_run_that_fails_at_once_leaves_the_one_before(data: Path, tmp_path: Pa
     diverging = {"overrides": ["optimizer.lr=1e300", "epochs=1"], "force": True}
     assert code(lambda: go(data, tmp_path / "a", **diverging)) == ("E0642", 4)
     assert {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()} == before
+
+
+def photos(root: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog", "fox"):
+        (root / name).mkdir(parents=True)
+        for i in range(12):
+            Image.fromarray(rng.integers(0, 256, (6, 6), dtype=np.uint8)).save(root / name / f"{i}.png")
+    return root
+
+
+def test_a_run_goes_on_whatever_lies_beside_the_images(tmp_path: Path) -> None:
+    """What is not read is no part of the data: the run folder within it, or what a file manager leaves."""
+    root = photos(tmp_path / "photos")
+    out = root / "runs" / "a"
+    text = TEXT.replace("cosine(warmup=1)", "constant()")
+    go(root, out, text, epochs=1)
+    (root / ".DS_Store").write_text("?")
+    (root / "cat" / "Thumbs.db").write_text("?")
+    (root / "notes.txt").write_text("?")
+    assert len(go(root, out, text, epochs=2, resume=True)[1].history) == 2
+    whole = go(root, tmp_path / "whole", text, epochs=2)[1]
+    assert whole.weights.read_bytes() == (out / "weights.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("listed", [1000, 5])
+def test_the_files_that_differ_are_named(tmp_path: Path, listed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cnnc.train.provenance.LISTED", listed)
+    root = photos(tmp_path / "photos")
+    go(root, tmp_path / "a", epochs=1)
+    (root / "cat" / "3.png").write_bytes((root / "cat" / "3.png").read_bytes() + b"0")
+    (root / "dog" / "4.png").rename(root / "dog" / "new.png")
+    with pytest.raises(CnncError) as e:
+        go(root, tmp_path / "a", epochs=1, resume=True)
+    assert e.value.diagnostics[0].code == "E0643"
+    said = str(e.value)
+    if listed == 5:
+        assert "data: cat is another one: 12 files" in said
+        assert "data: dog is another one" in said
+        assert "fox" not in said
+    else:
+        assert "data: cat/3.png is another one" in said
+        assert "data: dog/4.png is gone" in said
+        assert "data: dog/new.png is new" in said
+
+
+def test_class_names_travel_with_the_weights(tmp_path: Path) -> None:
+    network, result = go(photos(tmp_path / "photos"), tmp_path / "a", epochs=1)
+    assert network.classes == ("cat", "dog", "fox")
+    fresh = driver.parse(TEXT)
+    fresh.load_weights(result.weights)
+    assert fresh.classes == ("cat", "dog", "fox")
+    assert driver.compile(fresh, target="reference").classes == ("cat", "dog", "fox")
+    other = driver.parse(TEXT.replace("classes = 3", "classes = 4"))
+    other.load_weights(result.weights, strict=False)
+    assert other.classes is None
+
+
+def test_names_that_are_no_utf8(tmp_path: Path) -> None:
+    root = photos(tmp_path / os.fsdecode(b"ph\xf6tos"))
+    (root / "cat").rename(root / os.fsdecode(b"c\xe4t"))
+    (root / "dog" / "0.png").rename(root / "dog" / os.fsdecode(b"\xff.png"))
+    out = tmp_path / os.fsdecode(b"r\xfcn")
+    network, result = go(root, out, epochs=1)
+    assert network.classes == ("c\\xe4t", "dog", "fox")
+    record = json.loads((result.folder / "recipe.json").read_text(encoding="utf-8"))
+    assert record["files"]["data"].endswith("ph\\xf6tos")
+    assert "dog/\\xff.png" in record["data"]["files"]
+    go(root, out, epochs=1, resume=True)
+    (root / "dog" / os.fsdecode(b"\xff.png")).write_text("?")
+    with pytest.raises(CnncError, match=r"dog/\\xff.png") as e:
+        go(root, out, epochs=1, resume=True)
+    assert str(e.value).isprintable() or "\n" in str(e.value)
+    str(e.value).encode()
+
+
+def test_flipped_bits_are_noticed(data: Path, tmp_path: Path) -> None:
+    go(data, tmp_path / "a", epochs=1)
+    rng = np.random.default_rng(0)
+    for name, load in (
+        ("checkpoint.safetensors", checkpoint.load),
+        ("weights.safetensors", driver.parse(TEXT).load_weights),
+    ):
+        path = tmp_path / "a" / name
+        whole = bytearray(path.read_bytes())
+        load(path)
+        for at in [9, len(whole) - 1, *rng.integers(8, len(whole), 20)]:
+            cut = bytearray(whole)
+            cut[at] ^= 1 << int(rng.integers(8))
+            path.write_bytes(cut)
+            if b'"cnnc.crc32"' in cut:  # else it says nothing of the rest, which is sound
+                assert code(lambda load=load, path=path: load(path))[1] == 3, at
+        path.write_bytes(whole)
 
 
 class FullDisk:

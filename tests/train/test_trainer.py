@@ -227,3 +227,25 @@ def test_divergence_is_told() -> None:
         trainer.fit((X, Y), epochs=5, quiet=True)
     assert e.value.diagnostics[0].code == "E0642"
     assert e.value.exit_code == 4
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments"),
+    [
+        ("E0640", {"schedule": "cosine"}),
+        ("E0631", {"augment": "random_flip"}),
+        ("E0631", {"augment": ["random_flip"]}),
+        ("E0704", {"epochs": 0}),
+        ("E0704", {"batch": 2.5}),
+        ("E0627", {"dataset": (np.zeros((4, 1, 6, 6)),)}),
+        ("E0627", {"dataset": None}),
+        ("E0629", {"dataset": (np.zeros((4, 1, 6, 6)), ["a", "b", "a", "b"])}),
+        ("E0701", {"dataset": ([[1], [1, 2]], [0, 1])}),
+    ],
+)
+def test_what_fit_refuses(code: str, arguments: dict[str, Any]) -> None:
+    net = driver.parse("model m { input x: f32[N, 1, 6, 6] return x -> flatten -> linear(3) as fc }")
+    data = (np.zeros((4, 1, 6, 6), np.float32), np.array([0, 1, 2, 0]))
+    with pytest.raises(CnncError) as e:
+        Trainer(net, target="reference").fit(**{"dataset": data, "quiet": True, **arguments})
+    assert e.value.diagnostics[0].code == code
