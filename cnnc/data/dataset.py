@@ -4,7 +4,6 @@ epoch.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from cnnc.arguments import as_path, of_kind, seed_of, wrong
 from cnnc.data.arrays import TEST_NAMES, TRAIN_NAMES, read_arrays
 from cnnc.data.augment import Augmentation, augment
 from cnnc.data.binary import read_folder
@@ -135,14 +135,11 @@ class Dataset:
         the seed decides which. `canvas` (height, width) is the size that training images are kept at for a later random
         crop. Raises `CnncError` (E0620 to E0630).
         """
-        if not isinstance(path, str | os.PathLike):
-            raise error(
-                "E0627",
-                f"{type(path).__name__} is no data set",
-                help="give the path of one, a pair (x, labels), or Dataset.from_arrays(x, labels)",
-                exit_code=3,
-            )
-        path, shape = Path(path), tuple(shape)
+        from cnnc.frontend.inputs import Preprocess
+
+        path, shape = as_path("path", path), tuple(shape)
+        seed_of(seed)
+        of_kind("preprocess", preprocess, Preprocess, "the settings of an input, net.program.inputs[name],")
         if path.is_dir():
             found = read_folder(path)
             if found is None:
@@ -175,11 +172,14 @@ class Dataset:
         """
         from cnnc.frontend.inputs import Preprocess
 
+        if preprocess is not None:
+            of_kind("preprocess", preprocess, Preprocess, "the settings of an input, or None,")
+        seed_of(seed)
         given = {"x_train": x, "y_train": labels, "x_test": x_test, "y_test": y_test}
         arrays = {name: as_array(value, name) for name, value in given.items() if value is not None}
         for name in ("x_train", "y_train"):
             if name not in arrays:
-                raise error("E0701", f"{name} is None", help="give images and their labels", exit_code=3)
+                raise wrong(name, None, "an array")
         return _from_arrays(
             arrays,
             "the data",

@@ -180,12 +180,6 @@ class Trainer:
             raise wrong("augment", augment, "a list of augmentations of cnnc.data.augment")
         flag("quiet", quiet)
         data = self.dataset(dataset)
-        if not isinstance(schedule, Schedule | None):
-            raise error("E0640", f"schedule is {schedule!r}", help="give one of cnnc.train.schedules")
-        if isinstance(augment, str) or not all(isinstance(a, Augmentation) for a in augment):
-            raise error(
-                "E0631", f"augment is {augment!r}", help="give a list of cnnc.data.augment's, such as RandomFlip()"
-            )
         if data.classes is not None:
             self.network.classes = data.classes
         if not quiet:

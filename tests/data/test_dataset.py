@@ -147,8 +147,6 @@ def test_what_is_refused(tmp_path: Path) -> None:
     [
         ("E0701", {"x": [[1.0], [1.0, 2.0]]}),
         ("E0701", {"labels": [[1], [1, 2]]}),
-        ("E0701", {"x": None}),
-        ("E0701", {"labels": None}),
         ("E0628", {"x": np.full(X.shape, "a")}),
         ("E0628", {"x": np.full(X.shape, None)}),
         ("E0629", {"labels": ["cat"] * 23}),
@@ -169,8 +167,18 @@ def test_arrays_that_are_refused(code: str, arguments: dict[str, Any]) -> None:
 def test_arguments_that_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x_train=X, y_train=Y, x_test=X)
     rejected("E0627", lambda: Dataset.open(tmp_path / "a.npz", Preprocess(), (1, 6, 6)))
-    for path in (None, 3, (X,), b"a"):
-        rejected("E0627", lambda p=path: Dataset.open(p, Preprocess(), (1, 6, 6)))
+    for make in (
+        *(lambda p=p: Dataset.open(p, Preprocess(), (1, 6, 6)) for p in (None, 3, (X,), b"a")),
+        lambda: Dataset.open("a.npz", "settings", (1, 6, 6)),
+        lambda: Dataset.open("a.npz", Preprocess(), (1, 6, 6), seed=-1),
+        lambda: Dataset.from_arrays(X, Y, preprocess=3),
+        lambda: Dataset.from_arrays(X, Y, seed=1.5),
+        lambda: Dataset.from_arrays(None, Y),
+        lambda: Dataset.from_arrays(X, None),
+    ):
+        with pytest.raises(CnncError) as e:
+            make()
+        assert e.value.diagnostics[0].code == "E0706"
     data = Dataset.from_arrays(X, Y)
     for size in (0, -1, 1.5, "a", True):
         for make in (lambda s: data.batches(s, 0, 0), data.test_batches):

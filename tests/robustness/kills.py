@@ -172,11 +172,12 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=300, help="processes to kill")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--epochs", type=int, default=100, help="of each run")
+    parser.add_argument("--target", default="cpu", help="cpu, or reference, which starts sooner")
     options = parser.parse_args()
     apart = namespaces()
     if not apart:
         print("no process namespaces here: ids are those of this machine", file=sys.stderr)
-    outcome = kills(options.runs, options.seed, options.epochs, apart, show=True)
+    outcome = kills(options.runs, options.seed, options.epochs, apart, options.target, show=True)
     print(json.dumps({"kills": outcome.kills, "runs": outcome.ends, "namespaces": apart, "wrong": outcome.wrong}))
     return 1 if outcome.wrong else 0
 

@@ -232,13 +232,13 @@ def test_divergence_is_told() -> None:
 @pytest.mark.parametrize(
     ("code", "arguments"),
     [
-        ("E0640", {"schedule": "cosine"}),
-        ("E0631", {"augment": "random_flip"}),
-        ("E0631", {"augment": ["random_flip"]}),
+        ("E0706", {"schedule": "cosine"}),
+        ("E0706", {"augment": "random_flip"}),
+        ("E0706", {"augment": ["random_flip"]}),
         ("E0704", {"epochs": 0}),
         ("E0704", {"batch": 2.5}),
-        ("E0627", {"dataset": (np.zeros((4, 1, 6, 6)),)}),
-        ("E0627", {"dataset": None}),
+        ("E0706", {"dataset": (np.zeros((4, 1, 6, 6)),)}),
+        ("E0706", {"dataset": None}),
         ("E0629", {"dataset": (np.zeros((4, 1, 6, 6)), ["a", "b", "a", "b"])}),
         ("E0701", {"dataset": ([[1], [1, 2]], [0, 1])}),
     ],
