@@ -288,13 +288,18 @@ def read(graph: Graph, settings: Mapping[str, Preprocess], given: Sequence[str])
 
 
 def shown(graph: Graph, label: str, y: Any, top: int, labels: Sequence[str] | None) -> dict[str, Any]:
-    """One image's output: its best classes, or its values where it is no row of logits."""
+    """One image's output: its best classes, by their own values where these are probabilities and by softmax where they
+    are logits; or its value where it is but one that is no probability.
+    """
     import numpy as np
 
-    if y.ndim != 1:
-        return {"shape": list(y.shape), "values": y.item() if y.ndim == 0 and math.isfinite(y) else None}
+    from cnnc.ops.bounds import are_probabilities
+
+    probable = are_probabilities(graph, dict(graph.outputs)[label])
+    if y.ndim != 1 or (y.size == 1 and not probable):
+        return {"shape": list(y.shape), "values": y.item() if y.ndim <= 1 and y.size == 1 and np.isfinite(y) else None}
     y = y.astype(np.float64)
-    if graph.node(dict(graph.outputs)[label]).op != "softmax" and not np.isnan(y).any():
+    if not probable and not np.isnan(y).any():
         e = np.exp(y - np.max(y)) if np.isfinite(np.max(y)) else (y == np.max(y)).astype(np.float64)
         y = e / e.sum()
     order = np.argsort(-y, kind="stable")[:top]

@@ -107,7 +107,7 @@ COMPILING: dict[str, Code] = {
     ),
     "E0806": Code(
         "output that the loss does not take",
-        "Cross-entropy works on logits [N, classes] before any softmax.",
+        "Cross-entropy works on logits [N, classes] before any softmax or sigmoid, whatever stands behind that.",
         "model m() { input x: f32[N, 8]  return x -> linear(3) -> softmax }",
         "Return the logits; `cnnc run` applies softmax for the table.",
     ),
@@ -148,5 +148,11 @@ COMPILING: dict[str, Code] = {
         "that would do it instead.",
         "NUMBA_DISABLE_JIT=1 in a program that embeds Python",
         "Leave the setting out, or compile the kernels once with `cnnc cache warm`.",
+    ),
+    "E0820": Code(
+        "output that would not be trained",
+        "The loss is of the first output. Another output has parameters of its own on its way, which nothing would train.",
+        "model m() { input x: f32[N, 8]  a = x -> linear(3)  b = x -> linear(3)  return a, b }",
+        "Return the other output from a model of its own, or make one output of both.",
     ),
 }

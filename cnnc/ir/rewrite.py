@@ -140,6 +140,15 @@ def dependent(graph: Graph, leaves: Iterable[str]) -> frozenset[str]:
     return frozenset(found)
 
 
+def leading_to(graph: Graph, values: Iterable[str]) -> frozenset[str]:
+    """All values on which any of the given ones depend, themselves included."""
+    found = set(values)
+    for node in reversed(graph.nodes):
+        if not found.isdisjoint(node.results):
+            found.update(node.inputs)
+    return frozenset(found)
+
+
 def fixed_values(graph: Graph) -> frozenset[str]:
     """Values that depend on params, states and constants alone: known once the weights are."""
     found: set[str] = set()

@@ -96,15 +96,19 @@ class Window:
 
     def output(self, size: Sequence[int]) -> tuple[int, ...]:
         """floor((W - F + 2P) / S) + 1 for each axis; `ceil_mode` rounds up but starts no window in the padding behind
-        the input.
+        the input, so that a window may be larger than what there is by less than a stride.
 
-        Raises `InferenceError` where a kernel is larger than its padded input.
+        Raises `InferenceError` where a kernel is larger than its padded input, and no window is left.
         """
         result = []
         for axis, extent in enumerate(size):
             before, after = self.padding[axis]
             room = extent + before + after - self.reach(axis)
-            if room < 0:
+            stride = self.stride[axis]
+            count = (-(-room // stride) if self.ceil_mode else room // stride) + 1
+            if self.ceil_mode and (count - 1) * stride >= extent + before:
+                count -= 1
+            if room < 0 and count < 1:
                 dilated = f" (dilated to {self.reach(axis)})" if self.dilation[axis] > 1 else ""
                 raise InferenceError(
                     f"kernel {self.kernel[axis]}{dilated} exceeds the padded input {extent + before + after}",
@@ -115,10 +119,6 @@ class Window:
                     ],
                     help=f"use a kernel of at most {extent + before + after}, or more padding",
                 )
-            stride = self.stride[axis]
-            count = (-(-room // stride) if self.ceil_mode else room // stride) + 1
-            if self.ceil_mode and (count - 1) * stride >= extent + before:
-                count -= 1
             result.append(count)
         return tuple(result)
 

@@ -11,8 +11,9 @@ from dataclasses import replace
 from cnnc.arguments import shown
 from cnnc.diagnostics import Span, did_you_mean, error
 from cnnc.ir.graph import Builder, Graph, Node
-from cnnc.ir.rewrite import Rewriter, renamed
+from cnnc.ir.rewrite import Rewriter, leading_to, renamed
 from cnnc.ir.types import TensorType
+from cnnc.ops.bounds import are_probabilities
 from cnnc.passes.autodiff import differentiate
 from cnnc.passes.eliminate_dead import EliminateDead
 from cnnc.passes.optimizer import Optimizer, add_updates
@@ -83,23 +84,54 @@ def _span(node: Node) -> Span | None:
     return node.origin.span if node.origin is not None else None
 
 
+def _where_bounded(graph: Graph, node: Node) -> Node:
+    """The softmax, sigmoid or other op from which an output has its bounds: behind it, bounded values alone are read."""
+    while node.inputs and are_probabilities(graph, node.inputs[0]):
+        node = graph.node(node.inputs[0])
+    return node
+
+
+def _check_other_outputs(graph: Graph, loss: str) -> None:
+    """Raises `CnncError` (E0820) where a param would not learn what it does for another output than the first: where
+    a node reads it that does not lead to the first. Inner values of the network may be outputs too, and what is made of
+    the first output.
+    """
+    first, *others = graph.outputs
+    trained = leading_to(graph, [first[1]])
+    params = {n.name for n in graph.parameters}
+    for label, value in others:
+        apart = leading_to(graph, [value]) - trained - params
+        for node in graph.nodes:
+            if node.name in apart and not params.isdisjoint(node.inputs):
+                raise error(
+                    "E0820",
+                    f"the loss is of '{first[0]}', the first output; nothing would train what leads to '{label}'",
+                    f"{loss} takes one output, and %{node.name} does not lead to '{first[0]}'",
+                    span=_span(node),
+                    help=f"return '{label}' from another model, or make one output of both before the loss",
+                )
+
+
 def attach_loss(graph: Graph, loss: str = "cross_entropy") -> Graph:
     """logits  -->  loss, accuracy. The graph's first output must be logits f32[N, classes]; labels are an input i64[N].
 
-    Raises `CnncError` (E0806) where the output is not logits, E0808 for an unknown loss.
+    Raises `CnncError` (E0806) where the output is not logits, E0820 where another output would be left untrained, E0808
+    for an unknown loss.
     """
     if not isinstance(loss, str) or loss not in LOSSES:
         known = did_you_mean(loss, LOSSES) or f"the losses are {', '.join(LOSSES)}"
         raise error("E0808", f"unknown loss {shown(loss)}", help=known, exit_code=2)
     label, logits = graph.outputs[0]
     node, t = graph.node(logits), graph.type(logits)
-    if node.op == "softmax":
+    if are_probabilities(graph, logits):
+        node = _where_bounded(graph, node)
         raise error(
             "E0806",
-            f"{loss} works on logits, and '{label}' is a softmax",
+            f"{loss} works on logits, and '{label}' lies between 0 and 1: it comes of {node.op}",
             span=_span(node),
-            help=f"remove the softmax: {loss} applies it; `cnnc run` shows probabilities all the same",
+            help=f"remove the {node.op}: {loss} applies softmax itself; `cnnc run` shows probabilities all the same",
         )
+    _check_other_outputs(graph, loss)
     if t.rank != 2 or t.shape[0] != "N":
         raise error(
             "E0806",

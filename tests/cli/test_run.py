@@ -215,6 +215,27 @@ def test_softmax_is_not_applied_twice(cnnc: Cnnc, lenet: Path, weights: Path, im
             assert s["probability"] == pytest.approx(t["probability"], rel=1e-5)
 
 
+@pytest.mark.parametrize("classes", [1, 3])
+def test_shares_of_their_own_are_shown_as_they_are(cnnc: Cnnc, tmp_path: Path, classes: int) -> None:
+    """Softmax of one value is 1, and that of several sigmoids is none of them."""
+    path = tmp_path / "m.cnn"
+    path.write_text(f"model m() {{ input x: f32[N, 4]  return x -> linear({classes}) -> sigmoid }}")
+    np.save(tmp_path / "x.npy", np.random.default_rng(1).standard_normal((2, 4)).astype(np.float32))
+    result = cnnc("run", path, "-i", tmp_path / "x.npy", "-o", tmp_path / "y.npz", "--json")
+    shown = [record["outputs"]["output"]["top"] for record in json.loads(result.stdout)]
+    for y, top in zip(np.load(tmp_path / "y.npz")["output"], shown, strict=True):
+        assert [t["probability"] for t in top] == pytest.approx(sorted(y, reverse=True))
+
+
+def test_one_value_that_is_no_probability_is_shown(cnnc: Cnnc, tmp_path: Path) -> None:
+    path = tmp_path / "m.cnn"
+    path.write_text("model m() { input x: f32[N, 4]  return x -> linear(1) }")
+    np.save(tmp_path / "x.npy", np.ones((1, 4), np.float32))
+    result = cnnc("run", path, "-i", tmp_path / "x.npy", "-o", tmp_path / "y.npz")
+    assert f"{np.load(tmp_path / 'y.npz')['output'].item():g}" in result.stdout
+    assert "%" not in result.stdout
+
+
 def test_several_inputs_and_outputs(cnnc: Cnnc, tmp_path: Path) -> None:
     path = tmp_path / "two.cnn"
     path.write_text(

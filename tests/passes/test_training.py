@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import cnnc
 from cnnc.backends.reference import BACKEND
 from cnnc.diagnostics import CnncError
 from cnnc.ir.graph import Graph
@@ -229,6 +230,35 @@ def test_a_softmax_at_the_end() -> None:
     code, text = failure(lambda: training_graph(graph))
     assert code == "E0806"
     assert "remove the softmax" in text
+
+
+@pytest.mark.parametrize(
+    "end", ["softmax", "sigmoid", "softmax -> flatten", "sigmoid -> relu", "softmax -> dropout", "linear(3) -> sigmoid"]
+)
+def test_probabilities_at_the_end(end: str) -> None:
+    net = cnnc.parse(f"model m() {{ input x: f32[N, 4]  return x -> linear(3) -> {end} }}")
+    code, text = failure(lambda: training_graph(net.graph))
+    assert code == "E0806"
+    assert f"remove the {end.removeprefix('linear(3) -> ').split()[0]}" in text
+
+
+def test_an_output_that_nothing_would_train() -> None:
+    head = "model m() { input x: f32[N, 4]  h = x -> linear(5) as one -> relu  "
+    for body in (
+        "return h -> linear(3), x -> linear(2)",
+        "return h -> linear(3), h -> linear(2)",
+        "y = h -> linear(3)  return y, y -> linear(2)",
+        "y = h -> linear(3)  return y, h, h -> batchnorm",
+        "same = linear(5)  return h -> same, x -> linear(5) -> relu -> same",
+    ):
+        code, text = failure(lambda body=body: training_graph(cnnc.parse(f"{head}{body} }}").graph))
+        assert code == "E0820"
+        assert "first output" in text
+    for body in (
+        "return h -> linear(3), h",
+        "y = h -> linear(3)  return {logits: y, probabilities: y -> softmax, features: h -> relu, given: x}",
+    ):
+        assert training_graph(cnnc.parse(f"{head}{body} }}").graph, gradients=True).outputs[0][0] == "loss"
 
 
 def test_outputs_that_are_no_logits() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +23,7 @@ from cnnc.kernels.cpu import target as targets
 from cnnc.kernels.cpu import winograd_scheme, winograd_shapes_gradient
 from cnnc.lowering import chain, memory
 from cnnc.lowering.house import lives_of
+from cnnc.ops.bounds import are_probabilities
 from cnnc.passes.autodiff import differentiate
 from cnnc.passes.manager import PassManager, Stages
 from cnnc.passes.optimizer import SGD
@@ -88,8 +89,9 @@ def graph_of(graph: Graph, mode: str) -> Graph | None:
         return graph
     if mode == "step":
         t = graph.type(graph.outputs[0][1])
-        if t.rank != 2 or t.shape[0] != "N" or graph.node(graph.outputs[0][1]).op == "softmax":
+        if t.rank != 2 or t.shape[0] != "N" or are_probabilities(graph, graph.outputs[0][1]):
             return None
+        graph = replace(graph, outputs=graph.outputs[:1])  # the loss is of one output
         return training_graph(graph, optimizer=SGD(momentum=0.9, weight_decay=0.01), gradients=True)
     graph = training_mode(graph)
     b = Builder(graph.name, graph.nodes)

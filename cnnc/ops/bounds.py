@@ -1,0 +1,148 @@
+"""Between which numbers values lie, whatever the input and the weights: interval arithmetic over a graph.
+
+It tells probabilities from logits: softmax, sigmoid and all that is made of them lies between 0 and 1, through
+flatten, slices, concat, means and products, and whatever passes have fused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from cnnc.ir import expression as ex
+from cnnc.ir.expression import Expression
+from cnnc.ir.graph import Graph, Node
+from cnnc.ir.types import BATCH
+from cnnc.ops import pointwise
+from cnnc.ops.shape import all_axes
+
+Range = tuple[float, float]
+ANYTHING: Range = (-math.inf, math.inf)
+INCREASING = ("exp", "expm1", "log", "sigmoid", "tanh", "sqrt")
+ROUNDING = 1e-6  # a third of three probabilities, added up, may be a little more than 1
+# ops whose results are some of their operand's values, or means of some
+SELECTING = frozenset(
+    ("flatten", "reshape", "to_layout", "slice", "expand", "dropout", "maxpool", "global_avgpool", "mean")
+)
+
+
+def are_probabilities(graph: Graph, value: str) -> bool:
+    """Whether a value of the graph can lie between 0 and 1 only, so that it shows probabilities, and is no logit."""
+    low, high = ranges(graph)[value]
+    return low >= -ROUNDING and high <= 1 + ROUNDING
+
+
+def ranges(graph: Graph) -> dict[str, Range]:
+    """The least and the greatest that every value can be."""
+    found: dict[str, Range] = {}
+    for node in graph.nodes:
+        given = [found[o] for o in node.inputs]
+        for result, bounds in zip(node.results, _of_node(graph, node, given), strict=True):
+            found[result] = bounds
+    return found
+
+
+def _of_node(graph: Graph, node: Node, given: Sequence[Range]) -> list[Range]:
+    everything = [ANYTHING] * len(node.results)
+    if node.op == "softmax":
+        return [(0.0, 1.0)]
+    if node.op in ("conv", "linear"):
+        epilogue = node.attributes.get("epilogue")
+        extras = {f"a{i}": r for i, r in enumerate(given[len(given) - _extras(node) :])}
+        return [of_expression(ex.parse(epilogue), {"y": ANYTHING, **extras})] if epilogue else everything
+    if not given and node.op != "constant":
+        return everything
+    if node.op in SELECTING or (node.op == "avgpool" and not any(map(any, _padding(node)))):
+        return [given[0]]
+    if node.op == "avgpool":  # with zeros of the padding, which are counted or not
+        return [_union(given[0], (0.0, 0.0))]
+    if node.op == "concat":
+        return [(min(low for low, _ in given), max(high for _, high in given))]
+    if node.op == "sum":
+        shape = graph.type(node.inputs[0]).shape
+        sizes = [shape[a] for a in all_axes(node.attributes["axis"], len(shape))]
+        if BATCH not in sizes:
+            count = float(math.prod(int(d) for d in sizes))
+            return [(_product(given[0][0], count), _product(given[0][1], count))]
+    if pointwise.is_pointwise(node):
+        named = {f"a{i}": r for i, r in enumerate(given)}
+        return [of_expression(e, named) for e in pointwise.expressions(node)]
+    return everything
+
+
+def _extras(node: Node) -> int:
+    """How many operands of a convolution or linear layer its epilogue reads: those behind the input, weight and bias."""
+    return sum(o is not None for o in node.operands[3:])
+
+
+def _padding(node: Node) -> Sequence[Sequence[int]]:
+    return [[p] if isinstance(p, int) else p for p in node.attributes.get("padding") or ()]
+
+
+def of_expression(e: Expression, given: Mapping[str, Range]) -> Range:
+    """The range of an expression over variables of known ranges; wider than the truth where a variable occurs twice."""
+    return _bounds(e, {ex.var(name): r for name, r in given.items()})
+
+
+def _bounds(e: Expression, known: Mapping[Expression, Range]) -> Range:
+    if e in known:
+        return known[e]
+    if e[0] == "const":
+        return (e[1], e[1])
+    if e[0] == "var":
+        return ANYTHING
+    if e[0] == "where":
+        return _where(e, known)
+    a = [_bounds(x, known) for x in e[1:]]
+    (low, high), (low2, high2) = a[0], a[-1]
+    match e[0]:
+        case "add":
+            return _sound(low + low2, high + high2)
+        case "sub":
+            return _sound(low - high2, high - low2)
+        case "mul":
+            products = [_product(x, y) for x in a[0] for y in a[1]]
+            return (0.0 if e[1] == e[2] and low <= 0 <= high else min(products), max(products))
+        case "div" if low2 > 0 or high2 < 0:
+            quotients = [_product(x, 1 / y) for x in a[0] for y in a[1]]
+            return (min(quotients), max(quotients))
+        case "neg":
+            return (-high, -low)
+        case "max":
+            return (max(low, low2), max(high, high2))
+        case "min":
+            return (min(low, low2), min(high, high2))
+        case "abs":
+            return (0.0 if low <= 0 <= high else min(abs(low), abs(high)), max(abs(low), abs(high)))
+        case "gt":
+            return (0.0, 1.0)
+        case f if f in INCREASING:
+            return _sound(*(float(ex.evaluate((f, ("const", x)), {})) for x in (low, high)))
+    return ANYTHING
+
+
+def _where(e: Expression, known: Mapping[Expression, Range]) -> Range:
+    """Each branch knows what the condition says: relu6 is where(0 > a, 0, where(a > 6, 6, a))."""
+    _, condition, yes, no = e
+    if condition[0] != "gt":
+        return _union(_bounds(yes, known), _bounds(no, known))
+    larger, smaller = condition[1:]
+    (low, high), (low2, high2) = _bounds(larger, known), _bounds(smaller, known)
+    if_so = {**known, larger: (max(low, low2), high), smaller: (low2, min(high, high2))}
+    otherwise = {**known, larger: (low, min(high, high2)), smaller: (max(low, low2), high2)}
+    # a branch that cannot be is no part of it
+    possible = [_bounds(x, k) for x, k in ((yes, if_so), (no, otherwise)) if all(p <= q for p, q in k.values())]
+    return (min(p for p, _ in possible), max(q for _, q in possible)) if possible else ANYTHING
+
+
+def _union(a: Range, b: Range) -> Range:
+    return (min(a[0], b[0]), max(a[1], b[1]))
+
+
+def _product(x: float, y: float) -> float:
+    return 0.0 if x == 0 or y == 0 else x * y
+
+
+def _sound(low: float, high: float) -> Range:
+    """Ends that are no number are unknown."""
+    return (-math.inf if math.isnan(low) else low, math.inf if math.isnan(high) else high)
