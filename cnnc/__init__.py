@@ -12,7 +12,7 @@ from importlib import import_module as _import_module
 from pathlib import Path as _Path
 from typing import TYPE_CHECKING, Any
 
-if not (_Path(__file__).parent / "kernels").is_dir():  # an uninstalled checkout keeps these two beside the package
+if not (_Path(__file__).parent / "kernels").is_dir():  # an uninstalled checkout keeps them beside the package
     __path__.append(str(_Path(__file__).parent.parent))
 
 if TYPE_CHECKING:

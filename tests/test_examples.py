@@ -26,6 +26,7 @@ FORMS: dict[str, list[dict[str, Any]]] = {
     "lenet5_relu": [{}],
     "alexnet": [{}, {"original": True}, {"size": 227}],
     "mobilenetv2": [{}],
+    "small": [{}, {"size": 224, "width": 64}],
     "vgg": [{"depth": d} for d in (11, 13, 16, 19)],
     "resnet": [{"depth": d} for d in (18, 34, 50, 101, 152)],
 }
@@ -42,7 +43,7 @@ def command(*arguments: str, folder: Path = ROOT, **variables: str) -> subproces
 
 def test_all_are_named_here() -> None:
     assert {p.stem for p in EXAMPLES.glob("*.cnn")} == set(FORMS)
-    assert {p.stem for p in EXAMPLES.glob("*.py")} == {"embed"}
+    assert {p.stem for p in EXAMPLES.glob("*.py")} == {"__init__", "embed"}
 
 
 @pytest.mark.parametrize(("name", "parameters"), [(n, p) for n, forms in FORMS.items() for p in forms])
@@ -50,7 +51,7 @@ def test_models_are_elaborated(name: str, parameters: dict[str, Any]) -> None:
     network = driver.load(EXAMPLES / f"{name}.cnn", **parameters)
     assert {w.code for w in network.warnings} <= {"W0101"}, "windows of AlexNet at 227 pixels do not tile"
     assert network.program.recipe is not None
-    assert network.graph.type(network.graph.outputs[0][1]).shape == ("N", 10 if name.startswith("lenet") else 1000)
+    assert network.graph.type(network.graph.outputs[0][1]).shape == ("N", 10 if name in ("lenet5", "lenet5_relu", "small") else 1000)
 
 
 @pytest.mark.slow

@@ -36,7 +36,7 @@ ORDER = [
 ]
 RANK = {part: rank for rank, group in enumerate(ORDER) for part in group}
 ALLOWED_MORE = {"frontend": {"arguments", "foreign", "untrusted", "storage", "diagnostics", "codes", "ir", "ops", "frontend"}}
-OUTSIDE = {"grammars", "kernels"}
+OUTSIDE = {"examples", "grammars", "kernels"}
 
 
 def modules() -> list[Path]:
@@ -172,6 +172,7 @@ def test_help_is_light() -> None:
         "doctor",
         "cache",
         "explain",
+        "new",
     ],
 )
 def test_help_of_a_command_is_light(command: str) -> None:

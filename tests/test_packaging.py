@@ -16,7 +16,7 @@ import cnnc
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text())
-OUTSIDE = {"grammars": "cnnc.grammars", "kernels": "cnnc.kernels"}
+OUTSIDE = {"examples": "cnnc.examples", "grammars": "cnnc.grammars", "kernels": "cnnc.kernels"}
 
 
 def packages() -> set[str]:
@@ -94,7 +94,17 @@ def test_runs_from_a_wheel(tmp_path: Path) -> None:
     with zipfile.ZipFile(next(tmp_path.glob("cnnc-*.whl"))) as wheel:
         names = wheel.namelist()
         wheel.extractall(installed)
-    for name in ("cnnc/py.typed", "cnnc/grammars/cnn.lark", "cnnc/grammars/ir.lark", "cnnc/kernels/cpu/__init__.py"):
+    for name in (
+        "cnnc/py.typed",
+        "cnnc/grammars/cnn.lark",
+        "cnnc/grammars/ir.lark",
+        "cnnc/kernels/cpu/__init__.py",
+        *(
+            f"cnnc/examples/{p.relative_to(ROOT / 'examples')}"
+            for p in (ROOT / "examples").rglob("*.*")
+            if p.suffix != ".pyc"
+        ),
+    ):
         assert name in names
     assert any(n.endswith("licenses/LICENSE") for n in names)
     assert not any(n.startswith(("grammars", "kernels", "tests", "examples")) for n in names)
@@ -106,3 +116,10 @@ def test_runs_from_a_wheel(tmp_path: Path) -> None:
         installed,
     )
     assert entry.startswith("E0204")
+    run_python(
+        "from cnnc.cli.main import main; import sys; sys.argv = ['cnnc', 'new', 'mine', '--from', 'resnet']; main()",
+        tmp_path,
+        installed,
+    )
+    text = (ROOT / "examples" / "resnet.cnn").read_text()
+    assert (tmp_path / "mine.cnn").read_text() == text.replace("model resnet(", "model mine(")

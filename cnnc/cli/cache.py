@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import click
@@ -53,15 +52,15 @@ def clear_command() -> None:
     say(f"removed {count} kernels from {folder()}")
 
 
-# What is warmed without a model: a file, its parameters, and the batch sizes of inference and of training.
+# What is warmed without a model: an example, its parameters, and the batch sizes of inference and of training.
 SHIPPED: tuple[tuple[str, dict[str, str], int], ...] = (
-    ("lenet5.cnn", {}, 64),
-    ("lenet5_relu.cnn", {}, 64),
-    ("alexnet.cnn", {}, 32),
-    ("vgg.cnn", {}, 8),
-    ("resnet.cnn", {"depth": "18"}, 16),
-    ("resnet.cnn", {"depth": "50"}, 8),
-    ("mobilenetv2.cnn", {}, 16),
+    ("lenet5", {}, 64),
+    ("lenet5_relu", {}, 64),
+    ("alexnet", {}, 32),
+    ("vgg", {}, 8),
+    ("resnet", {"depth": "18"}, 16),
+    ("resnet", {"depth": "50"}, 8),
+    ("mobilenetv2", {}, 16),
 )
 
 
@@ -113,15 +112,13 @@ def warm_command(
 
 
 def _shipped(parameters: dict[str, Any]) -> list[tuple[str, dict[str, Any], int]]:
-    """The examples of a checkout, as they are."""
-    import cnnc
+    """The examples that come with the package, as they are."""
+    from cnnc.cli.new import examples
 
-    folder = next((Path(p).parent / "examples" for p in cnnc.__path__ if (Path(p).parent / "examples").is_dir()), None)
-    if folder is None or parameters:
-        raise click.UsageError(
-            "name a model: " + ("-p sets its parameters" if parameters else "there are no examples here")
-        )
-    return [(str(folder / name), dict(given), batch) for name, given, batch in SHIPPED]
+    if parameters:
+        raise click.UsageError("name a model: -p sets its parameters")
+    folder = examples()
+    return [(str(folder[name]), dict(given), batch) for name, given, batch in SHIPPED]
 
 
 def _kernels(

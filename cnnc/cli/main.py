@@ -23,6 +23,7 @@ from cnnc.streams import messages, say
 
 # name: (module in cnnc.cli, what it does)
 COMMANDS = {
+    "new": ("new", "Write a model to start from."),
     "check": ("check", "Parse a model and report what is wrong with it."),
     "summary": ("summary", "Print a row per layer, totals and planned memory."),
     "ir": ("ir", "Print the graph before, between and after the passes."),
