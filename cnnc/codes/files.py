@@ -244,6 +244,20 @@ FILES: dict[str, Code] = {
         "cnnc train lenet5.cnn --data digits.npz --set optimizer.lr=10",
         "Use a smaller learning rate.",
     ),
+    "W0648": Code(
+        "nothing to train",
+        "Every parameter is frozen. Running statistics of batch norms may still move.",
+        'cnnc train lenet5.cnn --data digits.npz --set \'freeze=["*"]\'',
+        "Freeze fewer parameters.",
+    ),
+    "W0649": Code(
+        "frozen batch norms whose statistics move",
+        "Freezing keeps the weights of a batch norm. Its running mean and variance still follow the batches, as in PyTorch, "
+        "so that what the network predicts changes. With `freeze_statistics` they stay, and the batch norm normalizes by "
+        "them in training too.",
+        'cnnc train resnet.cnn --data photos --set \'freeze=["layer1.*"]\'',
+        '--set \'freeze_statistics=["layer1.*"]\'',
+    ),
     "W0647": Code(
         "network that guesses",
         "At the end of a run the network is right no more often than one that always answers the most frequent class.",

@@ -35,7 +35,7 @@ AUGMENTATIONS: dict[str, dict[str, Any]] = {
     "color_jitter": {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0},
 }
 GROUP_SETTINGS = ("lr", "weight_decay")
-SETTINGS = ("loss", "optimizer", "schedule", "epochs", "batch", "augment", "freeze", "groups")
+SETTINGS = ("loss", "optimizer", "schedule", "epochs", "batch", "augment", "freeze", "freeze_statistics", "groups")
 POSITIVE = ("lr", "eps", "every", "factor")
 SHARES = ("momentum", "p", "brightness", "contrast", "saturation")
 
@@ -63,6 +63,7 @@ class Recipe:
     batch: int = 32
     augment: tuple[RecipeCall, ...] = ()
     freeze: tuple[str, ...] = ()
+    freeze_statistics: tuple[str, ...] = ()
     groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
@@ -122,6 +123,9 @@ class Reader:
         value = self.evaluator.evaluate(node, self.frame)
         patterns = value if isinstance(value, tuple) else (value,)
         return tuple(self.pattern(p, node.span) for p in patterns)
+
+    def freeze_statistics(self, node: s.Expression) -> tuple[str, ...]:
+        return self.freeze(node)
 
     def pattern(self, value: Any, span: Span) -> str:
         """A pattern of parameter names; one that matches nothing is a warning."""

@@ -22,7 +22,9 @@ SCALAR = TensorType("f32", ())
 class Optimizer:
     """lr: the learning rate at the start. weight_decay: L2 regularization, added to the gradient of every parameter.
 
-    frozen: parameters (glob patterns) that stay as they are. rates: (pattern, factor) pairs; the learning rate of a
+    frozen: parameters (glob patterns) that stay as they are; the running statistics of a frozen batch norm go on following
+    the batches, as in PyTorch. frozen_statistics: running statistics (glob patterns) that stay too: their batch norms
+    normalize by them in training as well, PyTorch's `bn.eval()`. rates: (pattern, factor) pairs; the learning rate of a
     parameter is multiplied by the factors of the patterns that it matches. undecayed: patterns without weight decay
     ("*.bias"); `decay_vectors=False` leaves out all parameters of rank 1, that is biases and the scale and shift of
     batch norm.
@@ -34,6 +36,7 @@ class Optimizer:
     rates: tuple[tuple[str, float], ...] = ()
     undecayed: tuple[str, ...] = ()
     decay_vectors: bool = True
+    frozen_statistics: tuple[str, ...] = ()
 
     @property
     def states(self) -> tuple[str, ...]:

@@ -5,8 +5,9 @@ The pieces in order: `training_mode`, `attach_loss`, `autodiff.differentiate`, `
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 from cnnc.arguments import shown
 from cnnc.diagnostics import Span, did_you_mean, error
@@ -22,17 +23,27 @@ LOSSES = ("cross_entropy",)
 SEED = TensorType("i64", (2,))  # the seed, and the number of the step
 
 
-def training_mode(graph: Graph) -> Graph:
+def training_mode(graph: Graph, frozen_statistics: Sequence[str] = ()) -> Graph:
     """y = batchnorm(x, g, b, running_mean, running_var)  -->  mean, variance = moments(x),  y = batchnorm(x, g, b,
     mean, variance) y = dropout(x)  -->  y = dropout(x, seed) {salt=...}
 
     and updates of the running statistics with `momentum` m, PyTorch's way: r = (1 - m) r + m * new, where the variance
     is the unbiased one, var * n / (n - 1). Of a single value a channel (n = 1), where PyTorch refuses, the variance
-    counts as 0.
+    counts as 0. Batch norms whose running statistics match a pattern of `frozen_statistics` stay as they are in
+    prediction. Raises `CnncError` (E0808) for a pattern that matches none.
     """
     rewriter = Rewriter(graph)
     states = {n.name for n in graph.states}
     updates = dict(graph.updates)
+    still = {n for n in states if any(fnmatchcase(n, pattern) for pattern in frozen_statistics)}
+    for pattern in frozen_statistics:
+        if not any(fnmatchcase(n, pattern) for n in states):
+            raise error(
+                "E0808",
+                f"no running statistics match '{pattern}'",
+                f"there are {len(states)}" + (f", the first {min(states)}" if states else ""),
+                help=did_you_mean(pattern, states),
+            )
     noisy = [n for n in graph.of("dropout") if len(n.inputs) == 1 and n.attributes.get("p", 0.5) > 0]
     salts = {n.name: i for i, n in enumerate(noisy)}
     for node in graph.nodes:
@@ -43,7 +54,7 @@ def training_mode(graph: Graph) -> Graph:
             rewriter.add(
                 "dropout", [rewriter.new(node.inputs[0]), "seed"], attributes, origin=node.origin, results=node.results
             )
-        elif node.op == "batchnorm" and states.issuperset(node.inputs[3:]):
+        elif node.op == "batchnorm" and states.issuperset(node.inputs[3:]) and still.isdisjoint(node.inputs[3:]):
             _batch_statistics(rewriter, node, updates)
         else:
             rewriter.keep(node)
@@ -173,7 +184,7 @@ def training_stages(
     stages = [("source", graph)]
     for name in ("seed", "labels", *(optimizer.scalars(1) if optimizer is not None else ())):
         _free(graph, name)
-    graph = training_mode(graph)
+    graph = training_mode(graph, optimizer.frozen_statistics if optimizer is not None else ())
     stages.append(("training-mode", graph))
     graph = attach_loss(graph, loss)
     stages.append(("attach-loss", graph))

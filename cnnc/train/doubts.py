@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from cnnc.data.dataset import ArraySamples, Dataset, Split
 from cnnc.data.unlikely import PEEK, same, unlikely
 from cnnc.diagnostics import Diagnostic, error
 from cnnc.network import Network
+from cnnc.passes.optimizer import Optimizer
 
 SHOWN = 6
 RECENT = 20  # steps
@@ -23,11 +25,12 @@ def warning(code: str, message: str, *notes: str, help: str | None = None) -> Di
     return Diagnostic(code, message, None, notes, help, "warning")
 
 
-def doubts(network: Network, data: Dataset, batch: int) -> Iterator[Diagnostic]:
+def doubts(network: Network, data: Dataset, batch: int, optimizer: Optimizer) -> Iterator[Diagnostic]:
     """Warnings that can be given before the first step. Raises `CnncError` (E0641) where a batch norm meets one value."""
     yield from _classes(network, data)
     yield from _values(data)
-    yield from _batches(network, len(data.train), batch)
+    yield from _frozen(network, optimizer)
+    yield from _batches(norms(network, optimizer), len(data.train), batch)
 
 
 def _classes(network: Network, data: Dataset) -> Iterator[Diagnostic]:
@@ -80,9 +83,29 @@ def _values(data: Dataset) -> Iterator[Diagnostic]:
         yield found
 
 
-def norms(network: Network) -> dict[str, int]:
+def _frozen(network: Network, optimizer: Optimizer) -> Iterator[Diagnostic]:
+    """Everything frozen, and batch norms of which a part is."""
+    graph = network.graph
+    if not optimizer.trained([n.name for n in graph.parameters]):
+        yield warning("W0648", "no parameter is trained", help="all are frozen: name fewer with `freeze`")
+        return
+    moving = [
+        n for n in norms(network, optimizer) if any(fnmatchcase(graph.node(n).inputs[1], p) for p in optimizer.frozen)
+    ]
+    if moving:
+        yield warning(
+            "W0649",
+            f"{len(moving)} batch norms are frozen, and their running statistics still follow the batches",
+            f"the first is '{moving[0]}'",
+            help="to keep them, and normalize by them: freeze_statistics, with the patterns of `freeze`",
+        )
+
+
+def norms(network: Network, optimizer: Optimizer) -> dict[str, int]:
     """The batch norms that follow the batch's statistics, and how many values of a channel they see in an image."""
-    graph, states = network.graph, {n.name for n in network.graph.states}
+    graph = network.graph
+    still = optimizer.frozen_statistics
+    states = {n.name for n in graph.states if not any(fnmatchcase(n.name, p) for p in still)}
     return {
         n.name: math.prod(int(d) for d in graph.type(n.inputs[0]).shape[2:])
         for n in graph.of("batchnorm")
@@ -104,9 +127,8 @@ def check_norms(found: Mapping[str, int], images: int, advice: str) -> None:
         )
 
 
-def _batches(network: Network, images: int, batch: int) -> Iterator[Diagnostic]:
+def _batches(found: Mapping[str, int], images: int, batch: int) -> Iterator[Diagnostic]:
     last = images % batch or min(batch, images)
-    found = norms(network)
     size = batch + 1 if batch < images else batch - 1
     while size > 1 and images % size == 1:
         size += 1 if batch < images else -1

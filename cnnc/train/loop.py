@@ -94,7 +94,11 @@ def train(
     data = data if isinstance(data, Dataset) else as_path("data", data)
     out = None if out is None else as_path("out", out)
     weights = None if weights is None else as_path("weights", weights)
-    recipe = override(network.program.recipe or Recipe(), overrides, [n.name for n in network.graph.parameters])
+    recipe = override(
+        network.program.recipe or Recipe(),
+        overrides,
+        [n.name for n in (*network.graph.parameters, *network.graph.states)],
+    )
     recipe = recipe if epochs is None else override(recipe, [f"epochs={epochs}"])
     folder = run_folder(out, network.name, resume)
     if not resume and not force:
@@ -158,7 +162,7 @@ class _Run:
         optimizer = optimizers.from_recipe(recipe)
         self.trainer = Trainer(network, optimizer, recipe.loss.name, seed, threads, target)
         self.trainer.dataset(dataset)
-        self.doubts = list(doubts(network, dataset, recipe.batch))
+        self.doubts = list(doubts(network, dataset, recipe.batch, optimizer))
         self.history: list[Record] = []
 
     def resume(self, quiet: bool) -> Checkpoint:

@@ -86,14 +86,23 @@ def from_recipe(recipe: Recipe) -> Optimizer:
                 f"the group '{pattern}' has a weight decay of {decay:g}",
                 f"a group's is the optimizer's ({base.weight_decay:g}) or 0",
             )
-    return replace(base, frozen=tuple(recipe.freeze), rates=tuple(rates), undecayed=tuple(undecayed))
+    return replace(
+        base,
+        frozen=tuple(recipe.freeze),
+        frozen_statistics=tuple(recipe.freeze_statistics),
+        rates=tuple(rates),
+        undecayed=tuple(undecayed),
+    )
 
 
 def describe(optimizer: Optimizer) -> Mapping[str, Any]:
     """An optimizer as plain data."""
     from dataclasses import asdict
 
-    return {"name": type(optimizer).__name__.lower(), **asdict(optimizer)}
+    record = {"name": type(optimizer).__name__.lower(), **asdict(optimizer)}
+    if not optimizer.frozen_statistics:
+        del record["frozen_statistics"]  # which checkpoints of before do not have
+    return record
 
 
 def _number(name: str, value: Any, least: float, below: float = math.inf, above: bool = False) -> float:

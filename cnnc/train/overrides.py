@@ -50,7 +50,7 @@ def _one(recipe: recipes.Recipe, assignment: str, parameters: tuple[str, ...]) -
                 f"a recipe has no setting '{path.strip()}'",
                 Span(source, 0, len(path)),
                 (f"it has {', '.join(recipes.SETTINGS)}",),
-                did_you_mean(name, known),
+                _nearest(recipe, name) or did_you_mean(name, known),
             ),
             USAGE,
         )
@@ -72,6 +72,14 @@ def _one(recipe: recipes.Recipe, assignment: str, parameters: tuple[str, ...]) -
         raise CnncError([replace(d, span=_shown(d.span, source)) for d in evaluator.diagnostics], USAGE)
     changes: dict[str, Any] = {name: value}
     return replace(recipe, **changes)
+
+
+def _nearest(recipe: recipes.Recipe, name: str) -> str | None:
+    """The setting that has an argument of this name: `lr` is the optimizer's."""
+    for setting, known in _KNOWN.items():
+        if name in known[getattr(recipe, setting).name]:
+            return f"write --set {setting}.{name}=..."
+    return None
 
 
 def _shown(span: Span | None, source: Source) -> Span | None:

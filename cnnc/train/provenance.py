@@ -58,6 +58,7 @@ def provenance(
         "batch": recipe.batch,
         "augment": [str(c) for c in recipe.augment],
         "freeze": list(recipe.freeze),
+        **({"freeze_statistics": list(recipe.freeze_statistics)} if recipe.freeze_statistics else {}),
         "groups": {k: dict(v) for k, v in recipe.groups.items()},
         "seed": seed,
         "target": target,

@@ -88,7 +88,7 @@ class Trainer:
             )
         self._evaluation: Executable | None = None
         self._mirrored = Mirror(network, self.executable)
-        self._norms = norms(network)
+        self._norms = norms(network, self.optimizer)
         self._watch = Watch(self._classes)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class Trainer:
             tell(data)
         records: list[Record] = []
         with Progress(epochs, steps_of(data, batch), quiet=quiet) as progress:
-            for doubt in doubts(self.network, data, batch):
+            for doubt in doubts(self.network, data, batch, self.optimizer):
                 progress.say(str(doubt))
             for epoch in range(epochs):
                 records.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ def arrays(labels: Any, scale: float = 1) -> Dataset:
     return Dataset.from_arrays(x, labels, x, labels)
 
 
-def told(text: str, data: Dataset, batch: int = 8, **parameters: Any) -> dict[str, str]:
-    return {d.code: str(d) for d in doubts(driver.parse(text, **parameters), data, batch)}
+def told(text: str, data: Dataset, batch: int = 8, optimizer: Any = None, **parameters: Any) -> dict[str, str]:
+    return {d.code: str(d) for d in doubts(driver.parse(text, **parameters), data, batch, optimizer or sgd())}
 
 
 def test_classes() -> None:
@@ -135,3 +136,55 @@ def test_guessing_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert "always answering the most frequent class is right in 33.3%" in capsys.readouterr().err
     trainer.fit(data, epochs=1, quiet=True)
     assert capsys.readouterr().err == ""
+
+
+def test_frozen() -> None:
+    data = arrays(np.arange(30) % 3)
+    some, all_of_it = replace(sgd(), frozen=("bn.*",)), replace(sgd(), frozen=("*",))
+    assert "'bn'" in told(NORMED, data, 8, some)["W0649"]
+    assert told(NORMED, data, 8, replace(some, frozen_statistics=("bn.*",))) == {}
+    assert set(told(NORMED, data, 8, all_of_it)) == {"W0648"}
+    assert told(NORMED, data, 1, replace(some, frozen_statistics=("*",))) == {}
+
+
+@pytest.mark.parametrize("target", ["reference", "cpu"])
+def test_frozen_statistics_stay_and_are_normalized_by(target: str) -> None:
+    """As PyTorch's bn.eval(): in training the network is the one that predicts."""
+    text = NORMED.replace("-> flatten", "-> batchnorm as other -> flatten")
+    x, y = np.random.default_rng(0).normal(size=(8, 1, 4, 4)).astype(np.float32), np.arange(8) % 3
+    nets = [driver.parse(text) for _ in range(2)]
+    for net in nets:
+        for name in ("bn", "other"):
+            net.weights[f"{name}.running_mean"] = np.full(2, 0.25, np.float32)
+            net.weights[f"{name}.running_var"] = np.full(2, 0.5, np.float32)
+    both = replace(sgd(lr=0.1), frozen_statistics=("*",))
+    trainer = Trainer(nets[0], both, target=target)
+    logits = driver.compile(nets[0], target=target)(x).astype(np.float64)
+    expected = float(np.mean(np.log(np.exp(logits).sum(1)) - logits[np.arange(8), y]))
+    assert trainer.step(x, y) == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_array_equal(nets[0].weights["bn.running_mean"], np.full(2, 0.25, np.float32))
+    assert not np.array_equal(nets[0].weights["bn.weight"], driver.parse(text).weights["bn.weight"])
+    assert trainer.step(x[:1], y[:1]) > 0, "one image is as good as many"
+    Trainer(nets[1], replace(both, frozen_statistics=("other.*",)), target=target).step(x, y)
+    assert not np.array_equal(nets[1].weights["bn.running_mean"], np.full(2, 0.25, np.float32))
+    np.testing.assert_array_equal(nets[1].weights["other.running_var"], np.full(2, 0.5, np.float32))
+    with pytest.raises(CnncError, match="no running statistics match"):
+        Trainer(nets[1], replace(both, frozen_statistics=("c.*",)), target=target)
+
+
+def test_frozen_statistics_in_a_recipe(tmp_path: Path) -> None:
+    net = driver.parse(NORMED + 'train { freeze = ["bn.*"]  freeze_statistics = ["bn.*"]  epochs = 1  batch = 8 }')
+    train(net, arrays(np.arange(30) % 3), tmp_path / "a", target="reference", quiet=True)
+    np.testing.assert_array_equal(net.weights["bn.running_mean"], np.zeros(2, np.float32))
+    train(
+        net,
+        arrays(np.arange(30) % 3),
+        tmp_path / "b",
+        target="reference",
+        quiet=True,
+        overrides=["freeze_statistics=[]"],
+    )
+    assert net.weights["bn.running_mean"].any()
+    with pytest.raises(CnncError, match=r"--set optimizer\.lr"):
+        train(net, arrays(np.arange(30) % 3), tmp_path / "c", overrides=["lr=1"])
+    assert [w.code for w in driver.parse(TEXT + 'train { freeze_statistics = ["bn.*"] }').warnings] == ["W0104"]
