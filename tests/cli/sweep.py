@@ -66,6 +66,8 @@ def commands(folder: Path) -> list[tuple[str, list[str], str, int]]:
         ("gradcheck", ["gradcheck", m], PRINTED, 0),
         ("cache list", ["cache", "list"], PRINTED, 0),
         ("cache warm", ["cache", "warm", m, "--mode", "infer", "--batch", "1"], SAID, 0),
+        ("new", ["new", str(folder / "new"), "--force"], SAID, 0),
+        ("new --list", ["new", "--list"], PRINTED, 0),
         ("explain", ["explain", "E0204"], PRINTED, 0),
         ("doctor", ["doctor", "--json"], PRINTED, -1),  # 4 where something is wrong with the machine
     ]
