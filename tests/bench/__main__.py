@@ -7,7 +7,7 @@
 
 The first two forms time networks in this process. `set` goes through the whole set, each network, mode and batch in a
 process of its own, and goes on where it was stopped: what the file of `--json` has is not timed again without
-`--again`. `--readme` rewrites the README's table from that file. How engines take turns is in `cnnc/bench/timing.py`.
+`--again`. `--readme` rewrites the README's table and picture from that file. How engines take turns is in `cnnc/bench/timing.py`.
 Needs `pip install -e '.[bench]'`.
 """
 
@@ -21,7 +21,7 @@ from pathlib import Path
 from cnnc.bench.run import run
 from cnnc.diagnostics import CnncError, did_you_mean
 from cnnc.runtime.threads import cores
-from tests.bench import table
+from tests.bench import chart, table
 
 QUICK = {"infer": ["onnxruntime", "openvino", "torch"], "train": ["torch"]}  # without a minute of compiling
 
@@ -114,6 +114,7 @@ def main() -> int:
         if arguments.json is None:
             parser.error("the table is made from a file: --json FILE")
         table.rewrite(table.README, table.read(arguments.json))
+        chart.main()
     return code
 
 
