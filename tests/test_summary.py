@@ -158,3 +158,9 @@ def test_texts() -> None:
     assert "1x10x32x32" in str(s)
     assert "768,000" in s._repr_html_()
     assert all(line == line.rstrip() for line in str(s).splitlines())
+
+
+def test_a_batch_of_any_size_takes_the_same_time() -> None:
+    """Plans have as many steps for the largest batch: a loop over its images would take minutes."""
+    net = driver.load(EXAMPLES / "lenet5.cnn")
+    assert "for inference" in str(net.summary(2**31 - 1)).replace("\n", " ")

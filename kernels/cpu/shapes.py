@@ -285,7 +285,7 @@ def channel_parts(target: Target, shape: Shape, blocked: bool, chunks: int = 16)
         return shape[0]
     units = blocks(shape[1], target) if blocked else shape[1]
     wanted = min(chunks // max(1, units), math.prod(shape) // max(1, units) // 32768)
-    return max((part for part in range(1, shape[0] + 1) if shape[0] % part == 0 and part <= wanted), default=1)
+    return max((part for part in range(1, min(shape[0], wanted) + 1) if shape[0] % part == 0), default=1)
 
 
 def _channel_loops(

@@ -54,6 +54,7 @@ class Format:
     """
 
     name = ""
+    seconds = 5.0  # of processor time that reading a file may take
 
     def forge(self, draw: random.Random, folder: Path) -> Path:
         raise NotImplementedError

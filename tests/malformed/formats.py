@@ -183,6 +183,7 @@ class Cnn(Format):
 
 class Cnnx(Format):
     name = "cnnx"
+    seconds = 30.0  # with kernels to compile
 
     def __init__(self, folder: Path) -> None:
         from tests.networks import MIXED
@@ -255,6 +256,7 @@ class Run(Format):
     """A checkpoint that a run goes on from: where it is taken, the run ends as it would have."""
 
     name = "checkpoint"
+    seconds = 30.0  # with kernels to compile
 
     def __init__(self, folder: Path) -> None:
         self.data = folder / "digits.npz"
