@@ -6,8 +6,8 @@ import json
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from textwrap import indent
 from types import TracebackType
@@ -17,10 +17,25 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.cli.common import replacing
+from cnnc.cli.common import color, replacing, verbosity
 from cnnc.diagnostics import error
+from cnnc.streams import messages
 
 IN_MEMORY = 1 << 22  # bytes of JSON that need no file
+
+
+@contextmanager
+def progress(images: int, wanted: bool) -> Iterator[Callable[[int], None]]:
+    """A bar on stderr, where that is a terminal; gives a function that moves it on by so many images."""
+    if not wanted or verbosity.level < 0 or not messages.isatty():
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(file=messages, no_color=not color(messages)), transient=True) as bar:
+        task = bar.add_task("images", total=images)
+        yield lambda count: bar.advance(task, count)
 
 
 class Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,7 @@ def go(
     rows: Rows | None,
 ) -> None:
     """Run all images, `batch` of them at a time; print what each gives, and keep the outputs in `rows`."""
-    from cnnc.cli.outputs import Records
+    from cnnc.cli.outputs import Records, progress
 
     graph, first = executable.graph, next(iter(inputs.values()))
     if first.count == 0:
@@ -126,21 +127,23 @@ def go(
     lost = 0
     right = Right(first, labels)
     records = Records() if as_json else None
-    for at in range(0, max(first.count, 1), batch):
-        end = min(at + batch, first.count)
-        results = executable.run({name: given.take(at, end) for name, given in inputs.items()})
-        lost += not_finite(results, end - at)
-        if rows is not None:
-            rows.add(results)
-        for i in range(at, end):
-            image = {label: shown(graph, label, y[i - at], top, labels) for label, y in results.items()}
-            expected = right.add(i, {label: y[i - at] for label, y in results.items()})
-            if records is None:
-                text = "\n".join(lines(image))
-                click.echo(f"{first.name(i)}:\n{text}" if first.count > 1 else text)
-            else:
-                name = {"input": first.name(i)} if first.count > 1 else {}
-                records.add({**name, "outputs": image, **expected})
+    with progress(first.count, as_json or sys.stdout is None or not sys.stdout.isatty()) as done:
+        for at in range(0, max(first.count, 1), batch):
+            end = min(at + batch, first.count)
+            results = executable.run({name: given.take(at, end) for name, given in inputs.items()})
+            lost += not_finite(results, end - at)
+            if rows is not None:
+                rows.add(results)
+            for i in range(at, end):
+                image = {label: shown(graph, label, y[i - at], top, labels) for label, y in results.items()}
+                expected = right.add(i, {label: y[i - at] for label, y in results.items()})
+                if records is None:
+                    text = "\n".join(lines(image))
+                    click.echo(f"{first.name(i)}:\n{text}" if first.count > 1 else text)
+                else:
+                    name = {"input": first.name(i)} if first.count > 1 else {}
+                    records.add({**name, "outputs": image, **expected})
+            done(end - at)
     if records is not None:
         records.print()
     right.report()

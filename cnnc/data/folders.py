@@ -33,6 +33,7 @@ LEFTOVERS = {
     "$recycle.bin",
     "system volume information",
 }
+PICTURES = {".tif", ".tiff", ".gif", ".heic", ".heif", ".avif", ".ppm", ".pgm", ".jp2", ".tga", ".ico", ".dng"}
 TRAIN = ("train", "training", "train_set", "training_set", "trainset")
 TEST = ("test", "testing", "test_set", "testing_set", "testset", "val", "valid", "validation", "val_set")
 
@@ -75,7 +76,7 @@ class Skipped:
         message = (
             f"{count} {'file or folder' if count == 1 else 'files and folders'} of {escaped(self.root)} are passed over"
         )
-        help = f"{READ} images are read; convert the others" if self.endings else None
+        help = f"{READ} images are read; convert the others" if PICTURES & set(self.endings) else None
         return (Diagnostic("W0602", message, notes=tuple(notes), help=help, severity="warning"),)
 
 
