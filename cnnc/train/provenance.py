@@ -148,11 +148,25 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     for key in now:
         if key in free or before.get(key) == now[key]:
             continue
-        if key == "data" and (changed := _changed_files(before.get(key), now[key])):
-            found += changed
-        else:
-            found.append(f"{key}: {_short(before.get(key))} then, {_short(now[key])} now")
+        found += (_changed_files(before.get(key), now[key]) if key == "data" else []) or _changed(
+            key, before.get(key), now
+        )
     return found[:SHOWN]
+
+
+def _changed(key: str, old: Any, now: Mapping[str, Any]) -> list[str]:
+    """What of a setting differs, in words; a digest says no more than that there is a difference."""
+    new = now[key]
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return [f"{key}: {_short(old)} then, {_short(new)} now"]
+    name = now.get("files", {}).get(key)
+    content = f"{key}: the content of {name} is another one" if name else f"{key}: its content is another one"
+    words = [
+        content if sub.endswith("sha256") else f"{key}.{sub}: {_short(old.get(sub))} then, {_short(new.get(sub))} now"
+        for sub in {**old, **new}
+        if old.get(sub) != new.get(sub)
+    ]
+    return list(dict.fromkeys(words))
 
 
 def _changed_files(before: Any, now: Mapping[str, Any]) -> list[str]:

@@ -344,6 +344,22 @@ def test_the_files_that_differ_are_named(tmp_path: Path, listed: int, monkeypatc
         assert "data: dog/new.png is new" in said
 
 
+def test_what_differs_is_said_without_digests(data: Path, tmp_path: Path) -> None:
+    go(data, tmp_path / "a", epochs=1)
+    arrays = dict(np.load(data))
+    for change, said in (
+        ({"text": TEXT.replace("conv(4", "conv(5")}, "model: its content is another one"),
+        ({"overrides": ["optimizer.lr=0.2"]}, "optimizer.lr: 0.1 then, 0.2 now"),
+        ({"seed": 8}, "seed: 7 then, 8 now"),
+        ({}, f"data: the content of {data} is another one"),
+    ):
+        if not change:
+            np.savez(data, **{**arrays, "x_train": arrays["x_train"] // 2})
+        with pytest.raises(CnncError) as e:
+            go(data, tmp_path / "a", epochs=1, resume=True, **change)
+        assert said in e.value.diagnostics[0].notes
+
+
 def test_class_names_travel_with_the_weights(tmp_path: Path) -> None:
     network, result = go(photos(tmp_path / "photos"), tmp_path / "a", epochs=1)
     assert network.classes == ("cat", "dog", "fox")
