@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if not (_Path(__file__).parent / "kernels").is_dir():  # an uninstalled checkout keeps them beside the package
     __path__.append(str(_Path(__file__).parent.parent))
 
+from cnnc import forks as _forks  # noqa: F401  from now on a fork waits for what another thread imports
+
 if TYPE_CHECKING:
     from cnnc.artifact import open_artifact as open
     from cnnc.artifact import save

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 # A part sees those to its left and itself. Parts in one group do not see each other, unless ALSO says so.
 ORDER = [
     ["files", "streams"],
-    ["storage", "table", "locks"],
+    ["storage", "table", "locks", "forks"],
     ["diagnostics", "codes", "untrusted"],
     ["arguments", "foreign"],
     ["ir"],

@@ -46,10 +46,44 @@ class CannotCompileError(RuntimeError):
     """Numba does not compile in this process; the text says why."""
 
 
-_lock = threading.RLock()  # held over a fork, which waits for a kernel's end: Numba and LLVM could not go on with half of one
+class _Turns:
+    """A lock that its thread may take again, and that others get in their turn: who builds kernel after kernel leaves it to a
+    fork that waits.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._next = threading.Lock(), threading.Lock()
+        self._owner, self._times = 0, 0
+
+    def acquire(self, timeout: float = -1) -> bool:
+        here = threading.get_ident()
+        if self._owner != here:
+            if not self._next.acquire(timeout=timeout):
+                return False
+            try:
+                if not self._lock.acquire(timeout=timeout):
+                    return False
+            finally:
+                self._next.release()
+            self._owner = here
+        self._times += 1
+        return True
+
+    def release(self) -> None:
+        self._times -= 1
+        if not self._times:
+            self._owner = 0
+            self._lock.release()
+
+    def __enter__(self) -> None:
+        self.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+lock = _Turns()  # a forked child needs it free: Numba and LLVM could not go on with half of a kernel
 _engines: list[Any] = []
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 @lru_cache(maxsize=1)
@@ -228,36 +262,55 @@ def _quoted(name: str) -> str:
 def build(kernel: Kernel, target: Target) -> bytes:
     """The kernel as a relocatable object file of the target, with the symbol `kernel`. Raises `CannotCompileError`."""
     check()
-    with _lock, _uncollected():
+    with lock, _uncollected():
         return bytes(machine_of(target).emit_object(_module(kernel, target)))
+
+
+def assembled(text: str, target: Target) -> bytes:
+    """LLVM text as a relocatable object file of the target."""
+    with lock:
+        return _assembled(text, target)
+
+
+def _assembled(text: str, target: Target) -> bytes:
+    """What llvmlite holds is given back, under a lock of its own, before ours is free."""
+    llvm, machine = _initialize(), machine_of(target)
+    module = llvm.parse_assembly(text)
+    module.triple = target.triple
+    module.data_layout = str(machine.target_data)
+    module.verify()
+    return bytes(machine.emit_object(module))
 
 
 def assembly(kernel: Kernel, target: Target) -> str:
     """The kernel as assembly text of the target."""
     check()
-    with _lock, _uncollected():
+    with lock, _uncollected():
         return str(machine_of(target).emit_assembly(_module(kernel, target)))
 
 
 def load(code: bytes) -> int:
     """The address of `kernel` in an object file for this machine. The code stays loaded for the life of the process."""
-    with _lock:
+    with lock:
         try:
             return link.load(code, SYMBOL)
         except link.UnlinkableError:
-            llvm = _initialize()
-        machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(
-            reloc="pic", codemodel="default"
-        )
-        empty = llvm.parse_assembly("")
-        engine = llvm.create_mcjit_compiler(empty, machine)
-        engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-        engine.finalize_object()
-        address = int(engine.get_function_address(SYMBOL))
-        if not address:
-            raise ValueError(f"the object code has no symbol {SYMBOL!r}")
-        _engines.append(engine)
-        return address
+            return _loaded(code)
+
+
+def _loaded(code: bytes) -> int:
+    """The address, from LLVM's loader."""
+    llvm = _initialize()
+    machine = llvm.Target.from_triple(llvm.get_process_triple()).create_target_machine(reloc="pic", codemodel="default")
+    empty = llvm.parse_assembly("")
+    engine = llvm.create_mcjit_compiler(empty, machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    address = int(engine.get_function_address(SYMBOL))
+    if not address:
+        raise ValueError(f"the object code has no symbol {SYMBOL!r}")
+    _engines.append(engine)
+    return address
 
 
 def source_digest() -> str:

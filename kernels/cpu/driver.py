@@ -42,7 +42,7 @@ void* data)`, so that Numba's thread pool can launch it too: `arguments[0]` is t
 
 from __future__ import annotations
 
-from .compile import SYMBOL, machine_of
+from .compile import SYMBOL, assembled
 from .sleeping import DOZE, LINE, MACHINES
 from .target import Target
 
@@ -284,18 +284,6 @@ end:
 def state_words(queues: int) -> int:
     """The int64s of a step's state."""
     return (1 + queues) * LINE
-
-
-def assembled(text: str, target: Target) -> bytes:
-    """LLVM text as an object file of the target."""
-    import llvmlite.binding as llvm
-
-    machine = machine_of(target)
-    module = llvm.parse_assembly(text)
-    module.triple = target.triple
-    module.data_layout = str(machine.target_data)
-    module.verify()
-    return bytes(machine.emit_object(module))
 
 
 def build(target: Target) -> bytes:

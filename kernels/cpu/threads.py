@@ -29,7 +29,8 @@ from __future__ import annotations
 
 import sys
 
-from .driver import INSIDE, JOINED, assembled
+from .compile import assembled
+from .driver import INSIDE, JOINED
 from .sleeping import LINE, MACHINES, SYSTEM, WAIT, WAKE, field, line
 from .target import Target
 

@@ -141,16 +141,41 @@ import multiprocessing as mp
 exe = cnnc.compile(net, threads=2); check(exe)
 def work(k): check(exe, 5); return k
 with mp.get_context("fork").Pool(2) as p: assert p.map(work, range(6)) == list(range(6))""",
+    "forks in two threads, while another compiles": """
+from cnnc.backends.cpu import BACKEND
+from cnnc.kernels.cpu import threads as parts
+exe, on = cnnc.compile(net, threads=2), True
+def build():
+    while on: parts.build("pauses", BACKEND.target)
+def child(): check(exe, 5); parts.build("pauses", BACKEND.target)
+ts = [threading.Thread(target=lambda: [fork(child) for _ in range(5)]) for _ in range(2)]
+builder = threading.Thread(target=build); builder.start()
+for t in ts: t.start()
+for t in ts: t.join()
+on = False; builder.join()""",
+    "a fork while another thread imports": """
+import tempfile
+from pathlib import Path
+folder = tempfile.mkdtemp()
+Path(folder, "slow_module.py").write_text("import time; time.sleep(0.5); whole = 1")
+sys.path.insert(0, folder)
+t = threading.Thread(target=eval, args=("__import__('slow_module')", {"__name__": "cnnc.something"})); t.start()
+time.sleep(0.1)
+def child():
+    import slow_module
+    assert slow_module.whole
+fork(child); t.join()""",
     "locks that another thread held": """
 exe, held, over = cnnc.compile(net, threads=2), threading.Event(), threading.Event()
 from cnnc import locks
 from cnnc.kernels.cpu import compile
 def hold():
-    with compile._lock: time.sleep(0.3)  # a fork waits for it
-    for lock in locks._all: lock.__enter__()
+    with compile.lock: time.sleep(0.3)  # a fork waits for it
+    taken = list(locks._all)
+    for lock in taken: lock.__enter__()
     held.set(); over.wait()
-    for lock in locks._all: lock.__exit__()
-holder = threading.Thread(target=hold); holder.start(); held.wait()
+    for lock in taken: lock.__exit__()
+holder = threading.Thread(target=hold); holder.start(); assert held.wait(30)
 fork(lambda: (check(exe), check(cnnc.compile(cnnc.load(path), threads=2)))); over.set(); holder.join(); check(exe)""",
 }
 ENDS = {

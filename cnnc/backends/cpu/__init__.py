@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
 from typing import Any
 
+from cnnc import forks
 from cnnc.backends.cpu import timed
 from cnnc.backends.cpu.choice import Decision
 from cnnc.diagnostics import error
@@ -25,6 +26,7 @@ from cnnc.runtime.threads import cores
 from cnnc.untrusted import Field
 
 _claims: Claims[tuple[str, str]] = Claims()  # kernels by target and name
+forks.hold(compile.lock)
 _loaded: dict[tuple[str, str], int] = {}
 
 
