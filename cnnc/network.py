@@ -367,7 +367,7 @@ class Network:
     def _repr_html_(self) -> str:
         from cnnc.drawing import svg
 
-        return f"<details open><summary>{self.name}</summary>{svg(self.graph)}</details>{self.summary()._repr_html_()}"
+        return f"<details open='open'><summary>{self.name}</summary>{svg(self.graph)}</details>{self.summary()._repr_html_()}"
 
     def _repr_svg_(self) -> str:
         from cnnc.drawing import svg

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any
 
 import cnnc.ops  # noqa: F401  (registers the ops)
 from cnnc.describe import Facts, facts, padding, per_axis, times
+from cnnc.ir.display import shown
 from cnnc.ir.graph import LEAVES, Graph, Node
 from cnnc.ir.op import OPS
 from cnnc.ir.types import product
@@ -202,20 +202,7 @@ class Summary:
         return str(self.table())
 
     def _repr_html_(self) -> str:
-        def row(tag: str, cells: Sequence[str]) -> str:
-            return (
-                "<tr>"
-                + "".join(
-                    f'<{tag} style="text-align:{"right" if c.number else "left"}">{escape(text)}</{tag}>'
-                    for text, c in zip(cells, COLUMNS, strict=True)
-                )
-                + "</tr>"
-            )
-
-        head = row("th", [c.title for c in COLUMNS])
-        body = "".join(row("td", cells) for cells in self._cells())
-        footer = "<br>".join(map(escape, self._footer()))
-        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table><p>{footer}</p>"
+        return shown("table", self.table())
 
 
 COLUMNS = (

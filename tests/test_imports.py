@@ -28,7 +28,7 @@ ORDER = [
     ["runtime"],
     ["backends"],
     ["interop", "data", "summary", "drawing"],
-    ["network", "artifact"],
+    ["network", "artifact", "notebook"],
     ["driver"],
     ["train", "bench"],
     ["cli"],

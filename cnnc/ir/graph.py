@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cnnc.diagnostics import Origin
+from cnnc.ir.display import shown
 from cnnc.ir.types import TensorType
 from cnnc.locks import lazy
 
@@ -158,6 +159,9 @@ class Graph:
         from cnnc.ir.text import print_graph
 
         return print_graph(self)
+
+    def _repr_svg_(self) -> str:
+        return shown("graph", self)
 
 
 class Builder:

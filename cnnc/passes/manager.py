@@ -18,9 +18,11 @@ from typing import Any, ClassVar, TypeVar
 
 from cnnc.diagnostics import CnncError, Diagnostic, Source, Span, did_you_mean, error
 from cnnc.files import write_text
+from cnnc.ir.display import shown
 from cnnc.ir.graph import Graph
 from cnnc.ir.text import print_value
 from cnnc.ir.verify import verify as verify_graph
+from cnnc.passes.compare import Comparison
 
 REPORT = "this is a mistake in cnnc; please report it with the model"
 
@@ -124,6 +126,16 @@ class Stages:
             help=did_you_mean(name, names),
             exit_code=2,
         )
+
+    def compare(self, before: str, after: str) -> Comparison:
+        """Two stages, by the names of their passes, beside each other. Raises `CnncError` (E0801)."""
+        return Comparison(before, self.after(before), after, self.after(after))
+
+    def __repr__(self) -> str:
+        return f"<Stages {', '.join(title for title, _ in self.stages)}>"
+
+    def _repr_html_(self) -> str:
+        return shown("stages", self)
 
 
 class Dump:

@@ -9,6 +9,7 @@ import numpy as np
 
 from cnnc.arguments import of_kind, wrong
 from cnnc.diagnostics import error
+from cnnc.ir.display import shown
 from cnnc.ir.graph import Graph
 from cnnc.locks import lazy
 from cnnc.passes.manager import Stages
@@ -103,3 +104,6 @@ class Executable:
     def __repr__(self) -> str:
         inputs = ", ".join(f"{n.name}: {n.type}" for n in self.graph.inputs)
         return f"<cnnc.Executable {self.graph.name}({inputs})>"
+
+    def _repr_html_(self) -> str:
+        return shown("executable", self)
