@@ -47,7 +47,7 @@ class Kind:
 
 
 def _one_line(code: str) -> str:
-    return f'convert it once: python -c "{code}"'
+    return f'convert it once (it takes pip install safetensors): python -c "{code}"'
 
 
 PYTORCH = Kind(

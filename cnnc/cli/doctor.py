@@ -14,7 +14,7 @@ import click
 from cnnc.cli.common import color, define, json_option, print_json
 from cnnc.table import wrapped
 
-NEEDED = ("numpy", "numba", "llvmlite", "lark", "networkx", "click", "rich", "safetensors", "platformdirs", "pillow")
+NEEDED = ("numpy", "numba", "llvmlite", "lark", "networkx", "click", "rich", "platformdirs", "pillow")
 PEERS = ("onnxruntime", "openvino", "torch", "onnx")
 GIB = 2**30
 MOMENT = 0.3  # seconds in which the machine's load is looked at

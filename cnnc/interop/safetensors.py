@@ -2,7 +2,9 @@
 header, data.
 
 Nothing in a file is believed: the header is bounded and checked in full against the file's size before anything is
-allocated, and tensors are read one at a time, through a memory map.
+allocated, and tensors are read one at a time, through a memory map. The package of the format's authors does not serve
+here: with NumPy it reads no bfloat16, copies what it reads, and stores Fortran-ordered arrays as other numbers than they
+hold. The tests have its word on what is written and read.
 """
 
 from __future__ import annotations
