@@ -21,7 +21,7 @@ def command() -> None:
 @json_option
 def list_command(as_json: bool) -> None:
     """A row per kernel: bytes, target, kernel."""
-    from cnnc.runtime.cache import entries
+    from cnnc.runtime.cache import DAMAGED, entries
     from cnnc.storage import folder
     from cnnc.table import Column, Table
 
@@ -39,6 +39,8 @@ def list_command(as_json: bool) -> None:
     if found:
         columns = (Column("bytes", True), Column("target", leaves=1), Column("kernel"))
         click.echo(str(Table(columns, [(f"{e.bytes:,}", e.target, e.kernel) for e in found])), nl=False)
+    if any(e.kernel == DAMAGED for e in found):
+        say("damaged files are not used; `cnnc cache clear` removes them")
     say(f"{len(found)} kernels, {sum(e.bytes for e in found) / 2**20:.1f} MiB in {folder()}")
 
 

@@ -2,8 +2,8 @@
 
 A kernel is compiled once for all networks. Its file is named by a digest of everything that decides its code: the
 kernel, the target, the sources of the kernels and the versions of Python, Numba and llvmlite. The folder and its files
-belong to one user; a file of another owner, or one that others may write, is not used, and the digest of the code is
-checked before it is loaded.
+belong to one user; a file of another owner, or one that others may write, is not used. A file says which kernel it is: that,
+and the digest of all of it, are checked before it is loaded.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cnnc.storage import folder, private, put
+from cnnc.storage import folder, get, opened, put, sealed
 
-MAGIC = b"cnnc kernel 1\n"
+MAGIC = "cnnc kernel 2"
+
+DAMAGED = "damaged"
 
 
 @dataclass(frozen=True)
@@ -33,33 +35,23 @@ def _path(name: str, target: str, identity: str) -> Path:
     return folder() / f"{digest}.o"
 
 
-def _read(path: Path) -> bytes | None:
-    """The object code of a file, or None where there is none that can be trusted."""
-    if not private(path.parent) or not private(path):
-        return None
-    try:
-        data = path.read_bytes()
-    except OSError:
-        return None
-    head, _, rest = data.partition(b"\n\n")
-    if not head.startswith(MAGIC):
-        return None
-    digest = head.rsplit(b"\n", 1)[-1].decode("ascii", "replace")
-    return rest if hashlib.sha256(rest).hexdigest() == digest else None
+def _head(name: str, target: str, identity: str) -> bytes:
+    return "\n".join([MAGIC, target, name, identity]).encode()
 
 
-def _write(path: Path, name: str, target: str, code: bytes) -> None:
-    put(path, MAGIC + f"{target}\n{name}\n{hashlib.sha256(code).hexdigest()}\n\n".encode() + code)
+def _read(name: str, target: str, identity: str) -> bytes | None:
+    """The object code of a kernel, or None where there is none that can be trusted."""
+    return opened(_head(name, target, identity), get(_path(name, target, identity)))
 
 
 def known(name: str, target: str, identity: str) -> bool:
     """Whether a kernel is on disk."""
-    return _read(_path(name, target, identity)) is not None
+    return _read(name, target, identity) is not None
 
 
 def keep(name: str, target: str, identity: str, code: bytes) -> None:
     """Put the object code of a kernel on disk."""
-    _write(_path(name, target, identity), name, target, code)
+    put(_path(name, target, identity), sealed(_head(name, target, identity), code))
 
 
 def object_code(name: str, target: str, identity: str, build: Callable[[], bytes]) -> bytes:
@@ -67,26 +59,26 @@ def object_code(name: str, target: str, identity: str, build: Callable[[], bytes
 
     identity: everything else that decides the code, such as a digest of the sources and the versions of the compilers.
     """
-    path = _path(name, target, identity)
-    code = _read(path)
+    code = _read(name, target, identity)
     if code is None:
         code = build()
-        _write(path, name, target, code)
+        keep(name, target, identity, code)
     return code
 
 
 def entries() -> list[Entry]:
-    """What is on disk, in the order of names."""
+    """What is on disk, in the order of names; what is no kernel, or not the one that its name says, as damaged."""
     found = []
     for path in sorted(folder().glob("*.o")) if folder().is_dir() else []:
-        try:
-            head = path.read_bytes()[:100_000].partition(b"\n\n")[0].decode("utf-8", "replace").split("\n")
-            found.append(
-                Entry(path, head[2] if len(head) > 3 else "?", head[1] if len(head) > 3 else "?", path.stat().st_size)
-            )
-        except OSError:
-            continue
-    return sorted(found, key=lambda e: (e.target, e.kernel))
+        data = get(path) or b""
+        lines = data.partition(b"\n\n")[0].decode("utf-8", "replace").split("\n")
+        if len(lines) == 5 and lines[0] == MAGIC and path == _path(lines[2], lines[1], lines[3]):
+            target, name = lines[1:3]
+            if opened(_head(name, target, lines[3]), data) is not None:
+                found.append(Entry(path, name, target, len(data)))
+                continue
+        found.append(Entry(path, DAMAGED, "", len(data)))
+    return sorted(found, key=lambda e: (e.target, e.kernel, e.path.name))
 
 
 def clear() -> int:

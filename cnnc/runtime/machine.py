@@ -21,13 +21,14 @@ import numpy as np
 from cnnc.lowering.plan import KernelName, Ref, Step
 from cnnc.runtime.launch import Machine, Runner, aligned_empty
 from cnnc.runtime.threads import cores
-from cnnc.storage import folder, private, put
+from cnnc.storage import folder, get, put
 from cnnc.untrusted import Field, Malformed, read_json
 
 FORMAT = 1
 FASTEST = 1e9  # GFLOP/s or GB/s: no figure is beyond
 LOADS = 8  # vectors in a turn of the kernel `stream`
-RUN, RUNS = 0.005, 8  # seconds of a run, and how many there are of each
+RUN, RUNS = 0.005, 8  # seconds of a run, and how many there are of each; twice as many where they disagree
+AGREE = 1.15  # the best two runs are within this factor, or the machine is too busy for its figures to be kept
 LARGE = 96 * 2**20  # bytes that no cache holds, at least
 _SYSFS = Path("/sys/devices/system/cpu/cpu0/cache")
 
@@ -129,7 +130,7 @@ class _Bench:
     """Runs of the two kernels on one thread or on several."""
 
     def __init__(self, host: Host) -> None:
-        self.host = host
+        self.host, self.settled = host, True
 
     def best(self, make: Callable[[int], tuple[KernelName, dict[str, int]]], workers: int, data: Any) -> float:
         """Seconds for a repetition, at best; `make` gives the kernel and its arguments for a number of repetitions."""
@@ -149,7 +150,11 @@ class _Bench:
             count *= 4
             seconds = min(run(count, 1) for _ in range(2))
         count = max(1, round(count * RUN / seconds))
-        return min(run(count) for _ in range(RUNS)) / count
+        runs = sorted(run(count) for _ in range(RUNS))
+        if runs[1] > AGREE * runs[0]:
+            runs = sorted([*runs, *(run(count) for _ in range(RUNS))])
+            self.settled &= runs[1] <= AGREE * runs[0]
+        return runs[0] / count
 
     def peak(self, workers: int) -> float:
         chains, lanes = self.host.registers - 4, self.host.lanes
@@ -170,7 +175,7 @@ class _Bench:
 
 
 def measure(host: Host, threads: int | None = None) -> Figures:
-    """Measure, and remember; what was once faster stays."""
+    """Measure, and remember what runs agree on; what was once faster stays."""
     threads, bench = threads or cores(), _Bench(host)
     hierarchy = caches()
     large = min(max([LARGE, *(3 * c.bytes for c in hierarchy)]), 2**29)
@@ -190,7 +195,8 @@ def measure(host: Host, threads: int | None = None) -> Figures:
     earlier = known(host, threads)
     if earlier is not None:
         figures = _best(earlier, figures)
-    _write(_path(host, threads), figures)
+    if bench.settled:
+        _write(_path(host, threads), figures)
     return figures
 
 
@@ -219,16 +225,18 @@ def _write(path: Path, figures: Figures) -> None:
 def known(host: Host, threads: int | None = None) -> Figures | None:
     """What was measured before; None where nothing was."""
     path = _path(host, threads or cores())
-    if not private(path.parent) or not private(path):
+    data = get(path)
+    if data is None:
         return None
     try:
-        record = read_json(path.read_bytes(), path.name).record(("format", *(f.name for f in fields(Figures))))
+        record = read_json(data, path.name).record(("format", *(f.name for f in fields(Figures))))
         if record["format"].value != FORMAT:
             return None
         levels = tuple(_level(level) for level in record["levels"].items(0, 10))
         peaks = record["peak_one"].number(0, FASTEST), record["peak_all"].number(0, FASTEST)
-        return Figures(record["processor"].text(), record["target"].text(), record["threads"].whole(1), *peaks, levels)
-    except (OSError, Malformed):
+        whose = record["processor"].text(), record["target"].text(), record["threads"].whole(1)
+        return Figures(*whose, *peaks, levels) if whose == (processor(), host.name, threads or cores()) else None
+    except Malformed:
         return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def decided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
     monkeypatch.setattr(choice, "CLOSE", 1e9)
     monkeypatch.setattr(timed, "_decide", decide)
     monkeypatch.setattr(timed, "pace_of", lambda *machine: Pace())
+    monkeypatch.setattr(timed.constants, "known", lambda *machine: figures(474))
     monkeypatch.setattr(timed, "folder", lambda: tmp_path)
     monkeypatch.setattr(timed, "_known", {})
     return calls
@@ -137,6 +139,98 @@ def test_no_time_left(decided: list[list[str]], monkeypatch: pytest.MonkeyPatch)
     assert plan(True) == plan(False)
     assert decided == []
     assert {d.microseconds == {} for d in timed.known(TUNED).decisions.values()} == {True}
+
+
+def test_what_is_not_settled_is_tried_again(
+    decided: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It holds for this process, and for its artifacts; later processes settle it."""
+    decide, settled = timed._decide, [False, True]
+    monkeypatch.setattr(timed, "_decide", lambda *args: replace(decide(*args), settled=settled.pop(0)))
+    exe = driver.compile(NET, tune=True)
+    first = exe.plan(2)
+    assert plan(True) == first
+    assert len(decided) == 2
+    (path,) = tmp_path.glob("decisions-*.json")
+    assert len(json.loads(path.read_text())["decisions"]) == 1
+    save(exe, tmp_path / "m.cnnx", 2)
+    assert open_artifact(tmp_path / "m.cnnx").plan(2) == first
+    forget(monkeypatch)
+    settled.append(True)
+    assert plan(True) == first
+    assert len(decided) == 3
+    assert len(json.loads(path.read_text())["decisions"]) == 2
+    forget(monkeypatch)
+    assert plan(True) == first
+    assert len(decided) == 3
+
+
+def test_a_machine_that_is_too_busy_is_not_timed_further(
+    decided: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decide = timed._decide
+    monkeypatch.setattr(timed, "_decide", lambda *args: replace(decide(*args), settled=False))
+    monkeypatch.setattr(timed, "UNSETTLED", 1)
+    plan(True)
+    assert len(decided) == 1
+    assert [d.settled for d in timed.known(TUNED).decisions.values()] == [False, False]
+
+
+def test_a_pace_that_could_not_be_measured_is_not_kept(
+    decided: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(timed, "pace_of", lambda *machine: Pace(2, 4, 4))
+    monkeypatch.setattr(timed.constants, "known", lambda *machine: None)
+    monkeypatch.setattr(timed.constants, "measure", lambda *machine: figures(474))
+    plan(True)
+    assert TUNED.target.pace == Pace()
+    (path,) = tmp_path.glob("decisions-*.json")
+    assert json.loads(path.read_text())["pace"] is None
+    assert json.loads(path.read_text())["decisions"]
+    forget(monkeypatch)
+    monkeypatch.setattr(timed.constants, "known", lambda *machine: figures(474))
+    plan(True)
+    assert TUNED.target.pace == Pace(2, 4, 4)
+    assert json.loads(path.read_text())["pace"] is not None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "algorithm", "settled", "rounds"),
+    [
+        ({"direct": [100], "fast": [80]}, "fast", True, 4),
+        ({"direct": [100], "fast": [99]}, "direct", True, 4),  # not clearly faster
+        ({"direct": [100, 900, 100, 900], "fast": [80, 700, 80, 700]}, "fast", True, 4),  # runs that were held up
+        ({"direct": [100], "fast": [9000, 13470, 9000, 20000, 80, 81]}, "fast", True, 6),
+        ({"direct": [100], "fast": [9000, 13470, 30000, 50000] * 4}, "direct", True, 8),  # two agree in the end
+        ({"direct": [100], "fast": [900 * 1.3**n for n in range(16)]}, "direct", False, 16),
+        ({"direct": [100], "far": [13470]}, "direct", True, 8),  # it is so
+    ],
+)
+def test_runs_that_disagree_are_repeated(
+    monkeypatch: pytest.MonkeyPatch, seconds: dict[str, list[float]], algorithm: str, settled: bool, rounds: int
+) -> None:
+    """Times in microseconds, in turn, from the second run of each on."""
+    now, counts = [0.0], dict.fromkeys(seconds, 0)
+
+    class Trial:
+        fresh = "x"
+
+        def __init__(self, name: str) -> None:
+            self.name, self.memory = name, {"x": np.zeros(1)}
+
+        def runners(self, *rest: Any) -> tuple[Any, Any]:
+            return (lambda: None), self.run
+
+        def run(self) -> None:
+            times, n = seconds[self.name], counts[self.name]
+            now[0] += times[max(n - 1, 0) % len(times)] / 1e6
+            counts[self.name] += 1
+
+    monkeypatch.setattr(timed.time, "perf_counter", lambda: now[0])
+    found = timed._decide({name: Trial(name) for name in seconds}, None, lambda: None)  # type: ignore[misc]
+    assert (found.algorithm, found.settled) == (algorithm, settled)
+    assert set(counts.values()) == {rounds + 1}
+    assert set(found.microseconds) == (set(seconds) if settled else set())
 
 
 def test_only_for_the_machine_itself(decided: list[list[str]]) -> None:
@@ -259,6 +353,7 @@ def test_paces() -> None:
 def test_what_is_timed_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every algorithm of forward and both gradients is really run, and training gives what it gives without."""
     monkeypatch.setattr(choice, "CLOSE", 1e9)
+    monkeypatch.setattr(timed, "AGREE", 1e9)  # however busy the machine is
     monkeypatch.setattr(timed, "folder", lambda: tmp_path)
     forget(monkeypatch)
     labels = np.array([0, 2])

@@ -79,12 +79,13 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a timed run said: the algorithm by name, and the microseconds of those that ran; of none, where the time to
-    spend on runs was over.
+    """What timed runs said: the algorithm by name, and the least microseconds of those that ran; of none, where the estimate
+    decides. settled: whether that holds for later processes too; otherwise they try again.
     """
 
     algorithm: str
     microseconds: Mapping[str, float]
+    settled: bool = True
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 folder.
 
 Algorithms and the parts of sums decide how results are rounded, so what was decided once stays: by processor and kernels, whatever the
-number of threads, until the folder is cleared. Where the folder cannot be written nothing is timed.
+number of threads, until the folder is cleared. Where the folder cannot be written nothing is timed. What runs could not settle,
+as on a busy machine, the estimate decides for this process alone.
 
 A run meets the caches as in a network: weights and what an earlier layer wrote long ago come from memory, what the layer
 before wrote from a cache.
@@ -12,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -34,14 +34,17 @@ from cnnc.runtime import machine as constants
 from cnnc.runtime.compiled import memory_of
 from cnnc.runtime.launch import Array, Runner, aligned_empty
 from cnnc.runtime.threads import cores
-from cnnc.storage import folder, private, put, ready
+from cnnc.storage import folder, get, put, ready
 from cnnc.untrusted import Field, Malformed, read_json
 
-FORMAT = 2
+FORMAT = 3
 MOST, MANY = 4096, 64  # decisions that are kept, and problems of a graph that are timed
 NAME = 100  # characters of an algorithm's name
 PACES = (0.01, 100.0)  # no machine is further from another
-ROUNDS = 4
+ROUNDS, MOST_ROUNDS = 4, 16  # of runs of each algorithm in turns; more where they disagree
+AGREE = 1.15  # the least two runs of an algorithm are within this factor
+FAR = 3.0  # algorithms further apart than this, whose estimates are close, run twice as often
+UNSETTLED = 3  # decisions one after the other, after which the machine is too busy for more
 BUDGET, LONG = 1.0, 0.15  # seconds of runs for a graph, and for one decision
 LARGE = 2**27  # bytes read between runs at most, and of a buffer that is worth a run
 READ, WRITE = KernelName("stream"), KernelName("fill")
@@ -53,14 +56,20 @@ _known: dict[Path, Decided] = {}
 
 @dataclass
 class Decided:
-    """What a machine decided: its pace, None while it is unknown, and the decisions by problem."""
+    """What a machine decided: its pace, None while it is unknown, and the decisions by problem. settled: whether the pace was
+    measured, rather than assumed since measurements disagreed.
+    """
 
     pace: Pace | None = None
     decisions: dict[str, Decision] = field(default_factory=dict)
+    settled: bool = True
 
     def to_json(self) -> dict[str, Any]:
         pace = None if self.pace is None else asdict(self.pace)
-        return {"pace": pace, "decisions": {key: asdict(d) for key, d in self.decisions.items()}}
+        decisions = {
+            key: {"algorithm": d.algorithm, "microseconds": d.microseconds} for key, d in self.decisions.items()
+        }
+        return {"pace": pace, "decisions": decisions}
 
 
 def settle(backend: Any, graph: Graph, batch: int) -> None:
@@ -71,8 +80,10 @@ def settle(backend: Any, graph: Graph, batch: int) -> None:
         return
     with _claims.turn(_path(backend)):
         if known(backend).pace is None and ready():
-            pace = pace_of(backend.target, constants.figures(backend), constants.caches())
-            _remember(backend, Decided(pace))
+            figures = constants.figures(backend)
+            settled = constants.known(backend) is not None
+            pace = pace_of(backend.target, figures, constants.caches()) if settled else Pace()
+            _remember(backend, Decided(pace, settled=settled))
         open_ = _open(backend, graph, batch)
         if open_ and ready():
             _remember(backend, Decided(None, _runs(backend, graph, batch, open_)))
@@ -99,12 +110,14 @@ def _runs(backend: Any, graph: Graph, batch: int, open_: Mapping[str, tuple[Node
     kernels = [k for group in trials.values() for trial in group.values() for k in trial.kernels()]
     backend.ready([*plan.kernels(), *kernels, eviction])  # with what the network needs, so that workers start once
     evict = _eviction(backend, eviction, memory_of(plan, cores()).total)
-    found = {key: Decision(named(choice.scheme), {}) for key, (_, choice) in open_.items()}
-    end = time.perf_counter() + BUDGET
+    found = {key: Decision(named(choice.scheme), {}, settled=False) for key, (_, choice) in open_.items()}
+    end, unsettled = time.perf_counter() + BUDGET, 0
     for key, group in trials.items():
-        small = all(b.bytes <= LARGE for trial in group.values() for b in trial.low.buffers.values())
-        if small and time.perf_counter() < end:
+        if any(b.bytes > LARGE for trial in group.values() for b in trial.low.buffers.values()):
+            found[key] = replace(found[key], settled=True)  # is never run
+        elif time.perf_counter() < end and unsettled < UNSETTLED:
             found[key] = _decide(group, backend, evict)
+            unsettled = 0 if found[key].settled else unsettled + 1
     return found
 
 
@@ -165,15 +178,15 @@ class _Trial:
 
 
 def _decide(group: Mapping[str, _Trial], backend: Any, evict: Callable[[], None]) -> Decision:
-    """The fastest of a few runs each, in turns; the first, where no other is clearly faster."""
+    """The fastest of some runs each, in turns; the first, where no other is clearly faster, or where runs disagree."""
     memory: dict[str, Array] = {}
     runners = {}
     for name, trial in group.items():
         once, runners[name] = trial.runners(backend, memory)
         once()
-    best = dict.fromkeys(group, math.inf)
-    begin = time.perf_counter()
-    for turn in range(ROUNDS + 1):
+    runs: dict[str, list[float]] = {name: [] for name in group}
+    begin, settled = time.perf_counter(), False
+    for turn in range(MOST_ROUNDS + 1):
         for name, trial in group.items():
             evict()
             fresh = trial.memory[trial.fresh]
@@ -181,12 +194,30 @@ def _decide(group: Mapping[str, _Trial], backend: Any, evict: Callable[[], None]
             start = time.perf_counter()
             runners[name]()
             if turn:  # the first warms up
-                best[name] = min(best[name], time.perf_counter() - start)
-        if turn and time.perf_counter() - begin > LONG:
+                runs[name].append(time.perf_counter() - start)
+        seconds = time.perf_counter() - begin
+        settled = _agree(runs)
+        if settled and (turn >= ROUNDS or seconds > LONG):
             break
+        if turn > 1 and seconds > 2 * LONG:
+            break
+    best = {name: min(times) for name, times in runs.items()}
     first, fastest = next(iter(group)), min(best, key=best.__getitem__)
+    if not settled:
+        return Decision(first, {}, settled=False)
     algorithm = fastest if best[fastest] < BETTER * best[first] else first
     return Decision(algorithm, {name: round(1e6 * seconds, 1) for name, seconds in best.items()})
+
+
+def _agree(runs: Mapping[str, list[float]]) -> bool:
+    """Whether runs may be believed: the least two of each algorithm agree, and all of them with estimates that are close,
+    unless they have been repeated.
+    """
+    least = [sorted(times)[:2] for times in runs.values()]
+    if any(len(times) < 2 or times[1] > AGREE * times[0] for times in least):
+        return False
+    near = max(times[0] for times in least) <= FAR * min(times[0] for times in least)
+    return near or all(len(times) >= 2 * ROUNDS for times in runs.values())
 
 
 def _eviction(backend: Any, kernel: KernelName, size: int) -> Callable[[], None]:
@@ -235,16 +266,22 @@ def known(backend: Any) -> Decided:
 
 def _read(path: Path, backend: Any) -> Decided:
     """What a file says; nothing where it is damaged, of other kernels, or of somebody else."""
-    if not private(path.parent) or not private(path):
+    data = get(path)
+    if data is None:
         return Decided()
     try:
-        record = read_json(path.read_bytes(), path.name)
-        given = record.record(("format", "kernels", "pace", "decisions"))
-        if (given["format"].value, given["kernels"].value) != (FORMAT, backend.version):
+        record = read_json(data, path.name)
+        given = record.record((*_whose(backend), "pace", "decisions"))
+        if {name: given[name].value for name in _whose(backend)} != _whose(backend):
             return Decided()
         return parse(record)
-    except (OSError, Malformed):
+    except Malformed:
         return Decided()
+
+
+def _whose(backend: Any) -> dict[str, Any]:
+    """What a file must say for its decisions to be of this machine and these kernels."""
+    return {"format": FORMAT, "kernels": backend.version, "processor": constants.processor()}
 
 
 def parse(record: Field) -> Decided:
@@ -276,7 +313,10 @@ def _remember(backend: Any, found: Decided) -> None:
     first = {
         k: d for k, d in elsewhere.decisions.items() if k in new and d.algorithm in (*new[k].microseconds, "direct")
     }
-    here.pace = here.pace or elsewhere.pace or found.pace
+    if here.pace is None:
+        here.pace = elsewhere.pace or found.pace
+        here.settled = elsewhere.pace is not None or found.settled
     here.decisions = {**elsewhere.decisions, **here.decisions, **new, **first}  # others may be reading those of before
-    kept = Decided(here.pace, dict(list(here.decisions.items())[-MOST:]))
-    put(path, json.dumps({"format": FORMAT, "kernels": backend.version, **kept.to_json()}, indent=0).encode())
+    lasting = [(key, d) for key, d in here.decisions.items() if d.settled]
+    kept = Decided(here.pace if here.settled else elsewhere.pace, dict(lasting[-MOST:]))
+    put(path, json.dumps({**_whose(backend), **kept.to_json()}, indent=0).encode())
