@@ -40,7 +40,7 @@ def list_command(as_json: bool) -> None:
         columns = (Column("bytes", True), Column("target", leaves=1), Column("kernel"))
         click.echo(str(Table(columns, [(f"{e.bytes:,}", e.target, e.kernel) for e in found])), nl=False)
     if any(e.kernel == DAMAGED for e in found):
-        say("damaged files are not used; `cnnc cache clear` removes them")
+        say("files that are damaged, or of another version, are not used; `cnnc cache clear` removes them")
     say(f"{len(found)} kernels, {sum(e.bytes for e in found) / 2**20:.1f} MiB in {folder()}")
 
 

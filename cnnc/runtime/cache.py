@@ -17,7 +17,7 @@ from cnnc.storage import folder, get, opened, put, sealed
 
 MAGIC = "cnnc kernel 2"
 
-DAMAGED = "damaged"
+DAMAGED = "damaged"  # or of another version
 
 
 @dataclass(frozen=True)
