@@ -33,7 +33,7 @@ CHECKPOINT_SECONDS = 10.0  # between checkpoints at the ends of epochs, at least
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C: the run stopped between two steps, and its checkpoint is written. `result` is what there is."""
+    """Ctrl-C or SIGTERM: the run stopped between two steps, and its checkpoint is written. `result` is what there is."""
 
     def __init__(self, result: Result) -> None:
         super().__init__(f"interrupted; go on with --resume --out {result.folder}")
@@ -241,8 +241,8 @@ class _Run:
 
 @contextmanager
 def _interrupts() -> Iterator[Any]:
-    """Ctrl-C is noted, and a step is finished first; a second one stops at once. Gives a function that tells whether
-    there was one.
+    """Ctrl-C, or SIGTERM as containers and schedulers send it, is noted, and a step is finished first; a second one
+    stops at once. Gives a function that tells whether there was one.
     """
     noted: list[int] = []
     if threading.current_thread() is not threading.main_thread():
@@ -254,11 +254,12 @@ def _interrupts() -> Iterator[Any]:
             raise KeyboardInterrupt
         noted.append(number)
 
-    before = signal.signal(signal.SIGINT, note)
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield lambda: bool(noted)
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None is one that Python did not set
 
 
 __all__ = ["Interrupted", "Result", "train"]

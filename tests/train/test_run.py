@@ -129,17 +129,17 @@ def test_a_killed_run_that_is_resumed_ends_alike(
     ]
 
 
-@pytest.mark.parametrize("steps", [1, 7, 9])
+@pytest.mark.parametrize(("steps", "number"), [(1, signal.SIGINT), (7, signal.SIGTERM), (9, signal.SIGINT)])
 def test_an_interrupted_run_goes_on_in_the_middle_of_an_epoch(
-    data: Path, tmp_path: Path, steps: int, monkeypatch: pytest.MonkeyPatch
+    data: Path, tmp_path: Path, steps: int, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    handler = signal.getsignal(signal.SIGINT)
+    handler = signal.getsignal(number)
     whole = go(data, tmp_path / "whole")[1]
     step = Trainer.measured_step
 
     def interrupting(self: Trainer, x: Any, labels: Any) -> tuple[float, float]:
         if self.steps == steps:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         return step(self, x, labels)
 
     with monkeypatch.context() as m:
@@ -148,7 +148,7 @@ def test_an_interrupted_run_goes_on_in_the_middle_of_an_epoch(
             go(data, tmp_path / "cut")
     assert isinstance(e.value, KeyboardInterrupt)
     assert e.value.result.weights.is_file()
-    assert signal.getsignal(signal.SIGINT) is handler
+    assert signal.getsignal(number) is handler
     resumed = go(data, tmp_path / "cut", resume=True)[1]
     assert whole.weights.read_bytes() == resumed.weights.read_bytes()
     assert [r["loss"] for r in whole.history] == [r["loss"] for r in resumed.history]
