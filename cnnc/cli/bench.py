@@ -119,7 +119,7 @@ def command(
     else:
         click.echo(str(report.engines_table()), nl=False)
         if report.verdict:
-            click.echo(report.verdict)
+            click.echo("\n".join(wrapped(report.verdict)))
         if layers:
             click.echo(f"\n{report.layers_table()}", nl=False)
             for reason in report.reasons():

@@ -18,7 +18,11 @@ from cnnc.cli.common import batch_option, define, json_option, load, model_optio
 @batch_option
 @json_option
 def command(path: str, model: str | None, parameters: dict[str, Any], batch: int, as_json: bool) -> None:
-    """Print a row per layer, totals, and the planned peak memory of inference and of a training step."""
+    """Print a row per layer, totals, and the planned peak memory of inference and of a training step.
+
+    Where the width is short (COLUMNS, the terminal's, or 80), columns go in this order: weight, padding,
+    receptive field, output KiB, stride, kernel, multiply-adds, op, output. Numbers are never cut.
+    """
     summary = load(path, model, parameters).summary(batch)
     if as_json:
         print_json(summary.to_json())

@@ -123,9 +123,9 @@ def cards_of(graph: Graph) -> tuple[list[Card], list[tuple[int, int]]]:
             cards.append(Card([node]))
             home.update(dict.fromkeys(node.results, len(cards) - 1))
             edges.update({(home[o], len(cards) - 1): None for o in before})
-    trained = {n.name: product(n.type.concrete(1)) for n in graph.parameters}
+    trained, made = {n.name: product(n.type.concrete(1)) for n in graph.parameters}, made_of(graph)
     for card in cards:
-        _write(card, graph, trained)
+        _write(card, graph, trained, made)
     for label, value in graph.outputs:
         if value in home:
             cards.append(Card(lines=[Line("terminal", "output" if label in (value, "output") else f"output  {label}")]))
@@ -140,13 +140,25 @@ def named(node: Node) -> str:
     return node.name if node.name.rstrip("0123456789.") != node.op or node.op == "input" else ""
 
 
-def numbers(node: Node, trained: dict[str, int]) -> int:
-    return sum(trained.get(o, 0) for o in dict.fromkeys(node.inputs))
+def made_of(graph: Graph) -> dict[str, frozenset[str]]:
+    """The parameters that each value is made of which no input reaches: folded weights, and parameters themselves."""
+    made: dict[str, frozenset[str]] = {}
+    for node in graph.nodes:
+        if node.op == "param":
+            made[node.name] = frozenset((node.name,))
+        elif node.op != "input" and all(o in made for o in node.inputs):
+            made.update(dict.fromkeys(node.results, frozenset[str]().union(*(made[o] for o in node.inputs))))
+    return made
 
 
-def _write(card: Card, graph: Graph, trained: dict[str, int]) -> None:
+def numbers(nodes: list[Node], trained: dict[str, int], made: dict[str, frozenset[str]]) -> int:
+    """The trained numbers that nodes read, as they are or folded, each once."""
+    return sum(trained[p] for p in {p for n in nodes for o in n.inputs for p in made.get(o, ())})
+
+
+def _write(card: Card, graph: Graph, trained: dict[str, int], made: dict[str, frozenset[str]]) -> None:
     main = describe.main(card.nodes)
-    total = sum(numbers(n, trained) for n in card.nodes)
+    total = numbers(card.nodes, trained, made)
     for node in card.nodes:
         words = describe.layer(graph, node) + (" + epilogue" if node.attributes.get("epilogue") else "")
         name = named(node)
@@ -154,14 +166,14 @@ def _write(card: Card, graph: Graph, trained: dict[str, int]) -> None:
         if node is main and (name or total):
             parameters = f"{total:,} parameters" if total else ""
             card.lines.append(Line(kind(node.op), name, parameters, small=True))
-    card.tip = "\n".join(_tip(n, graph, trained) for n in card.nodes)
+    card.tip = "\n".join(_tip(n, graph, numbers([n], trained, made)) for n in card.nodes)
     card.label = (tuple((line.kind, line.left if not line.small else "", line.right) for line in card.lines),)
 
 
-def _tip(node: Node, graph: Graph, trained: dict[str, int]) -> str:
+def _tip(node: Node, graph: Graph, count: int) -> str:
     attributes = ", ".join(f"{k}={v}" for k, v in node.attributes.items())
     parts = [f"{node.name} = {node.op}" + (f" {{{attributes}}}" if attributes else "") + f" : {node.type}"]
-    if count := numbers(node, trained):
+    if count:
         parts.append(f"{count:,} parameters")
     if node.op in OPS and (
         macs := OPS[node.op].macs(node, [None if o is None else graph.type(o) for o in node.operands], 1)

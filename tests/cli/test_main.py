@@ -207,11 +207,19 @@ def test_broken_pipe_is_quiet(examples: Path) -> None:
     assert done.returncode == 0
 
 
-def test_completion() -> None:
-    done = cnnc_process(
-        env={**os.environ, "_CNNC_COMPLETE": "bash_complete", "COMP_WORDS": "cnnc ch", "COMP_CWORD": "1"}
-    )
-    assert "check" in done.stdout
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion(shell: str) -> None:
+    """As the README says: a script for the shell's start file, which asks for commands, options and their values."""
+    script = cnnc_process(env={**os.environ, "_CNNC_COMPLETE": f"{shell}_source"})
+    assert script.returncode == 0
+    assert f"_CNNC_COMPLETE={shell}_complete" in script.stdout
+    for words, found in (("ch", "check"), ("summary --ba", "--batch"), ("ir x.cnn --mode tr", "train")):
+        given = f"cnnc {words}"
+        count = len(given.split()) - 1
+        incomplete = given.split()[-1]
+        completing = {"COMP_WORDS": given, "COMP_CWORD": incomplete if shell == "fish" else str(count)}
+        done = cnnc_process(env={**os.environ, "_CNNC_COMPLETE": f"{shell}_complete", **completing})
+        assert found in done.stdout, given
 
 
 def test_a_terminal_without_the_characters(tmp_path: Path) -> None:

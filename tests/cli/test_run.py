@@ -435,6 +435,7 @@ def test_graph_of_any_stage(cnnc: Cnnc, lenet: Path, tmp_path: Path) -> None:
     assert "lenet classes=7" in path.read_text()
     cnnc("graph", lenet, "-o", path, "--after", "fuse-epilogues", "--dark")
     assert "conv 3x3 4-&gt;8 + epilogue" in path.read_text()
+    assert f"{3 * 3 * 4 * 8 + 8 + 2 * 8} parameters" in path.read_text(), "those of the batch norm are folded in"
     assert "prefers-color-scheme" not in path.read_text()
     cnnc("graph", lenet, "-o", path, "--mode", "train")
     assert "a training step" in path.read_text()
