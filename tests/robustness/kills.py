@@ -1,9 +1,10 @@
 """Runs that are killed at random moments and go on: `python -m tests.robustness.kills --runs 300`.
 
 Each process is the first of a process namespace of its own, as in a container, so that its id comes again each time. It
-is killed (SIGKILL) at a random moment and started again with --resume, until it gets to its end. After each kill the
-checkpoint must be readable and no older than the one before; at the end the weights must be those of a run that nobody
-killed, to the bit, and no other file may be left. Any exit code but 0, and any run of more than two minutes, fails.
+is killed (SIGKILL) at a random moment, half of the time while it writes, and started again with --resume, until it gets
+to its end. After each kill the checkpoint must be readable and no older than the one before; at the end the weights must
+be those of a run that nobody killed, to the bit, and no other file may be left. Any exit code but 0, and any run of more
+than two minutes, fails.
 """
 
 from __future__ import annotations
@@ -85,21 +86,44 @@ def command(out: Path, apart: bool, epochs: int, target: str) -> list[str]:
     return [*(NAMESPACE if apart else ()), sys.executable, "-c", CHILD, *options, "--target", target]
 
 
-def run(arguments: Sequence[str], folder: Path, seconds: float | None) -> tuple[int | None, str]:
-    """The exit code, or None where it was killed after some seconds; and what it said. Raises TimeoutExpired."""
+@dataclass(frozen=True)
+class Moment:
+    """When a process is killed: after some seconds; or so many seconds after it has begun to write for the n-th time."""
+
+    seconds: float
+    writes: int | None = None
+
+
+def run(arguments: Sequence[str], folder: Path, out: Path, moment: Moment | None) -> tuple[int | None, str]:
+    """The exit code, or None where it was killed; and what it said. Raises TimeoutExpired."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(arguments, cwd=folder, env=environment, stdout=said, stderr=said)
+        seconds = PATIENCE if moment is None else moment.seconds
+        if moment is not None and moment.writes is not None:
+            _wait_for_writes(process, out, moment.writes)
         try:
-            code: int | None = process.wait(PATIENCE if seconds is None else seconds)
+            code: int | None = process.wait(seconds)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            if seconds is None:
+            if moment is None:
                 raise
             code = None
         said.seek(0)
         return code, said.read().decode(errors="replace")
+
+
+def _wait_for_writes(process: subprocess.Popen[bytes], out: Path, count: int) -> None:
+    """Until other files are being written for the n-th time, or the process ends."""
+    end, before = time.monotonic() + PATIENCE, set()
+    while process.poll() is None and time.monotonic() < end:
+        now = {name for name in os.listdir(out) if name.endswith(".tmp")} if out.is_dir() else set()
+        count -= bool(now - before)
+        if count <= 0:
+            return
+        before = now
+        time.sleep(0.0005)
 
 
 def progress(out: Path) -> tuple[int, int]:
@@ -122,7 +146,7 @@ def kills(
         for _ in range(1 if target == "reference" else 2):  # the first one compiles kernels
             shutil.rmtree(folder / "whole", ignore_errors=True)
             start = time.monotonic()
-            code, said = run(command(folder / "whole", apart, epochs, target), folder, None)
+            code, said = run(command(folder / "whole", apart, epochs, target), folder, folder / "whole", None)
             takes = time.monotonic() - start
             if code != 0:
                 return Outcome(0, 0, [f"the run that nobody kills ends with {code}: {said}"])
@@ -149,9 +173,14 @@ def _one(
     """One run, killed until it gets to its end."""
     before = (0, 0)
     while True:
-        seconds = rng.uniform(0, 1.1 * takes) if outcome.kills < runs else None
+        moment = None
+        if outcome.kills < runs:  # half of them while they write
+            writing = rng.random() < 0.5
+            moment = (
+                Moment(rng.uniform(0, 0.01), rng.randrange(1, 20)) if writing else Moment(rng.uniform(0, 1.1 * takes))
+            )
         try:
-            code, said = run(arguments, folder, seconds)
+            code, said = run(arguments, folder, out, moment)
         except subprocess.TimeoutExpired:
             outcome.wrong.append(f"a run hangs after {outcome.kills} kills")
             return
