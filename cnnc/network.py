@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import weakref
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.arguments import as_path, flag, of_kind, seed_of
+from cnnc.arguments import as_path, flag, of_kind, seed_of, wrong
 from cnnc.diagnostics import CnncError, Diagnostic, did_you_mean, error
+from cnnc.files import escaped
 from cnnc.interop import safetensors
 from cnnc.ir.graph import Graph
 from cnnc.ir.op import ParameterSpec
@@ -276,7 +277,7 @@ class Network:
     def __init__(self, program: Program, seed: int = 0, measure: Measure | None = None) -> None:
         self.program = program
         self.measure = measure
-        self.classes: tuple[str, ...] | None = None
+        self._classes: tuple[str, ...] | None = None
         leaves = [n.name for n in program.graph.nodes if n.op in ("param", "state")]
         self._weights = Weights({name: program.parameters[name] for name in leaves}, seed)
 
@@ -300,6 +301,18 @@ class Network:
             )
         for name, value in values.items():
             self._weights[name] = value
+
+    @property
+    def classes(self) -> tuple[str, ...] | None:
+        """The names of what the network tells apart, in the order of its outputs. Raises `CnncError` (E0706) for what is
+        assigned and is no list of names."""
+        return self._classes
+
+    @classes.setter
+    def classes(self, names: Sequence[str] | None) -> None:
+        if names is not None and not (isinstance(names, tuple | list) and all(isinstance(n, str) for n in names)):
+            raise wrong("classes", names, "a list of names, or None,")
+        self._classes = None if names is None else tuple(escaped(n) for n in names)
 
     @property
     def graph(self) -> Graph:

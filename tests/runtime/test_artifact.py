@@ -185,6 +185,13 @@ def test_class_names_travel(tmp_path):
     assert artifact.read(tmp_path / "n.cnnx").labels == ("a", "b", "c")
 
 
+@pytest.mark.parametrize("names", [3, "cat", ["cat", 3], [None]])
+def test_class_names_are_names(names):
+    net = cnnc.parse("model m { input x: f32[N, 4] return x -> linear(3) as fc }")
+    with pytest.raises(CnncError, match="E0706"):
+        net.classes = names
+
+
 @pytest.mark.parametrize("batch", [0, -1, 1.5, "2", True, None])
 def test_a_batch_that_is_none_is_refused(net, tmp_path, batch):
     with pytest.raises(CnncError, match="E0704"):
