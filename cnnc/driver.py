@@ -95,8 +95,8 @@ def compile(
 ) -> Executable:
     """Compile a network for inference, with the weights that it has now.
 
-    target: "cpu", or "reference" for the float64 interpreter. threads: all cores unless given; the result does not
-    depend on it.
+    target: "cpu", or "reference" for the float64 interpreter. threads: as many as the process may use cores unless
+    given (its affinity, and a container's quota); the result does not depend on it.
     exact: only algorithms that round like the direct one. batch: prepare kernels and weights for this batch size at
     once; any other works too, and is prepared when it is first met.
     tune: on target "cpu" the estimates of algorithms and blocks follow the machine's measured speeds, and where those of a

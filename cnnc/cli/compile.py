@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     default=None,
     help="Estimates know this machine's speed, timed runs decide where they are close; so it is if not said.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Threads; as many as there are cores otherwise.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads; as many as there are cores for it otherwise.")
 def command(
     path: str,
     model: str | None,

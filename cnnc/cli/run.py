@@ -57,7 +57,7 @@ DATA = 3
 @click.option(
     "-b", "--batch", type=click.IntRange(1, LARGEST), default=16, show_default=True, help="Images in one call."
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Threads; as many as there are cores otherwise.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads; as many as there are cores for it otherwise.")
 @json_option
 def command(
     path: str,

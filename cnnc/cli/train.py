@@ -39,7 +39,7 @@ from cnnc.cli.common import define, exists, json_option, load, model_options, pr
     show_default=True,
     help="Of initialization, order, augmentation and dropout.",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="Threads; as many as there are cores otherwise.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads; as many as there are cores for it otherwise.")
 @click.option(
     "--target", default="cpu", show_default=True, metavar="cpu|reference", help="Compiled, or interpreted in float64."
 )
