@@ -171,15 +171,16 @@ def compile_training(
 
 
 def measure(network: Network, batch: int) -> tuple[int, int]:
-    """The planned memory of inference and of a training step (SGD with momentum) at a batch size, in bytes, without
-    allocating it.
+    """The planned memory of inference and of a training step (SGD with momentum; 0 where there is none) at a batch size,
+    in bytes, without allocating it. Raises `CnncError` (E0410) for what no machine can hold.
     """
-    found = []
     machine: Any = backend("cpu", tune=tuning(None))
-    for training in (False, True):
-        try:
-            graph = training_graph(network.graph, optimizer=SGD(momentum=0.9)) if training else network.graph
-            found.append(machine.memory(optimize(graph, machine.lanes)[0], batch).total)
-        except CnncError:
-            found.append(0)  # a network without logits has no training step
-    return found[0], found[1]
+
+    def planned(graph: Graph) -> int:
+        return int(machine.memory(optimize(graph, machine.lanes)[0], batch).total)
+
+    try:
+        step = training_graph(network.graph, optimizer=SGD(momentum=0.9))
+    except CnncError:  # a network without logits has no training step
+        return planned(network.graph), 0
+    return planned(network.graph), planned(step)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cnnc import driver
+from cnnc.diagnostics import CnncError
 from cnnc.summary import Summary
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -164,3 +165,14 @@ def test_a_batch_of_any_size_takes_the_same_time() -> None:
     """Plans have as many steps for the largest batch: a loop over its images would take minutes."""
     net = driver.load(EXAMPLES / "lenet5.cnn")
     assert "for inference" in str(net.summary(2**31 - 1)).replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("shape", "batch"), [("2147483647, 2147483647, 2147483647", 1), ("2147483647, 1000", 2**31 - 1)]
+)
+def test_what_no_machine_can_hold_is_said(shape: str, batch: int) -> None:
+    """Addresses would pass 64 bits."""
+    net = driver.parse(f"model m {{ input x: f32[N, {shape}] return x -> relu }}")
+    with pytest.raises(CnncError, match="E0410") as e:
+        str(net.summary(batch))
+    assert e.value.exit_code == 5

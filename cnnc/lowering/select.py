@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from cnnc.diagnostics import error
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.types import BATCH, TensorType
 from cnnc.locks import lazy
@@ -19,6 +20,9 @@ from cnnc.lowering.plan import Buffer, KernelName, Plan, Ref, Step
 
 # By the arena's size without chains that reach far: what one of them may touch, tried in turn, and the arena with them.
 ROOM, MORE = (math.inf, 1.0, 0.8, 0.6), 1.02
+
+
+LARGEST = 2**62  # bytes of all buffers: addresses stay below 2^63
 
 
 class Rules(Protocol):
@@ -148,6 +152,7 @@ def lower(graph: Graph, batch: int, backend: Rules, workers: int = chain.WORKERS
         else:
             backend.rule(node.op)(low, node)
     _write_updates(low, graph)
+    _check_sizes(low)
     setup, steps, indices = _hoist(low)
     outputs = tuple((label, low.ref(value).buffer) for label, value in graph.outputs)
     home = _chained(low, steps, indices, outputs)
@@ -156,6 +161,20 @@ def lower(graph: Graph, batch: int, backend: Rules, workers: int = chain.WORKERS
     return Plan(
         graph.name, backend.name, batch, kept, tuple(setup), home.steps, home.outputs, home.arena, home.own, low.scratch
     )
+
+
+def _check_sizes(low: Lowering) -> None:
+    """Raises `CnncError` (E0410, exit code 5) where addresses would pass 64 bits."""
+    total = sum(b.bytes for b in low.buffers.values())
+    if total >= LARGEST:
+        most = max(low.buffers.values(), key=lambda b: b.bytes)
+        raise error(
+            "E0410",
+            f"a batch of {low.batch} needs {total / 2**60:,.0f} EiB of memory",
+            f"'{most.name}' takes {most.bytes / 2**60:,.3g} EiB of them",
+            help="use a smaller batch" if low.batch > 1 else "make the network smaller",
+            exit_code=5,
+        )
 
 
 def _write_updates(low: Lowering, graph: Graph) -> None:
