@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,6 +62,12 @@ def convert(value: Any, node: Node) -> Array:
         and int(array.max()) > np.iinfo(wanted).max
     ):
         raise error("E0701", f"input '{node.name}' has values beyond {wanted}", exit_code=3)
+    if array.dtype == np.uint8 and wanted.kind == "f" and len(shape) == 4:
+        warnings.warn(
+            f"the input '{node.name}' is given as bytes, which are taken as the numbers 0 to 255; training and `cnnc run` "
+            "divide pixels by 255 and apply the input's mean and std: give float32 as they make it",
+            stacklevel=6,
+        )
     with np.errstate(over="ignore"):
         return np.asarray(array, wanted, order="C")
 

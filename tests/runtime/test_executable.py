@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import array
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -254,3 +255,15 @@ def test_what_value_and_grad_refuses(net, arguments, named, code):
 def test_an_input_called_labels_makes_no_training_graph():
     net = cnnc.parse("model m() { input labels: f32[N, 3, 8, 8]  return labels -> conv(4, 3) -> batchnorm }")
     assert " = batchnorm(" not in cnnc.compile(net).ir()
+
+
+def test_bytes_given_as_an_image_are_told():
+    net = cnnc.parse("model m() {\n    input x: f32[N, 1, 2, 2]\n    return x -> relu\n}")
+    exe = cnnc.compile(net)
+    x = np.full((1, 1, 2, 2), 200, np.uint8)
+    with pytest.warns(UserWarning, match="divide pixels by 255"):
+        assert exe(x)[0, 0, 0, 0] == 200
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exe(x.astype(np.float32))
+        exe(x.astype(np.int64))
