@@ -50,10 +50,13 @@ def command(
     from cnnc.ir.text import parse_graph, print_graph
     from cnnc.passes.check_results import CheckResults
     from cnnc.passes.manager import PASSES, PassManager, Stages, observers, parse_passes
+    from cnnc.table import wrapped
 
     if list_passes:
         for name in sorted(PASSES):
-            click.echo(f"{name}\n    " + "\n    ".join(cleandoc(PASSES[name].__doc__ or "").splitlines()))
+            click.echo(name)
+            for line in cleandoc(PASSES[name].__doc__ or "").splitlines():
+                click.echo("\n".join(wrapped(f"    {line}", indent=" " * 8)))
         return
     chosen = parse_passes(passes)
     graph = parse_graph(_read(path), "<stdin>" if path == "-" else Path(path).name)
