@@ -158,6 +158,7 @@ class _Helped:
     def __init__(self, pool_: pool.Pool, run: Array, bytes_: int, memory: tuple[Array, ...]) -> None:
         self._pool, workers = pool_, int(run[10])
         self._helpers, self._epoch = workers - 1, pool_.epoch
+        pool_.most = pool.MOST  # where there were no more threads, there may be some now
         run[6:9], run[12] = (pool_.syscall, *pool_.waiting), pool_.address
         # as many as there may be late helpers in, and one for a call without any, whose worker has one queue
         shared = min(workers, RUNS)

@@ -13,6 +13,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from cnnc.locks import Lock
@@ -140,7 +141,8 @@ def of(host: Host) -> Pool | None:
     if _pool is None and (parts := host.threads()) is not None:
         with _lock:
             if _pool is None:
-                _pool = Pool(parts, host.pool_words(MOST))
+                with suppress(OSError, AttributeError):  # a C library that lacks something
+                    _pool = Pool(parts, host.pool_words(MOST))
     return _pool
 
 
