@@ -116,7 +116,9 @@ def _reduced(graph: Graph, node: Node, seen: Field) -> Field:
 
 @dataclass(frozen=True)
 class Summary:
-    """`memory` gives the planned peak bytes of inference and of a training step; None where nothing plans."""
+    """`memory` gives the planned peak bytes of inference and of a training step (0 where there is none); None where nothing
+    plans.
+    """
 
     name: str
     batch: int
@@ -160,7 +162,7 @@ class Summary:
                 for r in self.rows
             ],
             "totals": {"params": self.params, "macs": self.macs, "output_kib": self.output_kib},
-            "memory": {"inference_bytes": inference, "training_bytes": training},
+            "memory": {"inference_bytes": inference, "training_bytes": training or None},
         }
 
     def _cells(self) -> list[tuple[str, ...]]:
@@ -187,9 +189,8 @@ class Summary:
             f"{self.macs:,} multiply-adds at batch {self.batch}"
         ]
         if self.memory is not None:
-            lines.append(
-                f"planned peak memory: {mib(self.memory[0])} for inference, {mib(self.memory[1])} for a training step"
-            )
+            training = f"{mib(self.memory[1])} for a training step" if self.memory[1] else "there is no training step"
+            lines.append(f"planned peak memory: {mib(self.memory[0])} for inference, {training}")
         return lines
 
     def _totals(self) -> tuple[str, ...]:

@@ -154,6 +154,12 @@ def test_memory_is_planned_when_it_is_read() -> None:
     assert s.to_json()["memory"] == {"inference_bytes": inference, "training_bytes": training}
 
 
+def test_a_network_without_a_training_step() -> None:
+    s = summary(" -> conv(10, 5)")
+    assert "there is no training step" in str(s)
+    assert s.to_json()["memory"]["training_bytes"] is None
+
+
 def test_texts() -> None:
     s = summary(" -> conv(10, 5, padding=2) -> flatten -> linear(10)")
     assert "1x10x32x32" in str(s)
