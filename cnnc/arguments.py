@@ -19,7 +19,10 @@ def shown(value: Any) -> str:
 
 def wrong(name: str, value: Any, wanted: str, help: str | None = None) -> CnncError:
     return error(
-        "E0706", f"{name} is {shown(value)}, a {type(value).__name__}; {wanted} is needed", help=help, exit_code=USAGE
+        "E0706",
+        f"{name} is {shown(value)}, of type {type(value).__name__}; {wanted} is needed",
+        help=help,
+        exit_code=USAGE,
     )
 
 

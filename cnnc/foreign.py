@@ -23,7 +23,7 @@ WANTED = {
     "data": "a data set",
     "input": "an image or an array",
 }
-WRITE = "write the network as a .cnn file (`cnnc check` helps, the examples show how)"
+WRITE = "write the network as a .cnn file (`cnnc new` begins one)"
 PICKLES = (".pth", ".pt", ".pkl", ".pickle", ".ckpt")
 IMAGES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm")
 

@@ -155,7 +155,7 @@ def test_arguments(function: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: cnnc.load(5), "path is 5, a int; a path, text or pathlib.Path, is needed"),
+        (lambda: cnnc.load(5), "path is 5, of type int; a path, text or pathlib.Path, is needed"),
         (lambda: cnnc.compile("m.cnn"), "cnnc.load gives one"),
         (lambda: cnnc.compile(network(), threads=True), "threads is True"),
         (lambda: cnnc.compile(network(), threads="2"), "threads is '2'"),
