@@ -163,6 +163,13 @@ def size(e: Expression) -> int:
     return 0 if e[0] in ("var", "const") else 1 + sum(size(a) for a in e[1:])
 
 
+def substituted_size(e: Expression, sizes: Mapping[str, int]) -> int:
+    """`size` of the expression with others of these sizes in place of variables, without making it."""
+    if e[0] == "var":
+        return sizes.get(e[1], 0)
+    return 0 if e[0] == "const" else 1 + sum(substituted_size(a, sizes) for a in e[1:])
+
+
 def evaluate(e: Expression, values: Mapping[str, Any]) -> Any:
     """The reference: NumPy in the arrays' own precision, quiet about overflow and NaN."""
     with np.errstate(all="ignore"):

@@ -6,6 +6,7 @@ Operands broadcast as in NumPy, with one addition: an operand of rank 1 is one v
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -91,8 +92,13 @@ def align(array: Any, rank: int) -> Any:
 
 def definition(op: str, attributes: Mapping[str, Any]) -> Expression:
     """The expression of a named op with its attributes put in."""
+    return _defined(op, tuple(attributes.get(k, v) for k, v in DEFINITIONS[op][3].items()))
+
+
+@lru_cache(maxsize=1024)
+def _defined(op: str, constants: tuple[float, ...]) -> Expression:
     _, text, _, defaults = DEFINITIONS[op]
-    return ex.simplify(ex.substitute(ex.parse(text), {k: ex.const(attributes.get(k, v)) for k, v in defaults.items()}))
+    return ex.simplify(ex.substitute(ex.parse(text), dict(zip(defaults, map(ex.const, constants), strict=True))))
 
 
 def is_pointwise(node: Node) -> bool:

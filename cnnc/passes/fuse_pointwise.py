@@ -174,6 +174,9 @@ class _State:
         producer = self.at(value)
         operands = [o for o in user.inputs if o != value]
         operands += [o for o in dict.fromkeys(producer.inputs) if o not in operands]
+        size = ex.size(expressions(producer)[0])
+        if _too_large(user, {f"a{i}": size for i, o in enumerate(user.operands) if o == value}):
+            return None
         inner = ex.rename(expressions(producer)[0], _numbers(producer, operands))
         outer = {k: ex.var(v) for k, v in _numbers(user, operands).items()}
         outer |= {f"a{i}": inner for i, o in enumerate(user.operands) if o == value}
@@ -236,6 +239,9 @@ class _State:
         else:
             return False
         operands = list(dict.fromkeys((*producer.inputs, *(o for o in user.inputs if o not in producer.results))))
+        sizes = dict(zip(producer.results, map(ex.size, expressions(producer)), strict=True))
+        if _too_large(user, {f"a{i}": sizes[o] for i, o in enumerate(user.operands) if o in sizes}):
+            return False
         inner = [ex.rename(e, _numbers(producer, operands)) for e in expressions(producer)]
         made = dict(zip(producer.results, inner, strict=True))
         outer = {f"a{i}": made[o] if o in made else ex.var(f"a{operands.index(o)}") for i, o in enumerate(user.inputs)}
@@ -253,6 +259,11 @@ class _State:
             self.users[o].pop(old, None)
         self.put(place, fused)
         return True
+
+
+def _too_large(user: Node, sizes: Mapping[str, int]) -> bool:
+    """Whether a node's expressions are beyond `LARGEST` with others of these sizes in them: y + y doubles what y is."""
+    return any(ex.substituted_size(e, sizes) > LARGEST for e in expressions(user))
 
 
 def _numbers(node: Node, operands: list[str]) -> Mapping[str, str]:
