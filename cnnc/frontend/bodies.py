@@ -29,7 +29,7 @@ from cnnc.frontend.values import (
     show,
     shown_type,
 )
-from cnnc.ir.types import BATCH, DTYPES, Dim, TensorType, activation
+from cnnc.ir.types import BATCH, DTYPES, ELEMENTS, Dim, TensorType, activation
 
 AXES_LIMIT = 8
 MISSING = object()  # a body that has not returned
@@ -315,7 +315,12 @@ class Interpreter(Applier):
                 code = "E0203" if value < 1 else "E0402"
                 self.fail(code, f"a size of {value}: it must be at least 1 and below 2^31", dim.span, frame)
             shape.append(value)
-        return activation(tuple(shape), dtype)
+        type = activation(tuple(shape), dtype)
+        if type.elements >= ELEMENTS:
+            self.fail(
+                "E0402", f"a tensor of {type.elements:,} numbers an image: they must be below 2^45", node.span, frame
+            )
+        return type
 
     def _input(self, node: s.Input, frame: Frame) -> None:
         name = node.name.name

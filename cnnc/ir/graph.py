@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnnc.diagnostics import Origin
 from cnnc.ir.display import shown
-from cnnc.ir.types import TensorType
+from cnnc.ir.types import ELEMENTS, TensorType
 from cnnc.locks import lazy
 
 if TYPE_CHECKING:
@@ -209,7 +209,7 @@ class Builder:
         types: Sequence[TensorType] | None = None,
     ) -> Node:
         """Add a node of any op, with its types inferred from its operands'. Raises `InferenceError`."""
-        from cnnc.ir.op import OPS
+        from cnnc.ir.op import OPS, InferenceError
 
         record = OPS[op]
         complete = record.complete(attributes or {})
@@ -218,6 +218,11 @@ class Builder:
             if types is not None
             else record.infer([None if o is None else self._types[o] for o in operands], complete)
         )
+        for type in inferred:
+            if type.elements >= ELEMENTS:
+                raise InferenceError(
+                    f"a result of {type.elements:,} numbers an image: they must be below 2^45", None, "E0402"
+                )
         if name is None or isinstance(name, str):
             stem = name or op
             names = [self.fresh(stem)]

@@ -16,6 +16,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "i32": np.dtype(np.int32),
     "i64": np.dtype(np.int64),
 }
+ELEMENTS = 2**45  # of one image's tensor, below: the bytes that a process can address are fewer
 PLAIN = {3: "ncw", 4: "nchw", 5: "ncdhw"}  # rank -> row-major layout of an activation
 WEIGHTS = {3: "oiw", 4: "oihw", 5: "oidhw"}  # rank -> row-major layout of a convolution's weights
 _BLOCKED = re.compile(r"(ncw|nchw|ncdhw)(2|4|8|16|32|64)c")
@@ -42,6 +43,11 @@ class TensorType:
     def sizes(self) -> tuple[int, ...]:
         """The shape of a type whose batch is bound."""
         return tuple(int(d) for d in self.shape)
+
+    @property
+    def elements(self) -> int:
+        """How many numbers a tensor of one image holds."""
+        return product(self.concrete(1))
 
     @property
     def block(self) -> int:

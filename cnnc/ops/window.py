@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from cnnc.ir.op import InferenceError
-from cnnc.ir.types import TensorType
+from cnnc.ir.types import ELEMENTS, TensorType
 
 LIMIT = 2**31  # every dimension stays below
 
@@ -101,6 +102,7 @@ class Window:
         Raises `InferenceError` where a kernel is larger than its padded input, and no window is left.
         """
         result = []
+        self._check_extents(size)
         for axis, extent in enumerate(size):
             before, after = self.padding[axis]
             room = extent + before + after - self.reach(axis)
@@ -121,6 +123,22 @@ class Window:
                 )
             result.append(count)
         return tuple(result)
+
+    def _check_extents(self, size: Sequence[int]) -> None:
+        """Offsets in the padded input are whole numbers of the machine. Raises `InferenceError` (E0402)."""
+        padded = [extent + sum(pair) for extent, pair in zip(size, self.padding, strict=True)]
+        for axis, extent in enumerate(padded):
+            if extent >= LIMIT or self.reach(axis) >= LIMIT:
+                raise InferenceError(
+                    f"the padded input would have {extent:,} pixels on axis {axis + 2}, "
+                    f"and the kernel would reach over {self.reach(axis):,}; both must be below 2^31",
+                    "padding" if extent >= LIMIT else "dilation" if self.dilation[axis] > 1 else "kernel_size",
+                    "E0402",
+                )
+        if prod(padded) >= ELEMENTS:
+            raise InferenceError(
+                f"the padded input would have {prod(padded):,} pixels; they must be below 2^45", "padding", "E0402"
+            )
 
     def leftover(self, size: Sequence[int]) -> tuple[int, ...]:
         """Rows and columns that no window reaches because the windows do not tile the padded input."""
