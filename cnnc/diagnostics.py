@@ -21,13 +21,17 @@ LONGEST = 2000  # characters of a message
 
 @dataclass(frozen=True)
 class Source:
-    """A text and the name that it goes by in messages."""
+    """A text and the name that it goes by in messages. Its lines end in \\n, whichever of \\r\\n, \\r and \\n the writer's
+    program puts there, and a mark of the byte order is no part of it.
+    """
 
     name: str
     text: str = field(repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", escaped(self.name))
+        text = self.text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+        object.__setattr__(self, "text", text)
 
     @lazy
     def line_starts(self) -> list[int]:
@@ -42,7 +46,7 @@ class Source:
     def line(self, number: int) -> str:
         start = self.line_starts[number - 1]
         end = self.line_starts[number] - 1 if number < len(self.line_starts) else len(self.text)
-        return self.text[start:end].rstrip("\r")
+        return self.text[start:end]
 
 
 @dataclass(frozen=True)

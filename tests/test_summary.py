@@ -173,9 +173,7 @@ def test_a_batch_of_any_size_takes_the_same_time() -> None:
     assert "for inference" in str(net.summary(2**31 - 1)).replace("\n", " ")
 
 
-@pytest.mark.parametrize(
-    ("shape", "batch"), [("2147483647, 2147483647, 2147483647", 1), ("2147483647, 1000", 2**31 - 1)]
-)
+@pytest.mark.parametrize(("shape", "batch"), [("2147483647, 1000", 2**31 - 1), ("32768, 1000, 1000", 2**31 - 1)])
 def test_what_no_machine_can_hold_is_said(shape: str, batch: int) -> None:
     """Addresses would pass 64 bits."""
     net = driver.parse(f"model m {{ input x: f32[N, {shape}] return x -> relu }}")

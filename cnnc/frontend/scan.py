@@ -106,10 +106,10 @@ def read(path: str | os.PathLike[str], shown: str | None = None) -> Source:
             help="a model file is text that a person writes; weights are kept in a .safetensors file",
         )
     try:
-        return Source(name, data.decode("utf-8-sig"))
+        return Source(name, data.decode("utf-8"))
     except UnicodeDecodeError as e:
-        text = data.decode("utf-8-sig", errors="replace")
-        start = len(data[: e.start].decode("utf-8-sig", errors="replace"))
+        text = data.decode("utf-8", errors="replace")
+        start = len(Source(name, data[: e.start].decode("utf-8", errors="replace")).text)
         raise CnncError(
             Diagnostic(
                 "E0105",
