@@ -21,11 +21,13 @@ from cnnc.arguments import a_call, flag, of_kind, seed_of
 from cnnc.backends import backend
 from cnnc.diagnostics import CnncError
 from cnnc.ir.graph import Graph
+from cnnc.ir.types import product
 from cnnc.network import Network
 from cnnc.passes.manager import Observer, PassManager, Stages, observers
 from cnnc.passes.optimizer import SGD, Optimizer
 from cnnc.passes.pipelines import inference_pipeline, training_pipeline
 from cnnc.passes.training import training_graph, training_stages
+from cnnc.runtime import room
 from cnnc.runtime.executable import Executable
 from cnnc.runtime.inputs import check_labels, gather, whole
 
@@ -163,6 +165,7 @@ def compile_training(
     of_kind("network", network, Network, "a network", "cnnc.load gives one")
     stages = training_stages(network.graph, loss, optimizer, wanted=wanted)
     graph = stages[-1][1]
+    room.check(8 * sum(product(n.type.concrete(1)) for n in (*graph.parameters, *graph.states)), " to train")
     values: dict[str, Array] = dict(network.weights)
     for node in graph.states:
         if node.name not in values:

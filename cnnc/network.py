@@ -22,6 +22,7 @@ from cnnc.interop import safetensors
 from cnnc.ir.graph import Graph
 from cnnc.ir.op import ParameterSpec
 from cnnc.ir.types import product
+from cnnc.runtime import room
 from cnnc.untrusted import Malformed, read_json
 
 if TYPE_CHECKING:
@@ -351,6 +352,7 @@ class Network:
         if strict and report:
             raise CnncError(report.diagnostic(file.path, len(shapes)), safetensors.DATA)
         taken = [n for n, s in shapes.items() if n in present and present[n].shape == s]
+        room.check(4 * sum(product(shapes[n]) for n in taken), " for the weights")
         self.weights._values |= {n: frozen(as_float32(file.read(n), n)) for n in taken}
         if not report.missing and not report.mismatched:
             self.classes = classes

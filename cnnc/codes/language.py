@@ -304,9 +304,9 @@ LANGUAGE: dict[str, Code] = {
     ),
     "E0410": Code(
         "memory that is not there",
-        "The system refuses the memory that the network needs to run.",
+        "The network needs more memory to run than the machine, the container or a limit of the process leaves.",
         "cnnc run vgg.cnn --input photos/ --batch 100000",
-        "Use a smaller batch.",
+        "Use a smaller batch, or allow more memory.",
     ),
     # ------------------------------------------------------------------------------------------- warnings
     "W0101": Code(

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 PROC = Path("/proc/self")
+UNLIMITED = 2**60  # bytes, and more than any machine has: what version 1 says where there is no limit
 
 
 def _unescaped(text: str) -> str:
@@ -59,6 +60,26 @@ def quota() -> float | None:
                 limit, period = ((folder / f"cpu.cfs_{name}_us").read_text() for name in ("quota", "period"))
             if limit != "max" and int(limit) > 0 and int(period) > 0:
                 found.append(int(limit) / int(period))
+        except (OSError, ValueError):
+            continue
+    return min(found, default=None)
+
+
+def memory() -> tuple[int, Path] | None:
+    """Bytes that the groups of this process leave to it, and the group that leaves the least; None where none is limited.
+    Files in memory that nobody has used of late give way.
+    """
+    found = []
+    for folder in folders("memory"):
+        try:
+            new = (folder / "memory.max").exists()
+            limit = (folder / ("memory.max" if new else "memory.limit_in_bytes")).read_text().strip()
+            used = int((folder / ("memory.current" if new else "memory.usage_in_bytes")).read_text())
+            lines = (line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            files = {name: int(value) for name, value in (line for line in lines if len(line) == 2)}
+            if limit != "max" and int(limit) < UNLIMITED:
+                idle = files.get("inactive_file" if new else "total_inactive_file", 0)
+                found.append((max(0, int(limit) - used + idle), folder))
         except (OSError, ValueError):
             continue
     return min(found, default=None)

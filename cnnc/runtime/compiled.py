@@ -15,6 +15,7 @@ from cnnc.ir.types import BATCH, DTYPES
 from cnnc.locks import Claims
 from cnnc.lowering.plan import KernelName, Plan
 from cnnc.lowering.select import Rules, lower
+from cnnc.runtime import room
 from cnnc.runtime.launch import Array, Machine, aligned_empty, working
 from cnnc.runtime.program import Program
 from cnnc.runtime.recent import Recent
@@ -171,9 +172,22 @@ class Compiled:
                 types = [self.graph.type(value) for _, value in self.graph.outputs]
                 results = [(DTYPES[t.dtype], t.concrete(batch)) for t in types]
                 plan = self.plan(batch)
+                self._check(plan)
                 program = Program(plan, self.values, self.backend, self.threads, self.packed, results)
                 self._keep(batch, program)
         return program
+
+    def _check(self, plan: Plan) -> None:
+        """Raises `CnncError` (E0410, exit code 5) where there is no memory for what calls use: all of it is used in the end."""
+        memory, digests = memory_of(plan, self.threads), contents(plan)
+        lasting = plan.lasting()
+        packed = sum(
+            b.bytes
+            for b in plan.buffers
+            if b.name in lasting and b.place == "packed" and digests.get(b.name) not in self.packed
+        )
+        values = 0 if self.graph.updates else memory.values  # training has them already
+        room.check(memory.arena + memory.scratch + packed + values, f" for a batch of {plan.batch}")
 
     def _keep(self, batch: int, program: Program) -> None:
         memory = memory_of(program.plan, self.threads)

@@ -10,10 +10,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from cnnc.diagnostics import error
 from cnnc.lowering import chain
 from cnnc.lowering.plan import Buffer, Ref, Step
-from cnnc.runtime import openmp, pool
+from cnnc.runtime import openmp, pool, room
 
 Array = np.ndarray[Any, Any]
 
@@ -53,16 +52,12 @@ def aligned_empty(size: int) -> Array:
     """uint8[size] at the start of a cache line, or of a large page where it fills some: NumPy asks for those. Raises
     `CnncError` (exit code 5) where there is no memory for it.
     """
+    room.check(size)
     alignment = LARGE if size >= 2 * LARGE else 64
     try:
         raw = np.empty(size + alignment, np.uint8)
     except (MemoryError, ValueError):
-        raise error(
-            "E0410",
-            f"{size / 2**20:,.0f} MiB of memory are needed and not there",
-            help="use a smaller batch",
-            exit_code=5,
-        ) from None
+        raise room.refused(size) from None
     start = -raw.ctypes.data % alignment
     return raw[start : start + size]
 
