@@ -118,11 +118,17 @@ def error(
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """`did you mean 'relu'?`, or nothing where no known name is near."""
+    """`did you mean 'relu'?`, or nothing where no known name is near. Case, `_` and `-` make no difference."""
     from difflib import get_close_matches
 
-    near = get_close_matches(str(name), list(known), n=1, cutoff=0.6)
-    return f"did you mean '{near[0]}'?" if near else None
+    def plain(text: str) -> str:
+        return text.lower().replace("_", "").replace("-", "")
+
+    by_plain: dict[str, str] = {}
+    for k in known:
+        by_plain.setdefault(plain(k), k)
+    near = get_close_matches(plain(str(name)), list(by_plain), n=1, cutoff=0.6)
+    return f"did you mean '{by_plain[near[0]]}'?" if near else None
 
 
 _STYLES = {"error": "\x1b[1;31m", "warning": "\x1b[1;33m", "frame": "\x1b[1;34m", "bold": "\x1b[1m", "off": "\x1b[0m"}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnnc.diagnostics import Origin, Span
+from cnnc.diagnostics import Origin, Span, did_you_mean
 from cnnc.frontend import syntax as s
 from cnnc.frontend.functions import call_function
 from cnnc.frontend.make import OPERATORS, Maker
 from cnnc.frontend.reporting import Failure
+from cnnc.frontend.synonyms import written
 from cnnc.frontend.values import (
     BlockValue,
     Frame,
@@ -96,7 +97,9 @@ class Applier(Maker):
             if value is None and not self.defined(node.name, frame):
                 names = {n: self.lookup(n, frame) for n in self.known(frame)}
                 layers = [n for n, v in names.items() if isinstance(v, LayerValue | BlockValue)]
-                self.unknown("E0302", "unknown layer", node.name, layers, node.span, frame, "the layers are")
+                near = [n for n in layers if n not in LAYERS]  # the model's own blocks come first
+                help = did_you_mean(node.name, near) or written(node.name)
+                self.unknown("E0302", "unknown layer", node.name, layers, node.span, frame, "the layers are", help)
         value = self.evaluate(node, frame)
         if isinstance(value, LayerValue | BlockValue | Function):
             return value

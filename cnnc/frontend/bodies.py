@@ -296,7 +296,7 @@ class Interpreter(Applier):
         """A type; its dimensions are positive whole numbers, N, or an expression that is the batch."""
         dtype = node.dtype.name
         if dtype not in DTYPES:
-            self.unknown("E0319", "unknown element type", dtype, DTYPES, node.dtype.span, frame, "there are")
+            self.unknown("E0319", "unknown element type", dtype, ["f32"], node.dtype.span, frame, "values are of type")
         if len(node.dims) > AXES_LIMIT:
             self.fail(
                 "E0320",

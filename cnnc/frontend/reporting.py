@@ -74,10 +74,11 @@ class Reporter:
         span: Span,
         frame: Frame | None = None,
         listed: str | None = None,
+        help: str | None = None,
     ) -> NoReturn:
-        """Fail with a did-you-mean, or else with what there is."""
+        """Fail with the help given, a did-you-mean, or else with what there is."""
         names = [n for n in dict.fromkeys(known) if n]
-        help = did_you_mean(name, names)
+        help = help or did_you_mean(name, names)
         if help is None and listed and names:
             help = f"{listed}: {', '.join(names[:24])}" + (", ..." if len(names) > 24 else "")
         self.fail(code, f"{what} '{name}'", span, frame, help=help)

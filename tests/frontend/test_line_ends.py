@@ -9,7 +9,14 @@ import pytest
 import cnnc
 from cnnc.diagnostics import CnncError
 
-LINES = ["model m() { # a comment ends with its line", "    ## so does this", "    input x: f32[N, 4]", "    return x", "      -> relo", "}"]  # fmt: skip
+LINES = [
+    "model m() { # a comment ends with its line",
+    "    ## so does this",
+    "    input x: f32[N, 4]",
+    "    return x",
+    "      -> relo",
+    "}",
+]
 
 
 @pytest.mark.parametrize("ends", ["\n", "\r\n", "\r", "mixed"])

@@ -1,0 +1,56 @@
+"""What layers are called elsewhere, and what to write here."""
+
+from __future__ import annotations
+
+import re
+
+# other programs' names, without case, `_` and the number of dimensions
+SAME = {
+    "conv": "conv", "convolution": "conv", "batchnorm": "batchnorm", "batchnormalization": "batchnorm", "bn": "batchnorm",
+    "linear": "linear", "dense": "linear", "fc": "linear", "fullyconnected": "linear", "gemm": "linear", "innerproduct": "linear",
+    "maxpool": "maxpool", "maxpooling": "maxpool", "avgpool": "avgpool", "avgpooling": "avgpool", "averagepool": "avgpool",
+    "averagepooling": "avgpool", "globalavgpool": "global_avgpool", "globalaveragepool": "global_avgpool",
+    "globalaveragepooling": "global_avgpool", "globalavgpooling": "global_avgpool", "gap": "global_avgpool",
+    "adaptiveavgpool": "global_avgpool", "dropout": "dropout", "relu": "relu", "relu6": "relu6", "leakyrelu": "leaky_relu",
+    "lrelu": "leaky_relu", "elu": "elu", "selu": "selu", "silu": "silu", "swish": "silu", "sigmoid": "sigmoid",
+    "logistic": "sigmoid", "tanh": "tanh", "softmax": "softmax", "concat": "concat", "concatenate": "concat", "cat": "concat",
+    "lrn": "lrn", "localresponsenorm": "lrn", "flatten": "flatten", "exp": "exp", "log": "log", "sqrt": "sqrt", "abs": "abs",
+    "mean": "mean", "reducemean": "mean", "sum": "sum", "reducesum": "sum",
+}  # fmt: skip
+INSTEAD = {
+    "prelu": "write leaky_relu(0.25), whose slope is not trained",
+    "rrelu": "write leaky_relu(0.23), whose slope is fixed",
+    "gelu": "write silu(1.702), which is within 0.021 of it",
+    "hardswish": "write x * (x + 3 -> relu6) / 6",
+    "hardsigmoid": "write (x + 3 -> relu6) / 6",
+    "mish": "write x * (log(exp(x) + 1) -> tanh)",
+    "softplus": "write log(exp(x) + 1)",
+    "softsign": "write x / (abs(x) + 1)",
+    "logsoftmax": "write softmax -> log; the loss works on logits, without either",
+    "globalmaxpool": "write maxpool([x.height, x.width])",
+    "globalmaxpooling": "write maxpool([x.height, x.width])",
+    "adaptivemaxpool": "write maxpool([x.height, x.width])",
+    "depthwiseconv": "write conv(x.channels, 3, groups=x.channels)",
+    "separableconv": "write conv(x.channels, 3, groups=x.channels) -> conv(out_channels, 1)",
+    "groupnorm": "of the normalizations there is batchnorm",
+    "layernorm": "of the normalizations there is batchnorm",
+    "instancenorm": "of the normalizations there is batchnorm",
+    "add": "write a + b",
+    "multiply": "write a * b",
+    "square": "write x * x",
+    "identity": "leave it out: x is x",
+    "zeropad": "write the padding as an argument of the layer behind it",
+    "reshape": "write flatten, which merges all axes but the batch",
+    "view": "write flatten, which merges all axes but the batch",
+}
+
+
+def written(name: str) -> str | None:
+    """What to write for a layer by another program's name; None where none is known by it."""
+    plain = name.lower().replace("_", "")
+    for key in (plain, re.sub(r"[123]d$", "", plain)):
+        if key in SAME:
+            return f"did you mean '{SAME[key]}'?"
+        if key in INSTEAD:
+            return INSTEAD[key]
+    return None
