@@ -182,8 +182,10 @@ def read_idx(path: str | Path) -> NDArray[Any]:
     path = Path(path)
     with _opened(path) as (stream, room):
         zero, kind, rank = struct.unpack(">HBB", read_exactly(stream, 4))
-        if zero or kind not in _IDX_DTYPES or rank > AXES:
+        if zero or kind not in _IDX_DTYPES:
             raise Malformed("it does not begin as an IDX file")
+        if rank > AXES:
+            raise Malformed(f"it says that it has {rank} axes, {AXES} are the limit")
         dtype = np.dtype(_IDX_DTYPES[kind])
         sizes = struct.unpack(f">{rank}I", read_exactly(stream, 4 * rank))
         shape = Field(sizes, "its shape").shape(dtype.itemsize, room)
