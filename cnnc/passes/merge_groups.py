@@ -28,7 +28,8 @@ class MergeGroups(Pass):
     and the same for both gradients, where groups of both sides' channels then are whole blocks of lanes, or one group is
     left. Products with 0 are so computed, `by` times as many as needed. Where that takes longer than panels of filters
     that read the channels of their groups alone, or than lanes that do, a convolution and its data gradient stay as they
-    are; so does what has groups left over. A value that is not finite reaches the groups merged with its own.
+    are; so does what has groups left over. Weights between groups are told from others by their bits, and kernels leave
+    products with them out where a sum is not finite: such values stay in their own group.
     """
 
     name: ClassVar[str] = "merge-groups"

@@ -17,7 +17,7 @@ from .channels import gather_body
 from .conv_arguments import DIRECT_ARGUMENTS
 from .conv_rows import bands_of, pixel_of
 from .emit import F32, Emitter, i64
-from .partial import in_parts, most_terms
+from .partial import in_parts, most_terms, own_sums, room_for
 from .target import Target
 from .vector import FLOATS, INTEGERS, Linked, indices
 
@@ -36,7 +36,7 @@ TILE = (FLOATS, INTEGERS, _N, FLOATS, FLOATS, _N, _N, _N, INTEGERS, FLOATS, _N, 
 
 
 def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form: str, apart: int, masked: bool, tree: Any,
-          operands: tuple[str, ...], near: int) -> Body:  # fmt: skip
+          operands: tuple[str, ...], near: int, merged: bool) -> Body:  # fmt: skip
     """A body: pixels x (size * lanes) outputs, accumulated over `count` entries: of the tap table, or of copied pixels,
     `across` to an entry. Neighboring outputs meet pixels that lie `apart`.
 
@@ -48,7 +48,9 @@ def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form:
     no whole block, the first `last` lanes are stored.
     Weights that later tiles read are asked for from `ahead` on, `pace` floats for each input channel, and pixels that
     lie `reach` floats from those of this tile. With `last` the expression is applied; where `masked`, only the first
-    `valid` channels of the panel keep a value: zero weights make no zero of an infinite input.
+    `valid` channels of the panel keep a value: zero weights make no zero of an infinite input. Nor do those between channels
+    of different groups, which bands of channels have, and weights of groups that were `merged`: where sums are not finite,
+    products with such weights are left out.
     """
     lanes = target.lanes
     step, depth = pixel_of(target, form)
@@ -140,6 +142,38 @@ def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form:
                 _, _, later, *out = e.loop(steps, [xt, wt, later, *acc], over_channels)
             return [*following, e.at(wt, depth * size * lanes), later, *out]
 
+        def own(done: Any, length: Any, carried: list[Any]) -> list[Any]:
+            """The sums of `length` entries after the first `done`, without products between groups, pixel by pixel."""
+            *line, begin_w, _ = carried
+            room, bias = room_for(e, pixels * size), b.and_(fresh, b.icmp_signed("==", done, i64(0)))
+            start = [e.select(bias, e.load(scratch, lanes * v), e.const(0)) for v in range(size)]
+
+            def over_pixels(p: Any, _: list[Any]) -> list[Any]:
+                moved = b.mul(p, i64(step))
+
+                def over_entries(t: Any, carried: list[Any]) -> list[Any]:
+                    wt, *acc = carried
+                    t, channels = b.add(done, t), i64(depth)
+                    if copied:
+                        xt = b.gep(line[0], [b.mul(b.sub(t, done), i64(across * step))])
+                    else:
+                        entry = b.gep(taps, [b.shl(t, i64(1)) if banded else t])
+                        xt = b.gep(x, [b.load(entry, align=8)])
+                    if banded:
+                        channels = b.load(b.gep(entry, [i64(1)]), align=8)
+                    elif depth > 1:
+                        channels = b.select(b.icmp_signed("<", t, ending), channels, b.mul(few, i64(unroll)))
+                    acc = own_sums(e, acc, b.gep(xt, [moved]), wt, channels, size)
+                    return [b.gep(wt, [b.mul(channels if banded else i64(depth), i64(size * lanes))]), *acc]
+
+                _, *acc = e.loop(length, [begin_w, *start], over_entries)
+                for v, value in enumerate(acc):
+                    e.store(value, room, b.mul(b.add(b.mul(p, i64(size)), i64(v)), i64(lanes)))
+                return []
+
+            e.loop(i64(pixels), [], over_pixels)
+            return [e.load(room, i * lanes) for i in range(pixels * size)]
+
         def lie() -> tuple[Any, Any, Any, Any]:
             """Of shifted outputs, which lanes lie in the block where they begin; those that are stored of these, and of the
             next block's; how far that is.
@@ -171,20 +205,23 @@ def _tile(target: Target, pixels: int, across: int, size: int, panel: int, form:
 
         start = [e.select(fresh, e.load(scratch, lanes * v), e.const(0)) for v in range(size)] * pixels
         carried = [*([x] if copied else []), w, ahead]
-        merged = in_parts(e, count, most_terms(depth * near), fresh, carried, start, over_taps, read, write)
+        careful = own if banded or merged else None  # an infinite input makes all vectors of its pixel infinite or NaN
+        sums = in_parts(
+            e, count, most_terms(depth * near), fresh, carried, start, over_taps, read, write, careful, size
+        )
         if tree is None and not masked and not shifted:
-            write(merged)
+            write(sums)
             return
         finish, keep, end = (b.append_basic_block(name) for name in ("epilogue", "keep", "end"))
         b.cbranch(b.icmp_signed("!=", last, i64(0)), finish, keep)
         b.position_at_end(keep)
-        write(merged)
+        write(sums)
         b.branch(end)
         b.position_at_end(finish)
         masks = [e.first_lanes(b.sub(valid, i64(lanes * v))) for v in range(size)] if masked else []
         for p, line in enumerate(places(y)):
             for v, at in enumerate(line):
-                variables = {"y": merged[p * size + v]}
+                variables = {"y": sums[p * size + v]}
                 for i, full in enumerate(where):
                     variables[f"a{i}"] = load(full[p][v]) if full else e.load(scratch, lanes * (panel * (i + 1) + v))
                 value = variables["y"] if tree is None else e.expression(tree, variables)
@@ -207,6 +244,7 @@ def tiles_body(
     tree: Any,
     operands: tuple[str, ...],
     near: int = 1,
+    merged: bool = False,
 ) -> Body:
     """A body that picks the tile: `tall` for all pixels, else one less; `wide` for a panel, else one block."""
 
@@ -225,7 +263,7 @@ def tiles_body(
                     no()
 
         def tile(columns: int, size: int) -> None:
-            _tile(target, columns, pixels, size, panel, form, apart, masked, tree, operands, near)(e, *rest)
+            _tile(target, columns, pixels, size, panel, form, apart, masked, tree, operands, near, merged)(e, *rest)
 
         def columns(count: int) -> None:
             choose(wide, tail, lambda: tile(count, panel), lambda: tile(count, 1))
@@ -247,12 +285,13 @@ def _make_direct(
     operands: tuple[str, ...],
     apart: int = 1,
     near: int = 1,
+    merged: bool = False,
 ) -> Linked:
     bodies = {
         "gather": (GATHER, gather_body(operands, A.bias, OPERANDS, vectors)),
         "tile": (
             TILE,
-            tiles_body(target, pixels, vectors, uneven, tail, form, apart, masked, expression, operands, near),
+            tiles_body(target, pixels, vectors, uneven, tail, form, apart, masked, expression, operands, near, merged),
         ),
     }
     if form == "flat":

@@ -13,6 +13,10 @@ from .target import Target
 Pair = tuple[int, int]
 Padding = tuple[Pair, Pair]
 
+# The weight between channels of different groups, where kernels multiply by it because lanes next to it need the product: a zero
+# that its sign tells from a group's own. Own weights that are -0 are taken for it where a sum is not finite, and nowhere else.
+FOREIGN = -0.0
+
 # Images that are slices of a tensor with three axes of space (`conv_space.py`): slices of an image, floats from one to the
 # next in the kernel's input and its output. Of two axes there is one slice to an image.
 SLICES = ("slices", "x_slice", "y_slice")

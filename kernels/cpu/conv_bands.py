@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from numba import types
+
 from . import Family
 from .conv_shapes_bands import BAND_PACK_ARGUMENTS
 from .target import Target
@@ -26,7 +28,7 @@ def _make_pack(target: Target) -> Any:
         first, count, across, low, high = bands[0], bands[1], bands[2] * lanes, bands[3], bands[4]
         to = V.offset(V.floats(arguments[A.packed]), bands[5])
         for i in range(0, (high - low) * taps * across, lanes):
-            V.store(V.zero(), to, i)
+            V.store(V.foreign(), to, i)
         for o in range(first, first + count):
             group = o // out_channels
             source = V.offset(
@@ -41,7 +43,7 @@ def _make_pack(target: Target) -> Any:
                 place = V.offset(to, ((begin - low) * taps + i - begin) * across + o - first)
                 line = V.offset(source, k * arguments[A.in_stride])
                 for tap in range(taps):
-                    place[tap * depth * across] = line[source_taps[tap]]
+                    place[tap * depth * across] = line[source_taps[tap]] + types.float32(0.0)  # no -0 is its own
 
     return kernel
 

@@ -71,6 +71,10 @@ class Emitter:
         """The float at the pointer, in every lane."""
         return self.splat(self.b.load(self.at(pointer, index), align=4))
 
+    def is_own(self, weights: Value) -> Value:
+        """The mask of weights that are not FOREIGN."""
+        return self.b.icmp_signed("!=", self.b.bitcast(weights, self.int_type), self.ints(-(2**31)))
+
     def first_lanes(self, count: Value) -> Value:
         """The mask of the lanes below count, an i64 of any size."""
         lanes = ir.Constant(ir.VectorType(I64, self.lanes), list(range(self.lanes)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .conv_arguments import PackedWeights
+from .conv_arguments import FOREIGN, PackedWeights
 from .conv_shapes_bands import BandedWeights
 from .conv_shapes_spread import SpreadWeights
 
@@ -50,12 +50,12 @@ def pack_bands(weights: Any, form: BandedWeights) -> Any:
     """[out, in / groups, ...] weights of groups that are not whole blocks, as the banded `conv_direct` reads them."""
     source = _by_group(weights, form)
     lanes, outs, ins, taps = form.lanes, form.out_channels, form.in_channels, len(form.source_taps)
-    dense = np.zeros((form.outputs, form.groups * ins + 1, taps), source.dtype)
+    dense = np.full((form.outputs, form.groups * ins + 1, taps), FOREIGN, source.dtype)
     for group in range(form.groups):
         dense[group * outs : (group + 1) * outs, group * ins : (group + 1) * ins] = source[group]
     parts = [np.zeros(0, source.dtype)]
     for band in form.bands:
-        own = np.zeros((band.size * lanes, *dense.shape[1:]), source.dtype)
+        own = np.full((band.size * lanes, *dense.shape[1:]), FOREIGN, source.dtype)
         own[: band.count] = dense[band.channel : band.channel + band.count]
         for low in range(band.low // lanes * lanes, band.high, lanes):
             block = own[:, max(low, band.low) : min(low + lanes, band.high)]

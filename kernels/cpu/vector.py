@@ -29,6 +29,7 @@ from numba.core.imputils import lower_builtin
 from numba.core.typing.templates import AbstractTemplate, infer_global
 from numba.extending import intrinsic, register_model
 
+from .conv_arguments import FOREIGN
 from .emit import F32, I1, I64, Emitter, declare
 from .target import TARGETS, Target
 
@@ -240,7 +241,7 @@ def vectors(target: Target) -> Any:
     load(p, n) store(v, p, n)             a vector at p + n floats, unaligned
     load_first(p, n, count) store_first(v, p, n, count)    the first count lanes only; other lanes load as zero, and stay as they are
     broadcast(p, n) splat(f)              the float at p + n, or a number, in every lane
-    zero()                                all lanes 0
+    zero() foreign()                      all lanes 0, or FOREIGN
     fma(x, y, z)                          x * y + z, rounded once where the target has it
     first(count)                          the mask of the first count lanes (count may be <= 0 or >= lanes)
     select(m, x, y)                       x where m holds, else y
@@ -289,7 +290,8 @@ def vectors(target: Target) -> Any:
     for name, (result, arguments, body) in table.items():
         setattr(module, name, emitted(target, result, arguments, body, name))
     zero = emitted(target, vector, (), lambda e: e.const(0))
-    contents: dict[str, Any] = {"lanes": target.lanes, "zero": zero, "vector": vector}
+    foreign = emitted(target, vector, (), lambda e: e.const(FOREIGN))
+    contents: dict[str, Any] = {"lanes": target.lanes, "zero": zero, "foreign": foreign, "vector": vector}
     for name, value in contents.items():
         setattr(module, name, value)
     return module

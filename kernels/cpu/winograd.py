@@ -22,7 +22,7 @@ from numba import types
 from . import Family
 from .channels import gather_body
 from .emit import F32, I1, Emitter, i64
-from .partial import in_parts, most_terms
+from .partial import in_parts, most_terms, own_sums, room_for
 from .target import Target
 from .vector import FLOATS, INTEGERS, Linked, external, indices
 from .vector import vectors as vector_operations
@@ -42,10 +42,11 @@ _INVERSE = (FLOATS, INTEGERS, FLOATS, FLOATS, _N, _N, _N, _N)
 # ---- bodies of the pieces that the outer loops call
 
 
-def _product(target: Target, tiles: int, size: int) -> Any:
+def _product(target: Target, tiles: int, size: int, merged: bool) -> Any:
     """m[size][tiles] = the sum over `blocks` blocks of input channels of v[block][tile][lane] times u[block][lane][size].
 
     Of the last block only the first `few` channels count. Vectors of m and blocks of v are `v_block` floats apart.
+    Where groups were `merged`, weights between them count for nothing in sums that are not finite.
     Meanwhile weights that will be wanted soon, from `ahead`, come closer: `step` floats for every vector that is read, as
     what is used once, so that they displace little of V and M in the second level cache.
     """
@@ -75,6 +76,26 @@ def _product(target: Target, tiles: int, size: int) -> Any:
             _, *out = e.loop(steps, [vb, ub, soon, *acc], over_channels)
             return [b.gep(vb, [v_block]), *out]
 
+        def own(done: Any, length: Any, carried: list[Any]) -> list[Any]:
+            """The sums of `length` blocks after the first `done`, without products between groups, tile by tile."""
+            room = room_for(e, tiles * size)
+
+            def over_tiles(t: Any, _: list[Any]) -> list[Any]:
+                def block(i: Any, carried: list[Any]) -> list[Any]:
+                    vb, ub, *acc = carried
+                    full = b.icmp_signed("<", b.add(done, i), last)
+                    channels = b.select(full, i64(lanes), b.mul(few, i64(unroll)))
+                    return [b.gep(vb, [v_block]), e.at(ub, lanes * size * lanes), *own_sums(e, acc, vb, ub, channels, size)]
+
+                first = b.gep(carried[0], [b.mul(t, i64(lanes))])
+                _, _, *acc = e.loop(length, [first, carried[1], *[e.const(0)] * size], block)
+                for s, value in enumerate(acc):
+                    e.store(value, room, b.mul(b.add(b.mul(t, i64(size)), i64(s)), i64(lanes)))
+                return []
+
+            e.loop(i64(tiles), [], over_tiles)
+            return [e.load(room, i * lanes) for i in range(tiles * size)]
+
         step, heads = b.mul(step, i64(unroll * size)), [m]
         for _ in range(size - 1):
             heads.append(b.gep(heads[-1], [v_block]))
@@ -87,13 +108,14 @@ def _product(target: Target, tiles: int, size: int) -> Any:
         zeros = [e.const(0)] * len(places)
         write(
             in_parts(e, blocks, most_terms(lanes), ir.Constant(I1, 1), [v, u, ahead], zeros, over_blocks,
-                     lambda: [e.load(*place) for place in places], write)
+                     lambda: [e.load(*place) for place in places], write,
+                     own if merged else None, size)
         )  # fmt: skip
 
     return body
 
 
-def _products(target: Target, tiles: int, panel: int, uneven: bool, tail: bool) -> Any:
+def _products(target: Target, tiles: int, panel: int, uneven: bool, tail: bool, merged: bool) -> Any:
     """The product for `tiles` tiles or one less (`tall`), and for a panel or one block of filters (`wide`)."""
 
     def body(e: Emitter, *values: Any) -> None:
@@ -102,13 +124,13 @@ def _products(target: Target, tiles: int, panel: int, uneven: bool, tail: bool) 
 
         def blocks(count: int) -> None:
             if not tail:
-                _product(target, count, panel)(e, *rest)
+                _product(target, count, panel, merged)(e, *rest)
                 return
             with b.if_else(b.icmp_signed("!=", wide, i64(0))) as (then, otherwise):
                 with then:
-                    _product(target, count, panel)(e, *rest)
+                    _product(target, count, panel, merged)(e, *rest)
                 with otherwise:
-                    _product(target, count, 1)(e, *rest)
+                    _product(target, count, 1, merged)(e, *rest)
 
         if not uneven:
             blocks(tiles)
@@ -315,12 +337,13 @@ def _make_winograd(
     expression: Any,
     operands: tuple[str, ...],
     window: int,
+    merged: bool = False,
 ) -> Linked:
     scheme = Scheme(outputs, taps, axes)
     bodies = {
         "columns": (COLUMNS, strip_columns(scheme)),
         "rows": (ROWS, strip_rows(scheme)),
-        "product": (_PRODUCT, _products(target, tiles, vectors, uneven, tail)),
+        "product": (_PRODUCT, _products(target, tiles, vectors, uneven, tail, merged)),
         "gather": (_GATHER, gather_body(operands, A.bias, OPERANDS, vectors)),
         "inverse": (_INVERSE, _inverse(scheme, vectors, masked, expression, operands, window)),
     }

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 from llvmlite import ir
 from numba import types
 
 from . import Family
+from .conv_arguments import FOREIGN
 from .emit import Emitter
 from .target import Target
 from .vector import FLOATS, emitted, indices
@@ -25,7 +27,8 @@ def _make_pack(target: Target, outputs: int, taps: int, axes: int) -> Any:
     squares = high * side
 
     def transform(e: Emitter, g: Any, to: Any, point: Any) -> None:
-        """to[points], `point` floats apart, = G g G' of r * r vectors, or g G' of a line, in float64."""
+        """to[points], `point` floats apart, = G g G' of r * r vectors, or g G' of a line, in float64; FOREIGN where g is."""
+        own = reduce(e.b.or_, (e.is_own(e.load(g, i * lanes)) for i in range(squares)))
         wide = ir.VectorType(ir.DoubleType(), lanes)
         taps = [[e.b.fpext(e.load(g, (side * i + j) * lanes), wide) for j in range(side)] for i in range(high)]
         half = [[row[j] for row in taps] for j in range(side)]
@@ -33,7 +36,7 @@ def _make_pack(target: Target, outputs: int, taps: int, axes: int) -> Any:
             half = [weight_line(e, scheme, column) for column in half]
         for i in range(scheme.high):
             for value in weight_line(e, scheme, [half[j][i] for j in range(side)]):
-                e.store(e.b.fptrunc(value, e.type), to)
+                e.store(e.select(own, e.b.fptrunc(value, e.type), e.const(FOREIGN)), to)
                 to = e.b.gep(to, [point])
 
     transform_tile = emitted(target, None, (FLOATS, FLOATS, types.int64), transform)

@@ -9,7 +9,7 @@ from typing import Any
 from cnnc.backends.cpu.choice import Choice, Geometry, choose
 from cnnc.backends.cpu.common import Rule, epilogue, is_blocked, launch, target_of
 from cnnc.backends.cpu.depthwise import depthwise, depthwise_weight_gradient, goes_along, is_depthwise
-from cnnc.backends.cpu.steps import emit, further, packed
+from cnnc.backends.cpu.steps import apart, emit, further, merged, packed
 from cnnc.ir.graph import Node
 from cnnc.ir.types import product
 from cnnc.kernels.cpu import (
@@ -52,7 +52,7 @@ def direct(
     emit(
         low,
         node,
-        step,
+        apart(low, weight, step),
         buffers,
         ["y"],
         order,
@@ -98,7 +98,7 @@ def winograd_steps(
 
     size = plan.step.arguments
     between = {name: groups * size[name] for name in ("x_image", "y_image")}
-    step = replace(plan.step, arguments={"bias": 0, **size, **between})
+    step = apart(low, weight, replace(plan.step, arguments={"bias": 0, **size, **between}))
     note = f"{what}winograd {scheme}: {scheme.fewer:.3g}x fewer products, {because}"
     for group in range(groups):
         starts = {"full": group * size["y_image"], "channel": group * results, "scalar": 0}
@@ -135,6 +135,8 @@ def pooled(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | No
     if pool is None or kinds or not regular or is_blocked(low.type(x)):
         return False
     assert weight is not None
+    if merged(low, weight):
+        return False
     height, width = geometry.size
     plan = conv_shapes_pooled.pooled_plan(
         target_of(low), geometry.images, geometry.channels, height, width, geometry.filters, window.kernel, window.padding,

@@ -7,7 +7,7 @@ from typing import Any
 
 from cnnc.backends.cpu.choice import Geometry
 from cnnc.backends.cpu.common import epilogue, is_blocked, target_of
-from cnnc.backends.cpu.steps import emit, packed
+from cnnc.backends.cpu.steps import emit, merged, packed
 from cnnc.ir.graph import Node
 from cnnc.kernels.cpu import conv_shapes_depthwise, depthwise_shapes
 from cnnc.lowering.select import Lowering
@@ -27,7 +27,7 @@ def _along(low: Lowering, node: Node) -> tuple[Node, Any] | None:
     inner, kinds, _ = epilogue(low, first)
     one, geometry = Geometry(low, first), Geometry(low, node)
     plain = any(not is_blocked(low.type(value)) for value in (first.inputs[0], first.name, node.name))
-    if kinds or plain or one.space > 2 or one.groups > 1 or not is_depthwise(geometry):
+    if kinds or plain or one.space > 2 or one.groups > 1 or not is_depthwise(geometry) or merged(low, first.inputs[1]):
         return None
     if one.sizes[5:] != ((1, 1), (1, 1), ((0, 0), (0, 0)), (1, 1), 1):
         return None

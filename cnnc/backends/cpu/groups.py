@@ -12,6 +12,7 @@ from cnnc.backends.cpu.steps import emit, further
 from cnnc.ir.graph import Node
 from cnnc.ir.types import product
 from cnnc.kernels.cpu import conv_shapes, shapes, shapes_layout
+from cnnc.kernels.cpu.conv_arguments import FOREIGN
 from cnnc.lowering.plan import Ref
 from cnnc.lowering.select import Lowering
 from cnnc.ops.groups import whole
@@ -37,7 +38,7 @@ def merge(low: Lowering, node: Node) -> None:
     merging = node.op == "merge_groups"
     own, dense = (node.inputs[0], node.name) if merging else (node.name, node.inputs[0])
     if merging:
-        fill = shapes_layout.plan_fill(target_of(low), product(low.shape(dense)), 0.0)
+        fill = shapes_layout.plan_fill(target_of(low), product(low.shape(dense)), FOREIGN)
         launch(low, node, fill, {"y": low.ref(dense)}, ["y"])
     filters, row = low.shape(own)[0] // groups, product(low.shape(own)[1:])
     diagonal(low, node, low.ref(dense), low.ref(own), groups, by, filters, row, merging)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cnnc.backends.cpu.common import kernel_name
@@ -45,6 +46,18 @@ def emit(
         why(low, node, kernel, note),
         links=plan.links,
     )
+
+
+def merged(low: Lowering, weight: str) -> bool:
+    """Whether weights are those of several groups made one."""
+    return low.graph.node(weight).op == "merge_groups"
+
+
+def apart(low: Lowering, weight: str, step: Any) -> Any:
+    """The step of a convolution with the weights, which lets no value that is not finite into a group merged with its own."""
+    if not merged(low, weight):
+        return step
+    return replace(step, kernel=replace(step.kernel, parameters=(*step.kernel.parameters, ("merged", True))))
 
 
 def further(ref: Ref, floats: int) -> Ref:
