@@ -260,6 +260,7 @@ def test_an_artifact_keeps_what_was_decided(
     decided: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     exe = driver.compile(NET, tune=True, batch=2)
+    other = exe.plan(5)
     save(exe, tmp_path / "m.cnnx", 2)
     for path in tmp_path.glob("decisions-*.json"):
         path.unlink()
@@ -267,7 +268,9 @@ def test_an_artifact_keeps_what_was_decided(
     opened = open_artifact(tmp_path / "m.cnnx")
     np.testing.assert_array_equal(opened(X), exe(X))
     assert opened.plan(2) == exe.plan(2)
-    assert len(decided) == 2
+    assert opened.plan(5) == other  # at any batch, as the cache had it
+    assert other != driver.compile(NET, tune=False).plan(5)
+    assert len(decided) == 4
 
 
 @pytest.mark.parametrize("pace", [Pace(0.5, 0.125, 0.125), Pace(2, 4, 4), Pace(1, 1, 0.125)], ids=str)

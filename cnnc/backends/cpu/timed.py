@@ -122,10 +122,13 @@ def _runs(backend: Any, graph: Graph, batch: int, open_: Mapping[str, tuple[Node
 
 
 def used(backend: Any, graph: Graph, batch: int) -> Decided:
-    """What lowering a graph meets."""
-    low = Lowering(graph, batch, backend)
-    choices = [choose(low, node) for node in graph.nodes if node.op in OPS]
-    met = {c.key: c.decision for c in choices if c is not None and c.decision is not None}
+    """What lowering a graph meets, at a batch size and at all others for which something has been decided."""
+    sizes = {batch, *(int(key.split()[1]) for key in backend.decided if key.split()[1:2] and key.split()[1].isdecimal())}
+    met: dict[str, Decision] = {}
+    for size in sorted(sizes):
+        low = Lowering(graph, size, backend)
+        choices = [choose(low, node) for node in graph.nodes if node.op in OPS]
+        met |= {c.key: c.decision for c in choices if c is not None and c.decision is not None}
     return Decided(backend.target.pace, met)
 
 
