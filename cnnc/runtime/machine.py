@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cnnc.lowering.plan import KernelName, Ref, Step
+from cnnc.runtime import room
 from cnnc.runtime.launch import Machine, Runner, aligned_empty
 from cnnc.runtime.threads import cores
 from cnnc.storage import folder, get, put
@@ -151,9 +152,9 @@ class _Bench:
             seconds = min(run(count, 1) for _ in range(2))
         count = max(1, round(count * RUN / seconds))
         runs = sorted(run(count) for _ in range(RUNS))
-        if runs[1] > AGREE * runs[0]:
+        if self.settled and runs[1] > AGREE * runs[0]:
             runs = sorted([*runs, *(run(count) for _ in range(RUNS))])
-            self.settled &= runs[1] <= AGREE * runs[0]
+            self.settled = runs[1] <= AGREE * runs[0]
         return runs[0] / count
 
     def peak(self, workers: int) -> float:
@@ -178,7 +179,9 @@ def measure(host: Host, threads: int | None = None) -> Figures:
     """Measure, and remember what runs agree on; what was once faster stays."""
     threads, bench = threads or cores(), _Bench(host)
     hierarchy = caches()
-    large = min(max([LARGE, *(3 * c.bytes for c in hierarchy)]), 2**29)
+    enough = min(max([LARGE, *(3 * c.bytes for c in hierarchy)]), 2**29)
+    large = min(enough, room.left() // 4)
+    bench.settled = large == enough  # less may lie in a cache
     data = aligned_empty(large)
     data.view(np.float32)[:] = 0.5
     levels = []

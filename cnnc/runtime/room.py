@@ -39,6 +39,11 @@ def _limits() -> Iterator[tuple[int, str]]:
         yield max(0, limit - used), "by the limit of address space (ulimit -v)"
 
 
+def left() -> int:
+    """Bytes that are left; very many where nothing is known."""
+    return min(_limits(), default=(cgroup.UNLIMITED, ""))[0]
+
+
 def check(size: int, what: str = "") -> None:
     """Raises `CnncError` (E0410, exit code 5) where so many bytes are not left."""
     if size < SMALL:

@@ -22,7 +22,15 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     found.address(KernelName("stream"))
     found.driver()
     monkeypatch.setenv("CNNC_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(machine, "AGREE", 1e9)  # however busy the machine is
     return found
+
+
+def test_what_runs_disagree_on_is_not_remembered(host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "AGREE", 0.0)
+    monkeypatch.setattr(machine, "RUN", 0.0005)
+    assert machine.figures(host).peak_one > 0
+    assert machine.known(host) is None
 
 
 @pytest.mark.alone

@@ -90,6 +90,14 @@ def test_everything_that_asks_for_memory(group, tmp_path):
     assert exe(x).shape == (64, 10)
 
 
+def test_measuring_and_timed_runs_make_do_with_what_is_left(group, tmp_path, monkeypatch):
+    """A small network runs where what measures the machine would not."""
+    monkeypatch.setenv("CNNC_CACHE_DIR", str(tmp_path / "cache"))
+    group(True, two("max", 1), two(100 * MIB, 60 * MIB))
+    exe = cnnc.compile(cnnc.parse(NET, width=16), tune=True)
+    assert exe(np.zeros((1, 3, 32, 32), np.float32)).shape == (1, 10)
+
+
 def test_what_is_left_of_the_machine(tmp_path, monkeypatch):
     (tmp_path / "meminfo").write_text("MemTotal: 9 kB\nMemAvailable:    10240 kB\nSwapFree:  2048 kB\n")
     monkeypatch.setattr(room, "MEMINFO", tmp_path / "meminfo")

@@ -31,6 +31,7 @@ from cnnc.locks import Claims
 from cnnc.lowering.plan import KernelName, Ref, Step
 from cnnc.lowering.select import Lowering, lower
 from cnnc.runtime import machine as constants
+from cnnc.runtime import room
 from cnnc.runtime.compiled import memory_of
 from cnnc.runtime.launch import Array, Runner, aligned_empty
 from cnnc.runtime.threads import cores
@@ -113,9 +114,10 @@ def _runs(backend: Any, graph: Graph, batch: int, open_: Mapping[str, tuple[Node
     found = {key: Decision(named(choice.scheme), {}, settled=False) for key, (_, choice) in open_.items()}
     end, unsettled = time.perf_counter() + BUDGET, 0
     for key, group in trials.items():
-        if any(b.bytes > LARGE for trial in group.values() for b in trial.low.buffers.values()):
+        sizes = [b.bytes for trial in group.values() for b in trial.low.buffers.values()]
+        if max(sizes) > LARGE:
             found[key] = replace(found[key], settled=True)  # is never run
-        elif time.perf_counter() < end and unsettled < UNSETTLED:
+        elif time.perf_counter() < end and unsettled < UNSETTLED and sum(sizes) < room.left() // 2:
             found[key] = _decide(group, backend, evict)
             unsettled = 0 if found[key].settled else unsettled + 1
     return found
@@ -230,7 +232,7 @@ def _eviction(backend: Any, kernel: KernelName, size: int) -> Callable[[], None]
     """
     most = 2 * max((c.bytes for c in constants.caches()), default=2**24)  # more need not be touched
     unit = constants.LOADS * backend.lanes * cores()
-    turns = max(1, min(size, most, LARGE) // (4 * unit))
+    turns = max(1, min(size, most, LARGE, room.left() // 4) // (4 * unit))
     data = np.ones(turns * unit, np.float32)
     arguments, chunks = {"turns": turns, "passes": 1}, cores()
     if kernel == WRITE:
