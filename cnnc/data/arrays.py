@@ -137,7 +137,7 @@ def _header(stream: IO[bytes]) -> dict[str, Field]:
         raise Malformed(f"its header would have {length} bytes, {_HEADER} are the limit")
     text = read_exactly(stream, length).decode("utf-8" if begin[6] == 3 else "latin-1", "strict")
     try:
-        header = ast.literal_eval(_LONG.sub("", text.strip()))
+        header = ast.literal_eval(_LONG.sub("", text.strip(" \t\r\n")))
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as e:
         raise Malformed(f"its header is no literal ({str(e)[:100]})") from None
     fields = Field(header, "its header").record(("descr", "fortran_order", "shape"))

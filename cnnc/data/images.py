@@ -230,11 +230,12 @@ def normalize(pixels: NDArray[Any], preprocess: Preprocess) -> Floats:
     """Bytes [..., C, H, W] to float32: (pixel * scale - mean) / std by channel; scale is 1/255 unless it is set."""
     scale, mean, std = preprocess.scale, preprocess.mean, preprocess.std
     x = pixels.astype(np.float32)
-    x = np.divide(x, np.float32(255), out=x) if scale is None else np.multiply(x, np.float32(scale), out=x)
-    if mean is not None:
-        x -= _per_channel(mean, x.shape[-3], "mean")
-    if std is not None:
-        x /= _per_channel(std, x.shape[-3], "std")
+    with np.errstate(over="ignore"):  # settings of an absurd size give infinities
+        x = np.divide(x, np.float32(255), out=x) if scale is None else np.multiply(x, np.float32(scale), out=x)
+        if mean is not None:
+            x -= _per_channel(mean, x.shape[-3], "mean")
+        if std is not None:
+            x /= _per_channel(std, x.shape[-3], "std")
     return x
 
 

@@ -16,7 +16,7 @@ from cnnc.data.arrays import INPUT_NAMES, TEST_NAMES, TRAIN_NAMES, map_array, re
 from cnnc.data.binary import read_folder
 from cnnc.data.folders import Skipped, class_folders, has_images, parts, walk
 from cnnc.data.images import Floats, image_shape, load_image, normalize
-from cnnc.data.pixels import fit_all, is_pixels, rows
+from cnnc.data.pixels import as_floats, fit_all, is_pixels, rows
 from cnnc.data.unlikely import unlikely
 from cnnc.diagnostics import Diagnostic, error
 from cnnc.files import escaped
@@ -112,7 +112,7 @@ def _array(array: NDArray[Any], preprocess: Preprocess, shape: Shape, name: str,
         if is_pixels(array, shape):
             x = normalize(fit_all(part, preprocess, shape, name), preprocess)
         else:
-            x = np.array(part, np.float32, order="C")
+            x = as_floats(part)
         _let_go(array)
         return x
 

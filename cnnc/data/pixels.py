@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnnc.data.images import MODES, Pixels, Shape, convert, fit, plain
+from cnnc.data.images import MODES, Floats, Pixels, Shape, convert, fit, plain
 from cnnc.diagnostics import error
 
 if TYPE_CHECKING:
@@ -22,7 +22,13 @@ def as_pixels(array: NDArray[Any], preprocess: Preprocess, shape: Shape, name: s
     found = rows(array, shape, name)
     if is_pixels(array, shape):
         return fit_all(found, preprocess, shape, name)
-    return found.copy() if found.dtype == np.uint8 else np.array(found, np.float32, order="C")
+    return found.copy() if found.dtype == np.uint8 else as_floats(found)
+
+
+def as_floats(array: NDArray[Any]) -> Floats:
+    """A copy as float32, contiguous; what float32 does not hold becomes infinite."""
+    with np.errstate(over="ignore"):
+        return np.array(array, np.float32, order="C")
 
 
 def is_pixels(array: NDArray[Any], shape: Shape) -> bool:
@@ -101,6 +107,9 @@ def fit_all(pixels: NDArray[Any], preprocess: Preprocess, shape: Shape, name: st
         pixels.shape[2], pixels.shape[3], preprocess, size
     ):  # as for most data sets
         return pixels[:, ::-1] if preprocess.channels == "bgr" and shape[0] == 3 else pixels
+    if len(pixels) and 0 in pixels.shape[1:]:
+        height, width = pixels.shape[2:]
+        raise error("E0628", f"{name} has pictures of {height} x {width} pixels", exit_code=3)
     from PIL import Image
 
     def picture(p: Pixels) -> Pixels:

@@ -13,7 +13,9 @@ import pytest
 
 from cnnc.data.arrays import read_arrays
 from cnnc.data.binary import read_cifar, read_folder, read_idx
+from cnnc.data.inputs import open_input
 from cnnc.diagnostics import CnncError
+from cnnc.frontend.inputs import Preprocess
 
 RNG = np.random.default_rng(0)
 
@@ -273,3 +275,19 @@ def test_idx_headers_are_not_believed(tmp_path: Path, head: bytes) -> None:
 def test_idx_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"\0\0\x08\2\0\0\0\0\0\0\0\x1c")
     assert read_idx(tmp_path / "a").shape == (0, 28)
+
+
+@pytest.mark.parametrize("shape", [(3, 0, 6), (3, 6, 0), (2, 0, 0, 3)])
+def test_pictures_without_pixels(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.save(tmp_path / "a.npy", np.zeros(shape, np.uint8))
+    given = open_input(tmp_path / "a.npy", Preprocess(resize=6), (1, 6, 6))
+    with pytest.raises(CnncError, match="E0628") as e:
+        given.take(0, given.count)
+    assert e.value.exit_code == 3
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_float32_does_not_hold_is_infinite(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.full((2, 1, 6, 6), 1e300))
+    given = open_input(tmp_path / "a.npy", Preprocess(resize=6), (1, 6, 6))
+    assert np.isinf(given.take(0, 2)).all()
