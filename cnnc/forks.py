@@ -14,10 +14,11 @@ _IMPORT = {"importlib._bootstrap", "_frozen_importlib"}
 
 
 class Held(Protocol):
-    """A lock that a thread may take again."""
+    """A lock that a thread may take again; `renew` frees it in a child, where who holds it or waits for it is not."""
 
     def acquire(self, *, timeout: float) -> bool: ...
     def release(self) -> None: ...
+    def renew(self) -> None: ...
 
 
 _whole: list[Held] = []
@@ -62,6 +63,8 @@ def _after() -> None:
 def _in_child() -> None:
     _after()
     _held.clear()  # other threads that were about to fork
+    for lock in _whole:
+        lock.renew()
 
 
 if hasattr(os, "register_at_fork"):

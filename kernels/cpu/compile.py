@@ -55,6 +55,12 @@ class _Turns:
         self._lock, self._next = threading.Lock(), threading.Lock()
         self._owner, self._times = 0, 0
 
+    def renew(self) -> None:
+        """In a forked child: nobody has it but this thread if it did, and nobody is next."""
+        self._next = threading.Lock()
+        if self._owner != threading.get_ident():
+            self._lock, self._owner, self._times = threading.Lock(), 0, 0
+
     def acquire(self, timeout: float = -1) -> bool:
         here = threading.get_ident()
         if self._owner != here:
