@@ -159,7 +159,8 @@ class Npz(Format):
         return arrays
 
     def judge(self, path: Path, found: Any) -> None:
-        with np.load(path, allow_pickle=False) as other:
+        with np.load(path, allow_pickle=False) as other, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             for name, array in found.items():
                 same(name, array, other[name])
 
