@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -34,8 +35,21 @@ def built(processes, here=True):
 
 @pytest.mark.parametrize("here", [True, False])
 def test_every_process_gives_the_same_code(monkeypatch, here):
-    mine = []
-    monkeypatch.setattr(compile, "build", lambda k, t, build=compile.build: mine.append(k) or build(k, t))
+    """This process begins when the other has answered, however long that takes to start."""
+    mine, there = [], threading.Event()
+
+    def read(process, count, read=builder._read):
+        answer = read(process, count)
+        there.set()
+        return answer
+
+    def build(kernel, goal, build=compile.build):
+        mine.append(kernel)
+        assert there.wait(60)
+        return build(kernel, goal)
+
+    monkeypatch.setattr(builder, "_read", read)
+    monkeypatch.setattr(compile, "build", build)
     found = built(2, here)
     assert len(mine) < len(KERNELS), "another process took some"
     assert bool(mine) is here

@@ -140,7 +140,7 @@ def by_hand() -> dict[str, bytes]:
         "zeros": bytes(4096),
         "two_boms": b"\xef\xbb\xbf\xef\xbb\xbfmodel",
         "too_large": b"#" * (2 << 20),
-        "carriage_returns": HEAD.replace("\n", "\r").encode() + b"# \r return x }",
+        "carriage_returns": HEAD.replace("\n", "\r").encode() + b"# \r return unknown }",
         "gzip": b"\x1f\x8b\x08\0\0\0\0\0\0\3" * 9,
     }
     return files
