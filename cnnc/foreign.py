@@ -105,7 +105,7 @@ ARTIFACT = Kind(
     "a compiled artifact (.cnnx)",
     ("artifact", "tensors"),
     model="`cnnc run` and cnnc.open take it; all else starts from the .cnn file that it was compiled from",
-    weights="its weights are packed for one machine; take the .safetensors file that it was compiled with",
+    weights="`cnnc run` takes it in place of a model; --weights takes the .safetensors file that it was compiled with",
 )
 CNN = Kind(
     "a model file (.cnn)",

@@ -135,7 +135,7 @@ def test_files_of_this_program(tmp_path: Path, files: Callable[[str, bytes], Pat
         (package.open, model, "cnnc.load"),
         (package.open, weights, "--weights"),
         (net.load_weights, model, "cnnc train"),
-        (net.load_weights, tmp_path / "m.cnnx", "packed for one machine"),
+        (net.load_weights, tmp_path / "m.cnnx", "in place of a model"),
         (net.load_weights, point, "beside it"),
     ]
     for read, path, help in wrong:
