@@ -20,7 +20,7 @@ from cnnc.diagnostics import CnncError, Diagnostic, did_you_mean, error
 from cnnc.files import escaped
 from cnnc.interop import safetensors
 from cnnc.ir.graph import Graph
-from cnnc.ir.op import ParameterSpec
+from cnnc.ir.layer import ParameterSpec
 from cnnc.ir.types import product
 from cnnc.runtime import room
 from cnnc.untrusted import Malformed, read_json

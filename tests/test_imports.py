@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import networkx
 import pytest
 
 from cnnc.kernels.cpu import link
@@ -88,6 +89,44 @@ def test_kernels_stand_alone(path: Path) -> None:
         for name in names:
             top = name.split(".")[0]
             assert top in {"numpy", "numba", "llvmlite"} or top in sys.stdlib_module_names, name
+
+
+# Modules whose imports, or the imports of which, are no part of a circle, and why.
+APART = {"cnnc": "it is loaded before any of its modules, and looks its public names up when they are asked for"}
+
+
+def dotted(path: Path) -> str:
+    """The name under which a file of the package is imported; `kernels` is `cnnc.kernels`."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(p for p in ("cnnc", *parts[parts[0] == "cnnc" :]) if p != "__init__")
+
+
+def imports() -> networkx.DiGraph[str]:
+    """From each module of the package to those that it imports, at its top, in a function, or for its types alone."""
+    paths = {dotted(p): p for p in [*modules(), *(ROOT / "kernels").rglob("*.py")]}
+    graph: networkx.DiGraph[str] = networkx.DiGraph()
+    for module, path in paths.items():
+        package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+        for node in ast.walk(ast.parse(path.read_text())):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                start = package[: len(package) - node.level + 1] if node.level else []
+                whole = ".".join([*start, *([node.module] if node.module else [])])
+                names = [n if (n := f"{whole}.{alias.name}") in paths else whole for alias in node.names]
+            graph.add_edges_from((module, name) for name in names if name in paths and name != module)
+    return graph
+
+
+def test_imports_go_in_no_circle() -> None:
+    """Neither at the top of modules, nor in functions, nor for types alone."""
+    graph = imports()
+    assert {("cnnc.ir.text", "cnnc.ir.graph"), ("cnnc.cli.opt", "cnnc.ir.text")} <= set(graph.edges)
+    assert any(b.startswith("cnnc.kernels.cpu.") for _, b in graph.edges)
+    graph.remove_nodes_from(APART)
+    circles = [sorted(c) for c in networkx.strongly_connected_components(graph) if len(c) > 1]
+    assert not circles, "\n".join(f"{a} imports {b}" for c in circles for a, b in graph.subgraph(c).edges)
 
 
 TARGETS = re.compile(r"\b(cuda|ptx|nvptx|avx\w*|sse\d?|neon|x86(_64)?|aarch64)\b", re.IGNORECASE)

@@ -23,7 +23,8 @@ from cnnc.frontend.values import (
     kind,
     tensors_in,
 )
-from cnnc.ir.op import LAYERS, REQUIRED, InferenceError, Layer
+from cnnc.ir.layer import LAYERS, Layer
+from cnnc.ir.op import REQUIRED, InferenceError
 
 
 class Applier(Maker):

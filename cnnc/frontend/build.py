@@ -1,13 +1,15 @@
-"""Lark's tree -> the syntax tree."""
+"""Text -> syntax tree, by way of Lark's."""
 
 from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cnnc.diagnostics import CnncError, Diagnostic, Source, Span
 from cnnc.frontend import syntax
+from cnnc.frontend.parser import expression_tree, tree_of
 from cnnc.frontend.scan import NESTING
 
 if TYPE_CHECKING:
@@ -15,6 +17,16 @@ if TYPE_CHECKING:
 
 _LABEL_PART = re.compile(r"\{([^{}\n]*)\}|[^{}]+")
 LARGEST = 2**63
+
+
+def parse(source: Source) -> syntax.File:
+    """The syntax tree of a file. Raises `CnncError` with up to 20 errors (E01xx, E0401, E0403)."""
+    return TreeBuilder(source).file(tree_of(source, "start"))
+
+
+def parse_expression(source: Source) -> syntax.Expression:
+    """The syntax tree of one expression, as `-p name=value` gives it."""
+    return TreeBuilder(source).expression(expression_tree(source))
 
 
 class TreeBuilder:
@@ -270,10 +282,6 @@ class TreeBuilder:
         return syntax.Label(span, tuple(parts))
 
     def inner(self, text: str, offset: int) -> syntax.Expression:
-        from dataclasses import replace
-
-        from cnnc.frontend.parser import expression_tree
-
         try:
             tree = expression_tree(Source(self.source.name, text))
         except CnncError as e:

@@ -12,16 +12,16 @@ from typing import Any
 from cnnc.diagnostics import LIMIT, CnncError, Diagnostic, Source, Span
 from cnnc.frontend import syntax as s
 from cnnc.frontend.bodies import MISSING, Interpreter
+from cnnc.frontend.build import parse_expression
 from cnnc.frontend.inputs import Preprocess
 from cnnc.frontend.modules import root_module
 from cnnc.frontend.names import labels_in, unread
-from cnnc.frontend.parser import parse_expression
 from cnnc.frontend.recipes import Recipe, recipe
 from cnnc.frontend.reporting import Failure, Stop
 from cnnc.frontend.resolve import check_names
 from cnnc.frontend.values import POISON, Frame, Module, Scope, Tensor, Value, kind, show
 from cnnc.ir.graph import LEAVES, Graph
-from cnnc.ir.op import LAYERS, ParameterSpec
+from cnnc.ir.layer import LAYERS, ParameterSpec
 
 
 @dataclass(frozen=True)

@@ -137,13 +137,13 @@ class Evaluator(Reporter):
 
     def known(self, frame: Frame) -> list[str]:
         """All names there are in a frame."""
-        from cnnc.ir.op import LAYERS
+        from cnnc.ir.layer import LAYERS
 
         m = frame.module
         return [*frame.names, *m.consts, *m.blocks, *LAYERS, *FUNCTIONS]
 
     def defined(self, name: str, frame: Frame) -> bool:
-        from cnnc.ir.op import LAYERS
+        from cnnc.ir.layer import LAYERS
 
         return (
             name in frame.names
@@ -155,7 +155,7 @@ class Evaluator(Reporter):
 
     def lookup(self, name: str, frame: Frame) -> Value:
         """A variable, then a constant or block of the file, then a layer, then a function; None where there is none."""
-        from cnnc.ir.op import LAYERS
+        from cnnc.ir.layer import LAYERS
 
         if name in frame.names:
             return frame.names[name]

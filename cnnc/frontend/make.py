@@ -22,8 +22,9 @@ from cnnc.frontend.values import (
     show,
     shown_type,
 )
-from cnnc.ir.graph import Builder
-from cnnc.ir.op import InferenceError, Layer, ParameterSpec
+from cnnc.ir.builder import Builder
+from cnnc.ir.layer import Layer, ParameterSpec
+from cnnc.ir.op import InferenceError
 from cnnc.ir.types import TensorType
 
 OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "neg": "neg"}

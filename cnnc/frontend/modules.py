@@ -8,8 +8,8 @@ from typing import Any
 
 from cnnc.diagnostics import CnncError, Diagnostic, Source, Span, did_you_mean
 from cnnc.frontend import syntax as s
+from cnnc.frontend.build import parse
 from cnnc.frontend.limits import FILES_LIMIT
-from cnnc.frontend.parser import parse
 from cnnc.frontend.scan import read
 from cnnc.frontend.values import Module
 

@@ -1,4 +1,4 @@
-"""Text -> syntax tree: Lark's LALR parser, with recovery so that one run reports several syntax errors.
+"""Text -> Lark's tree: its LALR parser, with recovery so that one run reports several syntax errors.
 
 After an error the parser's stack is taken back to the list of statements (or items, or settings) that the error is in,
 and parsing goes on at the next thing that can only begin one.
@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from cnnc import storage
 from cnnc.diagnostics import LIMIT, CnncError, Diagnostic, Source
-from cnnc.frontend import syntax
-from cnnc.frontend.build import TreeBuilder
 from cnnc.frontend.expected import describe
 from cnnc.frontend.scan import LEXEME, Scan, scan, sync_points
 
@@ -27,22 +25,12 @@ def grammar() -> Lark:
     return storage.grammar("cnn.lark", start=["start", "expression"])
 
 
-def parse(source: Source) -> syntax.File:
-    """The syntax tree of a file. Raises `CnncError` with up to 20 errors (E01xx, E0401, E0403)."""
-    return TreeBuilder(source).file(tree_of(source, "start"))
-
-
-def parse_expression(source: Source) -> syntax.Expression:
-    """The syntax tree of one expression, as `-p name=value` gives it."""
-    return TreeBuilder(source).expression(expression_tree(source))
-
-
 def expression_tree(source: Source) -> Tree[Token]:
     return tree_of(source, "expression")
 
 
 def tree_of(source: Source, start: str) -> Tree[Token]:
-    """Lark's tree. Raises `CnncError` as `parse` does."""
+    """Lark's tree. Raises `CnncError` with up to 20 errors (E01xx, E0401, E0403)."""
     checked = scan(source)
     diagnostics = checked.diagnostics
     tree = None

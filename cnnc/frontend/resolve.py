@@ -11,7 +11,7 @@ from cnnc.frontend import syntax as s
 from cnnc.frontend.evaluate import Evaluator
 from cnnc.frontend.reporting import Failure
 from cnnc.frontend.values import Frame, Module, Scope
-from cnnc.ir.op import LAYERS
+from cnnc.ir.layer import LAYERS
 
 
 def check_names(evaluator: Evaluator, module: Module) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from cnnc.diagnostics import Span
 from cnnc.frontend import syntax
-from cnnc.ir.op import Layer, ParameterSpec
+from cnnc.ir.layer import Layer, ParameterSpec
 from cnnc.ir.types import TensorType
 
 Value = Any

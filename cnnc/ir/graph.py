@@ -6,13 +6,13 @@ so two graphs are equal when they print alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cnnc.diagnostics import Origin
 from cnnc.ir.display import shown
-from cnnc.ir.types import ELEMENTS, TensorType
+from cnnc.ir.types import TensorType
 from cnnc.locks import lazy
 
 if TYPE_CHECKING:
@@ -156,106 +156,48 @@ class Graph:
         return graph
 
     def __str__(self) -> str:
-        from cnnc.ir.text import print_graph
-
         return print_graph(self)
 
     def _repr_svg_(self) -> str:
         return shown("graph", self)
 
 
-class Builder:
-    """Appends nodes; each is inferred as it is added."""
+# ------------------------------------------------------------------------------------------------ printing
 
-    def __init__(self, name: str, nodes: Sequence[Node] = ()) -> None:
-        self.name = name
-        self.nodes: list[Node] = []
-        self._types: dict[str, TensorType] = {}
-        self._counters: dict[str, int] = {}
-        for node in nodes:
-            self.append(node)
 
-    def __contains__(self, value: str) -> bool:
-        return value in self._types
+def print_value(value: Any) -> str:
+    """An attribute: true, 3, 0.5, "text" or a list."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        return repr(value)
+    if isinstance(value, tuple | list):
+        return f"[{','.join(map(print_value, value))}]"
+    return f'"{value}"'
 
-    def type(self, value: str) -> TensorType:
-        return self._types[value]
 
-    def fresh(self, stem: str) -> str:
-        """`stem` itself where it is free, else with a running number."""
-        if stem not in self._types:
-            return stem
-        count = self._counters.get(stem, 1)
-        while f"{stem}.{count}" in self._types:
-            count += 1
-        self._counters[stem] = count + 1
-        return f"{stem}.{count}"
+def print_node(node: Node) -> str:
+    operands = ", ".join("_" if o is None else f"%{o}" for o in node.operands)
+    attributes = ", ".join(f"{k}={print_value(v)}" for k, v in node.attributes.items())
+    head = f"{', '.join(f'%{r}' for r in node.results)} = {node.op}"
+    return (
+        head
+        + (f"({operands})" if node.operands or node.op not in LEAVES else "")
+        + (f" {{{attributes}}}" if attributes else "")
+        + f" : {', '.join(map(str, node.types))}"
+    )
 
-    def append(self, node: Node) -> Node:
-        for result, type in zip(node.results, node.types, strict=True):
-            if result in self._types:
-                raise AssertionError(f"%{result} is defined twice")
-            self._types[result] = type
-        self.nodes.append(node)
-        return node
 
-    def insert(
-        self,
-        op: str,
-        operands: Sequence[str | None],
-        attributes: Mapping[str, Any] | None = None,
-        name: str | Sequence[str] | None = None,
-        origin: Origin | None = None,
-        types: Sequence[TensorType] | None = None,
-    ) -> Node:
-        """Add a node of any op, with its types inferred from its operands'. Raises `InferenceError`."""
-        from cnnc.ir.op import OPS, InferenceError
-
-        record = OPS[op]
-        complete = record.complete(attributes or {})
-        inferred = (
-            tuple(types)
-            if types is not None
-            else record.infer([None if o is None else self._types[o] for o in operands], complete)
-        )
-        for type in inferred:
-            if type.elements >= ELEMENTS:
-                raise InferenceError(
-                    f"a result of {type.elements:,} numbers an image: they must be below 2^45", None, "E0402"
-                )
-        if name is None or isinstance(name, str):
-            stem = name or op
-            names = [self.fresh(stem)]
-            names += [self.fresh(f"{names[0]}.{suffix}") for suffix in record.result_names(len(inferred))[1:]]
-        else:
-            names = list(name)
-        return self.append(Node(op, tuple(operands), complete, tuple(names), inferred, origin))
-
-    def add(
-        self,
-        op: str,
-        operands: Sequence[str | None],
-        attributes: Mapping[str, Any] | None = None,
-        name: str | Sequence[str] | None = None,
-        origin: Origin | None = None,
-    ) -> str:
-        """`insert`, giving the name of the first result."""
-        return self.insert(op, operands, attributes, name, origin).name
-
-    def _leaf(self, op: str, name: str, type: TensorType, origin: Origin | None) -> str:
-        return self.append(Node(op, (), Attributes(), (name,), (type,), origin)).name
-
-    def input(self, name: str, type: TensorType, origin: Origin | None = None) -> str:
-        return self._leaf("input", name, type, origin)
-
-    def param(self, name: str, type: TensorType, origin: Origin | None = None) -> str:
-        return self._leaf("param", name, type, origin)
-
-    def state(self, name: str, type: TensorType, origin: Origin | None = None) -> str:
-        return self._leaf("state", name, type, origin)
-
-    def finish(self, outputs: Sequence[tuple[str, str]], updates: Sequence[tuple[str, str]] = ()) -> Graph:
-        """The graph, its inputs first."""
-        return Graph(
-            self.name, tuple(sorted(self.nodes, key=lambda n: n.op != "input")), tuple(outputs), tuple(updates)
-        )
+def print_graph(graph: Graph, positions: bool = False) -> str:
+    """One line a node; with `positions`, where each came from as a comment."""
+    inputs = ", ".join(f"%{n.name}: {n.type}" for n in graph.inputs)
+    lines = [f"graph @{graph.name}({inputs}) {{"]
+    for node in graph.nodes:
+        if node.op != "input":
+            where = f"   # {node.origin.span}" if positions and node.origin is not None else ""
+            lines.append(f"  {print_node(node)}{where}")
+    lines += [f"  update %{name} = %{value}" for name, value in graph.updates]
+    outputs = ", ".join(f"%{value}" if label == value else f'%{value} as "{label}"' for label, value in graph.outputs)
+    return "\n".join([*lines, f"  return {outputs}", "}", ""])

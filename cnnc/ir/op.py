@@ -1,8 +1,7 @@
-"""The record of an op, the record of a layer of the language, and their registries.
+"""The record of an op, and the registry of all ops.
 
 Everything about an op is in its `Op`: operands, attributes, shape inference, the float64 NumPy reference that defines
-it, its gradient as graph-building code, and its cost. A `Layer` says how a layer of the language becomes parameters and
-nodes.
+it, its gradient as graph-building code, and its cost.
 """
 
 from __future__ import annotations
@@ -11,8 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cnnc.diagnostics import Origin
-from cnnc.ir.graph import Attributes, Builder, Node
+from cnnc.ir.graph import Attributes, Node, freeze
 from cnnc.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -90,8 +88,6 @@ class Op:
         for name, default in self.attributes.items():
             if default is REQUIRED and given.get(name) is None:
                 raise InferenceError(f"{self.name} needs the attribute '{name}'", name, "E0502")
-        from cnnc.ir.graph import freeze
-
         return Attributes(
             {
                 k: v
@@ -118,59 +114,3 @@ OPS: dict[str, Op] = {}
 def register(op: Op) -> Op:
     OPS[op.name] = op
     return op
-
-
-@dataclass(frozen=True)
-class Argument:
-    """An argument of a layer in the language."""
-
-    name: str
-    default: Any = REQUIRED
-    doc: str = ""
-
-
-@dataclass(frozen=True)
-class ParameterSpec:
-    """A trained parameter, or a running statistic (`trained=False`), and how it starts.
-
-    initialization: "uniform_fan_in" (PyTorch's default: U(-1/sqrt(fan_in), 1/sqrt(fan_in))), "zeros" or "ones".
-    """
-
-    shape: tuple[int, ...]
-    layout: str | None = None
-    initialization: str = "uniform_fan_in"
-    fan_in: int = 1
-    trained: bool = True
-
-    @property
-    def type(self) -> TensorType:
-        return TensorType("f32", self.shape, self.layout)
-
-
-def no_parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> dict[str, ParameterSpec]:
-    return {}
-
-
-@dataclass(frozen=True)
-class Layer:
-    """How a layer of the language becomes nodes.
-
-    operands: how many tensors it applies to; None for a list of them.
-    parameters(types, arguments) -> specifications by short name ("weight"); raises `InferenceError`.
-    build(builder, operands, parameters, arguments, name, origin) -> the value it gives; raises `InferenceError`.
-    """
-
-    name: str
-    arguments: tuple[Argument, ...]
-    build: Callable[[Builder, Sequence[str], Mapping[str, str], Mapping[str, Any], str, Origin | None], str]
-    operands: int | None = 1
-    parameters: Callable[[Sequence[TensorType], Mapping[str, Any]], dict[str, ParameterSpec]] = no_parameters
-    doc: str = ""
-
-
-LAYERS: dict[str, Layer] = {}
-
-
-def register_layer(layer: Layer) -> Layer:
-    LAYERS[layer.name] = layer
-    return layer

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import Any
 
 from cnnc.diagnostics import Origin
-from cnnc.ir.graph import LEAVES, Builder, Graph, Node
+from cnnc.ir.builder import Builder
+from cnnc.ir.graph import LEAVES, Graph, Node
 from cnnc.ir.types import TensorType
 
 Rule = Callable[["Rewriter", Node], "str | tuple[str, ...] | None"]

@@ -10,56 +10,15 @@ from lark.exceptions import VisitError
 
 from cnnc import storage
 from cnnc.diagnostics import CnncError, Diagnostic, Origin, Source, Span, did_you_mean
-from cnnc.ir.graph import LEAVES, Attributes, Graph, Node
+from cnnc.ir.graph import LEAVES, Attributes, Graph, Node, print_graph, print_node, print_value
 from cnnc.ir.op import OPS
 from cnnc.ir.types import BATCH, DTYPES, TensorType
+from cnnc.ir.verify import verify as verify_graph
 from cnnc.untrusted import AXES
 
+__all__ = ["LIMIT", "max_depth", "parse_graph", "print_graph", "print_node", "print_value"]
+
 LIMIT = 16 << 20  # characters of IR text that are read
-
-
-# ------------------------------------------------------------------------------------------------ printing
-
-
-def print_value(value: Any) -> str:
-    """An attribute: true, 3, 0.5, "text" or a list."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        return repr(value)
-    if isinstance(value, tuple | list):
-        return f"[{','.join(map(print_value, value))}]"
-    return f'"{value}"'
-
-
-def print_node(node: Node) -> str:
-    operands = ", ".join("_" if o is None else f"%{o}" for o in node.operands)
-    attributes = ", ".join(f"{k}={print_value(v)}" for k, v in node.attributes.items())
-    head = f"{', '.join(f'%{r}' for r in node.results)} = {node.op}"
-    return (
-        head
-        + (f"({operands})" if node.operands or node.op not in LEAVES else "")
-        + (f" {{{attributes}}}" if attributes else "")
-        + f" : {', '.join(map(str, node.types))}"
-    )
-
-
-def print_graph(graph: Graph, positions: bool = False) -> str:
-    """One line a node; with `positions`, where each came from as a comment."""
-    inputs = ", ".join(f"%{n.name}: {n.type}" for n in graph.inputs)
-    lines = [f"graph @{graph.name}({inputs}) {{"]
-    for node in graph.nodes:
-        if node.op != "input":
-            where = f"   # {node.origin.span}" if positions and node.origin is not None else ""
-            lines.append(f"  {print_node(node)}{where}")
-    lines += [f"  update %{name} = %{value}" for name, value in graph.updates]
-    outputs = ", ".join(f"%{value}" if label == value else f'%{value} as "{label}"' for label, value in graph.outputs)
-    return "\n".join([*lines, f"  return {outputs}", "}", ""])
-
-
-# ------------------------------------------------------------------------------------------------ parsing
 
 
 @lru_cache(maxsize=1)
@@ -228,9 +187,7 @@ def parse_graph(text: str, name: str = "<ir>", verify: bool = True) -> Graph:
             raise e.orig_exc from None
         raise
     if verify:
-        from cnnc.ir.verify import verify as check
-
-        check(graph)
+        verify_graph(graph)
     return graph
 
 

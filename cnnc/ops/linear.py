@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from cnnc.diagnostics import Origin
-from cnnc.ir.graph import Attributes, Builder, Node
-from cnnc.ir.op import Argument, InferenceError, Layer, Op, ParameterSpec, Types, register, register_layer
+from cnnc.ir.builder import Builder
+from cnnc.ir.graph import Attributes, Node
+from cnnc.ir.layer import Argument, Layer, ParameterSpec, register_layer
+from cnnc.ir.op import InferenceError, Op, Types, register
 from cnnc.ir.types import TensorType
 from cnnc.ops.conv import apply_epilogue, check_epilogue
 from cnnc.ops.window import integers

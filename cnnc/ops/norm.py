@@ -9,8 +9,10 @@ import numpy as np
 
 from cnnc.diagnostics import Origin
 from cnnc.ir import expression as ex
-from cnnc.ir.graph import Attributes, Builder, Node
-from cnnc.ir.op import REQUIRED, Argument, InferenceError, Layer, Op, ParameterSpec, Types, register, register_layer
+from cnnc.ir.builder import Builder
+from cnnc.ir.graph import Attributes, Node
+from cnnc.ir.layer import Argument, Layer, ParameterSpec, register_layer
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register
 from cnnc.ir.types import TensorType, product
 from cnnc.ops.pointwise import align, check_expressions, result_type
 from cnnc.ops.window import integers

@@ -13,9 +13,11 @@ import numpy as np
 
 from cnnc.diagnostics import Origin
 from cnnc.ir import expression as ex
+from cnnc.ir.builder import Builder
 from cnnc.ir.expression import Expression
-from cnnc.ir.graph import Attributes, Builder, Node
-from cnnc.ir.op import REQUIRED, Argument, InferenceError, Layer, Op, Types, register, register_layer
+from cnnc.ir.graph import Attributes, Node
+from cnnc.ir.layer import Argument, Layer, register_layer
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register
 from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al., 2017

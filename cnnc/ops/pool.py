@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from cnnc.diagnostics import Origin
-from cnnc.ir.graph import Attributes, Builder, Node
-from cnnc.ir.op import REQUIRED, Argument, InferenceError, Layer, Op, Types, register, register_layer
+from cnnc.ir.builder import Builder
+from cnnc.ir.graph import Attributes, Node
+from cnnc.ir.layer import Argument, Layer, register_layer
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register
 from cnnc.ir.types import TensorType, product
 from cnnc.ops.window import Window, image_rank, integers, spatial
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from cnnc.diagnostics import Origin, error
 from cnnc.ir import expression as ex
+from cnnc.ir.builder import Builder
 from cnnc.ir.expression import Expression
-from cnnc.ir.graph import Builder, Graph
+from cnnc.ir.graph import Graph
 from cnnc.ir.op import OPS
 from cnnc.ir.rewrite import dependent, rename_values
 from cnnc.ir.types import PLAIN, Dim, TensorType

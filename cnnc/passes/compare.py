@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from difflib import SequenceMatcher
+from difflib import SequenceMatcher, unified_diff
 from itertools import zip_longest
 from typing import Literal
 
@@ -38,12 +38,15 @@ class Comparison:
         return result
 
     def __str__(self) -> str:
-        from cnnc.passes.manager import diff
-
         return diff(self.a, self.b, self.before, self.after)
 
     def _repr_html_(self) -> str:
         return shown("comparison", self)
+
+
+def diff(a: Graph, b: Graph, before: str = "before", after: str = "after") -> str:
+    """What changed from one graph to the next, as a unified diff; empty when nothing did."""
+    return "".join(unified_diff(str(a).splitlines(keepends=True), str(b).splitlines(keepends=True), before, after, n=1))
 
 
 def _key(line: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from cnnc.diagnostics import did_you_mean, error
-from cnnc.ir.graph import Builder
+from cnnc.ir.builder import Builder
 from cnnc.ir.types import TensorType
 
 SCALAR = TensorType("f32", ())

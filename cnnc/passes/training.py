@@ -11,7 +11,8 @@ from fnmatch import fnmatchcase
 
 from cnnc.arguments import shown
 from cnnc.diagnostics import Span, did_you_mean, error
-from cnnc.ir.graph import Builder, Graph, Node
+from cnnc.ir.builder import Builder
+from cnnc.ir.graph import Graph, Node
 from cnnc.ir.rewrite import Rewriter, leading_to, renamed
 from cnnc.ir.types import TensorType
 from cnnc.ops.bounds import are_probabilities

@@ -9,7 +9,7 @@ from typing import Any
 from cnnc.diagnostics import CnncError, Diagnostic, Source, Span, did_you_mean
 from cnnc.frontend import recipes
 from cnnc.frontend.bodies import Interpreter
-from cnnc.frontend.parser import parse_expression
+from cnnc.frontend.build import parse_expression
 from cnnc.frontend.reporting import Failure, Stop
 from cnnc.frontend.values import Frame, Module, Scope
 

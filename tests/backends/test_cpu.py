@@ -11,7 +11,7 @@ import pytest
 
 from cnnc import driver
 from cnnc.backends import backend
-from cnnc.ir.graph import Builder
+from cnnc.ir.builder import Builder
 from cnnc.ir.interpret import random_values
 from cnnc.ir.types import TensorType, activation
 from cnnc.kernels.cpu import target as targets

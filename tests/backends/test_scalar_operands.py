@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cnnc.ir.graph import Builder
+from cnnc.ir.builder import Builder
 from cnnc.ir.types import TensorType, activation
 from tests.backends.test_cpu import TARGETS, compare
 

@@ -10,7 +10,8 @@ import pytest
 import cnnc
 from cnnc.bench import torch_network
 from cnnc.diagnostics import CnncError
-from cnnc.ir.graph import Builder, Graph
+from cnnc.ir.builder import Builder
+from cnnc.ir.graph import Graph
 from cnnc.ir.interpret import random_values, run
 from cnnc.ir.types import TensorType, activation
 from tests.networks import EXAMPLES, MIXED

@@ -41,7 +41,7 @@ def test_rendered_error_of_the_reference() -> None:
 
 def test_every_layer_is_in_the_reference() -> None:
     import cnnc.ops  # noqa: F401
-    from cnnc.ir.op import LAYERS
+    from cnnc.ir.layer import LAYERS
 
     table = REFERENCE[REFERENCE.index("| layer | |\n") : REFERENCE.index("## Bounds\n")]
     for layer in LAYERS.values():

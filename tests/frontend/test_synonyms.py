@@ -7,7 +7,7 @@ import pytest
 import cnnc
 from cnnc.diagnostics import CnncError, did_you_mean
 from cnnc.frontend.synonyms import INSTEAD, SAME
-from cnnc.ir.op import LAYERS
+from cnnc.ir.layer import LAYERS
 
 
 def help_of(layer: str, input: str = "f32[N, 4, 8, 8]") -> str | None:

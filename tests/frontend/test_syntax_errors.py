@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from cnnc.diagnostics import CnncError, Source
-from cnnc.frontend.parser import parse
+from cnnc.frontend.build import parse
 
 
 def errors(text: str) -> list[tuple[str, int, int, str]]:

@@ -12,7 +12,8 @@ import cnnc
 from cnnc.diagnostics import CnncError
 from cnnc.interop import onnx as ours
 from cnnc.interop.onnx_ops import WRITERS
-from cnnc.ir.graph import Builder, Graph
+from cnnc.ir.builder import Builder
+from cnnc.ir.graph import Graph
 from cnnc.ir.interpret import random_values, run
 from cnnc.ir.op import OPS
 from cnnc.ir.types import TensorType, activation

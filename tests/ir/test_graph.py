@@ -11,7 +11,8 @@ import cnnc.ops  # noqa: F401
 from cnnc.backends import backend
 from cnnc.backends.reference import BACKEND
 from cnnc.diagnostics import CnncError
-from cnnc.ir.graph import Attributes, Builder, Graph, Node
+from cnnc.ir.builder import Builder
+from cnnc.ir.graph import Attributes, Graph, Node
 from cnnc.ir.interpret import batch_of, random_values, run
 from cnnc.ir.op import InferenceError
 from cnnc.ir.rewrite import Rewriter, dependent, fixed_values, rename_values, rewrite

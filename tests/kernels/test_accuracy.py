@@ -7,7 +7,8 @@ import pytest
 
 from cnnc import driver
 from cnnc.ir import expression as ex
-from cnnc.ir.graph import Attributes, Builder, Node
+from cnnc.ir.builder import Builder
+from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.types import TensorType
 from cnnc.kernels.cpu import target
 from cnnc.kernels.cpu.shapes import Operand, plan_map

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 import cnnc.ops  # noqa: F401
-from cnnc.ir.graph import Attributes, Builder, Graph
+from cnnc.ir.builder import Builder
+from cnnc.ir.graph import Attributes, Graph
 from cnnc.ir.interpret import run
 from cnnc.ir.op import OPS
 from cnnc.ir.types import TensorType, activation

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnc.ir.graph import Builder
+from cnnc.ir.builder import Builder
 from cnnc.ir.interpret import run
 from cnnc.ir.op import OPS, InferenceError
 from cnnc.ir.types import TensorType, activation

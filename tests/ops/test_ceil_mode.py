@@ -10,7 +10,7 @@ import pytest
 import cnnc
 from cnnc import driver
 from cnnc.diagnostics import CnncError
-from cnnc.ir.graph import Builder
+from cnnc.ir.builder import Builder
 from cnnc.ir.op import InferenceError
 from cnnc.ir.types import activation
 

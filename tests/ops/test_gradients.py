@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnc.ir.graph import Builder
+from cnnc.ir.builder import Builder
 from cnnc.ir.op import OPS
 from cnnc.ops.pointwise import DEFINITIONS
 from tests.ops.checking import WEIGHTS, check_gradient

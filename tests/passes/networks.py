@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import cnnc.ops  # noqa: F401
-from cnnc.ir.graph import Builder, Graph
+from cnnc.ir.builder import Builder
+from cnnc.ir.graph import Graph
 from cnnc.ir.types import TensorType, activation
 
 WEIGHTS = {3: "oiw", 4: "oihw", 5: "oidhw"}

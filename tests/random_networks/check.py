@@ -15,7 +15,8 @@ import cnnc.ops  # noqa: F401
 from cnnc.backends import backend
 from cnnc.backends.cpu import choice
 from cnnc.ir import interpret
-from cnnc.ir.graph import Builder, Graph
+from cnnc.ir.builder import Builder
+from cnnc.ir.graph import Graph
 from cnnc.ir.text import parse_graph, print_graph
 from cnnc.ir.types import activation
 from cnnc.ir.verify import verify

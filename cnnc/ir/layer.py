@@ -1,0 +1,71 @@
+"""The record of a layer of the language, and their registry.
+
+A `Layer` says how a layer of the language becomes parameters and nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cnnc.diagnostics import Origin
+from cnnc.ir.builder import Builder
+from cnnc.ir.op import REQUIRED
+from cnnc.ir.types import TensorType
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a layer in the language."""
+
+    name: str
+    default: Any = REQUIRED
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """A trained parameter, or a running statistic (`trained=False`), and how it starts.
+
+    initialization: "uniform_fan_in" (PyTorch's default: U(-1/sqrt(fan_in), 1/sqrt(fan_in))), "zeros" or "ones".
+    """
+
+    shape: tuple[int, ...]
+    layout: str | None = None
+    initialization: str = "uniform_fan_in"
+    fan_in: int = 1
+    trained: bool = True
+
+    @property
+    def type(self) -> TensorType:
+        return TensorType("f32", self.shape, self.layout)
+
+
+def no_parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> dict[str, ParameterSpec]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """How a layer of the language becomes nodes.
+
+    operands: how many tensors it applies to; None for a list of them.
+    parameters(types, arguments) -> specifications by short name ("weight"); raises `InferenceError`.
+    build(builder, operands, parameters, arguments, name, origin) -> the value it gives; raises `InferenceError`.
+    """
+
+    name: str
+    arguments: tuple[Argument, ...]
+    build: Callable[[Builder, Sequence[str], Mapping[str, str], Mapping[str, Any], str, Origin | None], str]
+    operands: int | None = 1
+    parameters: Callable[[Sequence[TensorType], Mapping[str, Any]], dict[str, ParameterSpec]] = no_parameters
+    doc: str = ""
+
+
+LAYERS: dict[str, Layer] = {}
+
+
+def register_layer(layer: Layer) -> Layer:
+    LAYERS[layer.name] = layer
+    return layer
