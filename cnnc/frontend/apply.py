@@ -23,7 +23,7 @@ from cnnc.frontend.values import (
     kind,
     tensors_in,
 )
-from cnnc.ir.layer import LAYERS, Layer
+from cnnc.ir.layer import LAYERS, Layer, Site
 from cnnc.ir.op import REQUIRED, InferenceError
 
 
@@ -288,12 +288,14 @@ class Applier(Maker):
         values = self._make(home, specs, span, frame) if specs else {}
         try:
             value = layer.build(
-                self.builder,
-                [o.value.value for o in operands],
-                values,
-                arguments,
-                node_scope.full(stem),
-                Origin(span, frame.calls),
+                Site(
+                    self.builder,
+                    tuple(o.value.value for o in operands),
+                    values,
+                    arguments,
+                    node_scope.full(stem),
+                    Origin(span, frame.calls),
+                )
             )
         except InferenceError as e:
             self._inference(e, operands, bound, span, at, frame)

@@ -47,17 +47,42 @@ def no_parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> 
 
 
 @dataclass(frozen=True)
+class Site:
+    """One application of a layer: what its `build` is given.
+
+    operands: the values that it is applied to. parameters: the values of its own, by short name, in the order in which
+    the layer's `parameters` gave them. arguments: all of them, by name. name, origin: of the node that gives the result.
+    """
+
+    builder: Builder
+    operands: tuple[str, ...]
+    parameters: Mapping[str, str]
+    arguments: Mapping[str, Any]
+    name: str
+    origin: Origin | None = None
+
+    @property
+    def type(self) -> TensorType:
+        """The type of the first operand."""
+        return self.builder.type(self.operands[0])
+
+    def add(self, op: str, operands: Sequence[str], attributes: Mapping[str, Any] | None = None) -> str:
+        """The node that gives the result. Raises `InferenceError`."""
+        return self.builder.add(op, operands, attributes, self.name, self.origin)
+
+
+@dataclass(frozen=True)
 class Layer:
     """How a layer of the language becomes nodes.
 
     operands: how many tensors it applies to; None for a list of them.
     parameters(types, arguments) -> specifications by short name ("weight"); raises `InferenceError`.
-    build(builder, operands, parameters, arguments, name, origin) -> the value it gives; raises `InferenceError`.
+    build(site) -> the value it gives; raises `InferenceError`.
     """
 
     name: str
     arguments: tuple[Argument, ...]
-    build: Callable[[Builder, Sequence[str], Mapping[str, str], Mapping[str, Any], str, Origin | None], str]
+    build: Callable[[Site], str]
     operands: int | None = 1
     parameters: Callable[[Sequence[TensorType], Mapping[str, Any]], dict[str, ParameterSpec]] = no_parameters
     doc: str = ""

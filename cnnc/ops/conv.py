@@ -12,11 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from cnnc.diagnostics import Origin
 from cnnc.ir import expression as ex
-from cnnc.ir.builder import Builder
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, ParameterSpec, register_layer
+from cnnc.ir.layer import Argument, Layer, ParameterSpec, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register
 from cnnc.ir.types import WEIGHTS, TensorType, product
 from cnnc.ops.pointwise import align
@@ -322,21 +320,11 @@ def _flag(arguments: Mapping[str, Any], name: str) -> bool:
     return bool(arguments[name])
 
 
-def _build(
-    builder: Builder,
-    operands: Sequence[str],
-    parameters: Mapping[str, str],
-    arguments: Mapping[str, Any],
-    name: str,
-    origin: Origin | None,
-) -> str:
-    attributes: dict[str, Any] = _window([builder.type(operands[0])], arguments).attributes()
-    if arguments["groups"] != 1:
-        attributes["groups"] = arguments["groups"]
-    values: list[str | None] = [operands[0], parameters["weight"]]
-    if "bias" in parameters:
-        values.append(parameters["bias"])
-    return builder.add("conv", values, attributes, name, origin)
+def _build(site: Site) -> str:
+    attributes: dict[str, Any] = _window([site.type], site.arguments).attributes()
+    if site.arguments["groups"] != 1:
+        attributes["groups"] = site.arguments["groups"]
+    return site.add("conv", [*site.operands, *site.parameters.values()], attributes)
 
 
 register_layer(

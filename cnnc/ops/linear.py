@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnc.diagnostics import Origin
-from cnnc.ir.builder import Builder
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, ParameterSpec, register_layer
+from cnnc.ir.layer import Argument, Layer, ParameterSpec, Site, register_layer
 from cnnc.ir.op import InferenceError, Op, Types, register
 from cnnc.ir.types import TensorType
 from cnnc.ops.conv import apply_epilogue, check_epilogue
@@ -123,21 +121,8 @@ def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> di
     return specs
 
 
-def _build(
-    builder: Builder,
-    operands: Sequence[str],
-    parameters: Mapping[str, str],
-    arguments: Mapping[str, Any],
-    name: str,
-    origin: Origin | None,
-) -> str:
-    return builder.add(
-        "linear",
-        [operands[0], parameters["weight"], *([parameters["bias"]] if "bias" in parameters else [])],
-        {},
-        name,
-        origin,
-    )
+def _build(site: Site) -> str:
+    return site.add("linear", [*site.operands, *site.parameters.values()])
 
 
 register_layer(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from cnnc.diagnostics import Origin
-from cnnc.ir.builder import Builder
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, register_layer
+from cnnc.ir.layer import Argument, Layer, Site, register_layer
 from cnnc.ir.op import InferenceError, Op, Types, register
 from cnnc.ir.types import TensorType
 from cnnc.ops.shape import known, one_axis
@@ -149,17 +147,8 @@ register(
 )
 
 
-def _softmax_layer(
-    builder: Builder,
-    operands: Sequence[str],
-    parameters: Mapping[str, str],
-    arguments: Mapping[str, Any],
-    name: str,
-    origin: Origin | None,
-) -> str:
-    return builder.add(
-        "softmax", operands, {"axis": one_axis(arguments["axis"], builder.type(operands[0]).rank)}, name, origin
-    )
+def _softmax_layer(site: Site) -> str:
+    return site.add("softmax", site.operands, {"axis": one_axis(site.arguments["axis"], site.type.rank)})
 
 
 register_layer(

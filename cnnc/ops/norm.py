@@ -7,11 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from cnnc.diagnostics import Origin
 from cnnc.ir import expression as ex
-from cnnc.ir.builder import Builder
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, ParameterSpec, register_layer
+from cnnc.ir.layer import Argument, Layer, ParameterSpec, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register
 from cnnc.ir.types import TensorType, product
 from cnnc.ops.pointwise import align, check_expressions, result_type
@@ -192,20 +190,12 @@ def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> di
     }
 
 
-def _build(
-    builder: Builder,
-    operands: Sequence[str],
-    parameters: Mapping[str, str],
-    arguments: Mapping[str, Any],
-    name: str,
-    origin: Origin | None,
-) -> str:
+def _build(site: Site) -> str:
     attributes = {
-        "eps": number(arguments["eps"], "eps", 0.0),
-        "momentum": number(arguments["momentum"], "momentum", 0.0, 1.0000001),
+        "eps": number(site.arguments["eps"], "eps", 0.0),
+        "momentum": number(site.arguments["momentum"], "momentum", 0.0, 1.0000001),
     }
-    values = [operands[0], *(parameters[k] for k in ("weight", "bias", "running_mean", "running_var"))]
-    return builder.add("batchnorm", values, attributes, name, origin)
+    return site.add("batchnorm", [*site.operands, *site.parameters.values()], attributes)
 
 
 register_layer(
@@ -281,26 +271,10 @@ register(
 register(Op("lrn_gradient", ("x", "dy"), _infer_same, _lrn_gradient, _LRN, layout="any", doc="dL/dx of lrn."))
 
 
-def _build_lrn(
-    builder: Builder,
-    operands: Sequence[str],
-    parameters: Mapping[str, str],
-    arguments: Mapping[str, Any],
-    name: str,
-    origin: Origin | None,
-) -> str:
-    return builder.add(
-        "lrn",
-        operands,
-        {
-            "size": integers(arguments["size"], "size", 1, 1)[0],
-            "alpha": number(arguments["alpha"], "alpha", 0.0),
-            "beta": number(arguments["beta"], "beta", 0.0),
-            "k": number(arguments["k"], "k", 0.0),
-        },
-        name,
-        origin,
-    )
+def _build_lrn(site: Site) -> str:
+    attributes: dict[str, Any] = {"size": integers(site.arguments["size"], "size", 1, 1)[0]}
+    attributes |= {name: number(site.arguments[name], name, 0.0) for name in ("alpha", "beta", "k")}
+    return site.add("lrn", site.operands, attributes)
 
 
 register_layer(
@@ -374,15 +348,8 @@ register(
 )
 
 
-def _build_dropout(
-    builder: Builder,
-    operands: Sequence[str],
-    parameters: Mapping[str, str],
-    arguments: Mapping[str, Any],
-    name: str,
-    origin: Origin | None,
-) -> str:
-    return builder.add("dropout", operands, {"p": number(arguments["p"], "p", 0.0, 1.0)}, name, origin)
+def _build_dropout(site: Site) -> str:
+    return site.add("dropout", site.operands, {"p": number(site.arguments["p"], "p", 0.0, 1.0)})
 
 
 register_layer(

@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from cnnc.diagnostics import Origin
 from cnnc.ir import expression as ex
-from cnnc.ir.builder import Builder
 from cnnc.ir.expression import Expression
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, register_layer
+from cnnc.ir.layer import Argument, Layer, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register
 from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType
 
@@ -260,18 +258,11 @@ register(
 
 
 def _layer(op: str, defaults: Mapping[str, Any]) -> None:
-    def build(
-        builder: Builder,
-        operands: Sequence[str],
-        parameters: Mapping[str, str],
-        arguments: Mapping[str, Any],
-        name: str,
-        origin: Origin | None,
-    ) -> str:
+    def build(site: Site) -> str:
         for key in defaults:
-            if isinstance(arguments[key], bool) or not isinstance(arguments[key], int | float):
+            if isinstance(site.arguments[key], bool) or not isinstance(site.arguments[key], int | float):
                 raise InferenceError(f"{key} is a number", key, "E0203")
-        return builder.add(op, operands, {k: float(arguments[k]) for k in defaults}, name, origin)
+        return site.add(op, site.operands, {k: float(site.arguments[k]) for k in defaults})
 
     register_layer(
         Layer(

@@ -13,10 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnc.diagnostics import Origin
-from cnnc.ir.builder import Builder
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, register_layer
+from cnnc.ir.layer import Argument, Layer, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register
 from cnnc.ir.types import TensorType, product
 from cnnc.ops.window import Window, image_rank, integers, spatial
@@ -204,15 +202,8 @@ register(
 
 
 def _layer(op: str, arguments: tuple[Argument, ...]) -> None:
-    def build(
-        builder: Builder,
-        operands: Sequence[str],
-        parameters: Mapping[str, str],
-        given: Mapping[str, Any],
-        name: str,
-        origin: Origin | None,
-    ) -> str:
-        rank = image_rank(builder.type(operands[0]), op)
+    def build(site: Site) -> str:
+        rank, given = image_rank(site.type, op), site.arguments
         if given["padding"] == "same" or isinstance(given["padding"], str):
             raise InferenceError(f'padding is a number or a list, not "{given["padding"]}"', "padding", "E0203")
         window = Window.of(given["kernel_size"], given, rank, stride_default=given["kernel_size"])
@@ -222,7 +213,7 @@ def _layer(op: str, arguments: tuple[Argument, ...]) -> None:
                 if not isinstance(given[flag], bool):
                     raise InferenceError(f"{flag} is true or false, not {given[flag]!r}", flag, "E0203")
                 attributes[flag] = given[flag]
-        return builder.add(op, operands, attributes, name, origin)
+        return site.add(op, site.operands, attributes)
 
     register_layer(Layer(op, arguments, build, doc=OP_DOCS[op]))
 
@@ -238,9 +229,7 @@ register_layer(
     Layer(
         "global_avgpool",
         (),
-        lambda builder, operands, parameters, given, name, origin: builder.add(
-            "global_avgpool", operands, {}, name, origin
-        ),
+        lambda site: site.add("global_avgpool", site.operands),
         doc="Average over space: [N, C, H, W] -> [N, C, 1, 1].",
     )
 )

@@ -4,15 +4,13 @@ layout.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from cnnc.diagnostics import Origin
-from cnnc.ir.builder import Builder
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, register_layer
+from cnnc.ir.layer import Argument, Layer, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register
 from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType, activation, product
 from cnnc.ops.pointwise import show
@@ -324,41 +322,20 @@ register(
 # ------------------------------------------------------------------------------------------------ layers
 
 
-def _flatten_layer(
-    builder: Builder,
-    operands: Sequence[str],
-    parameters: Mapping[str, str],
-    arguments: Mapping[str, Any],
-    name: str,
-    origin: Origin | None,
-) -> str:
-    return builder.add("flatten", operands, {"start": arguments["start"]}, name, origin)
+def _flatten_layer(site: Site) -> str:
+    return site.add("flatten", site.operands, {"start": site.arguments["start"]})
 
 
-def _concat_layer(
-    builder: Builder,
-    operands: Sequence[str],
-    parameters: Mapping[str, str],
-    arguments: Mapping[str, Any],
-    name: str,
-    origin: Origin | None,
-) -> str:
-    return builder.add("concat", operands, {"axis": arguments["axis"]}, name, origin)
+def _concat_layer(site: Site) -> str:
+    return site.add("concat", site.operands, {"axis": site.arguments["axis"]})
 
 
 def _mean_layer(op: str) -> Any:
-    def build(
-        builder: Builder,
-        operands: Sequence[str],
-        parameters: Mapping[str, str],
-        arguments: Mapping[str, Any],
-        name: str,
-        origin: Origin | None,
-    ) -> str:
-        axes = all_axes(arguments["axis"], builder.type(operands[0]).rank)
-        if not isinstance(arguments["keepdim"], bool):
-            raise InferenceError(f"keepdim is true or false, not {arguments['keepdim']!r}", "keepdim", "E0203")
-        return builder.add(op, operands, {"axis": axes, "keepdim": arguments["keepdim"]}, name, origin)
+    def build(site: Site) -> str:
+        axes, keepdim = all_axes(site.arguments["axis"], site.type.rank), site.arguments["keepdim"]
+        if not isinstance(keepdim, bool):
+            raise InferenceError(f"keepdim is true or false, not {keepdim!r}", "keepdim", "E0203")
+        return site.add(op, site.operands, {"axis": axes, "keepdim": keepdim})
 
     return build
 
