@@ -268,7 +268,7 @@ LANGUAGE: dict[str, Code] = {
     ),
     "E0404": Code(
         "number that is too large",
-        "Whole numbers at compile time are below 2^63, others below 1.8e308.",
+        "Whole numbers at compile time are below 2^63, others below 1.8e308; beside tensors 0, or from 1.2e-38 to 3.4e38.",
         model("y = 10 ** 10 ** 10\nreturn x"),
         "Use a smaller one.",
     ),

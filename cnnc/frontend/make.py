@@ -26,6 +26,7 @@ from cnnc.ir.builder import Builder
 from cnnc.ir.layer import Layer, ParameterSpec
 from cnnc.ir.op import InferenceError
 from cnnc.ir.types import TensorType
+from cnnc.untrusted import FLOAT32, NORMAL
 
 OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "neg": "neg"}
 _LABEL = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
@@ -193,6 +194,10 @@ class Maker(Evaluator):
                 operands.append(value.value)
                 continue
             self.number(value, operator, span, frame)
+            if value != 0 and not NORMAL <= abs(value) <= FLOAT32:
+                held = "infinite" if abs(value) > FLOAT32 else "zero"
+                limits = f"numbers beside tensors are 0 or from {NORMAL:.4g} to {FLOAT32:.4g}"
+                self.fail("E0404", f"{show(value)} is {held} in float32", span, frame, help=limits)
             if operator in OPERATORS:
                 name = frame.scope.full(frame.scope.running("constant", span))
                 operands.append(

@@ -8,11 +8,11 @@ from cnnc.ir.legal import check_attributes, check_operands, check_type
 from cnnc.ir.op import OPS, InferenceError
 from cnnc.ir.types import PLAIN, TensorType
 
+Operands = tuple[TensorType | None, ...]
 
-def _problem(node: Node, types: dict[str, TensorType]) -> tuple[str, str] | None:
-    for operand in node.inputs:
-        if operand not in types:
-            return "E0502", f"%{operand} is used by %{node.name} before it is defined"
+
+def _problem(node: Node, types: list[TensorType | None]) -> tuple[str, str] | None:
+    """What is wrong with a node whose operands are of these types."""
     if node.op in LEAVES:
         if node.operands or node.attributes or len(node.results) != 1:
             return "E0502", f"%{node.name}: {node.op} has a type and nothing else"
@@ -35,10 +35,9 @@ def _problem(node: Node, types: dict[str, TensorType]) -> tuple[str, str] | None
             return "E0502", f"operand {i} of {node.op} cannot be left out"
     try:
         complete = record.complete(node.attributes)
-        operands = [None if o is None else types[o] for o in node.operands]
         check_attributes(record, dict(complete))
-        check_operands(record, operands)
-        inferred = record.infer(operands, complete)
+        check_operands(record, types)
+        inferred = record.infer(types, complete)
         for t in inferred:
             check_type(t, "its result")
     except InferenceError as e:
@@ -53,22 +52,59 @@ def _problem(node: Node, types: dict[str, TensorType]) -> tuple[str, str] | None
     return None
 
 
+class Verifier:
+    """Verifies graphs that follow from each other: a node that stood in the last one, with operands of the same types, is as
+    right as it was there.
+    """
+
+    def __init__(self) -> None:
+        self._right: dict[int, tuple[Node, Operands]] = {}
+
+    def __call__(self, graph: Graph) -> None:
+        """As `verify`."""
+        right: dict[int, tuple[Node, Operands]] = {}
+        types: dict[str, TensorType] = {}
+        found: list[Diagnostic] = []
+        for node in graph.nodes:
+            problem = self._node(node, types, right)
+            for result, type in zip(node.results, node.types, strict=True):
+                if result in types:
+                    problem = problem or ("E0502", f"%{result} is defined twice")
+                types[result] = type
+            if problem is not None:
+                origin = node.origin
+                found.append(
+                    Diagnostic(*problem, origin.span if origin else None, calls=origin.calls if origin else ())
+                )
+        found += _ends(graph, types)
+        if found:
+            raise CnncError(found[:20])
+        self._right = right
+
+    def _node(
+        self, node: Node, types: dict[str, TensorType], right: dict[int, tuple[Node, Operands]]
+    ) -> tuple[str, str] | None:
+        for operand in node.inputs:
+            if operand not in types:
+                return "E0502", f"%{operand} is used by %{node.name} before it is defined"
+        operands = tuple(None if o is None else types[o] for o in node.operands)
+        seen = self._right.get(id(node))
+        if seen is None or seen[1] != operands:
+            seen = node, operands
+            if problem := _problem(node, list(operands)):
+                return problem
+        right[id(node)] = seen  # which keeps the node, and so its number
+        return None
+
+
 def verify(graph: Graph) -> None:
     """Raises `CnncError` with every node at fault (E0502 structure, E0503 layouts, E0504 types)."""
-    types: dict[str, TensorType] = {}
+    Verifier()(graph)
+
+
+def _ends(graph: Graph, types: dict[str, TensorType]) -> list[Diagnostic]:
+    """What is wrong with outputs and updates."""
     found: list[Diagnostic] = []
-    for node in graph.nodes:
-        problem = _problem(node, types)
-        for result, type in zip(node.results, node.types, strict=True):
-            if result in types:
-                problem = problem or ("E0502", f"%{result} is defined twice")
-            types[result] = type
-        if problem is not None:
-            found.append(
-                Diagnostic(
-                    *problem, node.origin.span if node.origin else None, calls=node.origin.calls if node.origin else ()
-                )
-            )
     leaves = {n.name for n in graph.nodes if n.op in ("param", "state")}
     for label, value in (*graph.outputs, *graph.updates):
         if value not in types:
@@ -81,5 +117,4 @@ def verify(graph: Graph) -> None:
     labels = [label for label, _ in graph.outputs]
     if len(set(labels)) != len(labels):
         found.append(Diagnostic("E0502", f"two outputs have the same name: {', '.join(labels)}"))
-    if found:
-        raise CnncError(found[:20])
+    return found

@@ -7,7 +7,7 @@ and uses it again for the next link, so that it stays in the worker's cache.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cnnc.lowering import chain
@@ -59,16 +59,7 @@ def house(
             last[old] = last[w]
     whole = {root(b) for b in first if b not in divided}
     if same:
-        steps = [
-            replace(
-                s,
-                arguments=tuple(
-                    (k, Ref(root(a.buffer), a.offset) if isinstance(a, Ref) else a) for k, a in s.arguments
-                ),
-                writes=tuple(root(w) for w in s.writes),
-            )
-            for s in steps
-        ]
+        steps = [s if same.keys().isdisjoint(s.buffers()) else _moved(s, root) for s in steps]
     spans = chain.spans(steps)
     shares = {
         b: buffers[b].bytes // steps[first[b]].links
@@ -86,6 +77,12 @@ def house(
 
     found = tuple(settled(b) for b in buffers.values() if b.name not in same)
     return Housed(found, tuple(steps), tuple((label, root(b)) for label, b in outputs), aligned(size), aligned(own))
+
+
+def _moved(step: Step, root: Callable[[str], str]) -> Step:
+    """The step with each buffer by the name of the one that it shares the memory of."""
+    arguments = tuple((k, Ref(root(a.buffer), a.offset) if isinstance(a, Ref) else a) for k, a in step.arguments)
+    return replace(step, arguments=arguments, writes=tuple(root(w) for w in step.writes))
 
 
 def _owned(

@@ -21,7 +21,7 @@ from cnnc.files import write_text
 from cnnc.ir.display import shown
 from cnnc.ir.graph import Graph
 from cnnc.ir.text import print_value
-from cnnc.ir.verify import verify as verify_graph
+from cnnc.ir.verify import Verifier
 from cnnc.passes.compare import Comparison
 
 REPORT = "this is a mistake in cnnc; please report it with the model"
@@ -70,6 +70,7 @@ class PassManager:
     def run(self, graph: Graph) -> Graph:
         """The graph after all passes. Raises `CnncError` (E0805, exit code 70) where a pass broke the graph."""
         self.seconds = []
+        verify = Verifier()
         for p in self.passes:
             start = time.perf_counter()
             after = p.apply(graph)
@@ -77,7 +78,7 @@ class PassManager:
             self.seconds.append((str(p), seconds))
             if self.verify and after is not graph:
                 try:
-                    verify_graph(after)
+                    verify(after)
                 except CnncError as e:
                     notes = tuple(d.message for d in e.diagnostics[:10])
                     raise CnncError(

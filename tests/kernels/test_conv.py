@@ -13,7 +13,7 @@ from cnnc.kernels.cpu import Kernel, compile, conv_shapes, conv_shapes_spread, t
 from cnnc.ops.groups import spread
 from tests.kernels.assembly import spills
 from tests.kernels.convolving import NONE, SAME, data_gradient, direct, forward, gradients, integers, reals
-from tests.kernels.launching import TARGETS
+from tests.kernels.launching import TARGETS, in_turn
 
 RELU = ("where", ("gt", ("const", 0.0), ("var", "y")), ("const", 0.0), ("var", "y"))
 
@@ -72,8 +72,7 @@ PLAIN = {
 }
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("case", GEOMETRIES)
+@pytest.mark.parametrize(("name", "case"), in_turn(GEOMETRIES))
 def test_integers_are_exact(name, case):
     shape, filters, kernel, *rest = GEOMETRIES[case]
     x, w, bias = integers(shape, 1), integers((filters, shape[1] // rest[-1], *kernel), 2), integers(filters, 3)
@@ -86,9 +85,7 @@ def grouping(monkeypatch, form):
     monkeypatch.setattr(conv_shapes_spread, "_COPY", 0 if form == "spread" else 1e9)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("form", ["banded", "spread"])
-@pytest.mark.parametrize("case", GROUPED)
+@pytest.mark.parametrize(("name", "form", "case"), in_turn(["banded", "spread"], GROUPED))
 def test_groups_that_are_parts_of_blocks_are_exact(name, form, case, monkeypatch):
     grouping(monkeypatch, form)
     shape, filters, kernel, *rest = GROUPED[case]
@@ -125,8 +122,7 @@ def test_what_is_not_finite_stays_in_its_group_where_that_is_spread(name, monkey
     assert not np.isfinite(got[:, own]).all()
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("case", PLAIN)
+@pytest.mark.parametrize(("name", "case"), in_turn(PLAIN))
 def test_integers_are_exact_from_plain_input(name, case):
     shape, filters, kernel, *rest = PLAIN[case]
     x, w = integers(shape, 1), integers((filters, shape[1], *kernel), 2)
@@ -135,8 +131,7 @@ def test_integers_are_exact_from_plain_input(name, case):
     )
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("channels", [1, 3, 5, 7, 15, 16, 17, 31, 33, 64])
+@pytest.mark.parametrize(("name", "channels"), in_turn([1, 3, 5, 7, 15, 16, 17, 31, 33, 64]))
 def test_random_numbers_stay_within_the_bound(name, channels):
     x, w = reals((1, channels, 6, 9), 1), reals((channels, channels, 3, 3), 2)
     got, want = direct(name, x, w, None, (1, 1), SAME), forward(x, w, (1, 1), SAME, (1, 1), 1)
@@ -164,8 +159,7 @@ def test_1x1_with_blocks_of_every_size(name, filters, stride, near, monkeypatch)
     np.testing.assert_array_equal(direct(name, x, w, bias, (stride, stride), expression=RELU), want)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("width", range(1, 33))
+@pytest.mark.parametrize(("name", "width"), in_turn(range(1, 33)))
 def test_every_width_is_cut_into_tiles(name, width):
     x, w = integers((1, 2, 2, width), 1), integers((3, 2, 1, 1), 2)
     np.testing.assert_array_equal(direct(name, x, w), forward(x, w, (1, 1), NONE, (1, 1), 1))

@@ -11,7 +11,7 @@ from cnnc.kernels.cpu import Kernel, compile, target
 from cnnc.kernels.cpu.conv_shapes_depthwise import expanded_plan
 from tests.kernels.assembly import spills
 from tests.kernels.convolving import forward, integers, pack, reals, run
-from tests.kernels.launching import TARGETS, block, check_guards, guarded, place, unblock
+from tests.kernels.launching import TARGETS, block, check_guards, guarded, in_turn, place, unblock
 from tests.kernels.test_conv import RELU
 from tests.kernels.test_depthwise import GEOMETRIES, kinds, outputs
 
@@ -42,8 +42,7 @@ def reference(x, wide, w, bias, later, rest, rectified=False):
     return forward(y, w, *rest, len(w)) + later[:, None, None]
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("case", WALKED)
+@pytest.mark.parametrize(("name", "case"), in_turn(WALKED))
 def test_integers_are_exact(name, case):
     (images, channels, *size), kernel, *rest = GEOMETRIES[case]
     for ins in (1, 5, 17):
@@ -56,8 +55,7 @@ def test_integers_are_exact(name, case):
         np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("channels", [1, 3, 15, 16, 17, 31, 33, 50])
+@pytest.mark.parametrize(("name", "channels"), in_turn([1, 3, 15, 16, 17, 31, 33, 50]))
 def test_tails_of_channels(name, channels):
     """Padded lanes stay zero in between too, where the inner expression makes something of a zero."""
     shifted = ("add", ("var", "y"), ("const", 2.0))
@@ -67,9 +65,10 @@ def test_tails_of_channels(name, channels):
     np.testing.assert_array_equal(got, reference(x, wide, w, two, none, SAME) + 2)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("size", [(1, 1), (1, 9), (13, 1), (7, 7), (11, 13), (14, 14), (29, 5)])
-@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (1, 3)])
+SIZES = [(1, 1), (1, 9), (13, 1), (7, 7), (11, 13), (14, 14), (29, 5)]
+
+
+@pytest.mark.parametrize(("name", "size", "stride"), in_turn(SIZES, [(1, 1), (2, 2), (1, 3)]))
 def test_every_cut_gives_the_same_bits(name, size, stride):
     rest = (stride, (UNIT, UNIT), UNIT)
     x, wide = reals((2, 21, *size), 1), reals((70, 21, 1, 1), 2)

@@ -7,7 +7,7 @@ import pytest
 
 from cnnc.kernels.cpu import compile, conv_shapes, target
 from tests.kernels.convolving import NONE, SAME, data_gradient, gradients, integers, reals, weight_gradient
-from tests.kernels.launching import TARGETS
+from tests.kernels.launching import TARGETS, in_turn
 from tests.kernels.test_conv import GEOMETRIES, GROUPED, PLAIN, spills
 
 
@@ -16,8 +16,7 @@ def outputs(shape, filters, kernel, stride, padding, dilation):
     return (shape[0], filters, *(conv_shapes.output_size(*g) for g in geometry))
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("case", GEOMETRIES)
+@pytest.mark.parametrize(("name", "case"), in_turn(GEOMETRIES))
 def test_integers_are_exact(name, case):
     shape, filters, kernel, *rest = GEOMETRIES[case]
     x, w = integers(shape, 1), integers((filters, shape[1] // rest[-1], *kernel), 2)
@@ -27,8 +26,7 @@ def test_integers_are_exact(name, case):
     np.testing.assert_array_equal(weight_gradient(name, x, dy, w.shape, *rest), dw)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("case", GROUPED)
+@pytest.mark.parametrize(("name", "case"), in_turn(GROUPED))
 def test_data_gradients_of_bands_are_exact(name, case):
     shape, filters, kernel, *rest = GROUPED[case]
     w = integers((filters, shape[1] // rest[-1], *kernel), 2)
@@ -37,8 +35,7 @@ def test_data_gradients_of_bands_are_exact(name, case):
     np.testing.assert_array_equal(data_gradient(name, shape, w, dy, *rest), dx)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("case", PLAIN)
+@pytest.mark.parametrize(("name", "case"), in_turn(PLAIN))
 def test_weight_gradient_from_plain_input(name, case):
     shape, filters, kernel, *rest = PLAIN[case]
     x, w = integers(shape, 1), integers((filters, shape[1], *kernel), 2)
@@ -87,8 +84,7 @@ POINTWISE = {
 }
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("case", POINTWISE)
+@pytest.mark.parametrize(("name", "case"), in_turn(POINTWISE))
 def test_weight_gradient_of_1x1(name, case):
     shape, filters, stride, groups = POINTWISE[case]
     x, w = integers(shape, 1), integers((filters, shape[1] // groups, 1, 1), 2)

@@ -7,7 +7,7 @@ import pytest
 
 from cnnc.kernels.cpu import conv_shapes, target
 from tests.kernels.convolving import forward, gradients, integers, reals, run
-from tests.kernels.launching import TARGETS, check_guards, guarded, place
+from tests.kernels.launching import TARGETS, check_guards, guarded, in_turn, place
 
 # shape, filters, kernel, stride, padding, dilation, groups
 CASES = {
@@ -28,8 +28,7 @@ def plan(name, what, case, expression=None, operands=()):
     )
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("name", "case"), in_turn(CASES))
 def test_integers_are_exact(name, case):
     shape, filters, kernel, *rest = CASES[case]
     x, w, bias = integers(shape, 1), integers((filters, shape[1] // rest[-1], *kernel), 2), integers(filters, 3)

@@ -10,7 +10,7 @@ import pytest
 from cnnc.kernels.cpu import Kernel, compile, conv_shapes, target
 from cnnc.kernels.cpu.conv_shapes_pooled import pooled_plan
 from tests.kernels.convolving import forward, integers, reals, run
-from tests.kernels.launching import TARGETS, check_guards, guarded, place, unblock
+from tests.kernels.launching import TARGETS, check_guards, guarded, in_turn, place, unblock
 from tests.kernels.test_conv import RELU, spills
 
 
@@ -32,9 +32,7 @@ def maxima(y):
     return y.reshape(n, k, rows // 2, 2, columns // 2, 2).max((3, 5))
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("filters", [1, 15, 16, 17, 20, 33])
-@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("name", "filters", "channels"), in_turn([1, 15, 16, 17, 20, 33], [1, 3]))
 def test_filters_and_channels(name, filters, channels):
     x, w, bias = integers((2, channels, 12, 28), 1), integers((filters, channels, 5, 5), 2), integers(filters, 3)
     want = forward(x, w, (1, 1), ((2, 2), (2, 2)), (1, 1), 1)
@@ -43,11 +41,11 @@ def test_filters_and_channels(name, filters, channels):
     np.testing.assert_array_equal(pooled(name, x, w, bias, ((2, 2), (2, 2)), RELU), maxima(want))
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (2, 5), (7, 1)], ids=str)
-@pytest.mark.parametrize(
-    "padding", [((0, 0), (0, 0)), ((1, 2), (3, 0)), ((9, 8), (20, 21)), ((-1, 1), (2, -2))], ids=str
-)
+KERNELS = [(1, 1), (3, 3), (2, 5), (7, 1)]
+PADDINGS = [((0, 0), (0, 0)), ((1, 2), (3, 0)), ((9, 8), (20, 21)), ((-1, 1), (2, -2))]
+
+
+@pytest.mark.parametrize(("name", "kernel", "padding"), in_turn(KERNELS, PADDINGS))
 def test_kernels_and_paddings(name, kernel, padding):
     for size in ((8, 9), (31, 46)):
         odd = [(s + sum(p) - k + 1) % 2 for s, p, k in zip(size, padding, kernel, strict=True)]

@@ -18,7 +18,7 @@ from tests.kernels.convolving import (
     reals,
     run,
 )
-from tests.kernels.launching import TARGETS, block, check_guards, guarded, place, unblock
+from tests.kernels.launching import TARGETS, block, check_guards, guarded, in_turn, place, unblock
 from tests.kernels.test_conv import RELU
 from tests.kernels.test_winograd import pack as pack_winograd
 
@@ -89,12 +89,6 @@ def weight_gradient(name, planes, x, dy, shape, parts=1):
         run(plan, name, {"x": x, "dy": dy, "dw": dw}, {"x": plane.x, "dy": plane.dy, "dw": plane.dw})
     check_guards(dw)
     return dw.sum(0)
-
-
-def in_turn(cases):
-    """The first case on every target, the others on one each: kernels take long to compile."""
-    first, *rest = cases
-    return [*((name, first) for name in TARGETS), *((TARGETS[i % len(TARGETS)], case) for i, case in enumerate(rest))]
 
 
 @pytest.mark.parametrize(("name", "case"), in_turn(VOLUMES))

@@ -8,7 +8,7 @@ import pytest
 from cnnc.kernels.cpu import compile, conv_shapes, depthwise_shapes, target
 from cnnc.kernels.cpu.packing import pack_weights
 from tests.kernels.convolving import NONE, SAME, forward, gradients, integers, pack, reals, run
-from tests.kernels.launching import TARGETS, block, check_guards, guarded, place, unblock
+from tests.kernels.launching import TARGETS, block, check_guards, guarded, in_turn, place, unblock
 from tests.kernels.test_conv import RELU, spills
 
 WIDE = ((2, 2), (2, 2))
@@ -96,8 +96,7 @@ def weight_gradient(name, x, dy, kernel, rest):
     return dw
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("case", GEOMETRIES)
+@pytest.mark.parametrize(("name", "case"), in_turn(GEOMETRIES))
 def test_integers_are_exact(name, case):
     shape, kernel, *rest = GEOMETRIES[case]
     x, w, bias = integers(shape, 1), integers((shape[1], 1, *kernel), 2), integers(shape[1], 3)
@@ -109,9 +108,7 @@ def test_integers_are_exact(name, case):
     np.testing.assert_array_equal(weight_gradient(name, x, dy, kernel, rest), dw)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("stride", [1, 2])
-@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize(("name", "stride", "size"), in_turn([1, 2], [1, 2, 3]))
 def test_every_width_and_height(name, size, stride):
     for width in range(1, 12):
         for padding in (0, 1, 2):
@@ -127,8 +124,7 @@ def test_every_width_and_height(name, size, stride):
             np.testing.assert_array_equal(weight_gradient(name, x, dy, (3, 3), rest), dw)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("name", "stride"), in_turn([1, 2]))
 def test_random_numbers_stay_within_the_bound(name, stride):
     x, w = reals((3, 17, 19, 21), 1), reals((17, 1, 3, 3), 2)
     rest = ((stride, stride), SAME, (1, 1))
@@ -141,8 +137,7 @@ def test_random_numbers_stay_within_the_bound(name, stride):
     assert (abs(weight_gradient(name, x, dy, (3, 3), rest) - dw) <= 2 * dy[:, 0].size * unit * dw_sizes).all()
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("stride", [(1, 1), (2, 2), (3, 2)])
+@pytest.mark.parametrize(("name", "stride"), in_turn([(1, 1), (2, 2), (3, 2)]))
 def test_epilogue_with_full_and_channel_operands(name, stride):
     x, w, bias = integers((2, 19, 6, 7), 1), integers((19, 1, 3, 3), 2), integers(19, 3)
     rest = (stride, SAME, (1, 1))
@@ -156,8 +151,7 @@ def test_epilogue_with_full_and_channel_operands(name, stride):
     np.testing.assert_array_equal(data_gradient(name, x.shape, w, full, rest, tree, (x,)), np.where(x > 0, dx + 1, 0))
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("kernel", [(3, 3), (9, 9)])
+@pytest.mark.parametrize(("name", "kernel"), in_turn([(3, 3), (9, 9)]))
 def test_padded_lanes_stay_zero_whatever_the_expression(name, kernel):
     x, w, scale = integers((1, 3, 9, 9), 1), integers((3, 1, *kernel), 2), np.array([1, 2, -1], np.float32)
     rest = ((1, 1), NONE, (1, 1))
@@ -168,8 +162,7 @@ def test_padded_lanes_stay_zero_whatever_the_expression(name, kernel):
     np.testing.assert_array_equal(got, y + 8 / scale[:, None, None])
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("chunk", [(1, 1), (2, 3), (3, 2), (9, 5), (4, 100)])
+@pytest.mark.parametrize(("name", "chunk"), in_turn([(1, 1), (2, 3), (3, 2), (9, 5), (4, 100)]))
 def test_any_cut_into_chunks(name, chunk):
     x, w = integers((2, 37, 9, 5), 1), integers((37, 1, 3, 3), 2)
     want = forward(x, w, (1, 1), SAME, (1, 1), 37)

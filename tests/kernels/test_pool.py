@@ -9,7 +9,7 @@ import pytest
 from cnnc.kernels.cpu import target
 from cnnc.kernels.cpu.shapes_pool import plan_avgpool, plan_global_average, plan_global_average_gradient, plan_maxpool
 
-from .launching import TARGETS, block, check_guards, guarded, launch, place, unblock
+from .launching import TARGETS, block, check_guards, guarded, in_turn, launch, place, unblock
 
 
 def windows(shape, out, kernel, stride, padding, dilation):
@@ -75,8 +75,7 @@ def pool(plan, result, name, lanes, **buffers):
     return unblock(y, result.shape[1]) if lanes else y
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("name", "case"), in_turn(CASES))
 def test_windows(name, case):
     space, kernel, stride, padding, dilation, ceil = case
     this, rng = target.named(name), np.random.default_rng(0)

@@ -19,7 +19,7 @@ from tests.kernels.convolving import (
     reals,
     run,
 )
-from tests.kernels.launching import TARGETS, block, check_guards, guarded, place, unblock
+from tests.kernels.launching import TARGETS, block, check_guards, guarded, in_turn, place, unblock
 from tests.kernels.test_conv import RELU, spills
 
 SQUARES = [scheme for schemes in SCHEMES.values() for scheme in schemes]
@@ -29,9 +29,9 @@ BY_NAME = {"argvalues": ALL, "ids": [f"F({s}, {s.kernel[0]}x{s.taps})" for s in 
 ONE, UNIT = (1, 1), (1, 1)
 
 
-# Seven points are for targets whose multiply and add round once.
-WHERE = [pytest.param(name, s, id=f"{name}-F({s}, {s.kernel[0]}x{s.taps})") for name in TARGETS for s in ALL
-         if not s.exacting or target.named(name).fma]  # fmt: skip
+def exacting(cases):
+    """Without those of seven points where multiply and add round twice."""
+    return [case for case in cases if target.named(case.values[0]).fma or not case.values[1].exacting]
 
 
 def same(scheme):
@@ -81,8 +81,7 @@ def close(got, want, n):
     assert np.abs(got - want).max() <= 1e-6 * n**0.5 * np.abs(want).max()
 
 
-@pytest.mark.parametrize(("name", "scheme"), WHERE)
-@pytest.mark.parametrize("channels", [-1, 0, 1, 15, 16, 17, 48])
+@pytest.mark.parametrize(("name", "scheme", "channels"), exacting(in_turn(ALL, [-1, 0, 1, 15, 16, 17, 48])))
 def test_error_is_at_most_four_times_that_of_long_sums(name, scheme, channels):
     channels += scheme.fewest
     sizes = ((9, 14), (13, 8), (7, 7)) if scheme.smallest == 1 else ((24, 31), (27, 24), (24, 24))
@@ -95,8 +94,7 @@ def test_error_is_at_most_four_times_that_of_long_sums(name, scheme, channels):
             assert error <= 4 * error_of_long_convolution(image, w, UNIT, same(scheme), ONE)
 
 
-@pytest.mark.parametrize(("name", "scheme"), WHERE)
-@pytest.mark.parametrize("channels", [1, 3, 5, 7])
+@pytest.mark.parametrize(("name", "scheme", "channels"), exacting(in_turn(ALL, [1, 3, 5, 7])))
 def test_error_with_the_fewest_channels(name, scheme, channels):
     """Sums of few products are almost exact; nothing chooses Winograd's there."""
     x, w = reals((2, channels, 9, 14), 1), reals((channels, channels, *scheme.kernel), 2)
@@ -115,9 +113,7 @@ PADDINGS = {
 }
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("scheme", **BY_NAME)
-@pytest.mark.parametrize("padding", PADDINGS.values(), ids=PADDINGS)
+@pytest.mark.parametrize(("name", "scheme", "padding"), in_turn(ALL, PADDINGS.values()))
 def test_sizes_and_paddings(name, scheme, padding):
     for size in ((5, 6), (6, 17), (12, 7), (9, 61)):
         x, w, bias = reals((2, 5, *size), 1), reals((18, 5, *scheme.kernel), 2), reals(18, 3)
@@ -125,9 +121,7 @@ def test_sizes_and_paddings(name, scheme, padding):
         close(winograd(name, scheme, x, w, padding, bias), want, 5 * np.prod(scheme.kernel))
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("scheme", **BY_NAME)
-@pytest.mark.parametrize("dilation", [(2, 2), (1, 3), (4, 2), (7, 5)], ids=str)
+@pytest.mark.parametrize(("name", "scheme", "dilation"), in_turn(ALL, [(2, 2), (1, 3), (4, 2), (7, 5)]))
 def test_dilation(name, scheme, dilation):
     """Forward and the data gradient, with phases of unlike sizes, and some of no output."""
     products, filters = np.prod(scheme.kernel), 18
@@ -149,8 +143,7 @@ def test_dilation(name, scheme, dilation):
         close(winograd(name, scheme, full, w, padding, transposed=size, dilation=dilation), dx, filters * products)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("scheme", **BY_NAME)
+@pytest.mark.parametrize(("name", "scheme"), in_turn(ALL))
 def test_the_smallest_images(name, scheme):
     for height in range(1, 6):
         x, w = reals((3, 3, height, 1), 1), reals((2, 3, *scheme.kernel), 2)
@@ -161,9 +154,9 @@ def test_the_smallest_images(name, scheme):
         )
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("scheme", **BY_NAME)
-@pytest.mark.parametrize("padding", [SAME, ((0, 0), (0, 0)), ((2, 0), (1, 3)), ((-1, 1), (2, -2))], ids=str)
+@pytest.mark.parametrize(
+    ("name", "scheme", "padding"), in_turn(ALL, [SAME, ((0, 0), (0, 0)), ((2, 0), (1, 3)), ((-1, 1), (2, -2))])
+)
 def test_data_gradient(name, scheme, padding):
     shape, filters, kernel = (2, 17, 9, 8), 35, scheme.kernel
     out = [s + sum(p) - k + 1 for s, p, k in zip(shape[2:], padding, kernel, strict=True)]
@@ -188,9 +181,7 @@ def test_every_cut_gives_the_same_bits(name, scheme):
         np.testing.assert_array_equal(winograd(name, scheme, x, w, same(scheme), blocking=cut), first)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("scheme", **BY_NAME)
-@pytest.mark.parametrize("filters", [16, 37])
+@pytest.mark.parametrize(("name", "scheme", "filters"), in_turn(ALL, [16, 37]))
 def test_epilogue_with_full_and_channel_operands(name, scheme, filters):
     x, w, bias = reals((2, 17, 6, 7), 1), reals((filters, 17, *scheme.kernel), 2), reals(filters, 3)
     full, scale = reals((2, filters, 6, 7), 4), reals(filters, 5)
@@ -202,8 +193,7 @@ def test_epilogue_with_full_and_channel_operands(name, scheme, filters):
     close(got, np.maximum(y, 0), 17 * np.prod(scheme.kernel))
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("scheme", [s for s in ALL if s.tall % 2 == 0], ids=str)
+@pytest.mark.parametrize(("name", "scheme"), in_turn([s for s in ALL if s.tall % 2 == 0]))
 def test_max_pooling_behind_it(name, scheme):
     """The maxima of windows of what the convolution gives by itself, to the bit; NaN is the largest."""
     w, bias, scale = reals((37, 5, *scheme.kernel), 2), reals(37, 3), reals(37, 5)

@@ -11,9 +11,9 @@ from cnnc.kernels.cpu import compile, target
 from cnnc.kernels.cpu.winograd_scheme import Scheme
 from cnnc.kernels.cpu.winograd_shapes_gradient import FEWEST_PIXELS, Cut, gradient_choice, gradient_plan
 from tests.kernels.convolving import SAME, error_of_long_weight_gradient, reals, run, windows
-from tests.kernels.launching import TARGETS, block, check_guards, guarded, place
+from tests.kernels.launching import TARGETS, block, check_guards, guarded, in_turn, place
 from tests.kernels.test_conv import spills
-from tests.kernels.test_winograd import PADDINGS, SQUARES, WHERE, close, rms, same
+from tests.kernels.test_winograd import PADDINGS, SQUARES, close, exacting, rms, same
 
 BY_NAME = {"argvalues": SQUARES, "ids": [f"F({s}, {s.taps}x{s.taps})" for s in SQUARES]}
 
@@ -42,8 +42,7 @@ def case(shape, filters, scheme, padding, seed=1):
     return reals(shape, seed), reals((shape[0], filters, *out), seed + 10)
 
 
-@pytest.mark.parametrize(("name", "scheme"), [case for case in WHERE if case.values[1].axes == 2])
-@pytest.mark.parametrize("channels", [-1, 0, 1, 15, 16, 17, 48])
+@pytest.mark.parametrize(("name", "scheme", "channels"), exacting(in_turn(SQUARES, [-1, 0, 1, 15, 16, 17, 48])))
 def test_error_is_at_most_four_times_that_of_long_sums(name, scheme, channels):
     channels += scheme.fewest
     shapes = ((3, (9, 14), 1), (2, (13, 8), 2), (4, (7, 7), 2), (3, (13, 12), 0))
@@ -59,17 +58,14 @@ def test_error_is_at_most_four_times_that_of_long_sums(name, scheme, channels):
             assert rms(winograd(name, scheme, image, dy, padding) - want) <= 4 * long
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("scheme", **BY_NAME)
-@pytest.mark.parametrize("padding", PADDINGS.values(), ids=PADDINGS)
+@pytest.mark.parametrize(("name", "scheme", "padding"), in_turn(SQUARES, PADDINGS.values()))
 def test_sizes_and_paddings(name, scheme, padding):
     for size in ((5, 6), (6, 17), (12, 7), (9, 61)):
         x, dy = case((2, 5, *size), 18, scheme, padding)
         close(winograd(name, scheme, x, dy, padding), reference(x, dy, scheme.taps, padding), 2 * dy[0, 0].size)
 
 
-@pytest.mark.parametrize("name", TARGETS)
-@pytest.mark.parametrize("scheme", **BY_NAME)
+@pytest.mark.parametrize(("name", "scheme"), in_turn(SQUARES))
 def test_the_smallest_images(name, scheme):
     for height in range(1, 6):
         x, dy = case((3, 3, height, 1), 2, scheme, same(scheme))
