@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import networkx
 
 LEAVES = ("input", "param", "state")
+OPERANDS: dict[str, tuple[str, ...]] = {}  # of each op, the names of its operands, as its record gives them
 
 
 class Attributes(Mapping[str, Any]):
@@ -85,6 +86,20 @@ class Node:
     def inputs(self) -> tuple[str, ...]:
         """The operands that are there."""
         return tuple(o for o in self.operands if o is not None)
+
+    def operand(self, name: str) -> str:
+        """The operand of a name. Raises `KeyError` where it is left out, or the op has none of that name."""
+        value = self.optional(name)
+        if value is None:
+            raise KeyError(f"%{self.name} = {self.op} is without its {name}")
+        return value
+
+    def optional(self, name: str) -> str | None:
+        """The operand of a name, None where it is left out. Raises `KeyError` where the op has none of that name."""
+        if name not in OPERANDS[self.op]:
+            raise KeyError(f"{self.op} has no operand {name}")
+        at = OPERANDS[self.op].index(name)
+        return self.operands[at] if at < len(self.operands) else None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cnnc.ir.graph import Attributes, Node, freeze
+from cnnc.ir.graph import OPERANDS, Attributes, Node, freeze
 from cnnc.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -113,4 +113,12 @@ OPS: dict[str, Op] = {}
 
 def register(op: Op) -> Op:
     OPS[op.name] = op
+    OPERANDS[op.name] = tuple(o.rstrip("?*") for o in op.operands)
     return op
+
+
+def required(type: TensorType | None) -> TensorType:
+    """The type of an operand that no node leaves out. Raises `InferenceError`."""
+    if type is None:
+        raise InferenceError("an operand cannot be left out", code="E0502")
+    return type

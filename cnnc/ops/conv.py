@@ -15,10 +15,10 @@ import numpy as np
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, ParameterSpec, Site, register_layer
-from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
 from cnnc.ir.types import WEIGHTS, TensorType, product
 from cnnc.ops.pointwise import align
-from cnnc.ops.window import Window, image_rank, integers, spatial
+from cnnc.ops.window import Window, image, integers, spatial
 
 
 def check_epilogue(attributes: Mapping[str, Any], extras: Types, result: TensorType) -> None:
@@ -65,9 +65,8 @@ def _check_groups(given: Any, channels: int, filters: int) -> int:
 
 
 def _infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    x, w = types[0], types[1]
-    rank = image_rank(x, "conv")
-    assert x is not None
+    x, w = image(types[0], "conv"), types[1]
+    rank = x.rank - 2
     if w is None or w.rank != rank + 2:
         raise InferenceError(f"weights {w} do not fit an input {x}", "weight", "E0204")
     window = Window.of(w.shape[2:], attributes, rank)
@@ -113,17 +112,12 @@ def _forward(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tens
 
 
 def _macs(node: Node, types: Types, batch: int) -> int:
-    x, w = types[0], types[1]
-    assert x is not None
-    assert w is not None
+    w = required(types[1])
     return product(node.type.concrete(batch)) * product(w.concrete(batch)[1:])
 
 
 def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
-    dy, (x, w, *rest) = gradients[0], node.operands
-    assert dy is not None
-    assert x is not None
-    assert w is not None
+    dy, x, w, bias = gradients[0], node.operand("x"), node.operand("weight"), node.optional("bias")
     shared = {k: node.attributes[k] for k in ("stride", "padding", "dilation", "groups") if k in node.attributes}
     dx = (
         context.add("conv_data_gradient", [dy, w], {**shared, "size": spatial(context.type(x))})
@@ -135,7 +129,7 @@ def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list
         if context.wanted(w)
         else None
     )
-    db = context.reduce_to(dy, rest[0]) if rest and rest[0] is not None and context.wanted(rest[0]) else None
+    db = context.reduce_to(dy, bias) if bias is not None and context.wanted(bias) else None
     return [dx, dw, db][: len(node.operands)]
 
 
@@ -166,10 +160,8 @@ register(
 
 
 def _infer_data(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    dy, w = types[0], types[1]
-    rank = image_rank(dy, "conv_data_gradient", "dy")
-    assert dy is not None
-    assert w is not None
+    dy, w = image(types[0], "conv_data_gradient", "dy"), required(types[1])
+    rank = dy.rank - 2
     size = integers(attributes["size"], "size", rank, 1)
     window = Window.of(w.shape[2:], attributes, rank)
     if dy.shape[1:] != (w.shape[0], *window.output(size)):
@@ -211,9 +203,7 @@ def _data(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorT
 
 
 def _data_macs(node: Node, types: Types, batch: int) -> int:
-    dy, w = types[0], types[1]
-    assert dy is not None
-    assert w is not None
+    dy, w = required(types[0]), required(types[1])
     return product(dy.concrete(batch)) * product(w.concrete(batch)[1:])
 
 
@@ -233,10 +223,8 @@ register(
 
 
 def _infer_weight(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    x, dy = types[0], types[1]
-    rank = image_rank(x, "conv_weight_gradient")
-    assert x is not None
-    assert dy is not None
+    x, dy = image(types[0], "conv_weight_gradient"), required(types[1])
+    rank = x.rank - 2
     kernel = integers(attributes["kernel"], "kernel", rank, 1)
     window = Window.of(kernel, attributes, rank)
     if tuple(dy.shape[2:]) != window.output(spatial(x)):
@@ -270,8 +258,7 @@ def _weight(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tenso
 
 
 def _weight_macs(node: Node, types: Types, batch: int) -> int:
-    dy = types[1]
-    assert dy is not None
+    dy = required(types[1])
     return product(dy.concrete(batch)) * product(node.type.concrete(batch)[1:])
 
 
@@ -294,8 +281,7 @@ register(
 
 
 def _window(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> Window:
-    rank = image_rank(types[0], "conv")
-    return Window.of(arguments["kernel_size"], arguments, rank)
+    return Window.of(arguments["kernel_size"], arguments, len(spatial(image(types[0], "conv"))))
 
 
 def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> dict[str, ParameterSpec]:

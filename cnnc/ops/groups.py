@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from cnnc.ir.graph import Attributes
-from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
 from cnnc.ir.types import TensorType
-from cnnc.ops.shape import known
 from cnnc.ops.window import integers
 
 # Of the kernels whose lanes meet the channels of their own group: what copying the pixels of an output takes, in products of a
@@ -65,13 +64,13 @@ def _counts(w: TensorType, attributes: Attributes) -> tuple[int, int]:
 
 
 def _infer_merge(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    w = known(types[0])
+    w = required(types[0])
     _, by = _counts(w, attributes)
     return (TensorType(w.dtype, (w.shape[0], int(w.shape[1]) * by, *w.shape[2:]), w.layout),)
 
 
 def _infer_split(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    w = known(types[0])
+    w = required(types[0])
     _, by = _counts(w, attributes)
     if int(w.shape[1]) % by:
         raise InferenceError(f"by={by} must divide the channels of {w}", "by", "E0204")

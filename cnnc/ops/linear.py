@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, ParameterSpec, Site, register_layer
-from cnnc.ir.op import InferenceError, Op, Types, register
+from cnnc.ir.op import InferenceError, Op, Types, register, required
 from cnnc.ir.types import TensorType
 from cnnc.ops.conv import apply_epilogue, check_epilogue
 from cnnc.ops.window import integers
@@ -43,18 +43,16 @@ def _forward(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tens
 
 
 def _macs(node: Node, types: Types, batch: int) -> int:
-    x, other = types[0], types[1]
-    assert x is not None
-    assert other is not None
+    x, other = required(types[0]), required(types[1])
     rows, columns = x.concrete(batch)
     return rows * columns * (other.concrete(batch)[1] if node.op != "linear" else other.concrete(batch)[0])
 
 
 def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
-    dy, (x, w, *rest) = gradients[0], node.operands
+    dy, x, w, bias = gradients[0], node.operand("x"), node.operand("weight"), node.optional("bias")
     dx = context.add("linear_data_gradient", [dy, w]) if context.wanted(x) else None
     dw = context.add("linear_weight_gradient", [x, dy]) if context.wanted(w) else None
-    db = context.reduce_to(dy, rest[0]) if rest and rest[0] is not None and context.wanted(rest[0]) else None
+    db = context.reduce_to(dy, bias) if bias is not None and context.wanted(bias) else None
     return [dx, dw, db][: len(node.operands)]
 
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
-from cnnc.ir.op import InferenceError, Op, Types, register
+from cnnc.ir.op import InferenceError, Op, Types, register, required
 from cnnc.ir.types import TensorType
-from cnnc.ops.shape import known, one_axis
+from cnnc.ops.shape import one_axis
 
 
 def stable_softmax(x: Any, axis: int) -> Any:
@@ -21,7 +21,7 @@ def stable_softmax(x: Any, axis: int) -> Any:
 
 
 def _infer_softmax(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    x = known(types[0])
+    x = required(types[0])
     one_axis(attributes.get("axis", 1), x.rank)
     return (x,)
 
@@ -57,7 +57,7 @@ register(
 
 
 def _infer_loss(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    logits, labels = known(types[0]), known(types[1])
+    logits, labels = required(types[0]), required(types[1])
     if logits.rank != 2:
         raise InferenceError(
             f"cross_entropy works on logits [N, classes], not on {logits}",
@@ -122,7 +122,7 @@ register(
     Op(
         "cross_entropy_gradient",
         ("logits", "labels", "dloss"),
-        lambda types, attributes: (known(types[0]),),
+        lambda types, attributes: (required(types[0]),),
         _cross_entropy_gradient,
         {},
         doc="dL/dlogits = dloss * (softmax - one_hot) / N.",

@@ -10,7 +10,7 @@ import numpy as np
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, ParameterSpec, Site, register_layer
-from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
 from cnnc.ir.types import TensorType, product
 from cnnc.ops.pointwise import align, check_expressions, result_type
 from cnnc.ops.window import integers
@@ -86,8 +86,7 @@ register(
 
 
 def _infer_moments(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    x = types[0]
-    assert x is not None
+    x = required(types[0])
     return (TensorType("f32", (x.shape[1],)),) * 2
 
 
@@ -312,8 +311,7 @@ def dropout_mask(shape: Sequence[int], p: float, seed: int, step: int, salt: int
 
 
 def _infer_dropout(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    x = types[0]
-    assert x is not None
+    x = required(types[0])
     number(attributes.get("p", 0.5), "p", 0.0, 1.0)
     if len(types) > 1 and types[1] is not None and (types[1].dtype, types[1].shape) != ("i64", (2,)):
         raise InferenceError(f"dropout's seed is i64[2], the seed and the step, not {types[1]}", "seed", "E0204")

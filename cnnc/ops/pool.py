@@ -17,7 +17,7 @@ from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register
 from cnnc.ir.types import TensorType, product
-from cnnc.ops.window import Window, image_rank, integers, spatial
+from cnnc.ops.window import Window, image, integers, spatial
 
 ATTRIBUTES: dict[str, Any] = {"kernel": REQUIRED, "stride": None, "padding": None, "dilation": None, "ceil_mode": False}
 
@@ -37,18 +37,15 @@ def window_of(attributes: Mapping[str, Any], rank: int) -> Window:
 
 
 def _infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    x = types[0]
-    rank = image_rank(x, "pooling")
-    assert x is not None
-    window = window_of(attributes, rank)
+    x = image(types[0], "pooling")
+    window = window_of(attributes, x.rank - 2)
     return (TensorType(x.dtype, (*x.shape[:2], *window.output(spatial(x))), x.layout),)
 
 
 def _infer_gradient(position: int) -> Callable[[Types, Attributes], tuple[TensorType, ...]]:
     def infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-        dy = types[position]
-        rank = image_rank(dy, "a pooling gradient", "dy")
-        assert dy is not None
+        dy = image(types[position], "a pooling gradient", "dy")
+        rank = dy.rank - 2
         size = integers(attributes["size"], "size", rank, 1)
         if tuple(dy.shape[2:]) != window_of(attributes, rank).output(size):
             raise InferenceError(f"a gradient {dy} does not belong to an input of size {size}", "size", "E0204")
@@ -118,7 +115,7 @@ def _shared(node: Node) -> dict[str, Any]:
 
 
 def _maximum_backward(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
-    x = node.operands[0]
+    x = node.operand("x")
     return [context.add("maxpool_gradient", [x, gradients[0]], {**_shared(node), "size": spatial(context.type(x))})]
 
 
@@ -176,10 +173,8 @@ register(
 
 
 def _infer_global(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    x = types[0]
-    rank = image_rank(x, "global_avgpool")
-    assert x is not None
-    return (TensorType(x.dtype, (*x.shape[:2], *[1] * rank), x.layout),)
+    x = image(types[0], "global_avgpool")
+    return (TensorType(x.dtype, (*x.shape[:2], *[1] * (x.rank - 2)), x.layout),)
 
 
 register(
@@ -203,7 +198,7 @@ register(
 
 def _layer(op: str, arguments: tuple[Argument, ...]) -> None:
     def build(site: Site) -> str:
-        rank, given = image_rank(site.type, op), site.arguments
+        rank, given = image(site.type, op).rank - 2, site.arguments
         if given["padding"] == "same" or isinstance(given["padding"], str):
             raise InferenceError(f'padding is a number or a list, not "{given["padding"]}"', "padding", "E0203")
         window = Window.of(given["kernel_size"], given, rank, stride_default=given["kernel_size"])

@@ -11,14 +11,9 @@ import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
-from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
 from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType, activation, product
 from cnnc.ops.pointwise import show
-
-
-def known(t: TensorType | None) -> TensorType:
-    assert t is not None
-    return t
 
 
 def one_axis(axis: Any, rank: int, argument: str = "axis") -> int:
@@ -42,7 +37,7 @@ def all_axes(axes: Any, rank: int) -> tuple[int, ...]:
 
 
 def _infer_flatten(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    x = known(types[0])
+    x = required(types[0])
     start = one_axis(attributes.get("start", 1), max(x.rank, 1), "start")
     if start == 0:
         raise InferenceError("flatten cannot merge the batch; start is at least 1", "start", "E0203")
@@ -50,7 +45,7 @@ def _infer_flatten(types: Types, attributes: Attributes) -> tuple[TensorType, ..
 
 
 def _infer_reshape(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    x, shape = known(types[0]), attributes["shape"]
+    x, shape = required(types[0]), attributes["shape"]
 
     if any(d != BATCH and not isinstance(d, int) for d in shape):
         raise InferenceError(f"shape is a list of whole numbers and {BATCH}, not {list(shape)}", "shape", "E0203")
@@ -109,10 +104,10 @@ register(
 def _infer_concat(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     if not types:
         raise InferenceError("concat needs at least one tensor", "operands", "E0203")
-    first = known(types[0])
+    first = required(types[0])
     axis = one_axis(attributes.get("axis", 1), first.rank)
     for t in types:
-        t = known(t)
+        t = required(t)
         if t.rank != first.rank or any(
             a != b for i, (a, b) in enumerate(zip(t.shape, first.shape, strict=True)) if i != axis
         ):
@@ -124,9 +119,9 @@ def _infer_concat(types: Types, attributes: Attributes) -> tuple[TensorType, ...
             )
         if t.layout != first.layout:
             raise InferenceError(f"concat of different layouts: {first.layout} and {t.layout}", "operands", "E0503")
-    if BATCH in (known(t).shape[axis] for t in types) and len(types) > 1:
+    if BATCH in (required(t).shape[axis] for t in types) and len(types) > 1:
         raise InferenceError("concat cannot join batches: the batch stays N to the end", "axis", "E0205")
-    total = first.shape[axis] if len(types) == 1 else sum(int(known(t).shape[axis]) for t in types)
+    total = first.shape[axis] if len(types) == 1 else sum(int(required(t).shape[axis]) for t in types)
     return (TensorType(first.dtype, (*first.shape[:axis], total, *first.shape[axis + 1 :]), first.layout),)
 
 
@@ -161,7 +156,7 @@ register(
 
 
 def _infer_slice(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    x = known(types[0])
+    x = required(types[0])
     axis, start, size = one_axis(attributes["axis"], x.rank), attributes["start"], attributes["size"]
     if x.shape[axis] == BATCH:
         raise InferenceError("a slice cannot cut the batch", "axis", "E0203")
@@ -207,7 +202,7 @@ register(
 
 
 def _infer_reduced(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    x = known(types[0])
+    x = required(types[0])
     axes = all_axes(attributes["axis"], x.rank)
     if attributes.get("keepdim", False):
         return (activation(tuple(1 if i in axes else d for i, d in enumerate(x.shape)), x.dtype),)
@@ -263,7 +258,7 @@ register(
 
 
 def _infer_expand(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    x, shape = known(types[0]), tuple(attributes["shape"])
+    x, shape = required(types[0]), tuple(attributes["shape"])
     if x.rank not in (0, 1, len(shape)) or any(
         a not in (1, b) for a, b in zip(x.shape, shape, strict=False) if x.rank == len(shape)
     ):
@@ -296,7 +291,7 @@ register(
 
 
 def _infer_layout(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    x = known(types[0])
+    x = required(types[0])
     if x.rank not in PLAIN:
         raise InferenceError(f"{x} has no layout to change", "layout", "E0503")
     result = x.with_layout(attributes["layout"])

@@ -176,8 +176,8 @@ def spatial(type: TensorType) -> tuple[int, ...]:
     return tuple(int(d) for d in type.shape[2:])
 
 
-def image_rank(type: TensorType | None, layer: str, operand: str = "x") -> int:
-    """How many spatial axes an activation has. Raises `InferenceError` where it has none or more than three."""
+def image(type: TensorType | None, layer: str, operand: str = "x") -> TensorType:
+    """An activation with axes of space. Raises `InferenceError` where it has none or more than three."""
     if type is None or type.rank not in (3, 4, 5):
         shape = "nothing" if type is None else f"[{', '.join(map(str, type.shape))}]"
         raise InferenceError(
@@ -186,4 +186,4 @@ def image_rank(type: TensorType | None, layer: str, operand: str = "x") -> int:
             "E0201",
             help="a flattened tensor has no space left; put the layer before flatten",
         )
-    return type.rank - 2
+    return type

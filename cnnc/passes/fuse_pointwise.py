@@ -62,17 +62,17 @@ class FusePointwise(Pass):
                     state.merge(node.name)
             if not state.changed:
                 break
-            nodes = tuple(n for n in state.nodes if n is not None)
+            nodes = tuple(node for _, node in sorted(state.nodes.items()))
         return graph if nodes == graph.nodes else replace(graph, nodes=nodes)
 
 
 class _State:
-    """The nodes at their places (None where one is gone), who makes each value, and who reads it."""
+    """The nodes that are left by their places, who makes each value, and who reads it."""
 
     def __init__(self, graph: Graph, limit: int, fixed: frozenset[str]) -> None:
         self.limit, self.fixed = limit, fixed
         self.kept = graph.kept
-        self.nodes: list[Node | None] = list(graph.nodes)
+        self.nodes = dict(enumerate(graph.nodes))
         self.places = {r: i for i, n in enumerate(graph.nodes) for r in n.results}
         self.types: dict[str, TensorType] = {r: t for n in graph.nodes for r, t in zip(n.results, n.types, strict=True)}
         self.users: dict[str, dict[int, None]] = {r: {} for r in self.types}
@@ -82,14 +82,13 @@ class _State:
         self.changed = False
 
     def at(self, value: str) -> Node:
-        node = self.nodes[self.places[value]]
-        assert node is not None
-        return node
+        return self.nodes[self.places[value]]
 
     def put(self, place: int, node: Node | None) -> None:
         """Change what stands at a place; a producer that nothing reads any more goes."""
-        old = self.nodes[place]
-        self.nodes[place] = node
+        old = self.nodes.pop(place, None)
+        if node is not None:
+            self.nodes[place] = node
         for o in node.inputs if node is not None else ():
             self.users[o][place] = None
         for o in dict.fromkeys(old.inputs if old is not None else ()):
@@ -103,7 +102,7 @@ class _State:
 
     def drop(self, value: str) -> None:
         place = self.places[value]
-        node = self.nodes[place]
+        node = self.nodes.get(place)
         if (
             node is not None
             and expressions(node)
@@ -118,7 +117,7 @@ class _State:
         place = self.places[name]
         refused: set[str] = set()
         while True:
-            node = self.nodes[place]
+            node = self.nodes.get(place)
             if node is None or node.name != name:
                 return
             value = next((o for o in dict.fromkeys(node.inputs) if o not in refused and self.inlines(o, node)), None)
@@ -140,7 +139,7 @@ class _State:
             return False
         if self.types[value].shape != self.whole(user).shape:
             return False
-        readers = [self.nodes[i] for i in self.users[value]]
+        readers = [self.nodes.get(i) for i in self.users[value]]
         if len(readers) == 1:
             return True
         # every reader computes it again: worth it when that reads no more memory than storing and reading the result
@@ -208,7 +207,7 @@ class _State:
     def merge(self, name: str) -> None:
         """Let the node also write a producer's result that others need, when both can stand in one place."""
         while True:
-            node = self.nodes[self.places[name]]
+            node = self.nodes.get(self.places[name])
             if node is None or name not in node.results:
                 return
             for value in dict.fromkeys(node.inputs):
@@ -219,8 +218,6 @@ class _State:
 
     def merged(self, first: int, second: int) -> bool:
         producer, user = self.nodes[first], self.nodes[second]
-        assert producer is not None
-        assert user is not None
         if (
             producer.op in ("constant", "reduce_channels", "expand")
             or producer.type != user.type
@@ -252,10 +249,7 @@ class _State:
         fused = replace(fused, results=(*producer.results, *user.results), types=(*producer.types, *user.types))
         old, away = (first, second) if place == second else (second, first)
         assert away == place
-        gone = self.nodes[old]
-        assert gone is not None
-        self.nodes[old] = None
-        for o in gone.inputs:
+        for o in self.nodes.pop(old).inputs:
             self.users[o].pop(old, None)
         self.put(place, fused)
         return True

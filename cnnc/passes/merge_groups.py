@@ -53,8 +53,7 @@ class MergeGroups(Pass):
                 dense = rewriter.add(node.op, operands, fewer, f"{node.name}.merged", node.origin)
                 rewriter.add("split_groups", [dense], how, None, node.origin, node.results)
                 continue
-            weight = operands[1]
-            assert weight is not None
+            weight = rewriter.new(node.operand("weight"))
             if (weight, by) not in merged:
                 merged[weight, by] = rewriter.add("merge_groups", [weight], how, f"{weight}.merged", node.origin)
             operands[1] = merged[weight, by]

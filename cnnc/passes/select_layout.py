@@ -53,8 +53,12 @@ class _Walk:
         self.rewriter = Rewriter(graph)
         self.converted: dict[tuple[str, str], str] = {}
 
+    def now(self, value: str) -> TensorType:
+        """The type of what a value has become."""
+        return self.rewriter.type(self.rewriter.new(value))
+
     def type(self, value: str | None) -> TensorType | None:
-        return None if value is None else self.rewriter.type(self.rewriter.new(value))
+        return None if value is None else self.now(value)
 
     def want(self, value: str, layout: str | None) -> str:
         """The new value in a layout, converted once."""
@@ -130,8 +134,7 @@ class _Walk:
 
     def read(self, node: Node, block: str) -> str | None:
         """The layout in which a convolution reads x."""
-        t = self.type(node.inputs[0])
-        assert t is not None
+        t = self.now(node.inputs[0])
         few = (
             node.op != "conv_data_gradient"
             and t.block == 1
@@ -231,8 +234,7 @@ class _Walk:
         """The graph, its outputs and updates plain."""
         kept = {}
         for _, value in (*self.graph.outputs, *self.graph.updates):
-            t = self.type(value)
-            assert t is not None
+            t = self.now(value)
             if t.block > 1:
                 kept[value] = self.want(value, PLAIN[t.rank])
         if not self.rewriter.changed:
