@@ -34,9 +34,7 @@ class Geometry:
     """
 
     def __init__(self, low: Lowering, node: Node) -> None:
-        first, second = node.operands[:2]
-        assert first is not None
-        assert second is not None
+        first, second = node.inputs[:2]
         x = low.shape(node.name if node.op == "conv_data_gradient" else first)
         filters, _, *kernel = low.shape(node.name if node.op == "conv_weight_gradient" else second)
         window = Window.of(tuple(kernel), node.attributes, len(kernel))
@@ -125,9 +123,7 @@ def named(scheme: Scheme | None) -> str:
 
 def choose(low: Lowering, node: Node) -> Choice | None:
     """The algorithm of a convolution or of one of its gradients; None where there is only the direct one."""
-    first, second = node.operands[:2]
-    assert first is not None
-    assert second is not None
+    first, second = node.inputs[:2]
     blocked = (first, second if node.op == "conv_weight_gradient" else node.name)
     if getattr(low.backend, "exact", False) or any(low.type(value).block <= 1 for value in blocked):
         return None

@@ -31,8 +31,7 @@ def direct(
     """A step of the direct convolution, with the packing of its weights before it. offset: in floats, of y and the
     operands like it; x_offset, of x.
     """
-    weight = node.operands[1]
-    assert weight is not None
+    weight = node.operand("weight")
     _, kinds, extras = epilogue(low, node)
     y = further(low.ref(node.name), offset)
     buffers = {"x": further(low.ref(x), x_offset), "w": packed(low, node, weight, plan.weights), "y": y}
@@ -89,8 +88,7 @@ def winograd_steps(
     because: str, offset: int = 0,
 ) -> None:  # fmt: skip
     """The steps of a plan for the channels of one group, for each of them. offset: in floats, of operands like y."""
-    weight, groups, transposed = node.operands[1], geometry.groups, node.op == "conv_data_gradient"
-    assert weight is not None
+    weight, groups, transposed = node.operand("weight"), geometry.groups, node.op == "conv_data_gradient"
     _, kinds, extras = epilogue(low, node)
     order = (*winograd_shapes.WINOGRAD_ARGUMENTS, *(f"a{i}" for i in range(len(extras))))
     what = "data gradient, " if transposed else ""
@@ -129,12 +127,11 @@ def pooling(low: Lowering, node: Node) -> Node | None:
 
 def pooled(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | None) -> bool:
     """The step of a convolution of plain channels with the pooling behind it, where there is one; whether it is there."""
-    pool, window, weight = pooling(low, node), geometry.window, node.operands[1]
+    pool, window, weight = pooling(low, node), geometry.window, node.operand("weight")
     expression, kinds, _ = epilogue(low, node)
     regular = window.stride == window.dilation == (1, 1) and geometry.groups == 1
     if pool is None or kinds or not regular or is_blocked(low.type(x)):
         return False
-    assert weight is not None
     if merged(low, weight):
         return False
     height, width = geometry.size
@@ -153,10 +150,8 @@ def pooled(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str | No
 
 def conv(low: Lowering, node: Node) -> None:
     """A convolution, or the gradient of its input, whose x is dy."""
-    x, weight, *rest = node.operands
-    assert x is not None
-    assert weight is not None
-    geometry, bias, transposed = Geometry(low, node), rest[0] if rest else None, node.op == "conv_data_gradient"
+    x, bias = node.inputs[0], node.optional("bias")
+    geometry, transposed = Geometry(low, node), node.op == "conv_data_gradient"
     expression, kinds, _ = epilogue(low, node)
     blocked = is_blocked(low.type(x))
     if not is_blocked(node.type):
@@ -267,7 +262,7 @@ def plain(low: Lowering, node: Node, geometry: Geometry) -> None:
         buffers, writes = {"x": first, "w": result, "y": second}, ["w"]
     else:
         buffers, writes = {"x": first, "w": second, "y": result}, ["y"]
-    bias = node.operands[2] if node.op != "conv_weight_gradient" and len(node.operands) > 2 else None
+    bias = None if node.op == "conv_weight_gradient" else node.optional("bias")
     if bias is not None:
         buffers["bias"] = low.ref(bias)
     else:

@@ -30,10 +30,7 @@ def conv(low: Lowering, node: Node) -> None:
     if volume is None:
         convolution.RULES[node.op](low, node)
         return
-    x, weight, *rest = node.operands
-    assert x is not None
-    assert weight is not None
-    bias, target = rest[0] if rest else None, target_of(low)
+    x, weight, bias, target = node.inputs[0], node.operand("weight"), node.optional("bias"), target_of(low)
     expression, kinds, _ = epilogue(low, node)
     choice = choose(low, node)
     if is_depthwise(geometry):

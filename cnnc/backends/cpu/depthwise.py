@@ -49,8 +49,7 @@ def depthwise(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str |
     """The step of a depthwise convolution, with the 1x1 one ahead of it where that goes along, or of its data gradient, and
     the packing of the weights.
     """
-    weight = node.operands[1]
-    assert weight is not None
+    weight = node.operand("weight")
     along = None if gradient else _along(low, node)
     expression, kinds, extras = epilogue(low, node)
     buffers = {f"a{i}": low.ref(o) for i, o in enumerate(extras)}
@@ -64,11 +63,10 @@ def depthwise(low: Lowering, node: Node, geometry: Geometry, x: str, bias: str |
     else:
         first, plan = along
         names, form = conv_shapes_depthwise.EXPANDED_ARGUMENTS, plan.depthwise
-        _, wide, *rest = first.operands
-        assert wide is not None
+        wide, ahead = first.operand("weight"), first.optional("bias")
         buffers |= {"x": low.ref(first.inputs[0]), "w": packed(low, first, wide, plan.weights)}
-        if rest and rest[0] is not None:
-            buffers["bias"] = low.ref(rest[0])
+        if ahead is not None:
+            buffers["bias"] = low.ref(ahead)
         prefix, pixels = "depthwise_", plan.step.arguments["pixels"]
         note = f"{note}, with the 1x1 of {first.name} ahead, direct {pixels}x{plan.step.arguments['panel']}, panel by panel"
     buffers |= {f"{prefix}w": packed(low, node, weight, form), f"{prefix}y": low.ref(node.name)}

@@ -23,12 +23,9 @@ def blocked_rows(low: Lowering, node: Node, x: str) -> Ref:
 
 
 def linear(low: Lowering, node: Node) -> None:
-    x, weight, *rest = node.operands
-    assert x is not None
-    assert weight is not None
+    x, weight, bias = node.operand("x"), node.operand("weight"), node.optional("bias")
     (n, inputs), outputs = low.shape(x), low.shape(weight)[0]
     expression, kinds, extras = epilogue(low, node)
-    bias = rest[0] if rest else None
     target, rows, weights = target_of(low), low.ref(x), low.ref(weight)
     if weight not in low.changing:
         form = shapes_linear.panel_weights(target, inputs, outputs)

@@ -77,9 +77,7 @@ def why(low: Lowering, node: Node, kernel: KernelName, note: str) -> str:
 
 def why_direct(low: Lowering, node: Node, parameters: Mapping[str, Any]) -> str:
     """Why a convolution, or its data gradient, is not Winograd's."""
-    weight = node.operands[1]
-    assert weight is not None
-    shape, transposed = low.shape(weight), node.op == "conv_data_gradient"
+    shape, transposed = low.shape(node.operand("weight")), node.op == "conv_data_gradient"
     x = low.shape(node.name) if transposed else low.shape(node.inputs[0])
     window = Window.of(shape[2:], node.attributes, len(shape) - 2)
     groups = int(node.attributes.get("groups", 1))
