@@ -68,7 +68,7 @@ def command(name: str | None, origin: str, listing: bool, force: bool) -> None:
 
 def identifier(stem: str) -> str:
     """A name of the language that comes near to a file's."""
-    from cnnc.frontend.expected import KEYWORDS
+    from cnnc.frontend.text.expected import KEYWORDS
 
     name = re.sub(r"\W", "_", stem, flags=re.ASCII)
     name = f"m_{name}" if not name[:1].isalpha() else name

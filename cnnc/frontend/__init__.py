@@ -2,6 +2,17 @@
 
 `load(path)` and `parse(text)` give a `Program`: the graph, its parameters, how images become its inputs, and the recipe
 it is trained by. Both raise `CnncError` with up to 20 diagnostics.
+
+    text/         text -> syntax tree
+    modules.py    files, and what they include
+    elaborate.py  syntax tree -> Program, by way of models.py (which model, its parameters, what it returns)
+    elaboration.py  the record that fills on the way, and the frames that bodies run in; limits.py bounds it
+    statements.py declarations.py   bodies; inputs and types
+    expressions.py operators.py application.py   a function for each kind of expression
+    arithmetic.py functions.py   calculation with what is known at compile time
+    binding.py layers.py blocks.py   arguments; what is applied, and the nodes and parameters it makes
+    inputs.py recipes.py   how images become inputs; the train block
+    names.py resolve.py tiling.py synonyms.py   what is said of code without running it, warnings and hints
 """
 
 from __future__ import annotations
@@ -27,7 +38,7 @@ def load(path: str | os.PathLike[str], /, model: str | None = None, **parameters
 def load_with(path: str | os.PathLike[str], model: str | None, parameters: Mapping[str, Any]) -> Program:
     """`load`, with the parameters as a mapping."""
     from cnnc.frontend.elaborate import elaborate
-    from cnnc.frontend.scan import read
+    from cnnc.frontend.text.scan import read
 
     path = as_path("path", path)
     of_kind("model", model, (str, type(None)), "the name of a model")

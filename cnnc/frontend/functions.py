@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
+from typing import Any
 
-from cnnc.diagnostics import Span
-from cnnc.frontend.evaluate import Evaluator
-from cnnc.frontend.values import Frame, Given, Value, kind
+from cnnc.frontend.arithmetic import LARGEST, number
+from cnnc.frontend.binding import Application
+from cnnc.frontend.elaboration import Frame
+from cnnc.frontend.values import Given, Value, kind
+
+NUMBERS: dict[str, Callable[[list[Any]], Any]] = {
+    "min": min,
+    "max": max,
+    "int": lambda items: int(items[0]),
+    "round": lambda items: round(items[0]),
+}
 
 
-def call_function(
-    evaluator: Evaluator, name: str, values: Sequence[Given], keywords: Mapping[str, Given], span: Span, frame: Frame
-) -> Value:
-    """The result of a function. Fails with E0206, E0207 or E0308."""
-    if keywords:
-        evaluator.fail("E0206", f"{name} has no argument '{next(iter(keywords))}'", span, frame)
-    items = [v.value for v in values]
-    if name in ("min", "max") and len(items) == 1 and isinstance(items[0], tuple):
+def call_function(name: str, application: Application) -> Value:
+    """The result of a function. Fails with E0206, E0207, E0308 or E0404."""
+    frame, given = application.frame, application.positional
+    if application.keywords:
+        frame.fail(application, "E0206", f"{name} has no argument '{next(iter(application.keywords))}'")
+    items = [g.value for g in given]
+    several = name in ("min", "max")
+    if several and len(items) == 1 and isinstance(items[0], tuple):
         items = list(items[0])
-    elif name in ("len", "int", "round") and len(items) != 1:
-        evaluator.fail("E0207", f"{name} takes one argument, not {len(items)}", span, frame)
+    if not several and len(items) != 1:
+        frame.fail(application, "E0207", f"{name} takes one argument, not {len(items)}")
     if name == "len":
-        if not isinstance(items[0], tuple | dict | str):
-            evaluator.fail("E0308", f"{kind(items[0])} has no length", values[0].span, frame)
-        return len(items[0])
+        return _length(given[0], frame)
     if not items:
-        evaluator.fail("E0207", f"{name} needs at least one number", span, frame)
+        frame.fail(application, "E0207", f"{name} needs at least one number")
     for item in items:
-        evaluator.number(item, name, span, frame)
-    if name in ("min", "max"):
-        return min(items) if name == "min" else max(items)
-    value = int(items[0]) if name == "int" else round(items[0])
-    if abs(value) >= 2**63:
-        evaluator.fail("E0404", f"the result of {name} is too large", span, frame, help="whole numbers are below 2**63")
+        number(item, name, application, frame)
+    value = NUMBERS[name](items)
+    if not several and abs(value) >= LARGEST:
+        frame.fail(application, "E0404", f"the result of {name} is too large", help="whole numbers are below 2**63")
     return value
+
+
+def _length(given: Given, frame: Frame) -> int:
+    if not isinstance(given.value, tuple | dict | str):
+        frame.fail(given, "E0308", f"{kind(given.value)} has no length")
+    return len(given.value)

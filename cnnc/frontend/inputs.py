@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from cnnc.frontend import syntax as s
-from cnnc.frontend.evaluate import Evaluator
-from cnnc.frontend.reporting import Failure
-from cnnc.frontend.values import Frame, kind, show, shown_type
+from cnnc.frontend.values import kind, show, shown_type
 from cnnc.ir.graph import freeze
 from cnnc.ir.types import TensorType
-from cnnc.untrusted import FLOAT32, Field, Malformed, shown
-
-if TYPE_CHECKING:
-    from cnnc.diagnostics import Span
+from cnnc.untrusted import FLOAT32, NORMAL, Field, Malformed, shown
 
 CHANNELS = {1: ("grey",), 3: ("rgb", "bgr"), 4: ("rgba",)}
 LARGEST_IMAGE = 1 << 16
-TINY = 2.0**-126  # float32's least normal number
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,45 +36,7 @@ class Preprocess:
     labels: str | None = None
 
 
-def preprocess(evaluator: Evaluator, node: s.Input, type: TensorType, frame: Frame) -> Preprocess:
-    """The settings of an input, checked. Each wrong one is reported; the input itself is still good."""
-    channels = type.shape[1]
-    image = type.rank == 4
-    names = [f.name for f in fields(Preprocess)]
-    values: dict[str, Any] = {}
-    if image and isinstance(channels, int) and channels in CHANNELS:
-        values["channels"] = CHANNELS[channels][0]
-    seen: set[str] = set()
-    for setting in node.settings:
-        name = setting.name.name
-        try:
-            if name not in names:
-                evaluator.unknown("E0307", "an input has no setting", name, names, setting.name.span, frame, "it has")
-            if name in seen:
-                evaluator.fail("E0303", f"{name} is set twice", setting.name.span, frame)
-            seen.add(name)
-            if not image and name != "labels":
-                evaluator.fail(
-                    "E0321",
-                    f"{name} is for images, the input is {shown_type(type)}",
-                    setting.name.span,
-                    frame,
-                    help="an image is f32[N, channels, height, width]",
-                )
-            value = evaluator.evaluate(setting.value, frame)
-
-            def fail(message: str, help: str | None, span: Span = setting.value.span) -> NoReturn:
-                evaluator.fail("E0321", message, span, frame, f"the input is {shown_type(type)}", help=help)
-
-            values[name] = _Check(type, fail)(name, value)
-        except Failure:
-            continue
-    result = Preprocess(**values)
-    _fits(evaluator, node, result, frame)
-    return result
-
-
-def _too_large(result: Preprocess) -> str | None:
+def too_large(result: Preprocess) -> str | None:
     """What is wrong where a crop is larger than what resize leaves."""
     if result.crop is None or result.resize is None:
         return None
@@ -89,17 +44,6 @@ def _too_large(result: Preprocess) -> str | None:
     if all(c <= r for c, r in zip(result.crop, sides, strict=True)):
         return None
     return f"crop {show(result.crop)} is larger than resize {show(result.resize)}"
-
-
-def _fits(evaluator: Evaluator, node: s.Input, result: Preprocess, frame: Frame) -> None:
-    """A crop of at most what resize leaves."""
-    wrong = _too_large(result)
-    if wrong is not None:
-        span = next(x.value.span for x in node.settings if x.name.name == "crop")
-        try:
-            evaluator.fail("E0321", wrong, span, frame)
-        except Failure:
-            pass
 
 
 def read(settings: Field, type: TensorType) -> Preprocess:
@@ -112,15 +56,15 @@ def read(settings: Field, type: TensorType) -> Preprocess:
     given = {name: freeze(f.value) for name, f in values.items() if f.value is not None}
     if type.rank != 4 and given.keys() - {"labels"}:
         fail(f"the input is {shown_type(type)}, no image")
-    check = _Check(type, fail)
+    check = Check(type, fail)
     result = Preprocess(**{name: check(name, value) for name, value in given.items()})
-    wrong = _too_large(result)
+    wrong = too_large(result)
     if wrong is not None:
         fail(wrong)
     return result
 
 
-class _Check:
+class Check:
     """Checks one setting's value. `fail` is told what is wrong and a way out; it raises."""
 
     def __init__(self, type: TensorType, fail: Callable[[str, str | None], NoReturn]) -> None:
@@ -160,7 +104,7 @@ class _Check:
         return pair
 
     def _scale(self, name: str, value: Any) -> float:
-        if abs(number := self._number(name, value)) < TINY:
+        if abs(number := self._number(name, value)) < NORMAL:
             self.fail(f"scale is {number}: every image would be black")
         return number
 
@@ -174,7 +118,7 @@ class _Check:
 
     def _std(self, name: str, value: Any) -> tuple[float, ...]:
         numbers = self._per_channel(name, value)
-        if any(n < TINY for n in numbers):
+        if any(n < NORMAL for n in numbers):
             self.fail(f"std is {show(value)}; deviations are positive")
         return numbers
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cnnc.diagnostics import CnncError, Diagnostic, Source, Span, did_you_mean
-from cnnc.frontend import syntax as s
-from cnnc.frontend.build import parse
+from cnnc.diagnostics import CnncError, Diagnostic, Source, Span, did_you_mean, error
 from cnnc.frontend.limits import FILES_LIMIT
-from cnnc.frontend.scan import read
+from cnnc.frontend.text import syntax as s
+from cnnc.frontend.text.scan import read
+from cnnc.frontend.text.tree import parse
 from cnnc.frontend.values import Module
 
 
@@ -28,19 +28,15 @@ class Loader:
 
     def module(self, tree: s.File, path: Path | None) -> Module:
         """The module of a file: its own items, then those of what it includes."""
-        result = Module(folder=str(path.parent) if path is not None else None)
+        result = Module()
         if path is not None:
             self.pending.append(path)
         where: dict[str, Span] = {}
         for item in tree.items:
             if isinstance(item, s.Train):
                 if result.trains:
-                    self.report(
-                        "E0303",
-                        "there is a train block already",
-                        item.span,
-                        f"the first is at {result.trains[0][0].span}",
-                    )
+                    first = result.trains[0][0].span
+                    self.report("E0303", "there is a train block already", item.span, f"the first is at {first}")
                 result.trains.append((item, result))
             elif not isinstance(item, s.Include):
                 table: dict[str, tuple[Any, Module]] = self._table(result, item)
@@ -74,15 +70,11 @@ class Loader:
         for source, target in tables:
             for name, entry in source.items():
                 if name in where and target.get(name) is not entry and self._other(module, name, entry):
-                    self.report(
-                        "E0303",
-                        f'{name} of "{item.path}" is defined already',
-                        item.span,
-                        f"the other is at {where[name]}",
-                    )
-                    continue
-                where.setdefault(name, entry[0].name.span)
-                target.setdefault(name, entry)
+                    what = f'{name} of "{item.path}" is defined already'
+                    self.report("E0303", what, item.span, f"the other is at {where[name]}")
+                else:
+                    where.setdefault(name, entry[0].name.span)
+                    target.setdefault(name, entry)
         module.trains += [] if module.trains else included.trains[:1]
 
     @staticmethod
@@ -92,53 +84,50 @@ class Loader:
         return known is None or known[0] is not entry[0]
 
     def include(self, item: s.Include, path: Path | None) -> Module | None:
-        if self.root is None or path is None:
-            self.report("E0313", "a text that is not from a file cannot include files", item.span)
+        """The module of an included file; None where there is none, and why is recorded."""
+        try:
+            target = self._target(item, path)
+            if target not in self.loaded:
+                self.loaded[target] = self.module(self._parsed(target, item), target)
+            return self.loaded[target]
+        except CnncError as e:
+            self.diagnostics += e.diagnostics
             return None
+
+    def _target(self, item: s.Include, path: Path | None) -> Path:
+        """The file that an item of the file `path` includes. Raises `CnncError` (E0313) where it may not."""
         name = item.path
+        if self.root is None or path is None:
+            raise error("E0313", "a text that is not from a file cannot include files", span=item.span)
         if not name or "\\" in name or Path(name).is_absolute() or ":" in name:
-            self.report(
-                "E0313",
-                f'"{name}" is no file beside this one',
-                item.span,
-                help="a path is relative to the including file, with '/' between folders",
-            )
-            return None
+            help = "a path is relative to the including file, with '/' between folders"
+            raise error("E0313", f'"{name}" is no file beside this one', span=item.span, help=help)
         try:
             target = (path.parent / name).resolve()
             outside = not target.is_relative_to(self.root)
         except (OSError, ValueError, RuntimeError):
-            self.report("E0313", f'"{name}" cannot be found', item.span)
-            return None
+            raise error("E0313", f'"{name}" cannot be found', span=item.span) from None
         if outside:
-            self.report(
-                "E0313",
-                f'"{name}" is outside the folder of the model file',
-                item.span,
-                help="included files lie in that folder or below it",
-            )
-            return None
+            help = "included files lie in that folder or below it"
+            raise error("E0313", f'"{name}" is outside the folder of the model file', span=item.span, help=help)
         if target in self.pending:
             chain = [*(p.name for p in self.pending[self.pending.index(target) :]), target.name]
-            self.report("E0313", f"files include each other: {' -> '.join(chain)}", item.span)
-            return None
-        if target in self.loaded:
-            return self.loaded[target]
-        if len(self.loaded) >= FILES_LIMIT or len(self.pending) >= 32:
-            self.report("E0313", f"more than {FILES_LIMIT} files are included", item.span)
-            return None
+            raise error("E0313", f"files include each other: {' -> '.join(chain)}", span=item.span)
+        if target not in self.loaded and (len(self.loaded) >= FILES_LIMIT or len(self.pending) >= 32):
+            raise error("E0313", f"more than {FILES_LIMIT} files are included", span=item.span)
+        return target
+
+    def _parsed(self, target: Path, item: s.Include) -> s.File:
+        """The syntax tree of an included file. What is wrong with the file as a whole is said of the item."""
+        assert self.root is not None
         try:
-            source = read(target, shown=str(target.relative_to(self.root)))
-            result = self.module(parse(source), target)
+            return parse(read(target, shown=str(target.relative_to(self.root))))
         except CnncError as e:
-            for d in e.diagnostics:
-                if d.span is None:
-                    near = did_you_mean(Path(name).name, self._files(target.parent))
-                    d = Diagnostic("E0313", d.message, item.span, d.notes, near)
-                self.diagnostics.append(d)
-            return None
-        self.loaded[target] = result
-        return result
+            near = did_you_mean(Path(item.path).name, self._files(target.parent))
+            raise CnncError(
+                d if d.span is not None else Diagnostic("E0313", d.message, item.span, d.notes, near)
+                for d in e.diagnostics
+            ) from None
 
     @staticmethod
     def _files(folder: Path) -> list[str]:

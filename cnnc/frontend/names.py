@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from cnnc.frontend import syntax as s
+from cnnc.frontend.text import syntax as s
 
 
 def assigned(node: s.Statement) -> list[str]:
@@ -46,55 +46,32 @@ def unread(item: s.Model | s.Block) -> list[s.Parameter]:
     return [p for p in item.parameters if p.name.name not in named]
 
 
+# The parts of a node in which a label is looked for.
+_PARTS: dict[type, Callable[[Any], Iterable[Any]]] = {
+    s.Assign: lambda n: (n.value,),
+    s.Return: lambda n: n.values,
+    s.For: lambda n: n.body,
+    s.If: lambda n: (inner for _, body in n.clauses for inner in body),
+    s.Pipe: lambda n: (n.start, *n.steps),
+    s.Step: lambda n: n.arguments or (),
+    s.Call: lambda n: n.arguments,
+    s.Argument: lambda n: (n.value,),
+    s.Labelled: lambda n: (n.value,),
+    s.Chain: lambda n: (n.first, *(term for _, _, term in n.rest)),
+    s.Choose: lambda n: (n.then, n.otherwise),
+    s.List: lambda n: n.items,
+    s.Dict: lambda n: (value for _, value in n.pairs),
+}
+
+
 def labels_in(body: Sequence[s.Statement]) -> frozenset[str]:
     """The labels written out in a body: running numbers step around them."""
     found: set[str] = set()
-
-    def expression(node: s.Expression) -> None:
-        if isinstance(node, s.Pipe):
-            expression(node.start)
-            for step in node.steps:
-                take(step.label)
-                for argument in step.arguments or ():
-                    expression(argument.value)
-        elif isinstance(node, s.Labelled):
-            take(node.label)
-            expression(node.value)
-        elif isinstance(node, s.Call):
-            for argument in node.arguments:
-                expression(argument.value)
-        elif isinstance(node, s.Chain):
-            expression(node.first)
-            for _, _, term in node.rest:
-                expression(term)
-        elif isinstance(node, s.Choose):
-            expression(node.then)
-            expression(node.otherwise)
-        elif isinstance(node, s.List):
-            for item in node.items:
-                expression(item)
-        elif isinstance(node, s.Dict):
-            for _, value in node.pairs:
-                expression(value)
-
-    def take(label: s.Label | None) -> None:
+    waiting: list[Any] = list(body)
+    while waiting:
+        node = waiting.pop()
+        label = node.label if isinstance(node, s.Step | s.Labelled) else None
         if label is not None and len(label.parts) == 1 and isinstance(label.parts[0], str):
             found.add(label.parts[0])
-
-    def statement(node: s.Statement) -> None:
-        if isinstance(node, s.Assign):
-            expression(node.value)
-        elif isinstance(node, s.Return):
-            for value in node.values:
-                expression(value)
-        elif isinstance(node, s.For):
-            for inner in node.body:
-                statement(inner)
-        elif isinstance(node, s.If):
-            for _, inner_body in node.clauses:
-                for inner in inner_body:
-                    statement(inner)
-
-    for node in body:
-        statement(node)
+        waiting += _PARTS.get(type(node), lambda n: ())(node)
     return frozenset(found)

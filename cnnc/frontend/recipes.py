@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
 from cnnc.diagnostics import Span
-from cnnc.frontend import syntax as s
-from cnnc.frontend.evaluate import Evaluator
-from cnnc.frontend.reporting import Failure
-from cnnc.frontend.values import Frame, Tensor, kind, show
+from cnnc.frontend.elaboration import Failure, Frame, Placed
+from cnnc.frontend.expressions import evaluate
+from cnnc.frontend.text import syntax as s
+from cnnc.frontend.values import Tensor, Value, kind, show
 from cnnc.ir.op import REQUIRED
 
 # What can be called, with argument names and defaults in their order.
@@ -67,32 +68,28 @@ class Recipe:
     groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
-def recipe(evaluator: Evaluator, node: s.Train, frame: Frame, parameters: Iterable[str]) -> Recipe:
+def recipe(node: s.Train, frame: Frame, parameters: Iterable[str]) -> Recipe:
     """The recipe of a `train` block; each wrong setting is reported. `parameters` are what patterns may match."""
     values: dict[str, Any] = {}
-    reader = Reader(evaluator, frame, tuple(parameters))
+    reader = Reader(frame, tuple(parameters))
     for setting in node.settings:
         name = setting.name.name
-        try:
+        with suppress(Failure):
             if name not in SETTINGS:
-                evaluator.unknown(
-                    "E0307", "a recipe has no setting", name, SETTINGS, setting.name.span, frame, "it has"
-                )
+                frame.unknown(setting.name, "E0307", "a recipe has no setting", name, SETTINGS, "it has")
             if name in values:
-                evaluator.fail("E0303", f"{name} is set twice", setting.name.span, frame)
+                frame.fail(setting.name, "E0303", f"{name} is set twice")
             values[name] = None
             values[name] = getattr(reader, name)(setting.value)
-        except Failure:
-            continue
     return Recipe(**{k: v for k, v in values.items() if v is not None})
 
 
+@dataclass(frozen=True, slots=True)
 class Reader:
-    def __init__(self, evaluator: Evaluator, frame: Frame, parameters: Sequence[str]) -> None:
-        self.evaluator, self.frame, self.parameters = evaluator, frame, parameters
+    """Reads the values of a recipe's settings, each by the method of its name. `parameters` are what patterns may match."""
 
-    def fail(self, message: str, span: Span, help: str | None = None) -> Any:
-        self.evaluator.fail("E0322", message, span, self.frame, help=help)
+    frame: Frame
+    parameters: tuple[str, ...]
 
     def loss(self, node: s.Expression) -> RecipeCall:
         return self.call(node, "loss", LOSSES)
@@ -114,101 +111,98 @@ class Reader:
         return self.whole("batch", node, 1 << 20)
 
     def whole(self, name: str, node: s.Expression, most: int) -> int:
-        value = self.evaluator.evaluate(node, self.frame)
+        value = evaluate(node, self.frame)
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-            self.fail(f"{name} is {show(value)}; it is a whole number, 1 to {most:,}", node.span)
-        return int(value)
+            self.frame.fail(node, "E0322", f"{name} is {show(value)}; it is a whole number, 1 to {most:,}")
+        return value
 
     def freeze(self, node: s.Expression) -> tuple[str, ...]:
-        value = self.evaluator.evaluate(node, self.frame)
+        value = evaluate(node, self.frame)
         patterns = value if isinstance(value, tuple) else (value,)
-        return tuple(self.pattern(p, node.span) for p in patterns)
+        return tuple(self.pattern(p, node) for p in patterns)
 
     def freeze_statistics(self, node: s.Expression) -> tuple[str, ...]:
         return self.freeze(node)
 
-    def pattern(self, value: Any, span: Span) -> str:
+    def pattern(self, value: Any, node: s.Expression) -> str:
         """A pattern of parameter names; one that matches nothing is a warning."""
         if not isinstance(value, str):
-            self.fail(f'a pattern of parameter names is a text such as "features.*", not {kind(value)}', span)
-        pattern = str(value)
-        if self.parameters and not any(fnmatchcase(p, pattern) for p in self.parameters):
-            near = self.parameters[0]
-            self.evaluator.report(
-                "W0104",
-                f"no parameter is named {show(pattern)}",
-                span,
-                self.frame,
-                help=f"names are like {near}; '*' stands for any text",
-                severity="warning",
-            )
-        return pattern
+            what = f'a pattern of parameter names is a text such as "features.*", not {kind(value)}'
+            self.frame.fail(node, "E0322", what)
+        if self.parameters and not any(fnmatchcase(p, value) for p in self.parameters):
+            help = f"names are like {self.parameters[0]}; '*' stands for any text"
+            self.frame.warn(node, "W0104", f"no parameter is named {show(value)}", help=help)
+        return value
 
     def groups(self, node: s.Expression) -> dict[str, dict[str, float]]:
-        value = self.evaluator.evaluate(node, self.frame)
+        value = evaluate(node, self.frame)
         if not isinstance(value, dict):
-            self.fail(f'groups is a dict such as {{"fc.*": {{lr = 0.01}}}}, not {kind(value)}', node.span)
-        result: dict[str, dict[str, float]] = {}
-        for key, settings in value.items():
-            pattern = self.pattern(key, node.span)
-            if not isinstance(settings, dict):
-                self.fail(f"the group {show(pattern)} is a dict such as {{lr = 0.01}}, not {kind(settings)}", node.span)
-            for name, number in settings.items():
-                if name not in GROUP_SETTINGS:
-                    self.evaluator.unknown(
-                        "E0307", "a group has no setting", str(name), GROUP_SETTINGS, node.span, self.frame, "it has"
-                    )
-                if isinstance(number, bool) or not isinstance(number, int | float) or number < 0:
-                    self.fail(f"{name} is {show(number)}; it is a number of at least 0", node.span)
-            result[pattern] = {name: float(number) for name, number in settings.items()}
-        return result
+            what = f'groups is a dict such as {{"fc.*": {{lr = 0.01}}}}, not {kind(value)}'
+            self.frame.fail(node, "E0322", what)
+        return {self.pattern(key, node): self.group(key, settings, node) for key, settings in value.items()}
+
+    def group(self, pattern: str, settings: Value, node: s.Expression) -> dict[str, float]:
+        """The settings of the parameters that a pattern matches."""
+        frame = self.frame
+        if not isinstance(settings, dict):
+            what = f"the group {show(pattern)} is a dict such as {{lr = 0.01}}, not {kind(settings)}"
+            frame.fail(node, "E0322", what)
+        for name, number in settings.items():
+            if name not in GROUP_SETTINGS:
+                frame.unknown(node, "E0307", "a group has no setting", str(name), GROUP_SETTINGS, "it has")
+            if isinstance(number, bool) or not isinstance(number, int | float) or number < 0:
+                frame.fail(node, "E0322", f"{name} is {show(number)}; it is a number of at least 0")
+        return {name: float(number) for name, number in settings.items()}
 
     def call(self, node: s.Expression, what: str, known: Mapping[str, Mapping[str, Any]]) -> RecipeCall:
         """A call of a known name, its arguments evaluated and bound; without parentheses it has none."""
+        frame = self.frame
         callee = node.callee if isinstance(node, s.Call) else node
         if not isinstance(callee, s.Name):
-            self.fail(f"the {what} is written {next(iter(known))}(...)", node.span)
-        assert isinstance(callee, s.Name)
-        if callee.name not in known:
-            self.evaluator.unknown("E0322", f"unknown {what}", callee.name, known, callee.span, self.frame, "there are")
-        schema = known[callee.name]
+            frame.fail(node, "E0322", f"the {what} is written {next(iter(known))}(...)")
+        name = callee.name
+        if name not in known:
+            frame.unknown(callee, "E0322", f"unknown {what}", name, known, "there are")
+        schema = known[name]
         given: dict[str, Any] = {}
         for i, argument in enumerate(node.arguments if isinstance(node, s.Call) else ()):
             if argument.name is None and i >= len(schema):
-                self.evaluator.fail("E0208", f"{callee.name} takes {len(schema)} arguments", argument.span, self.frame)
-            name = list(schema)[i] if argument.name is None else argument.name.name
-            if name not in schema:
-                self.evaluator.unknown(
-                    "E0206", f"{callee.name} has no argument", name, schema, argument.span, self.frame, "it has"
-                )
-            if name in given:
-                self.evaluator.fail("E0208", f"the argument {name} is given twice", argument.span, self.frame)
-            value = self.evaluator.evaluate(argument.value, self.frame)
-            self.check(name, value, schema[name], argument.span)
-            given[name] = value
-        for name, default in schema.items():
-            if default is REQUIRED and name not in given:
-                self.evaluator.fail("E0207", f"{callee.name} needs {name}", node.span, self.frame)
-        return RecipeCall(callee.name, {k: given.get(k, d) for k, d in schema.items()}, node.span)
+                frame.fail(argument, "E0208", f"{name} takes {len(schema)} arguments")
+            key = list(schema)[i] if argument.name is None else argument.name.name
+            if key not in schema:
+                frame.unknown(argument, "E0206", f"{name} has no argument", key, schema, "it has")
+            if key in given:
+                frame.fail(argument, "E0208", f"the argument {key} is given twice")
+            given[key] = self.checked(key, evaluate(argument.value, frame), schema[key], argument)
+        for key, default in schema.items():
+            if default is REQUIRED and key not in given:
+                frame.fail(node, "E0207", f"{name} needs {key}")
+        return RecipeCall(name, {k: given.get(k, d) for k, d in schema.items()}, node.span)
 
-    def check(self, name: str, value: Any, default: Any, span: Span) -> None:
+    def checked(self, name: str, value: Any, default: Any, where: Placed) -> Any:
         """A number in its range; `betas` and `size` may be lists of two, `every` a list of epochs."""
-        if isinstance(default, bool) or isinstance(value, bool):
-            if not (isinstance(default, bool) and isinstance(value, bool)):
-                wanted = "true or false" if isinstance(default, bool) else "a number"
-                self.fail(f"{name} is {wanted}, not {show(value)}", span)
-            return
+        if isinstance(default, bool) != isinstance(value, bool):
+            wanted = "true or false" if isinstance(default, bool) else "a number"
+            self.frame.fail(where, "E0322", f"{name} is {wanted}, not {show(value)}")
+        if isinstance(value, bool) or (value is None and default is None):
+            return value
         pair = name in ("betas", "size") and isinstance(value, tuple) and len(value) == 2
         epochs = name == "every" and isinstance(value, tuple)
-        if value is None and default is None:
-            return
         for number in value if pair or epochs else (value,):
-            if isinstance(number, Tensor) or not isinstance(number, int | float):
-                self.fail(f"{name} is a number, not {kind(number)}", span)
-            if number < 0 or (name in POSITIVE and number == 0):
-                least = "above" if name in POSITIVE else "at least"
-                self.fail(f"{name} is {show(value)}; it must be {least} 0", span)
-            if (name == "betas" and number >= 1) or (name in SHARES and number > 1):
-                self.fail(f"{name} is {show(value)}; it is at most 1", span)
+            wrong = _wrong(name, number, value)
+            if wrong is not None:
+                self.frame.fail(where, "E0322", wrong)
         if name == "betas" and not pair:
-            self.fail(f"betas is a list of two numbers, not {show(value)}", span)
+            self.frame.fail(where, "E0322", f"betas is a list of two numbers, not {show(value)}")
+        return value
+
+
+def _wrong(name: str, number: Any, value: Any) -> str | None:
+    """What is wrong with a number that is `value`, or in it."""
+    if isinstance(number, Tensor) or not isinstance(number, int | float):
+        return f"{name} is a number, not {kind(number)}"
+    if number < 0 or (name in POSITIVE and number == 0):
+        return f"{name} is {show(value)}; it must be {'above' if name in POSITIVE else 'at least'} 0"
+    if (name == "betas" and number >= 1) or (name in SHARES and number > 1):
+        return f"{name} is {show(value)}; it is at most 1"
+    return None

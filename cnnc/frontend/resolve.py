@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 from cnnc.diagnostics import Span
-from cnnc.frontend import syntax as s
-from cnnc.frontend.evaluate import Evaluator
-from cnnc.frontend.reporting import Failure
-from cnnc.frontend.values import Frame, Module, Scope
+from cnnc.frontend.elaboration import Elaboration, Failure, Frame
+from cnnc.frontend.expressions import evaluate, names_in
+from cnnc.frontend.text import syntax as s
+from cnnc.frontend.values import Module, Scope
 from cnnc.ir.layer import LAYERS
 
 
-def check_names(evaluator: Evaluator, module: Module) -> None:
+def check_names(elaboration: Elaboration, module: Module) -> None:
     """Report the unknown names and layers of every block and model of a file and of what it includes."""
     items: list[tuple[s.Block | s.Model, Module]] = [*module.blocks.values(), *module.models.values()]
     for item, home in items:
-        frame = Frame(home, Scope(""), dict.fromkeys(_variables(item), None))
-        known = set(evaluator.known(frame))
-        callables = [*frame.names, *home.blocks, *LAYERS]
+        frame = Frame(elaboration, home, Scope(""), dict.fromkeys(_variables(item), None))
+        defined = set(names_in(frame))
         for code, name, span in _names(item):
-            if name in known:
-                continue
-            try:
-                if code == "E0302":
-                    evaluator.unknown(code, "unknown layer", name, callables, span, listed="the layers are")
-                evaluator.evaluate(s.Name(span, name), frame)
-            except Failure:
-                continue
+            if name not in defined:
+                _report(code, s.Name(span, name), frame)
+
+
+def _report(code: str, node: s.Name, frame: Frame) -> None:
+    """Report a name that nothing defines: E0302 where it is applied, or as evaluating it does."""
+    try:
+        if code == "E0302":
+            layers = [*frame.names, *frame.module.blocks, *LAYERS]
+            frame.unknown(node, code, "unknown layer", node.name, layers, "the layers are")
+        evaluate(node, frame)
+    except Failure:
+        pass
 
 
 def _variables(item: s.Block | s.Model) -> Iterator[str]:
@@ -51,42 +55,51 @@ def _variables(item: s.Block | s.Model) -> Iterator[str]:
 
 
 def _names(item: s.Block | s.Model) -> Iterator[tuple[str, str, Span]]:
-    """(code where it is unknown, name, place) of every name that is read."""
-    for parameter in item.parameters:
-        if parameter.default is not None:
-            yield from _read(parameter.default)
-    for statement in item.body:
-        yield from _read(statement)
+    """(code where it is unknown, name, place) of every name that is read, in order."""
+    waiting: list[Any] = [*reversed(item.body), *(p.default for p in reversed(item.parameters))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, s.Name):
+            yield "E0301", node.name, node.span
+        elif isinstance(node, s.Call | s.Step) and isinstance(node.callee, s.Name):
+            yield "E0302", node.callee.name, node.callee.span
+        waiting += reversed(_parts(node))
 
 
-def _read(node: Any) -> Iterator[tuple[str, str, Span]]:
-    """Names read within a node. What declares a name, names an argument or an attribute, reads nothing."""
-    if isinstance(node, s.Name):
-        yield "E0301", node.name, node.span
-    elif isinstance(node, s.Call | s.Step) and isinstance(node.callee, s.Name):
-        yield "E0302", node.callee.name, node.callee.span
-        yield from _each(node.arguments or ())
-        if isinstance(node, s.Step) and node.label is not None:
-            yield from _each(node.label.parts)
-    elif isinstance(node, s.Argument | s.Attribute | s.Setting | s.Assign):
-        yield from _read(node.value)
-    elif isinstance(node, s.Type):
-        yield from _each([d for d in node.dims if not (isinstance(d, s.Name) and d.name == "N")])
-    elif isinstance(node, s.Input):
-        yield from _read(node.type)
-        yield from _each(node.settings)
-    elif isinstance(node, s.For):
-        yield from _read(node.over)
-        yield from _each(node.body)
-    elif isinstance(node, s.Return) and len(node.values) == 1 and isinstance(node.values[0], s.Dict):
-        yield from _each([v for _, v in node.values[0].pairs])
-        yield from _each([k for k, _ in node.values[0].pairs if not isinstance(k, s.Name)])
-    elif isinstance(node, tuple):
-        yield from _each(node)
-    elif is_dataclass(node) and not isinstance(node, Span):
-        yield from _each([getattr(node, f.name) for f in fields(node)])
+def _parts(node: Any) -> Sequence[Any]:
+    """What may read names within a node. What declares a name, names an argument or an attribute, reads nothing."""
+    if isinstance(node, tuple):
+        return node
+    parts = _PARTS.get(type(node))
+    if parts is not None:
+        return parts(node)
+    return [getattr(node, f.name) for f in fields(node)] if type(node).__module__ == s.__name__ else ()
 
 
-def _each(nodes: Sequence[Any]) -> Iterator[tuple[str, str, Span]]:
-    for node in nodes:
-        yield from _read(node)
+def _call(node: s.Call | s.Step) -> Sequence[Any]:
+    label = node.label.parts if isinstance(node, s.Step) and node.label is not None else ()
+    callee = () if isinstance(node.callee, s.Name) else (node.callee,)
+    return (*callee, *(node.arguments or ()), *label)
+
+
+def _return(node: s.Return) -> Sequence[Any]:
+    """In a dict that is returned, a bare name for a key is the output's name."""
+    if len(node.values) != 1 or not isinstance(node.values[0], s.Dict):
+        return node.values
+    pairs = node.values[0].pairs
+    return [*(v for _, v in pairs), *(k for k, _ in pairs if not isinstance(k, s.Name))]
+
+
+_PARTS: dict[type, Callable[[Any], Sequence[Any]]] = {
+    s.Name: lambda n: (),
+    s.Call: _call,
+    s.Step: _call,
+    s.Argument: lambda n: (n.value,),
+    s.Attribute: lambda n: (n.value,),
+    s.Setting: lambda n: (n.value,),
+    s.Assign: lambda n: (n.value,),
+    s.Type: lambda n: [d for d in n.dims if not (isinstance(d, s.Name) and d.name == "N")],
+    s.Input: lambda n: (n.type, *n.settings),
+    s.For: lambda n: (n.over, *n.body),
+    s.Return: _return,
+}

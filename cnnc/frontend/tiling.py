@@ -7,6 +7,7 @@ from typing import Any
 
 from cnnc.ir.op import InferenceError
 from cnnc.ir.types import TensorType
+from cnnc.ops.window import Window, spatial
 
 
 def leftover(arguments: Mapping[str, Any], type: TensorType | None) -> tuple[str, list[str], str] | None:
@@ -17,8 +18,6 @@ def leftover(arguments: Mapping[str, Any], type: TensorType | None) -> tuple[str
     """
     if type is None or type.rank < 3 or "kernel_size" not in arguments:
         return None
-    from cnnc.ops.window import Window, spatial
-
     size = spatial(type)
     kernel = arguments["kernel_size"]
     try:

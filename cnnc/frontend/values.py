@@ -1,4 +1,4 @@
-"""What an expression of the language can be at compile time, and the frames and name scopes it is evaluated in.
+"""What an expression of the language can be at compile time, and the scopes that its layers are named in.
 
 Numbers, texts, `true`, `false` and `none` are Python's; lists are tuples, dicts are dicts. Everything else is here.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cnnc.diagnostics import Span
-from cnnc.frontend import syntax
+from cnnc.frontend.text import syntax
 from cnnc.ir.layer import Layer, ParameterSpec
 from cnnc.ir.types import TensorType
 
@@ -37,6 +37,7 @@ class Poison:
 
 BATCH_SIZE = Batch()
 POISON = Poison()
+MISSING: Any = object()  # what a body gives that has not returned
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +74,6 @@ class Scope:
         self.counters[stem] = number
         self.taken[f"{stem}{number}"] = span
         return f"{stem}{number}"
-
-
-@dataclass(eq=False, slots=True)
-class Frame:
-    """Where a body runs: its variables, the file it is written in, its scope of names, and the calls that led to it."""
-
-    module: Module
-    scope: Scope
-    names: dict[str, Value] = field(default_factory=dict)
-    calls: tuple[tuple[str, Span], ...] = ()
-    in_model: bool = False
 
 
 @dataclass(eq=False, slots=True)
@@ -137,7 +127,6 @@ class Module:
     blocks: dict[str, tuple[syntax.Block, Module]] = field(default_factory=dict)
     models: dict[str, tuple[syntax.Model, Module]] = field(default_factory=dict)
     trains: list[tuple[syntax.Train, Module]] = field(default_factory=list)
-    folder: str | None = None
     own: set[str] = field(default_factory=set)
     values: dict[str, Value] = field(default_factory=dict)
     pending: set[str] = field(default_factory=set)

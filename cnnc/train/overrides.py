@@ -8,10 +8,12 @@ from typing import Any
 
 from cnnc.diagnostics import CnncError, Diagnostic, Source, Span, did_you_mean
 from cnnc.frontend import recipes
-from cnnc.frontend.bodies import Interpreter
-from cnnc.frontend.build import parse_expression
-from cnnc.frontend.reporting import Failure, Stop
-from cnnc.frontend.values import Frame, Module, Scope
+from cnnc.frontend.elaborate import first_frame
+from cnnc.frontend.elaboration import Failure, Stop
+from cnnc.frontend.expressions import evaluate
+from cnnc.frontend.text.syntax import Expression
+from cnnc.frontend.text.tree import parse_expression
+from cnnc.frontend.values import Module
 
 USAGE = 2
 _KNOWN: dict[str, Mapping[str, Mapping[str, Any]]] = {
@@ -55,21 +57,18 @@ def _one(recipe: recipes.Recipe, assignment: str, parameters: tuple[str, ...]) -
             USAGE,
         )
     padded = Source("--set", " " * (len(path) + 1) + text)  # so that the caret lies under the value
-    evaluator, frame = Interpreter("train"), Frame(Module(), Scope(""))
+    frame = first_frame("train", Module())
     try:
         node = parse_expression(padded)
-        reader = recipes.Reader(evaluator, frame, parameters)
-        value = (
-            _argument(reader, evaluator, frame, recipe, name, argument, node)
-            if argument
-            else getattr(reader, name)(node)
-        )
+        reader = recipes.Reader(frame, parameters)
+        value = _argument(reader, recipe, name, argument, node) if argument else getattr(reader, name)(node)
     except (Failure, Stop):
         value = None
     except CnncError as e:
         raise CnncError([replace(d, span=_shown(d.span, source)) for d in e.diagnostics], USAGE) from None
-    if evaluator.diagnostics or value is None:
-        raise CnncError([replace(d, span=_shown(d.span, source)) for d in evaluator.diagnostics], USAGE)
+    diagnostics = frame.elaboration.diagnostics
+    if diagnostics or value is None:
+        raise CnncError([replace(d, span=_shown(d.span, source)) for d in diagnostics], USAGE)
     changes: dict[str, Any] = {name: value}
     return replace(recipe, **changes)
 
@@ -87,7 +86,7 @@ def _shown(span: Span | None, source: Source) -> Span | None:
 
 
 def _argument(
-    reader: Any, evaluator: Interpreter, frame: Frame, recipe: recipes.Recipe, name: str, argument: str, node: Any
+    reader: recipes.Reader, recipe: recipes.Recipe, name: str, argument: str, node: Expression
 ) -> recipes.RecipeCall:
     """One argument of a call replaced."""
     call: recipes.RecipeCall = getattr(recipe, name)
@@ -103,6 +102,5 @@ def _argument(
                 did_you_mean(argument, schema),
             )
         )
-    value = evaluator.evaluate(node, frame)
-    reader.check(argument, value, schema[argument], node.span)
+    value = reader.checked(argument, evaluate(node, reader.frame), schema[argument], node)
     return replace(call, arguments={**call.arguments, argument: value})

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
+from cnnc.frontend.elaborate import elaborate
+from cnnc.frontend.expressions import EVALUATORS
+from cnnc.frontend.statements import STATEMENTS
+from cnnc.frontend.text import syntax
 from tests.frontend.models import codes, model
+
+
+def test_every_kind_of_node_has_its_function() -> None:
+    assert callable(elaborate)  # what it imports registers them
+    assert set(EVALUATORS) == set(get_args(syntax.Expression))
+    assert set(STATEMENTS) == set(get_args(syntax.Statement))
 
 
 @pytest.mark.parametrize(

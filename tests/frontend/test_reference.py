@@ -68,7 +68,7 @@ def test_every_recipe_call_is_in_the_reference() -> None:
 
 
 def test_keywords_of_the_reference() -> None:
-    from cnnc.frontend.expected import KEYWORDS
+    from cnnc.frontend.text.expected import KEYWORDS
 
     line = next(line for line in REFERENCE.splitlines() if line.startswith("    include "))
     assert set(line.split()) == KEYWORDS

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from cnnc.diagnostics import CnncError, Source
-from cnnc.frontend.build import parse
+from cnnc.frontend.text.tree import parse
 
 
 def errors(text: str) -> list[tuple[str, int, int, str]]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cnnc.diagnostics import LIMIT, CnncError, Diagnostic, Source, Span, error
+from cnnc.diagnostics import LIMIT, CnncError, Diagnostic, Source, Span, did_you_mean, error
 from cnnc.foreign import refuse
 
+Match = re.Match[str]
 MAX_BYTES = 1 << 20
 MAX_LABEL = 400  # characters of a name with its expressions
 MAX_LEXEMES = 50_000  # parsed within a second
@@ -43,6 +44,7 @@ NUMBER = re.compile(r"[0-9]+(\.(?!\.)[0-9]*)?([eE][+-]?[0-9]+)?")
 ITEMS = frozenset(("include", "const", "block", "model", "train"))
 _BEGINS_ITEM = re.compile(r"(?:const|block|model)[ \t]+[A-Za-z_]|include[ \t]+\"|train[ \t]*\{")
 CLOSER = {"(": ")", "[": "]", "{": "}"}
+SIGNS = frozenset(("-", "+", "not"))
 HINTS = {
     "'": 'texts have double quotes: "same"',
     ";": "a statement needs no ';' at its end",
@@ -64,13 +66,20 @@ HINTS = {
 
 @dataclass
 class Scan:
-    """Diagnostics, the text with bad characters blanked out, and the brackets: opening offset -> closing offset."""
+    """Diagnostics, the text with bad characters blanked out, and the brackets: opening offset -> closing offset.
+
+    opened: the brackets that are open while the text is read.
+    blanks: what is blanked out of the text; values: where a 0 stands in for a value that cannot be read.
+    """
 
     source: Source
     text: str
     diagnostics: list[Diagnostic] = field(default_factory=list)
     brackets: dict[int, int] = field(default_factory=dict)
     balanced: bool = True
+    opened: list[int] = field(default_factory=list)
+    blanks: list[tuple[int, int]] = field(default_factory=list)
+    values: list[int] = field(default_factory=list)
 
     def report(self, code: str, message: str, start: int, end: int, help: str | None = None) -> None:
         if len(self.diagnostics) < LIMIT:
@@ -121,8 +130,6 @@ def read(path: str | os.PathLike[str], shown: str | None = None) -> Source:
 
 
 def _near(path: Path) -> str | None:
-    from cnnc.diagnostics import did_you_mean
-
     try:
         names = [p.name for p in path.parent.iterdir() if p.suffix == ".cnn"]
     except OSError:
@@ -137,112 +144,126 @@ def scan(source: Source) -> Scan:
     if len(text) > MAX_BYTES or len(text.encode("utf-8", errors="replace")) > MAX_BYTES:
         raise error("E0401", f"{source.name} is larger than {MAX_BYTES:,} bytes")
     result = Scan(source, text)
-    blanks: list[tuple[int, int]] = []
-    values: list[int] = []  # where a 0 stands in for a value that cannot be read
     for match in FORBIDDEN.finditer(text):
         result.report("E0104", f"the character U+{ord(match[0]):04X} may not be in a model file", *match.span())
-        blanks.append(match.span())
-    opened: list[int] = []
-    lexemes = prefixes = 0
+        result.blanks.append(match.span())
+    lexemes = signs = 0
     for match in LEXEME.finditer(text):
-        kind, start, end = match.lastgroup, match.start(), match.end()
-        lexemes += kind != "blank" and kind != "comment"
+        kind = match.lastgroup
         if kind != "blank":
-            prefixes = prefixes + 1 if match[0] in ("-", "+", "not") else 0
-        if prefixes > NESTING:
-            result.report("E0403", f"more than {NESTING} signs in a row", start, end)
-            result.balanced = False
+            lexemes += kind != "comment"
+            signs = signs + 1 if match[0] in SIGNS else 0
+        if signs > NESTING or lexemes > MAX_LEXEMES or len(result.diagnostics) >= LIMIT:
+            _too_much(result, match, signs, lexemes)
             return result
-        if lexemes > MAX_LEXEMES or len(result.diagnostics) >= LIMIT:
-            if lexemes > MAX_LEXEMES:
-                result.diagnostics = []
-                result.report(
-                    "E0401",
-                    f"this file has more than {MAX_LEXEMES:,} words and signs",
-                    start,
-                    end,
-                    "loops and blocks say it shorter",
-                )
-            result.balanced = False
+        check = CHECKS.get(kind)
+        if check is not None:
+            check(result, match)
+        if len(result.opened) > NESTING:
             return result
-        if kind == "open":
-            opened.append(start)
-            if len(opened) > NESTING:
-                result.balanced = False
-                result.report(
-                    "E0403",
-                    f"brackets nest deeper than {NESTING}",
-                    start,
-                    end,
-                    "name the inner parts, or make them blocks",
-                )
-                return result
-        elif kind == "close":
-            if opened and CLOSER[text[opened[-1]]] == match[0]:
-                result.brackets[opened.pop()] = start
-            else:
-                result.balanced = False
-                _mismatch(result, opened, start)
-        elif kind == "word":
-            if opened and match[0] in ITEMS and _BEGINS_ITEM.match(text, start) and _first_on_line(text, start):
-                _never_closed(result, opened, start)
-        elif kind == "label" and end - start > MAX_LABEL:
-            result.report(
-                "E0314", f"a name of {end - start} characters", start, end, "names have at most 200 characters"
-            )
-            blanks.append((start + 2, end))
-        elif kind == "unclosed":
-            result.report("E0103", "this text is not closed", start, end, 'end it with " on the same line')
-            blanks.append((start, end))
-            values.append(start)
-        elif kind == "number" and not _check_number(result, start, end):
-            blanks.append((start, end))
-            values.append(start)
-        elif kind == "unknown":
-            if not FORBIDDEN.match(match[0]):
-                result.report("E0104", f"unexpected character {match[0]!r}", start, end, _hint(match[0]))
-            blanks.append((start, end))
-    if opened:
-        _never_closed(result, opened)
+    if result.opened:
+        _never_closed(result)
     if any(d.code == "E0103" for d in result.diagnostics):  # what it swallowed may be a closing bracket
         result.diagnostics = [d for d in result.diagnostics if d.code != "E0102"]
-    if blanks:
-        pieces = list(text)
-        for start, end in blanks:
-            pieces[start:end] = [c if c in "\r\n" else " " for c in pieces[start:end]]
-        for start in values:
-            pieces[start] = "0"
-        result.text = "".join(pieces)
+    if result.blanks:
+        result.text = _blanked(result)
     return result
 
 
-def _hint(character: str) -> str | None:
-    if character in HINTS:
-        return HINTS[character]
-    return "names are written in the letters a to z, digits and _" if character.isalpha() else None
+def _too_much(scan: Scan, match: Match, signs: int, lexemes: int) -> None:
+    """Why a text is not read to its end, where it is not that enough errors are known."""
+    scan.balanced = False
+    if signs > NESTING:
+        scan.report("E0403", f"more than {NESTING} signs in a row", *match.span())
+    elif lexemes > MAX_LEXEMES:
+        scan.diagnostics = []
+        what = f"this file has more than {MAX_LEXEMES:,} words and signs"
+        scan.report("E0401", what, *match.span(), "loops and blocks say it shorter")
 
 
-def _check_number(scan: Scan, start: int, end: int) -> bool:
+def _blanked(scan: Scan) -> str:
+    """The text with what cannot be read blanked out, and a 0 where a value was."""
+    pieces = list(scan.text)
+    for start, end in scan.blanks:
+        pieces[start:end] = [c if c in "\r\n" else " " for c in pieces[start:end]]
+    for start in scan.values:
+        pieces[start] = "0"
+    return "".join(pieces)
+
+
+def _open(scan: Scan, match: Match) -> None:
+    scan.opened.append(match.start())
+    if len(scan.opened) > NESTING:
+        scan.balanced = False
+        help = "name the inner parts, or make them blocks"
+        scan.report("E0403", f"brackets nest deeper than {NESTING}", *match.span(), help)
+
+
+def _close(scan: Scan, match: Match) -> None:
+    if scan.opened and CLOSER[scan.text[scan.opened[-1]]] == match[0]:
+        scan.brackets[scan.opened.pop()] = match.start()
+    else:
+        scan.balanced = False
+        _mismatch(scan, match.start())
+
+
+def _word(scan: Scan, match: Match) -> None:
+    """An item that begins on a line of its own ends whatever is open."""
+    text, start = scan.text, match.start()
+    if scan.opened and match[0] in ITEMS and _BEGINS_ITEM.match(text, start) and _first_on_line(text, start):
+        _never_closed(scan, start)
+
+
+def _label(scan: Scan, match: Match) -> None:
+    start, end = match.span()
+    if end - start > MAX_LABEL:
+        scan.report("E0314", f"a name of {end - start} characters", start, end, "names have at most 200 characters")
+        scan.blanks.append((start + 2, end))
+
+
+def _unclosed(scan: Scan, match: Match) -> None:
+    scan.report("E0103", "this text is not closed", *match.span(), 'end it with " on the same line')
+    scan.blanks.append(match.span())
+    scan.values.append(match.start())
+
+
+def _number(scan: Scan, match: Match) -> None:
     """`3x` and `0x10` are mistakes; `0..n` and `1e5` are not."""
-    match = NUMBER.match(scan.text, start)
-    if match is None or match.end() != end:
-        scan.report(
-            "E0107",
-            f"'{scan.text[start : min(end, start + 40)]}' is neither a number nor a name",
-            start,
-            end,
-            "a name begins with a letter; a number is written 12, 0.5 or 1e-3",
-        )
-        return False
-    if end - start > 400:
+    start, end = match.span()
+    if not NUMBER.fullmatch(scan.text, start, end):
+        what = f"'{scan.text[start : min(end, start + 40)]}' is neither a number nor a name"
+        help = "a name begins with a letter; a number is written 12, 0.5 or 1e-3"
+        scan.report("E0107", what, start, end, help)
+    elif end - start > 400:
         scan.report("E0404", f"this number has {end - start} digits", start, end, "whole numbers are below 2**63")
-        return False
-    return True
+    else:
+        return
+    scan.blanks.append((start, end))
+    scan.values.append(start)
 
 
-def _mismatch(scan: Scan, opened: list[int], start: int) -> None:
+def _unknown(scan: Scan, match: Match) -> None:
+    character = match[0]
+    if not FORBIDDEN.match(character):
+        help = "names are written in the letters a to z, digits and _" if character.isalpha() else None
+        scan.report("E0104", f"unexpected character {character!r}", *match.span(), HINTS.get(character, help))
+    scan.blanks.append(match.span())
+
+
+CHECKS: dict[str | None, Callable[[Scan, Match], None]] = {
+    "open": _open,
+    "close": _close,
+    "word": _word,
+    "label": _label,
+    "unclosed": _unclosed,
+    "number": _number,
+    "unknown": _unknown,
+}
+
+
+def _mismatch(scan: Scan, start: int) -> None:
     """A closing bracket that does not fit: one too many, or one left out before it."""
-    text = scan.text
+    text, opened = scan.text, scan.opened
     matching = next((i for i in reversed(range(len(opened))) if CLOSER[text[opened[i]]] == text[start]), None)
     if matching is None:
         help = None
@@ -253,27 +274,21 @@ def _mismatch(scan: Scan, opened: list[int], start: int) -> None:
         return
     if matching + 1 < len(opened):
         inner, line = opened[-1], scan.source.position(start)[0]
-        scan.balanced = False
-        scan.report(
-            "E0102",
-            f"this '{text[inner]}' is never closed",
-            inner,
-            inner + 1,
-            f"a '{CLOSER[text[inner]]}' is missing before the '{text[start]}' of line {line}",
-        )
+        help = f"a '{CLOSER[text[inner]]}' is missing before the '{text[start]}' of line {line}"
+        scan.report("E0102", f"this '{text[inner]}' is never closed", inner, inner + 1, help)
     scan.brackets[opened[matching]] = start
     del opened[matching:]
 
 
-def _never_closed(scan: Scan, opened: list[int], item: int | None = None) -> None:
+def _never_closed(scan: Scan, item: int | None = None) -> None:
     """Brackets that are open at the end, or where another item begins: the outermost is the one to close."""
-    start, text = opened[0], scan.text
+    start, text = scan.opened[0], scan.text
     help = f"add a '{CLOSER[text[start]]}' where it ends"
     if item is not None:
         help = f"add a '{CLOSER[text[start]]}' before line {scan.source.position(item)[0]}, where another item begins"
     scan.balanced = False
     scan.report("E0102", f"this '{text[start]}' is never closed", start, start + 1, help)
-    opened.clear()
+    scan.opened.clear()
 
 
 def _first_on_line(text: str, offset: int) -> bool:

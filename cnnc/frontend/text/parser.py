@@ -1,4 +1,4 @@
-"""Text -> Lark's tree: its LALR parser, with recovery so that one run reports several syntax errors.
+"""Text -> Lark's tree: an LALR parser, with recovery so that one run reports several syntax errors.
 
 After an error the parser's stack is taken back to the list of statements (or items, or settings) that the error is in,
 and parsing goes on at the next thing that can only begin one.
@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cnnc import storage
 from cnnc.diagnostics import LIMIT, CnncError, Diagnostic, Source
-from cnnc.frontend.expected import describe
-from cnnc.frontend.scan import LEXEME, Scan, scan, sync_points
+from cnnc.frontend.text.expected import describe
+from cnnc.frontend.text.scan import LEXEME, Scan, scan, sync_points
 
 if TYPE_CHECKING:
     from lark import Lark, Token, Tree
@@ -25,12 +25,8 @@ def grammar() -> Lark:
     return storage.grammar("cnn.lark", start=["start", "expression"])
 
 
-def expression_tree(source: Source) -> Tree[Token]:
-    return tree_of(source, "expression")
-
-
-def tree_of(source: Source, start: str) -> Tree[Token]:
-    """Lark's tree. Raises `CnncError` with up to 20 errors (E01xx, E0401, E0403)."""
+def tree_of(source: Source, start: Literal["start", "expression"]) -> Tree[Token]:
+    """Lark's tree of a file or of one expression. Raises `CnncError` with up to 20 errors (E01xx, E0401, E0403)."""
     checked = scan(source)
     diagnostics = checked.diagnostics
     tree = None

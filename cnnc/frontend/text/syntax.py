@@ -1,7 +1,7 @@
 """The syntax tree of a `.cnn` file: frozen, each node with the span it was read from.
 
-Chains are flat (`a + b - c` is one `Sums`), so that the depth of a tree is the nesting that a person sees, at most
-`parser.NESTING`.
+Chains are flat (`a + b - c` is one `Chain`), so that the depth of a tree is the nesting that a person sees, at most
+`scan.NESTING`.
 """
 
 from __future__ import annotations

@@ -105,11 +105,13 @@ def expectation(last: Token | None, accepts: Collection[str]) -> str:
         return either([AFTER.get(str(last), "a name"), *closers])
     if "STRING" in accepts:
         return "a text in quotes"
-    words = [
-        PUNCTUATION[t]
-        for t in PUNCTUATION
-        if t in accepts and not (t in ("LPAR", "LSQB", "EQUAL") and "ARROW" in accepts)
-    ]
+    return _continuation(accepts)
+
+
+def _continuation(accepts: Collection[str]) -> str:
+    """What may follow where something has been said already, in words."""
+    passed_over = ("LPAR", "LSQB", "EQUAL") if "ARROW" in accepts else ()
+    words = [word for terminal, word in PUNCTUATION.items() if terminal in accepts and terminal not in passed_over]
     if "RETURN" in accepts:
         words = [w for w in words if w != "'}'" and w != "','"]
         return either([*words, "the next statement", *(["'}'"] if "RBRACE" in accepts else [])])

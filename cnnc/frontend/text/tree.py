@@ -1,4 +1,4 @@
-"""Text -> syntax tree, by way of Lark's."""
+"""Lark's tree -> the syntax tree."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cnnc.diagnostics import CnncError, Diagnostic, Source, Span
-from cnnc.frontend import syntax
-from cnnc.frontend.parser import expression_tree, tree_of
-from cnnc.frontend.scan import NESTING
+from cnnc.frontend.text import syntax
+from cnnc.frontend.text.parser import tree_of
+from cnnc.frontend.text.scan import NESTING
 
 if TYPE_CHECKING:
     from lark import Token, Tree
@@ -26,7 +26,7 @@ def parse(source: Source) -> syntax.File:
 
 def parse_expression(source: Source) -> syntax.Expression:
     """The syntax tree of one expression, as `-p name=value` gives it."""
-    return TreeBuilder(source).expression(expression_tree(source))
+    return TreeBuilder(source).expression(tree_of(source, "expression"))
 
 
 class TreeBuilder:
@@ -283,7 +283,7 @@ class TreeBuilder:
 
     def inner(self, text: str, offset: int) -> syntax.Expression:
         try:
-            tree = expression_tree(Source(self.source.name, text))
+            tree = tree_of(Source(self.source.name, text), "expression")
         except CnncError as e:
             moved = [
                 replace(d, span=Span(self.source, d.span.start + offset, d.span.end + offset)) if d.span else d

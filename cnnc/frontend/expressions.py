@@ -1,0 +1,208 @@
+"""Compile-time expressions: values that are written out, names, lists and what is in them, attributes of tensors.
+
+Each kind of node has its function in `EVALUATORS`; operators and applications add theirs in `operators.py` and
+`application.py`. All values are bounded: lists and texts of at most `ITEMS` items, a budget of steps for a whole model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from cnnc.diagnostics import Span, did_you_mean
+from cnnc.frontend.elaboration import Failure, Frame, Placed
+from cnnc.frontend.limits import STEPS_LIMIT
+from cnnc.frontend.text import syntax as s
+from cnnc.frontend.values import (
+    BATCH_SIZE,
+    POISON,
+    BlockValue,
+    Function,
+    LayerValue,
+    Tensor,
+    Value,
+    kind,
+    show,
+    shown_type,
+)
+from cnnc.ir.layer import LAYERS
+
+ITEMS = 20_000
+FUNCTIONS = ("len", "min", "max", "int", "round")
+ATTRIBUTES = ("channels", "height", "width", "shape", "rank", "batch", "depth")
+ELSEWHERE = {"None": "none", "null": "none", "True": "true", "False": "false"}
+UNDEFINED = object()  # what a name stands for that nothing defines
+
+Evaluator = TypeVar("Evaluator", bound=Callable[[Any, Frame], Value])
+EVALUATORS: dict[type, Callable[[Any, Frame], Value]] = {}
+
+
+def evaluates(*kinds: type) -> Callable[[Evaluator], Evaluator]:
+    """The function below evaluates these kinds of nodes."""
+
+    def register(function: Evaluator) -> Evaluator:
+        EVALUATORS.update(dict.fromkeys(kinds, function))
+        return function
+
+    return register
+
+
+def evaluate(node: s.Expression, frame: Frame) -> Value:
+    """The value of an expression. Raises `Failure` (silently where a poisoned name is read) or `Stop`."""
+    elaboration = frame.elaboration
+    elaboration.steps += 1
+    if elaboration.steps > STEPS_LIMIT:
+        frame.spend(node, 0)
+    value = EVALUATORS[type(node)](node, frame)
+    if value is POISON:
+        raise Failure
+    return value
+
+
+def bounded(value: Value, where: Placed | Span, frame: Frame) -> Value:
+    """The value, when it is not too large to keep: nested lists are counted in full."""
+
+    def weigh(v: Value, depth: int) -> int:
+        if isinstance(v, str):
+            return len(v)
+        if not isinstance(v, tuple | dict):
+            return 1
+        if depth > 16:
+            frame.stop(where, "E0409", "lists nest deeper than 16")
+        total = 1
+        for item in v if isinstance(v, tuple) else v.values():
+            total += weigh(item, depth + 1)
+            if total > ITEMS:
+                frame.stop(where, "E0409", f"this value has more than {ITEMS:,} items")
+        return total
+
+    frame.spend(where, weigh(value, 1))
+    return value
+
+
+# --- values that are written out
+
+
+@evaluates(s.Number, s.Text, s.Word)
+def literal(node: s.Number | s.Text | s.Word, frame: Frame) -> Value:
+    return node.value
+
+
+@evaluates(s.List)
+def list_(node: s.List, frame: Frame) -> Value:
+    return bounded(tuple(evaluate(i, frame) for i in node.items), node, frame)
+
+
+@evaluates(s.Dict)
+def dict_(node: s.Dict, frame: Frame, names_are_texts: bool = False) -> Value:
+    """A dict; in a `return`, a bare name for a key is the output's name."""
+    result: dict[Value, Value] = {}
+    for k, v in node.pairs:
+        key = k.name if names_are_texts and isinstance(k, s.Name) else evaluate(k, frame)
+        if not isinstance(key, str | int | float):
+            frame.fail(k, "E0308", f"a key is a number or a text, not {kind(key)}")
+        if key in result:
+            frame.fail(k, "E0303", f"the key {show(key)} is there already")
+        result[key] = evaluate(v, frame)
+    return bounded(result, node, frame)
+
+
+# --- names
+
+
+@evaluates(s.Name)
+def name(node: s.Name, frame: Frame) -> Value:
+    value = lookup(node.name, frame)
+    if value is UNDEFINED:
+        if node.name in ELSEWHERE:
+            frame.fail(node, "E0301", f"unknown name '{node.name}'", help=f"write '{ELSEWHERE[node.name]}'")
+        if node.name == "N":
+            frame.fail(node, "E0318", "the batch N has no name outside a type", help="write x.batch")
+        frame.unknown(node, "E0301", "unknown name", node.name, names_in(frame))
+    return value
+
+
+def names_in(frame: Frame) -> list[str]:
+    """All names there are in a frame."""
+    m = frame.module
+    return [*frame.names, *m.consts, *m.blocks, *LAYERS, *FUNCTIONS]
+
+
+def lookup(name: str, frame: Frame) -> Value:
+    """A variable, then a constant or block of the file, then a layer, then a function; or UNDEFINED."""
+    if name in frame.names:
+        return frame.names[name]
+    module = frame.module
+    if name in module.consts:
+        return constant(name, frame)
+    if name in module.blocks:
+        return BlockValue(*module.blocks[name])
+    if name in LAYERS:
+        return LayerValue(LAYERS[name])
+    return Function(name) if name in FUNCTIONS else UNDEFINED
+
+
+def constant(name: str, frame: Frame) -> Value:
+    """The value of a constant of the file, evaluated when it is first asked for."""
+    node, module = frame.module.consts[name]
+    inner = Frame(frame.elaboration, module, frame.scope)
+    if name in module.pending:
+        inner.fail(node.name, "E0316", f"the constant {name} is defined by itself")
+    if name not in module.values:
+        module.values[name] = POISON
+        module.pending.add(name)
+        try:
+            module.values[name] = evaluate(node.value, inner)
+        finally:
+            module.pending.discard(name)
+    return module.values[name]
+
+
+# --- what is in a value
+
+
+@evaluates(s.Attribute)
+def attribute(node: s.Attribute, frame: Frame) -> Value:
+    value = evaluate(node.value, frame)
+    name = node.name.name
+    if not isinstance(value, Tensor):
+        help = "tensors have .channels, .height, .width, .shape, .rank and .batch"
+        frame.fail(node.name, "E0306", f"{kind(value)} has no attributes", help=help)
+    shape = value.type.shape
+    axes = {"batch": 0, "channels": 1}
+    axes |= dict(zip(("width", "height", "depth"), range(-1, 1 - len(shape), -1), strict=False))
+    if name == "shape":
+        return tuple(d if isinstance(d, int) else BATCH_SIZE for d in shape)
+    if name == "rank":
+        return len(shape)
+    if name in axes and -len(shape) <= axes[name] < len(shape):
+        size = shape[axes[name]]
+        return size if isinstance(size, int) else BATCH_SIZE
+    if name in ATTRIBUTES:
+        frame.fail(node.name, "E0306", f"{shown_type(value.type)} has no {name}")
+    frame.unknown(node.name, "E0306", "a tensor has no attribute", name, ATTRIBUTES, "it has")
+
+
+@evaluates(s.Index)
+def index(node: s.Index, frame: Frame) -> Value:
+    value = evaluate(node.value, frame)
+    at = evaluate(node.index, frame)
+    if isinstance(value, dict):
+        return _entry(value, at, node, frame)
+    if not isinstance(value, tuple | str):
+        help = "x.shape[i] is the size of an axis" if isinstance(value, Tensor) else None
+        frame.fail(node.value, "E0308", f"{kind(value)} cannot be indexed", help=help)
+    if isinstance(at, bool) or not isinstance(at, int):
+        frame.fail(node.index, "E0308", f"an index is a whole number, not {kind(at)} {show(at)}")
+    if not -len(value) <= at < len(value):
+        help = f"indices run from 0 to {len(value) - 1}" if value else None
+        frame.fail(node.index, "E0309", f"index {at} is outside a list of {len(value)}", help=help)
+    return value[at]
+
+
+def _entry(value: dict[Value, Value], key: Value, node: s.Index, frame: Frame) -> Value:
+    if isinstance(key, tuple | dict) or key not in value:
+        near = did_you_mean(key, [k for k in value if isinstance(k, str)]) if isinstance(key, str) else None
+        there = f"the keys are {', '.join(map(show, list(value)[:24]))}"
+        frame.fail(node.index, "E0309", f"there is no key {show(key)}", there, help=near)
+    return value[key]

@@ -1,0 +1,256 @@
+"""What layers and operators make on tensors: nodes of the graph, with their names and parameters, checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import NoReturn
+
+from cnnc.diagnostics import Span
+from cnnc.frontend.arithmetic import number
+from cnnc.frontend.binding import Application, bind_layer
+from cnnc.frontend.elaboration import Frame
+from cnnc.frontend.expressions import evaluate
+from cnnc.frontend.limits import LAYERS_LIMIT
+from cnnc.frontend.text import syntax as s
+from cnnc.frontend.tiling import leftover
+from cnnc.frontend.values import Given, LayerValue, Made, Scope, Tensor, Value, kind, show, shown_type, tensors_in
+from cnnc.ir.layer import ParameterSpec, Site
+from cnnc.ir.op import InferenceError
+from cnnc.untrusted import FLOAT32, NORMAL
+
+OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "neg": "neg"}
+DIMENSION = 2**31
+_LABEL = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
+
+
+def apply_layer(application: Application) -> Tensor:
+    """Apply a layer to the tensors that come first among its arguments."""
+    callee, frame = application.callee, application.frame
+    assert isinstance(callee, LayerValue)
+    operands, rest = _operands(application)
+    if callee.bare:
+        bound: Mapping[str, Given] = bind_layer(application, rest)
+    elif rest or application.keywords:
+        extra = rest[0] if rest else next(iter(application.keywords.values()))
+        frame.fail(extra, "E0208", f"this {callee.layer.name} has its arguments already")
+    else:
+        bound = callee.arguments
+    return _node(application, operands, bound)
+
+
+def _operands(application: Application) -> tuple[list[Given], list[Given]]:
+    """The tensors that a layer is applied to, lists of them taken apart, and the arguments after them."""
+    callee, frame = application.callee, application.frame
+    assert isinstance(callee, LayerValue)
+    layer = callee.layer
+    operands: list[Given] = []
+    rest = list(application.positional)
+    while rest and tensors_in(rest[0].value) and (layer.operands is None or len(operands) < layer.operands):
+        given = rest.pop(0)
+        if isinstance(given.value, Tensor):
+            operands.append(given)
+            continue
+        if not all(isinstance(v, Tensor) for v in given.value):
+            frame.fail(given, "E0203", f"{layer.name} applies to tensors; this list holds others too")
+        if layer.operands is not None:
+            what = f"{layer.name} applies to a tensor, not to a list of them"
+            frame.fail(given, "E0203", what, help="to join them first: concat([...])")
+        operands += [Given(v, given.span) for v in given.value]
+    if rest and tensors_in(rest[0].value):
+        count = "one tensor" if layer.operands == 1 else f"{layer.operands} tensors"
+        frame.fail(rest[0], "E0208", f"{layer.name} applies to {count}; here is another")
+    if layer.operands is not None and len(operands) < layer.operands:
+        what = f"{layer.name} applies to {layer.operands} tensors, here {len(operands)}"
+        frame.fail(application, "E0207", what)
+    return operands, rest
+
+
+def _node(application: Application, operands: Sequence[Given], bound: Mapping[str, Given]) -> Tensor:
+    """Add a layer's parameters and nodes."""
+    callee, frame, span = application.callee, application.frame, application.span
+    assert isinstance(callee, LayerValue)
+    layer, builder = callee.layer, frame.elaboration.builder
+    count(span, frame)
+    arguments = {a.name: bound[a.name].value if a.name in bound else a.default for a in layer.arguments}
+    types = [o.value.type for o in operands]
+    try:
+        specs = layer.parameters(types, arguments)
+    except InferenceError as e:
+        _refuse(e, application, operands, bound)
+    home, (scope, stem) = _home(application, bool(specs))
+    values = _parameters(home, specs, span, frame) if specs else {}
+    tensors = tuple(o.value.value for o in operands)
+    try:
+        value = layer.build(Site(builder, tensors, values, arguments, scope.full(stem), frame.origin(span)))
+    except InferenceError as e:
+        _refuse(e, application, operands, bound)
+    type = builder.type(value)
+    if any(isinstance(d, int) and d >= DIMENSION for d in type.shape):
+        frame.fail(span, "E0402", f"the result would be {shown_type(type)}; every size is below 2^31")
+    found = leftover(arguments, types[0] if types else None)
+    if found is not None:
+        message, notes, help = found
+        frame.warn(bound.get("stride", application), "W0101", f"{layer.name}: {message}", *notes, help=help)
+    return Tensor(value, type)
+
+
+def _refuse(
+    e: InferenceError, application: Application, operands: Sequence[Given], bound: Mapping[str, Given]
+) -> NoReturn:
+    """Point at the argument at fault, and say what the input is."""
+    fault = bound.get(e.argument) if e.argument is not None else None
+    notes = list(e.notes)
+    if operands and not any("input" in n for n in notes):
+        types = ", ".join(shown_type(o.value.type) for o in operands[:6])
+        notes.append(f"the input is {types}" if len(operands) == 1 else f"the inputs are {types}")
+    help = e.help
+    given = fault.value if fault is not None else None
+    if help is None and isinstance(given, float) and given == int(given):
+        help = "for a whole number divide with '//', or write int(...)"
+    application.frame.fail(fault or application.at, e.code, e.message, *notes, help=help)
+
+
+# --- names
+
+
+def claim(label: s.Label, frame: Frame) -> str:
+    """The label as text, checked and taken."""
+    text = "".join(map(str, [_part(part, label, frame) for part in label.parts]))
+    if not _LABEL.fullmatch(text) or len(text) > 200:
+        help = "a name is letters, digits and '_' in parts joined by dots: layer1.0.conv1"
+        frame.fail(label, "E0314", f"'{text[:80]}' is no name for a layer", help=help)
+    scope = frame.scope
+    if text in scope.taken:
+        place = scope.taken[text]
+        looped = "in a loop, put its variable into the name: {i}" if place == label.span else None
+        what = f"the name {scope.full(text)} is taken"
+        frame.fail(label, "E0314", what, f"it is used at {place} already", help=looped)
+    scope.taken[text] = label.span
+    return text
+
+
+def _part(part: str | s.Expression, label: s.Label, frame: Frame) -> int | str:
+    value = part if isinstance(part, str) else evaluate(part, frame)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        help = "a name is made of texts and whole numbers"
+        frame.fail(label, "E0314", f"{kind(value)} cannot be part of a name", help=help)
+    return value
+
+
+def _home(application: Application, has_parameters: bool) -> tuple[tuple[Scope, str], tuple[Scope, str]]:
+    """Where the parameters of a layer are named, and where its node is: scopes and labels.
+
+    A layer that is applied again has its parameters where its first application put them.
+    """
+    callee, frame, label = application.callee, application.frame, application.label
+    assert isinstance(callee, LayerValue)
+    name = None if label is None else claim(label, frame)
+    if callee.home is not None:
+        return callee.home, callee.home if name is None else (frame.scope, name)
+    scope = frame.scope if name is not None or not has_parameters or callee.scope is None else callee.scope
+    home = (scope, name if name is not None else scope.running(callee.layer.name, application.span))
+    if has_parameters and not callee.bare:
+        callee.home = home
+    return home, home
+
+
+# --- parameters
+
+
+def _parameters(
+    home: tuple[Scope, str], specs: Mapping[str, ParameterSpec], span: Span, frame: Frame
+) -> dict[str, str]:
+    """The parameters of a layer: made at its first use, found again at the next."""
+    scope, label = home
+    full = scope.full(label)
+    made = scope.memory.get(label)
+    if isinstance(made, Made):
+        _serves(made, full, specs, span, frame)
+        return made.values
+    values = {short: _parameter(f"{full}.{short}", spec, span, frame) for short, spec in specs.items()}
+    scope.memory[label] = Made(dict(specs), values, span)
+    return values
+
+
+def _serves(made: Made, full: str, specs: Mapping[str, ParameterSpec], span: Span, frame: Frame) -> None:
+    """Fail where parameters that are there have other shapes than the ones wanted."""
+    for short, spec in specs.items():
+        before = made.specs.get(short)
+        if before is None or before.shape != spec.shape:
+            frame.fail(
+                span,
+                "E0315",
+                f"the shared {full} cannot serve here: its {short} would have another shape",
+                f"at {made.span} {short} is {list(before.shape) if before else 'absent'}",
+                f"here it would be {list(spec.shape)}",
+                help="apply it to inputs of the same channels, or make a second layer",
+            )
+
+
+def _parameter(name: str, spec: ParameterSpec, span: Span, frame: Frame) -> str:
+    """Add one parameter."""
+    elaboration = frame.elaboration
+    builder = elaboration.builder
+    shape = list(spec.shape)
+    if name in builder:
+        frame.fail(span, "E0314", f"the name {name} is taken", help="give one of the two another name")
+    if any(d >= DIMENSION for d in shape):
+        frame.fail(span, "E0402", f"{name} would have the shape {shape}; every size is below 2^31")
+    elaboration.bytes += 4 * prod(shape)
+    if elaboration.bytes > elaboration.memory:
+        taken, there = elaboration.bytes / 1e9, elaboration.memory / 1e9
+        what = f"the parameters up to {name} take {taken:,.1f} GB, more than the {there:,.1f} GB of memory here"
+        frame.stop(span, "E0406", what, f"{name} has the shape {shape}")
+    add = builder.param if spec.trained else builder.state
+    elaboration.parameters[name] = spec
+    return add(name, spec.type, frame.origin(span))
+
+
+# --- operators
+
+
+def combine(operator: str, values: Sequence[Value], span: Span, frame: Frame, label: s.Label | None = None) -> Tensor:
+    """`left operator right`, or "neg" of one value, where one of them is a tensor."""
+    builder, scope, origin = frame.elaboration.builder, frame.scope, frame.origin(span)
+    operands = []
+    for value in values:
+        if isinstance(value, Tensor):
+            operands.append(value.value)
+            continue
+        number(value, operator, span, frame)
+        _check_float32(value, span, frame)
+        if operator in OPERATORS:
+            name = scope.full(scope.running("constant", span))
+            operands.append(builder.add("constant", [], {"value": float(value)}, name, origin))
+    if operator not in OPERATORS:
+        help = {"**": "write x * x", "//": "'/' divides", "%": None}.get(operator)
+        frame.fail(span, "E0308", f"'{operator}' does not work on tensors", help=help)
+    if operator == "/" and not isinstance(values[1], Tensor) and values[1] == 0:
+        frame.fail(span, "E0311", f"division by zero: a tensor / {show(values[1])}")
+    count(span, frame)
+    op = OPERATORS[operator]
+    name = scope.full(claim(label, frame) if label else scope.running(op, span))
+    try:
+        result = builder.add(op, operands, None, name, origin)
+    except InferenceError as e:
+        sides = zip(("left", "right"), values, strict=False)
+        notes = [f"{side} is {shown_type(v.type)}" for side, v in sides if isinstance(v, Tensor)]
+        frame.fail(span, e.code, e.message, *notes, help=e.help)
+    return Tensor(result, builder.type(result))
+
+
+def _check_float32(value: int | float, span: Span, frame: Frame) -> None:
+    if value != 0 and not NORMAL <= abs(value) <= FLOAT32:
+        held = "infinite" if abs(value) > FLOAT32 else "zero"
+        limits = f"numbers beside tensors are 0 or from {NORMAL:.4g} to {FLOAT32:.4g}"
+        frame.fail(span, "E0404", f"{show(value)} is {held} in float32", help=limits)
+
+
+def count(span: Span, frame: Frame) -> None:
+    """Take a layer of the budget."""
+    frame.elaboration.layers += 1
+    if frame.elaboration.layers > LAYERS_LIMIT:
+        help = "a loop or a block that calls another unfolds too far"
+        frame.stop(span, "E0405", f"this model has more than {LAYERS_LIMIT:,} layers", help=help)
