@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from cnnc.ir.graph import LEAVES, Graph, Node
+from cnnc.ir.layer import LAYERS
+from cnnc.ir.op import OPS
 from cnnc.ops.window import Window
 
-WEIGHTED = ("conv", "linear")
-MULTIPLYING = (*WEIGHTED, "conv_data_gradient", "linear_data_gradient")  # their second operand is the weights
+MULTIPLYING = ("convolution", "linear")  # kinds of ops that multiply by weights, where those are an operand
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,27 @@ def padding(facts: Facts) -> str:
     return per_axis([a if a == b else f"{a}:{b}" for a, b in facts.padding]) if facts.padding else ""
 
 
+def computes(node: Node) -> bool:
+    """Whether a node makes its results from others', and is no leaf of the graph and no constant."""
+    return node.op not in LEAVES and OPS[node.op].operands != ()
+
+
+def multiplies(node: Node) -> bool:
+    """Whether a node multiplies by weights that are its operand."""
+    return node.op not in LEAVES and OPS[node.op].kind in MULTIPLYING and "weight" in OPS[node.op].operands
+
+
+def is_weighted(node: Node) -> bool:
+    """Whether a node is a layer with weights, as the language has them, and no gradient of one."""
+    return node.op in LAYERS and multiplies(node)
+
+
 def facts(graph: Graph, node: Node) -> Facts:
     """The facts of a node of any op."""
     weight: tuple[int, ...] = ()
-    if node.op in MULTIPLYING:
-        weight = tuple(int(d) for d in graph.type(node.inputs[1]).shape)
-    if node.op in ("conv", "conv_data_gradient"):
+    if multiplies(node):
+        weight = tuple(int(d) for d in graph.type(node.operand("weight")).shape)
+    if len(weight) > 2:
         kernel = weight[2:]
     elif "kernel" in node.attributes:
         kernel = tuple(node.attributes["kernel"])
@@ -58,7 +74,7 @@ def facts(graph: Graph, node: Node) -> Facts:
 
 def channels(graph: Graph, node: Node) -> tuple[int, int] | None:
     """How many channels or features a layer with weights reads and gives."""
-    if node.op not in MULTIPLYING:
+    if not multiplies(node):
         return None
     return int(graph.type(node.inputs[0]).shape[1]), int(node.type.shape[1])
 
@@ -73,7 +89,7 @@ def layer(graph: Graph, node: Node) -> str:
     """A node in a few words."""
     f, between = facts(graph, node), channels(graph, node)
     depthwise = between is not None and f.groups > 1 and f.groups == between[0]
-    parts = ["depthwise" if depthwise and node.op == "conv" else node.op]
+    parts = ["depthwise" if depthwise and node.op in LAYERS else node.op]
     if f.kernel:
         parts.append(window(f))
     if between is not None:
@@ -87,7 +103,7 @@ def layer(graph: Graph, node: Node) -> str:
 
 def main(nodes: Sequence[Node]) -> Node:
     """The node that a group is named after: its first with weights, else its last."""
-    return next((n for n in nodes if n.op in WEIGHTED), nodes[-1])
+    return next((n for n in nodes if is_weighted(n)), nodes[-1])
 
 
 def words(graph: Graph, nodes: Sequence[Node]) -> str:

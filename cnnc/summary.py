@@ -1,28 +1,21 @@
-"""The table of a network: a row per layer, totals, planned memory.
-
-Receptive fields follow Araujo, Norris and Sim, "Computing Receptive Fields of Convolutional Neural Networks" (2019):
-along a path, a window of reach k over pixels that lie j input pixels apart adds (k - 1) * j, and a stride s
-multiplies j by s; where paths join, the largest counts. Padding is not cut off, so the field of a deep layer may be
-larger than the input.
-"""
+"""The table of a network: a row per layer, totals, planned memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import cnnc.ops  # noqa: F401  (registers the ops)
-from cnnc.describe import Facts, facts, padding, per_axis, times
+from cnnc.describe import Facts, computes, facts, padding, per_axis, times
 from cnnc.ir.display import shown
-from cnnc.ir.graph import LEAVES, Graph, Node
+from cnnc.ir.graph import Graph, Node
 from cnnc.ir.op import OPS
+from cnnc.ir.receptive import Field
 from cnnc.ir.types import product
 from cnnc.locks import lazy
-from cnnc.ops.window import Window
 from cnnc.table import Column, Table
 
-HIDDEN = (*LEAVES, "constant")
 FLOAT_BYTES = 4
 
 
@@ -44,74 +37,15 @@ class Row:
     facts: Facts
 
 
-@dataclass(frozen=True)
-class Field:
-    """Along each axis: input pixels that a value sees, pixels between neighbors, and values that lie side by side."""
-
-    size: tuple[int, ...]
-    jump: tuple[int, ...]
-    extent: tuple[int, ...]
-
-    def window(self, reach: Sequence[int], stride: Sequence[int], extent: Sequence[int]) -> Field:
-        size = tuple(r + (k - 1) * j for r, k, j in zip(self.size, reach, self.jump, strict=True))
-        return Field(size, tuple(j * s for j, s in zip(self.jump, stride, strict=True)), tuple(extent))
-
-    def whole(self) -> Field:
-        """What a value sees that reads all of space."""
-        ones = (1,) * len(self.extent)
-        return self.window(self.extent, ones, ones)
-
-
-def _join(fields: Sequence[Field]) -> Field:
-    rank = max(len(f.size) for f in fields)
-    same = [f for f in fields if len(f.size) == rank]
-    return Field(
-        *(
-            tuple(max(axis) for axis in zip(*(getattr(f, part) for f in same), strict=True))
-            for part in ("size", "jump", "extent")
-        )
-    )
-
-
 def receptive_fields(graph: Graph) -> dict[str, Field]:
     """The field of every value that an input reaches."""
-    fields: dict[str, Field] = {}
+    fields = {node.name: Field.of_input(node.type) for node in graph.inputs}
     for node in graph.nodes:
-        space = tuple(int(d) for d in node.type.shape[2:])
-        if node.op == "input":
-            fields[node.name] = Field((1,) * len(space), (1,) * len(space), space)
-            continue
         seen = [fields[o] for o in node.inputs if o in fields]
-        if not seen:
-            continue
-        result = _join(seen)
-        if "kernel" in node.attributes or node.op == "conv":
-            kernel = graph.type(node.inputs[1]).shape[2:] if node.op == "conv" else node.attributes["kernel"]
-            window = Window.of(kernel, node.attributes, len(space))
-            result = result.window([window.reach(a) for a in range(len(space))], window.stride, space)
-        elif node.op == "linear":
-            result = result.whole()
-        elif node.op == "global_avgpool" or (node.op in ("mean", "sum", "max") and "axis" in node.attributes):
-            result = result.whole() if node.op == "global_avgpool" else _reduced(graph, node, result)
-        elif len(space) == len(result.extent):
-            result = Field(result.size, result.jump, space)
-        fields.update(dict.fromkeys(node.results, result))
+        if seen:
+            field = OPS[node.op].field(node, graph.operand_types(node), Field.join(seen))
+            fields.update(dict.fromkeys(node.results, field))
     return fields
-
-
-def _reduced(graph: Graph, node: Node, seen: Field) -> Field:
-    """Over some axes of space a value sees all there is; the other axes stay."""
-    rank = graph.type(node.inputs[0]).rank
-    axis = node.attributes["axis"]
-    axes = {a % rank - 2 for a in (axis if isinstance(axis, tuple) else (axis,))}
-    whole = seen.whole()
-    pick = [a in axes for a in range(len(seen.size))]
-    return Field(
-        *(
-            tuple(w if p else s for p, w, s in zip(pick, getattr(whole, part), getattr(seen, part), strict=True))
-            for part in ("size", "jump", "extent")
-        )
-    )
 
 
 @dataclass(frozen=True)
@@ -237,13 +171,12 @@ def summarize(graph: Graph, batch: int = 1, plan: Callable[[], tuple[int, int]] 
     """The summary of a source graph; `plan` is asked for the memory when somebody reads it."""
     trained = {n.name: product(n.type.concrete(1)) for n in graph.parameters}
     fields = receptive_fields(graph)
-    rows = tuple(_row(graph, node, batch, trained, fields) for node in graph.nodes if node.op not in HIDDEN)
+    rows = tuple(_row(graph, node, batch, trained, fields) for node in graph.nodes if computes(node))
     return Summary(graph.name, batch, rows, sum(trained.values()), plan)
 
 
 def _row(graph: Graph, node: Node, batch: int, trained: Mapping[str, int], fields: Mapping[str, Field]) -> Row:
     output = node.type.concrete(batch)
-    types = [None if o is None else graph.type(o) for o in node.operands]
     size = fields[node.name].size if node.name in fields else ()
     field: int | tuple[int, ...] = size if len(set(size)) > 1 else max(size, default=0)
     return Row(
@@ -251,7 +184,7 @@ def _row(graph: Graph, node: Node, batch: int, trained: Mapping[str, int], field
         node.op,
         output,
         sum(trained.get(o, 0) for o in dict.fromkeys(node.inputs)),
-        OPS[node.op].macs(node, types, batch),
+        OPS[node.op].macs(node, graph.operand_types(node), batch),
         product(output) * FLOAT_BYTES / 1024,
         field,
         facts(graph, node),

@@ -12,6 +12,9 @@ from pathlib import Path
 import networkx
 import pytest
 
+import cnnc.ops  # noqa: F401  (registers the ops)
+from cnnc.drawing import cards
+from cnnc.ir.op import OPS
 from cnnc.kernels.cpu import link
 
 ROOT = Path(__file__).parent.parent
@@ -127,6 +130,20 @@ def test_imports_go_in_no_circle() -> None:
     graph.remove_nodes_from(APART)
     circles = [sorted(c) for c in networkx.strongly_connected_components(graph) if len(c) > 1]
     assert not circles, "\n".join(f"{a} imports {b}" for c in circles for a, b in graph.subgraph(c).edges)
+
+
+NAMELESS = ["summary.py", "describe.py", *(f"drawing/{p.name}" for p in (ROOT / "cnnc/drawing").glob("*.py"))]
+
+
+@pytest.mark.parametrize("name", NAMELESS)
+def test_what_shows_graphs_names_no_op(name: str) -> None:
+    """How an op is shown is in its record."""
+    texts = {n.value for n in ast.walk(ast.parse((ROOT / "cnnc" / name).read_text())) if isinstance(n, ast.Constant)}
+    assert not texts & (set(OPS) - set(cards.COLORS))  # some kinds are called as ops are
+
+
+def test_kinds_of_ops_have_colors() -> None:
+    assert {op.kind for op in OPS.values()} | {"terminal"} == set(cards.COLORS) == set(cards.DARK)
 
 
 TARGETS = re.compile(r"\b(cuda|ptx|nvptx|avx\w*|sse\d?|neon|x86(_64)?|aarch64)\b", re.IGNORECASE)

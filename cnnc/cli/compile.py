@@ -102,7 +102,7 @@ def made(executable: Executable, batch: int) -> list[Made]:
 
     result = []
     for node in graph.nodes:
-        along = graph.only_user(node.name) if node.op in describe.WEIGHTED and node.name not in steps else None
+        along = graph.only_user(node.name) if describe.is_weighted(node) and node.name not in steps else None
         if node.name not in steps and along is None:
             continue
         own = steps.get(node.name, [])
@@ -111,8 +111,8 @@ def made(executable: Executable, batch: int) -> list[Made]:
         if along is not None:
             algorithm = f"ahead of {describe.layer(graph, along).partition(' ')[0]}"
             why = [f"in the step of {name(along)}, a panel of channels at a time"]
-        if node.op in describe.WEIGHTED:
-            macs = OPS[node.op].macs(node, [graph.type(o) for o in node.inputs], batch)
+        if describe.is_weighted(node):
+            macs = OPS[node.op].macs(node, graph.operand_types(node), batch)
             why.insert(0, f"{macs / 1e6:,.1f} million multiply-adds, {node.type}")
         does = describe.words(source, origins[node.name]) or node.op
         result.append(Made(name(node), does, algorithm, tuple(why)))

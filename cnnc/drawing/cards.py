@@ -7,20 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cnnc import describe
+from cnnc.describe import computes
 from cnnc.ir.graph import LEAVES, Graph, Node
 from cnnc.ir.op import OPS
 from cnnc.ir.types import product
 
-HIDDEN = (*LEAVES, "constant")
-KINDS: dict[str, tuple[str, ...]] = {
-    "convolution": ("conv", "conv_data_gradient", "conv_weight_gradient"),
-    "linear": ("linear", "matmul", "linear_data_gradient", "linear_weight_gradient"),
-    "pooling": ("maxpool", "avgpool", "global_avgpool", "mean", "sum", "max", "maxpool_gradient", "avgpool_gradient"),
-    "norm": ("batchnorm", "lrn", "layernorm", "groupnorm", "instancenorm", "moments", "reduce_channels"),
-    "shape": ("flatten", "reshape", "concat", "slice", "expand", "to_layout"),
-    "terminal": ("input", "output"),
-    "regularization": ("dropout",),
-}
 COLORS = {
     "convolution": "#9ec5f4",
     "linear": "#b8a9e8",
@@ -49,7 +40,8 @@ LETTER, SMALL_LETTER = 6.9, 5.7  # widths
 
 
 def kind(op: str) -> str:
-    return next((k for k, ops in KINDS.items() if op in ops), "pointwise")
+    """What an op is drawn as; inputs are ends, as outputs are."""
+    return "terminal" if op in LEAVES else OPS[op].kind
 
 
 def size(node: Node) -> str:
@@ -103,8 +95,8 @@ def shown(graph: Graph) -> list[Node]:
     for node in graph.nodes:
         if node.op == "input" or any(o in reached for o in node.inputs):
             reached.update(node.results)
-    found = [n for n in graph.nodes if n.name in reached and (n.op not in HIDDEN or n.op == "input")]
-    return found or [n for n in graph.nodes if n.op not in HIDDEN]
+    found = [n for n in graph.nodes if n.name in reached and (computes(n) or n.op == "input")]
+    return found or [n for n in graph.nodes if computes(n)]
 
 
 def cards_of(graph: Graph) -> tuple[list[Card], list[tuple[int, int]]]:
@@ -175,8 +167,6 @@ def _tip(node: Node, graph: Graph, count: int) -> str:
     parts = [f"{node.name} = {node.op}" + (f" {{{attributes}}}" if attributes else "") + f" : {node.type}"]
     if count:
         parts.append(f"{count:,} parameters")
-    if node.op in OPS and (
-        macs := OPS[node.op].macs(node, [None if o is None else graph.type(o) for o in node.operands], 1)
-    ):
+    if node.op in OPS and (macs := OPS[node.op].macs(node, graph.operand_types(node), 1)):
         parts.append(f"{macs:,} multiply-adds an image")
     return "\n    ".join(parts)

@@ -138,6 +138,10 @@ class Graph:
         node, i = self._producers[value]
         return node.types[i]
 
+    def operand_types(self, node: Node) -> list[TensorType | None]:
+        """The types of a node's operands; None for one that is left out."""
+        return [None if o is None else self.type(o) for o in node.operands]
+
     def users(self, value: str) -> tuple[Node, ...]:
         return self._users.get(value, ())
 

@@ -71,7 +71,7 @@ class Site:
         return self.builder.add(op, operands, attributes, self.name, self.origin)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Layer:
     """How a layer of the language becomes nodes.
 

@@ -1,16 +1,17 @@
 """The record of an op, and the registry of all ops.
 
 Everything about an op is in its `Op`: operands, attributes, shape inference, the float64 NumPy reference that defines
-it, its gradient as graph-building code, and its cost.
+it, its gradient as graph-building code, its cost, and how it is shown.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from cnnc.ir.graph import OPERANDS, Attributes, Node, freeze
+from cnnc.ir.receptive import Field, space_of
 from cnnc.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 Types = Sequence[TensorType | None]
+Kind = Literal["pointwise", "convolution", "linear", "pooling", "norm", "shape", "regularization"]
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "REQUIRED"})()
 
 
@@ -53,7 +55,18 @@ def no_macs(node: Node, types: Types, batch: int) -> int:
     return 0
 
 
-@dataclass(frozen=True)
+def same_field(node: Node, types: Types, seen: Field) -> Field:
+    """Of an op whose results see what its operands see: element by element, or in another shape."""
+    space = space_of(node.type)
+    return Field(seen.size, seen.jump, space) if len(space) == len(seen.extent) else seen
+
+
+def whole_field(node: Node, types: Types, seen: Field) -> Field:
+    """Of an op each of whose results reads all of space."""
+    return seen.whole()
+
+
+@dataclass(frozen=True, kw_only=True)
 class Op:
     """One op.
 
@@ -66,6 +79,9 @@ class Op:
     macs(node, operand types, batch) -> multiply-adds.
     layout: how the op treats layouts, see `passes/select_layout.py`: "any" (the same on both sides), "plain", or
     "window".
+    kind: what a drawing shows it as.
+    field(node, operand types, what its operands see together) -> what its results see of the input.
+    doc: its algebra, for readers.
     """
 
     name: str
@@ -77,6 +93,8 @@ class Op:
     macs: Callable[[Node, Types, int], int] = no_macs
     results: tuple[str, ...] = ("",)
     layout: str = "plain"
+    kind: Kind = "pointwise"
+    field: Callable[[Node, Types, Field], Field] = same_field
     pure: bool = True
     doc: str = ""
 

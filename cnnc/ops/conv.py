@@ -16,9 +16,10 @@ from cnnc.ir import expression as ex
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, ParameterSpec, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
+from cnnc.ir.receptive import Field
 from cnnc.ir.types import WEIGHTS, TensorType, product
 from cnnc.ops.pointwise import align
-from cnnc.ops.window import Window, image, integers, spatial
+from cnnc.ops.window import Window, field_through, image, integers, spatial, window_field
 
 
 def check_epilogue(attributes: Mapping[str, Any], extras: Types, result: TensorType) -> None:
@@ -133,6 +134,11 @@ def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list
     return [dx, dw, db][: len(node.operands)]
 
 
+def _field(node: Node, types: Types, seen: Field) -> Field:
+    kernel = required(types[1]).shape[2:]
+    return field_through(Window.of(kernel, node.attributes, len(kernel)), node, seen)
+
+
 ATTRIBUTES: dict[str, Any] = {
     "stride": None,
     "padding": None,
@@ -143,14 +149,16 @@ ATTRIBUTES: dict[str, Any] = {
 }
 register(
     Op(
-        "conv",
-        ("x", "weight", "bias?", "epilogue*"),
-        _infer,
-        _forward,
-        ATTRIBUTES,
-        _gradient,
-        _macs,
+        name="conv",
+        operands=("x", "weight", "bias?", "epilogue*"),
+        infer=_infer,
+        reference=_forward,
+        attributes=ATTRIBUTES,
+        gradient=_gradient,
+        macs=_macs,
         layout="window",
+        kind="convolution",
+        field=_field,
         doc=__doc__ or "",
     )
 )
@@ -209,14 +217,14 @@ def _data_macs(node: Node, types: Types, batch: int) -> int:
 
 register(
     Op(
-        "conv_data_gradient",
-        ("dy", "weight", "bias?", "epilogue*"),
-        _infer_data,
-        _data,
-        {**ATTRIBUTES, "size": REQUIRED},
-        None,
-        _data_macs,
+        name="conv_data_gradient",
+        operands=("dy", "weight", "bias?", "epilogue*"),
+        infer=_infer_data,
+        reference=_data,
+        attributes={**ATTRIBUTES, "size": REQUIRED},
+        macs=_data_macs,
         layout="window",
+        kind="convolution",
         doc="dL/dx of conv: every output gradient spread over the pixels its window saw. `size`: of the input.",
     )
 )
@@ -264,14 +272,15 @@ def _weight_macs(node: Node, types: Types, batch: int) -> int:
 
 register(
     Op(
-        "conv_weight_gradient",
-        ("x", "dy"),
-        _infer_weight,
-        _weight,
-        {"stride": None, "padding": None, "dilation": None, "groups": 1, "kernel": REQUIRED},
-        None,
-        _weight_macs,
+        name="conv_weight_gradient",
+        operands=("x", "dy"),
+        infer=_infer_weight,
+        reference=_weight,
+        attributes={"stride": None, "padding": None, "dilation": None, "groups": 1, "kernel": REQUIRED},
+        macs=_weight_macs,
         layout="weight_gradient",
+        kind="convolution",
+        field=window_field,
         doc="dL/dw of conv: products of input pixels and output gradients, summed over images and positions.",
     )
 )
@@ -291,9 +300,7 @@ def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> di
     groups = _check_groups(arguments["groups"], channels, filters)
     fan_in = channels // groups * product(window.kernel)
     specs = {
-        "weight": ParameterSpec(
-            (filters, channels // groups, *window.kernel), WEIGHTS[types[0].rank], fan_in=fan_in
-        )
+        "weight": ParameterSpec((filters, channels // groups, *window.kernel), WEIGHTS[types[0].rank], fan_in=fan_in)
     }
     if _flag(arguments, "bias"):
         specs["bias"] = ParameterSpec((filters,), fan_in=fan_in)
@@ -315,8 +322,8 @@ def _build(site: Site) -> str:
 
 register_layer(
     Layer(
-        "conv",
-        (
+        name="conv",
+        arguments=(
             Argument("out_channels", doc="filters"),
             Argument("kernel_size", doc="a number, or one an axis"),
             Argument("stride", 1),
@@ -325,7 +332,7 @@ register_layer(
             Argument("groups", 1),
             Argument("bias", True),
         ),
-        _build,
+        build=_build,
         parameters=_parameters,
         doc="Convolution over [N, C, W], [N, C, H, W] or [N, C, D, H, W], by the rank of its input.",
     )

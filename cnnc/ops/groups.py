@@ -47,7 +47,9 @@ def spread(groups: int, filters: int, channels: int, lanes: int, taps: float, st
     """
     ends = range(0, groups * filters, lanes)
     low = [first // filters * channels // lanes for first in ends]
-    high = [((min(first + lanes, groups * filters) - 1) // filters * channels + channels - 1) // lanes for first in ends]
+    high = [
+        ((min(first + lanes, groups * filters) - 1) // filters * channels + channels - 1) // lanes for first in ends
+    ]
     if taps < 2 or any(b - a >= WIDEST for a, b in zip(low, high, strict=True)):
         return math.inf
     return len(ends) * lanes * channels * (1 + COPY * stride / taps)
@@ -100,23 +102,23 @@ def _split(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tensor
 
 register(
     Op(
-        "merge_groups",
-        ("w",),
-        _infer_merge,
-        _merge,
-        ATTRIBUTES,
-        lambda context, node, gradients: [context.add("split_groups", [gradients[0]], node.attributes)],
+        name="merge_groups",
+        operands=("w",),
+        infer=_infer_merge,
+        reference=_merge,
+        attributes=ATTRIBUTES,
+        gradient=lambda context, node, gradients: [context.add("split_groups", [gradients[0]], node.attributes)],
         doc="Weights [K, C, ...] of `groups` groups as weights [K, C by, ...] of groups / by groups.",
     )
 )
 register(
     Op(
-        "split_groups",
-        ("w",),
-        _infer_split,
-        _split,
-        ATTRIBUTES,
-        lambda context, node, gradients: [context.add("merge_groups", [gradients[0]], node.attributes)],
+        name="split_groups",
+        operands=("w",),
+        infer=_infer_split,
+        reference=_split,
+        attributes=ATTRIBUTES,
+        gradient=lambda context, node, gradients: [context.add("merge_groups", [gradients[0]], node.attributes)],
         doc="Of weights [K, C by, ...] of groups / by groups, those that join channels of the same of `groups` groups.",
     )
 )

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, ParameterSpec, Site, register_layer
-from cnnc.ir.op import InferenceError, Op, Types, register, required
+from cnnc.ir.op import InferenceError, Op, Types, register, required, whole_field
 from cnnc.ir.types import TensorType
 from cnnc.ops.conv import apply_epilogue, check_epilogue
 from cnnc.ops.window import integers
@@ -58,13 +58,15 @@ def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list
 
 register(
     Op(
-        "linear",
-        ("x", "weight", "bias?", "epilogue*"),
-        _infer,
-        _forward,
-        {"epilogue": None},
-        _gradient,
-        _macs,
+        name="linear",
+        operands=("x", "weight", "bias?", "epilogue*"),
+        infer=_infer,
+        reference=_forward,
+        attributes={"epilogue": None},
+        gradient=_gradient,
+        macs=_macs,
+        kind="linear",
+        field=whole_field,
         doc=__doc__ or "",
     )
 )
@@ -84,25 +86,25 @@ def _infer_weight(types: Types, attributes: Attributes) -> tuple[TensorType, ...
 
 register(
     Op(
-        "linear_data_gradient",
-        ("dy", "weight"),
-        _infer_data,
-        lambda a, attributes, types: (np.asarray(a[0], np.float64) @ a[1],),
-        {},
-        None,
-        _macs,
+        name="linear_data_gradient",
+        operands=("dy", "weight"),
+        infer=_infer_data,
+        reference=lambda a, attributes, types: (np.asarray(a[0], np.float64) @ a[1],),
+        attributes={},
+        macs=_macs,
+        kind="linear",
         doc="dL/dx = dy w.",
     )
 )
 register(
     Op(
-        "linear_weight_gradient",
-        ("x", "dy"),
-        _infer_weight,
-        lambda a, attributes, types: (np.asarray(a[1], np.float64).T @ a[0],),
-        {},
-        None,
-        _macs,
+        name="linear_weight_gradient",
+        operands=("x", "dy"),
+        infer=_infer_weight,
+        reference=lambda a, attributes, types: (np.asarray(a[1], np.float64).T @ a[0],),
+        attributes={},
+        macs=_macs,
+        kind="linear",
         doc="dL/dw = dy^T x.",
     )
 )
@@ -125,9 +127,9 @@ def _build(site: Site) -> str:
 
 register_layer(
     Layer(
-        "linear",
-        (Argument("out_features"), Argument("bias", True)),
-        _build,
+        name="linear",
+        arguments=(Argument("out_features"), Argument("bias", True)),
+        build=_build,
         parameters=_parameters,
         doc="Fully connected layer over [N, features].",
     )

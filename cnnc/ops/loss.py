@@ -35,22 +35,24 @@ def _softmax_gradient_reference(
 
 register(
     Op(
-        "softmax",
-        ("x",),
-        _infer_softmax,
-        lambda a, attributes, types: (stable_softmax(np.asarray(a[0], np.float64), attributes.get("axis", 1)),),
-        {"axis": 1},
-        lambda context, node, g: [context.add("softmax_gradient", [node.name, g[0]], node.attributes)],
+        name="softmax",
+        operands=("x",),
+        infer=_infer_softmax,
+        reference=lambda a, attributes, types: (
+            stable_softmax(np.asarray(a[0], np.float64), attributes.get("axis", 1)),
+        ),
+        attributes={"axis": 1},
+        gradient=lambda context, node, g: [context.add("softmax_gradient", [node.name, g[0]], node.attributes)],
         doc="exp(x_i) / sum over j of exp(x_j) along an axis, shifted by the maximum.",
     )
 )
 register(
     Op(
-        "softmax_gradient",
-        ("y", "dy"),
-        _infer_softmax,
-        _softmax_gradient_reference,
-        {"axis": 1},
+        name="softmax_gradient",
+        operands=("y", "dy"),
+        infer=_infer_softmax,
+        reference=_softmax_gradient_reference,
+        attributes={"axis": 1},
         doc="dL/dx of softmax over its result: y * (dy - sum of y * dy).",
     )
 )
@@ -109,22 +111,22 @@ def _loss_gradient(context: Any, node: Node, gradients: Sequence[str | None]) ->
 
 register(
     Op(
-        "cross_entropy",
-        ("logits", "labels"),
-        _infer_loss,
-        _cross_entropy,
-        {},
-        _loss_gradient,
+        name="cross_entropy",
+        operands=("logits", "labels"),
+        infer=_infer_loss,
+        reference=_cross_entropy,
+        attributes={},
+        gradient=_loss_gradient,
         doc="Mean over the batch of -log softmax(logits)[label]; NaN where a label is no class.",
     )
 )
 register(
     Op(
-        "cross_entropy_gradient",
-        ("logits", "labels", "dloss"),
-        lambda types, attributes: (required(types[0]),),
-        _cross_entropy_gradient,
-        {},
+        name="cross_entropy_gradient",
+        operands=("logits", "labels", "dloss"),
+        infer=lambda types, attributes: (required(types[0]),),
+        reference=_cross_entropy_gradient,
+        attributes={},
         doc="dL/dlogits = dloss * (softmax - one_hot) / N.",
     )
 )
@@ -137,11 +139,11 @@ def _accuracy(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Ten
 
 register(
     Op(
-        "accuracy",
-        ("logits", "labels"),
-        _infer_loss,
-        _accuracy,
-        {},
+        name="accuracy",
+        operands=("logits", "labels"),
+        infer=_infer_loss,
+        reference=_accuracy,
+        attributes={},
         doc="Share of rows whose first largest logit is the label's.",
     )
 )
@@ -152,5 +154,10 @@ def _softmax_layer(site: Site) -> str:
 
 
 register_layer(
-    Layer("softmax", (Argument("axis", 1),), _softmax_layer, doc="Softmax along an axis (the classes, unless told).")
+    Layer(
+        name="softmax",
+        arguments=(Argument("axis", 1),),
+        build=_softmax_layer,
+        doc="Softmax along an axis (the classes, unless told).",
+    )
 )

@@ -73,13 +73,14 @@ def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list
 
 register(
     Op(
-        "batchnorm",
-        ("x", "weight", "bias", "mean", "variance"),
-        _infer,
-        _reference,
-        {"eps": 1e-5, "momentum": 0.1},
-        _gradient,
+        name="batchnorm",
+        operands=("x", "weight", "bias", "mean", "variance"),
+        infer=_infer,
+        reference=_reference,
+        attributes={"eps": 1e-5, "momentum": 0.1},
+        gradient=_gradient,
         layout="any",
+        kind="norm",
         doc="(x - mean) / sqrt(variance + eps) * weight + bias per channel (Ioffe and Szegedy, 2015).",
     )
 )
@@ -113,14 +114,15 @@ def _moments_gradient(context: Any, node: Node, gradients: Sequence[str | None])
 
 register(
     Op(
-        "moments",
-        ("x",),
-        _infer_moments,
-        _moments,
-        {},
-        _moments_gradient,
+        name="moments",
+        operands=("x",),
+        infer=_infer_moments,
+        reference=_moments,
+        attributes={},
+        gradient=_moments_gradient,
         results=("mean", "variance"),
         layout="sink",
+        kind="norm",
         doc="Mean and biased variance of every channel over N and space.",
     )
 )
@@ -132,13 +134,13 @@ def _infer_count(types: Types, attributes: Attributes) -> tuple[TensorType, ...]
 
 register(
     Op(
-        "count",
-        ("x",),
-        _infer_count,
-        lambda a, attributes, types: (
+        name="count",
+        operands=("x",),
+        infer=_infer_count,
+        reference=lambda a, attributes, types: (
             np.float64(np.size(a[0]) / np.shape(a[0])[1] if np.ndim(a[0]) > 1 else np.size(a[0])),
         ),
-        {},
+        attributes={},
         layout="sink",
         doc="How many values of x there are to a channel; of a vector, its length.",
     )
@@ -165,12 +167,13 @@ def _reduce(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tenso
 
 register(
     Op(
-        "reduce_channels",
-        ("a*",),
-        _infer_reduce,
-        _reduce,
-        {"expressions": REQUIRED},
+        name="reduce_channels",
+        operands=("a*",),
+        infer=_infer_reduce,
+        reference=_reduce,
+        attributes={"expressions": REQUIRED},
         layout="sink",
+        kind="norm",
         doc="Sums over N and space of expressions over the operands, one value a channel.",
     )
 )
@@ -199,9 +202,12 @@ def _build(site: Site) -> str:
 
 register_layer(
     Layer(
-        "batchnorm",
-        (Argument("eps", 1e-5), Argument("momentum", 0.1, "share of the newest batch in the running statistics")),
-        _build,
+        name="batchnorm",
+        arguments=(
+            Argument("eps", 1e-5),
+            Argument("momentum", 0.1, "share of the newest batch in the running statistics"),
+        ),
+        build=_build,
         parameters=_parameters,
         doc="Batch normalization (Ioffe and Szegedy, 2015), per channel.",
     )
@@ -257,17 +263,28 @@ def _lrn_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence
 _LRN = {"size": REQUIRED, "alpha": 1e-4, "beta": 0.75, "k": 1.0}
 register(
     Op(
-        "lrn",
-        ("x",),
-        _infer_same,
-        _lrn,
-        _LRN,
-        lambda context, node, g: [context.add("lrn_gradient", [node.operands[0], g[0]], node.attributes)],
+        name="lrn",
+        operands=("x",),
+        infer=_infer_same,
+        reference=_lrn,
+        attributes=_LRN,
+        gradient=lambda context, node, g: [context.add("lrn_gradient", [node.operands[0], g[0]], node.attributes)],
         layout="any",
+        kind="norm",
         doc="x / (k + alpha / size * sum of squares over `size` channels)^beta (Krizhevsky et al., 2012; PyTorch's alpha / size).",
     )
 )
-register(Op("lrn_gradient", ("x", "dy"), _infer_same, _lrn_gradient, _LRN, layout="any", doc="dL/dx of lrn."))
+register(
+    Op(
+        name="lrn_gradient",
+        operands=("x", "dy"),
+        infer=_infer_same,
+        reference=_lrn_gradient,
+        attributes=_LRN,
+        layout="any",
+        doc="dL/dx of lrn.",
+    )
+)
 
 
 def _build_lrn(site: Site) -> str:
@@ -278,9 +295,9 @@ def _build_lrn(site: Site) -> str:
 
 register_layer(
     Layer(
-        "lrn",
-        (Argument("size"), Argument("alpha", 1e-4), Argument("beta", 0.75), Argument("k", 1.0)),
-        _build_lrn,
+        name="lrn",
+        arguments=(Argument("size"), Argument("alpha", 1e-4), Argument("beta", 0.75), Argument("k", 1.0)),
+        build=_build_lrn,
         doc="Local response normalization across channels (Krizhevsky et al., 2012).",
     )
 )
@@ -334,13 +351,14 @@ def _dropout_gradient(context: Any, node: Node, gradients: Sequence[str | None])
 
 register(
     Op(
-        "dropout",
-        ("x", "seed?"),
-        _infer_dropout,
-        _dropout,
-        {"p": 0.5, "salt": 0},
-        _dropout_gradient,
+        name="dropout",
+        operands=("x", "seed?"),
+        infer=_infer_dropout,
+        reference=_dropout,
+        attributes={"p": 0.5, "salt": 0},
+        gradient=_dropout_gradient,
         layout="any",
+        kind="regularization",
         doc="Without a seed, x. With one, x / (1 - p) where a counter-based random number keeps it, else 0: the gradient draws the same.",
     )
 )
@@ -352,9 +370,9 @@ def _build_dropout(site: Site) -> str:
 
 register_layer(
     Layer(
-        "dropout",
-        (Argument("p", 0.5, "share of values set to zero in training"),),
-        _build_dropout,
+        name="dropout",
+        arguments=(Argument("p", 0.5, "share of values set to zero in training"),),
+        build=_build_dropout,
         doc="Dropout (Srivastava et al., 2014): nothing at prediction.",
     )
 )

@@ -207,12 +207,12 @@ def gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[
 def _register(name: str, operands: int, defaults: dict[str, Any], doc: str) -> None:
     register(
         Op(
-            name,
-            tuple(f"a{i}" for i in range(operands)),
-            _infer_named,
-            _reference(name),
-            defaults,
-            gradient,
+            name=name,
+            operands=tuple(f"a{i}" for i in range(operands)),
+            infer=_infer_named,
+            reference=_reference(name),
+            attributes=defaults,
+            gradient=gradient,
             layout="any",
             doc=doc,
         )
@@ -224,12 +224,12 @@ for _name, (_count, _text, _over, _defaults) in DEFINITIONS.items():
 
 register(
     Op(
-        _CALCULATED,
-        ("a*",),
-        _infer_pointwise,
-        _reference(_CALCULATED),
-        {"expressions": REQUIRED, "shape": None},
-        gradient,
+        name=_CALCULATED,
+        operands=("a*",),
+        infer=_infer_pointwise,
+        reference=_reference(_CALCULATED),
+        attributes={"expressions": REQUIRED, "shape": None},
+        gradient=gradient,
         layout="any",
         doc="Results y_i = expressions[i] over operands a0, a1, ...: what pointwise chains fuse into.",
     )
@@ -245,12 +245,12 @@ def _infer_constant(types: Types, attributes: Attributes) -> tuple[TensorType, .
 
 register(
     Op(
-        "constant",
-        (),
-        _infer_constant,
-        lambda arrays, attributes, types: (np.float64(attributes["value"]),),
-        {"value": REQUIRED},
-        lambda context, node, gradients: [],
+        name="constant",
+        operands=(),
+        infer=_infer_constant,
+        reference=lambda arrays, attributes, types: (np.float64(attributes["value"]),),
+        attributes={"value": REQUIRED},
+        gradient=lambda context, node, gradients: [],
         layout="any",
         doc="A number.",
     )
@@ -266,10 +266,10 @@ def _layer(op: str, defaults: Mapping[str, Any]) -> None:
 
     register_layer(
         Layer(
-            op,
-            tuple(Argument(k, v) for k, v in defaults.items()),
-            build,
-            DEFINITIONS[op][0],
+            name=op,
+            arguments=tuple(Argument(k, v) for k, v in defaults.items()),
+            build=build,
+            operands=DEFINITIONS[op][0],
             doc=f"y = {DEFINITIONS[op][1].replace('a0', 'x')}",
         )
     )

@@ -15,9 +15,9 @@ import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
-from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, whole_field
 from cnnc.ir.types import TensorType, product
-from cnnc.ops.window import Window, image, integers, spatial
+from cnnc.ops.window import Window, image, integers, spatial, window_field
 
 ATTRIBUTES: dict[str, Any] = {"kernel": REQUIRED, "stride": None, "padding": None, "dilation": None, "ceil_mode": False}
 
@@ -135,38 +135,55 @@ def _global_backward(context: Any, node: Node, gradients: Sequence[str | None]) 
 AVERAGE = {k: v for k, v in ATTRIBUTES.items() if k != "dilation"} | {"count_include_pad": True}
 register(
     Op(
-        "maxpool",
-        ("x",),
-        _infer,
-        _maximum,
-        ATTRIBUTES,
-        _maximum_backward,
+        name="maxpool",
+        operands=("x",),
+        infer=_infer,
+        reference=_maximum,
+        attributes=ATTRIBUTES,
+        gradient=_maximum_backward,
         layout="any",
+        kind="pooling",
+        field=window_field,
         doc="The largest value of each window.",
     )
 )
 register(
     Op(
-        "maxpool_gradient",
-        ("x", "dy"),
-        _infer_gradient(1),
-        _maximum_gradient,
-        {**ATTRIBUTES, "size": REQUIRED},
+        name="maxpool_gradient",
+        operands=("x", "dy"),
+        infer=_infer_gradient(1),
+        reference=_maximum_gradient,
+        attributes={**ATTRIBUTES, "size": REQUIRED},
         layout="any",
+        kind="pooling",
+        field=window_field,
         doc="dL/dx of maxpool: each gradient goes to the first largest value of its window.",
     )
 )
 register(
-    Op("avgpool", ("x",), _infer, _average, AVERAGE, _average_backward, layout="any", doc="The mean of each window.")
+    Op(
+        name="avgpool",
+        operands=("x",),
+        infer=_infer,
+        reference=_average,
+        attributes=AVERAGE,
+        gradient=_average_backward,
+        layout="any",
+        kind="pooling",
+        field=window_field,
+        doc="The mean of each window.",
+    )
 )
 register(
     Op(
-        "avgpool_gradient",
-        ("dy",),
-        _infer_gradient(0),
-        _average_gradient,
-        {**AVERAGE, "size": REQUIRED},
+        name="avgpool_gradient",
+        operands=("dy",),
+        infer=_infer_gradient(0),
+        reference=_average_gradient,
+        attributes={**AVERAGE, "size": REQUIRED},
         layout="any",
+        kind="pooling",
+        field=window_field,
         doc="dL/dx of avgpool: each gradient spread evenly over its window.",
     )
 )
@@ -179,15 +196,17 @@ def _infer_global(types: Types, attributes: Attributes) -> tuple[TensorType, ...
 
 register(
     Op(
-        "global_avgpool",
-        ("x",),
-        _infer_global,
-        lambda a, attributes, types: (
+        name="global_avgpool",
+        operands=("x",),
+        infer=_infer_global,
+        reference=lambda a, attributes, types: (
             np.asarray(a[0], np.float64).mean(tuple(range(2, np.ndim(a[0]))), keepdims=True),
         ),
-        {},
-        _global_backward,
+        attributes={},
+        gradient=_global_backward,
         layout="any",
+        kind="pooling",
+        field=whole_field,
         doc="The mean over space: [N, C, H, W] -> [N, C, 1, 1].",
     )
 )
@@ -210,7 +229,7 @@ def _layer(op: str, arguments: tuple[Argument, ...]) -> None:
                 attributes[flag] = given[flag]
         return site.add(op, site.operands, attributes)
 
-    register_layer(Layer(op, arguments, build, doc=OP_DOCS[op]))
+    register_layer(Layer(name=op, arguments=arguments, build=build, doc=OP_DOCS[op]))
 
 
 OP_DOCS = {
@@ -222,9 +241,9 @@ _layer("maxpool", (*_COMMON, Argument("dilation", 1), Argument("ceil_mode", Fals
 _layer("avgpool", (*_COMMON, Argument("ceil_mode", False), Argument("count_include_pad", True)))
 register_layer(
     Layer(
-        "global_avgpool",
-        (),
-        lambda site: site.add("global_avgpool", site.operands),
+        name="global_avgpool",
+        arguments=(),
+        build=lambda site: site.add("global_avgpool", site.operands),
         doc="Average over space: [N, C, H, W] -> [N, C, 1, 1].",
     )
 )

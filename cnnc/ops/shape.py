@@ -12,6 +12,7 @@ import numpy as np
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
+from cnnc.ir.receptive import Field
 from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType, activation, product
 from cnnc.ops.pointwise import show
 
@@ -76,23 +77,25 @@ def _reshape_back(context: Any, node: Node, gradients: Sequence[str | None]) -> 
 
 register(
     Op(
-        "flatten",
-        ("x",),
-        _infer_flatten,
-        _reshaped,
-        {"start": 1},
-        _reshape_back,
+        name="flatten",
+        operands=("x",),
+        infer=_infer_flatten,
+        reference=_reshaped,
+        attributes={"start": 1},
+        gradient=_reshape_back,
+        kind="shape",
         doc="Axes from `start` on merged into one.",
     )
 )
 register(
     Op(
-        "reshape",
-        ("x",),
-        _infer_reshape,
-        _reshaped,
-        {"shape": REQUIRED, "layout": None},
-        _reshape_back,
+        name="reshape",
+        operands=("x",),
+        infer=_infer_reshape,
+        reference=_reshaped,
+        attributes={"shape": REQUIRED, "layout": None},
+        gradient=_reshape_back,
+        kind="shape",
         doc="The same values in another shape; `layout` names a plain order that is no activation's, such as oihw.",
     )
 )
@@ -143,13 +146,14 @@ def _concat_gradient(context: Any, node: Node, gradients: Sequence[str | None]) 
 
 register(
     Op(
-        "concat",
-        ("x*",),
-        _infer_concat,
-        lambda a, attributes, types: (np.concatenate(a, attributes.get("axis", 1)),),
-        {"axis": 1},
-        _concat_gradient,
+        name="concat",
+        operands=("x*",),
+        infer=_infer_concat,
+        reference=lambda a, attributes, types: (np.concatenate(a, attributes.get("axis", 1)),),
+        attributes={"axis": 1},
+        gradient=_concat_gradient,
         layout="channels",
+        kind="shape",
         doc="Tensors joined along an axis.",
     )
 )
@@ -186,13 +190,14 @@ def _slice_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -
 
 register(
     Op(
-        "slice",
-        ("x",),
-        _infer_slice,
-        _slice,
-        {"axis": REQUIRED, "start": REQUIRED, "size": REQUIRED},
-        _slice_gradient,
+        name="slice",
+        operands=("x",),
+        infer=_infer_slice,
+        reference=_slice,
+        attributes={"axis": REQUIRED, "start": REQUIRED, "size": REQUIRED},
+        gradient=_slice_gradient,
         layout="channels",
+        kind="shape",
         doc="`size` entries of an axis from `start` on.",
     )
 )
@@ -231,26 +236,34 @@ def _reduced_gradient(context: Any, node: Node, gradients: Sequence[str | None])
     return [context.expand(dy, x)]
 
 
+def _reduced_field(node: Node, types: Types, seen: Field) -> Field:
+    """All there is along the axes that are reduced."""
+    rank = required(types[0]).rank
+    return seen.over({axis - 2 for axis in all_axes(node.attributes["axis"], rank)})
+
+
 for _name, _function, _doc in (("sum", np.sum, "The sum"), ("mean", np.mean, "The mean")):
     register(
         Op(
-            _name,
-            ("x",),
-            _infer_reduced,
-            _reduced(_function),
-            {"axis": REQUIRED, "keepdim": False},
-            _reduced_gradient,
+            name=_name,
+            operands=("x",),
+            infer=_infer_reduced,
+            reference=_reduced(_function),
+            attributes={"axis": REQUIRED, "keepdim": False},
+            gradient=_reduced_gradient,
+            kind="pooling",
+            field=_reduced_field,
             doc=f"{_doc} over axes, which go, or stay as 1 with `keepdim`.",
         )
     )
 
 register(
     Op(
-        "batch_size",
-        ("x",),
-        lambda types, attributes: (TensorType("f32", ()),),
-        lambda a, attributes, types: (np.float64(np.shape(a[0])[0]),),
-        {},
+        name="batch_size",
+        operands=("x",),
+        infer=lambda types, attributes: (TensorType("f32", ()),),
+        reference=lambda a, attributes, types: (np.float64(np.shape(a[0])[0]),),
+        attributes={},
         layout="sink",
         doc="The batch N as a number.",
     )
@@ -275,13 +288,14 @@ def _expanded(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Ten
 
 register(
     Op(
-        "expand",
-        ("x",),
-        _infer_expand,
-        _expanded,
-        {"shape": REQUIRED, "layout": None},
-        lambda context, node, g: [context.reduce_to(g[0], node.operands[0])],
+        name="expand",
+        operands=("x",),
+        infer=_infer_expand,
+        reference=_expanded,
+        attributes={"shape": REQUIRED, "layout": None},
+        gradient=lambda context, node, g: [context.reduce_to(g[0], node.operands[0])],
         layout="any",
+        kind="shape",
         doc="x broadcast to a shape.",
     )
 )
@@ -302,13 +316,16 @@ def _infer_layout(types: Types, attributes: Attributes) -> tuple[TensorType, ...
 
 register(
     Op(
-        "to_layout",
-        ("x",),
-        _infer_layout,
-        lambda a, attributes, types: (np.asarray(a[0], np.float64),),
-        {"layout": REQUIRED},
-        lambda context, node, g: [context.add("to_layout", [g[0]], {"layout": context.type(node.operands[0]).layout})],
+        name="to_layout",
+        operands=("x",),
+        infer=_infer_layout,
+        reference=lambda a, attributes, types: (np.asarray(a[0], np.float64),),
+        attributes={"layout": REQUIRED},
+        gradient=lambda context, node, g: [
+            context.add("to_layout", [g[0]], {"layout": context.type(node.operands[0]).layout})
+        ],
         layout="convert",
+        kind="shape",
         doc="The same tensor in another memory layout.",
     )
 )
@@ -335,11 +352,33 @@ def _mean_layer(op: str) -> Any:
     return build
 
 
-register_layer(Layer("flatten", (Argument("start", 1),), _flatten_layer, doc="[N, C, H, W] -> [N, C * H * W]."))
 register_layer(
-    Layer("concat", (Argument("axis", 1),), _concat_layer, operands=None, doc="A list of tensors joined along an axis.")
+    Layer(
+        name="flatten", arguments=(Argument("start", 1),), build=_flatten_layer, doc="[N, C, H, W] -> [N, C * H * W]."
+    )
 )
 register_layer(
-    Layer("mean", (Argument("axis"), Argument("keepdim", False)), _mean_layer("mean"), doc="Mean over axes.")
+    Layer(
+        name="concat",
+        arguments=(Argument("axis", 1),),
+        build=_concat_layer,
+        operands=None,
+        doc="A list of tensors joined along an axis.",
+    )
 )
-register_layer(Layer("sum", (Argument("axis"), Argument("keepdim", False)), _mean_layer("sum"), doc="Sum over axes."))
+register_layer(
+    Layer(
+        name="mean",
+        arguments=(Argument("axis"), Argument("keepdim", False)),
+        build=_mean_layer("mean"),
+        doc="Mean over axes.",
+    )
+)
+register_layer(
+    Layer(
+        name="sum",
+        arguments=(Argument("axis"), Argument("keepdim", False)),
+        build=_mean_layer("sum"),
+        doc="Sum over axes.",
+    )
+)

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from cnnc.ir.op import InferenceError
+from cnnc.ir.graph import Node
+from cnnc.ir.op import InferenceError, Types
+from cnnc.ir.receptive import Field, space_of
 from cnnc.ir.types import ELEMENTS, TensorType
 
 LIMIT = 2**31  # every dimension stays below
@@ -169,6 +171,17 @@ class Window:
 
     def unpad(self, x: Any, size: Sequence[int]) -> Any:
         return x[(slice(None), slice(None), *(slice(p[0], p[0] + s) for p, s in zip(self.padding, size, strict=True)))]
+
+
+def window_field(node: Node, types: Types, seen: Field) -> Field:
+    """What the results of an op see whose attributes say what its window is."""
+    return field_through(Window.of(node.attributes["kernel"], node.attributes, node.type.rank - 2), node, seen)
+
+
+def field_through(window: Window, node: Node, seen: Field) -> Field:
+    """What a node sees that slides a window."""
+    space = space_of(node.type)
+    return seen.window([window.reach(axis) for axis in range(len(space))], window.stride, space)
 
 
 def spatial(type: TensorType) -> tuple[int, ...]:

@@ -112,11 +112,10 @@ def work(graph: Graph, node: Node, batch: int, stepping: Container[str]) -> tupl
     """Floating point operations of a node, and the bytes of its operands and results; with those of a node that only this
     one reads, and whose value is nowhere, since it is none of those that have a step of their own.
     """
-    types = [None if o is None else graph.type(o) for o in node.operands]
     moved = sum(graph.type(o).bytes(batch) for o in dict.fromkeys(node.inputs)) + sum(
         t.bytes(batch) for t in node.types
     )
-    flops = 2 * OPS[node.op].macs(node, types, batch)
+    flops = 2 * OPS[node.op].macs(node, graph.operand_types(node), batch)
     for along in (graph.node(o) for o in dict.fromkeys(node.inputs)):
         does = along.op in OPS and OPS[along.op].macs is not no_macs
         if does and along.name not in stepping and graph.only_user(along.name) == node:
