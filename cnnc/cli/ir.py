@@ -87,7 +87,7 @@ def command(
 
 
 def changes(stages: Stages, number: int) -> str:
-    from cnnc.passes.manager import diff
+    from cnnc.passes.compare import diff
 
     (before, a), (after, b) = stages.stages[number - 1 : number + 1]
     return diff(a, b, before, after)

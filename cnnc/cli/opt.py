@@ -74,6 +74,6 @@ def command(
 
 def diffs(stages: Sequence[tuple[str, Graph]]) -> str:
     """What each stage changed, as unified diffs."""
-    from cnnc.passes.manager import diff
+    from cnnc.passes.compare import diff
 
     return "".join(diff(a, b, before, after) for (before, a), (after, b) in pairwise(stages))

@@ -9,7 +9,7 @@ from cnnc.ir.graph import LEAVES, Graph
 from cnnc.ir.op import OPS
 from cnnc.ir.rewrite import Rewriter, renamed
 from cnnc.ir.text import print_value
-from cnnc.passes.manager import Pass, register_pass
+from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
 
 @register_pass
@@ -18,6 +18,7 @@ class EliminateCommon(Pass):
     """y = f(x), z = f(x) --> y = f(x), with z called y. Dropouts differ in their salt, so each keeps its own noise."""
 
     name: ClassVar[str] = "eliminate-common"
+    needs: ClassVar[Forms] = frozenset((Form.ONCE,))
 
     def apply(self, graph: Graph) -> Graph:
         rewriter = Rewriter(graph)

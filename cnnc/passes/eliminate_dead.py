@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from cnnc.ir.graph import LEAVES, Graph
-from cnnc.passes.manager import Pass, register_pass
+from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
 
 @register_pass
@@ -18,6 +18,7 @@ class EliminateDead(Pass):
     """
 
     name: ClassVar[str] = "eliminate-dead"
+    gives: ClassVar[Forms] = frozenset((Form.READ,))
 
     def apply(self, graph: Graph) -> Graph:
         live = set(graph.kept)

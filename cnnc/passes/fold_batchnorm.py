@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.rewrite import Rewriter, fixed_values, renamed
-from cnnc.passes.manager import Pass, register_pass
+from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
 
 @register_pass
@@ -22,6 +22,7 @@ class FoldBatchnorm(Pass):
     """
 
     name: ClassVar[str] = "fold-batchnorm"
+    needs: ClassVar[Forms] = frozenset((Form.PLAIN, Form.SEPARATE, Form.READ))
 
     def apply(self, graph: Graph) -> Graph:
         if graph.updates or not graph.of("batchnorm"):

@@ -11,7 +11,7 @@ from cnnc.ir.expression import Expression
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.rewrite import Rewriter, renamed
 from cnnc.ops import pointwise
-from cnnc.passes.manager import Pass, register_pass
+from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
 PRODUCERS = ("conv", "linear", "conv_data_gradient")
 LARGEST = 48  # functions in an epilogue
@@ -28,6 +28,8 @@ class FuseEpilogues(Pass):
     """
 
     name: ClassVar[str] = "fuse-epilogues"
+    needs: ClassVar[Forms] = frozenset((Form.PLAIN, Form.READ))
+    ends: ClassVar[Forms] = frozenset((Form.SEPARATE, Form.ORDERED))
     max: int = 4
 
     def __post_init__(self) -> None:

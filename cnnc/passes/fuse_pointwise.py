@@ -13,7 +13,7 @@ from cnnc.ir.op import OPS, InferenceError
 from cnnc.ir.rewrite import fixed_values
 from cnnc.ir.types import TensorType
 from cnnc.ops import pointwise
-from cnnc.passes.manager import Pass, register_pass
+from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
 EXPENSIVE = frozenset(("exp", "expm1", "log", "sigmoid", "tanh", "sqrt", "div"))
 LARGEST = 64  # functions in one expression
@@ -42,6 +42,8 @@ class FusePointwise(Pass):
     """
 
     name: ClassVar[str] = "fuse-pointwise"
+    needs: ClassVar[Forms] = frozenset((Form.PLAIN, Form.READ))
+    ends: ClassVar[Forms] = frozenset((Form.SEPARATE, Form.ORDERED))
     operands: int = 12
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from difflib import unified_diff
+from enum import Enum
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -22,16 +22,37 @@ from cnnc.ir.display import shown
 from cnnc.ir.graph import Graph
 from cnnc.ir.text import print_value
 from cnnc.ir.verify import Verifier
-from cnnc.passes.compare import Comparison
+from cnnc.passes.compare import Comparison, diff
 
 REPORT = "this is a mistake in cnnc; please report it with the model"
 
 
+class Form(Enum):
+    """What is true of a graph at some place of a pipeline. A graph as it is written is PLAIN, SEPARATE and ONCE."""
+
+    PLAIN = "activations are in plain layouts"
+    LAID_OUT = "the layouts of activations are chosen"
+    SEPARATE = "nothing is fused"
+    READ = "every node is read"
+    ONCE = "nothing is computed again on purpose"
+    ORDERED = "parameters are updated as soon as they can be"
+
+
+Forms = frozenset[Form]
+
+
 @dataclass(frozen=True)
 class Pass:
-    """A rewrite of whole graphs. `apply` gives the same object back where nothing is to be done."""
+    """A rewrite of whole graphs. `apply` gives the same object back where nothing is to be done.
+
+    A pipeline has a pass only where the graph is what it `needs`; what it `ends` is not true any more behind it, and what
+    it `gives` is. By itself it may be applied to any graph.
+    """
 
     name: ClassVar[str]
+    needs: ClassVar[Forms] = frozenset()
+    ends: ClassVar[Forms] = frozenset()
+    gives: ClassVar[Forms] = frozenset()
 
     def apply(self, graph: Graph) -> Graph:
         raise NotImplementedError
@@ -158,11 +179,6 @@ class Dump:
 
     def write(self, name: str, text: str) -> None:
         write_text(self.folder / f"{self.count:02}-{name}", text)
-
-
-def diff(a: Graph, b: Graph, before: str = "before", after: str = "after") -> str:
-    """What changed from one graph to the next, as a unified diff; empty when nothing did."""
-    return "".join(unified_diff(str(a).splitlines(keepends=True), str(b).splitlines(keepends=True), before, after, n=1))
 
 
 # ------------------------------------------------------------------------------------------------ the command-line form

@@ -8,7 +8,7 @@ from typing import ClassVar
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Attributes, Graph, Node
 from cnnc.ops import pointwise
-from cnnc.passes.manager import Pass, register_pass
+from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
 CLIPPED = ("relu", "relu6")  # y > 0 where x > 0, y < 6 where x < 6
 
@@ -24,6 +24,8 @@ class MaskNormalized(Pass):
     """
 
     name: ClassVar[str] = "mask-normalized"
+    needs: ClassVar[Forms] = frozenset((Form.SEPARATE, Form.READ))
+    ends: ClassVar[Forms] = frozenset((Form.ORDERED,))
 
     def apply(self, graph: Graph) -> Graph:
         nodes = tuple(self._masked(graph, n) or n for n in graph.nodes)

@@ -10,7 +10,7 @@ from cnnc.ir.expression import Expression
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.rewrite import Rewriter
 from cnnc.ops import pointwise
-from cnnc.passes.manager import Pass, register_pass
+from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
 
 @register_pass
@@ -23,6 +23,8 @@ class MaskPooled(Pass):
     """
 
     name: ClassVar[str] = "mask-pooled"
+    needs: ClassVar[Forms] = frozenset((Form.SEPARATE, Form.READ))
+    ends: ClassVar[Forms] = frozenset((Form.ORDERED,))
 
     def apply(self, graph: Graph) -> Graph:
         found: dict[str, tuple[Node, Node, str]] = {}  # by the mask's value: the mask, the gradient, and y

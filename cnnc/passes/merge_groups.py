@@ -11,7 +11,7 @@ from cnnc.ir.rewrite import Rewriter
 from cnnc.ir.types import product
 from cnnc.ops.groups import banded, spread, whole
 from cnnc.ops.window import Window
-from cnnc.passes.manager import Pass, register_pass
+from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
 # What a product takes where panels read the channels of their own groups alone, in products of a convolution of whole
 # blocks; and how many products of that one take the time of what Winograd's algorithm does in their place, with many
@@ -33,6 +33,8 @@ class MergeGroups(Pass):
     """
 
     name: ClassVar[str] = "merge-groups"
+    needs: ClassVar[Forms] = frozenset((Form.PLAIN,))
+    ends: ClassVar[Forms] = frozenset((Form.ORDERED,))
     lanes: int = 16
 
     def apply(self, graph: Graph) -> Graph:

@@ -9,7 +9,7 @@ from typing import ClassVar
 from cnnc.ir.graph import LEAVES, Graph, Node
 from cnnc.ir.types import product
 from cnnc.ops.pointwise import is_pointwise
-from cnnc.passes.manager import Pass, register_pass
+from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
 
 @register_pass
@@ -24,6 +24,8 @@ class OrderUpdates(Pass):
     """
 
     name: ClassVar[str] = "order-updates"
+    needs: ClassVar[Forms] = frozenset((Form.READ,))
+    gives: ClassVar[Forms] = frozenset((Form.ORDERED,))
     batch: int = 128
 
     def __post_init__(self) -> None:

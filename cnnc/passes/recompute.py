@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.types import BATCH, product
-from cnnc.passes.manager import Pass, register_pass
+from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
 
 @register_pass
@@ -22,6 +22,8 @@ class Recompute(Pass):
     """
 
     name: ClassVar[str] = "recompute"
+    needs: ClassVar[Forms] = frozenset((Form.ORDERED,))
+    ends: ClassVar[Forms] = frozenset((Form.ONCE,))
     weights: int = 8
 
     def __post_init__(self) -> None:

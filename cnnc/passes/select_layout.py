@@ -9,7 +9,7 @@ from cnnc.ir.graph import LEAVES, Graph, Node
 from cnnc.ir.op import OPS
 from cnnc.ir.rewrite import Rewriter, rename_pairs
 from cnnc.ir.types import PLAIN, TensorType, blocked
-from cnnc.passes.manager import Pass, register_pass
+from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
 SPREADING = ("expand", "avgpool_gradient")  # one small operand, a large result: better converted before than behind
 
@@ -27,6 +27,8 @@ class SelectLayout(Pass):
     """
 
     name: ClassVar[str] = "select-layout"
+    ends: ClassVar[Forms] = frozenset((Form.PLAIN, Form.READ, Form.ORDERED))
+    gives: ClassVar[Forms] = frozenset((Form.LAID_OUT,))
     lanes: int = 16
 
     def __post_init__(self) -> None:

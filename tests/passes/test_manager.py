@@ -15,9 +15,10 @@ from cnnc.ir.text import parse_graph, print_graph
 from cnnc.ir.verify import verify
 from cnnc.passes import inference_pipeline, training_graph, training_pipeline
 from cnnc.passes.check_results import CheckResults, compare, difference
+from cnnc.passes.compare import diff
 from cnnc.passes.eliminate_dead import EliminateDead
 from cnnc.passes.fuse_epilogues import FuseEpilogues
-from cnnc.passes.manager import PASSES, Dump, Pass, PassManager, Stages, diff, observers, parse_passes
+from cnnc.passes.manager import PASSES, Dump, Pass, PassManager, Stages, observers, parse_passes
 from cnnc.passes.optimizer import SGD
 from tests.passes.networks import Net, small
 from tests.random_networks.check import graph_of
