@@ -40,7 +40,7 @@ def labelled(node: s.Labelled, frame: Frame) -> Value:
             return combine(operator, terms, inner.span, frame, node.label)
     value = evaluate(inner, frame)
     if isinstance(value, LayerValue) and value.bare:
-        return _partial(Application(value, (), {}, node.span, inner.span, frame, node.label))
+        return _partial(value, Application(value, (), {}, node.span, inner.span, frame, node.label))
     frame.fail(node.label, "E0314", f"only layers and blocks have names, not {kind(value)}")
 
 
@@ -78,7 +78,8 @@ def _check_steps(steps: Sequence[s.Step], frame: Frame) -> None:
             callee = _callee(step.callee, frame)
             positional, keywords = _arguments(step.arguments or (), frame)
             if isinstance(callee, LayerValue) and callee.bare and not any(tensors_in(g.value) for g in positional):
-                bind_layer(Application(callee, positional, keywords, step.span, step.callee.span, frame), positional)
+                application = Application(callee, positional, keywords, step.span, step.callee.span, frame)
+                bind_layer(callee.layer, application, positional)
         except Failure:
             continue
 
@@ -135,13 +136,13 @@ def apply(application: Application) -> Value:
     given = (*application.positional, *application.keywords.values())
     at_once = isinstance(callee, BlockValue) and not callee.block.parameters
     if not at_once and not any(tensors_in(g.value) for g in given):
-        return _partial(application)
-    return apply_block(application) if isinstance(callee, BlockValue) else apply_layer(application)
+        return _partial(callee, application)
+    return apply_block(callee, application) if isinstance(callee, BlockValue) else apply_layer(callee, application)
 
 
-def _partial(application: Application) -> LayerValue | BlockValue:
+def _partial(callee: LayerValue | BlockValue, application: Application) -> LayerValue | BlockValue:
     """A layer or block with the arguments it has been given."""
-    callee, frame, label, span = application.callee, application.frame, application.label, application.span
+    frame, label, span = application.frame, application.label, application.span
     scope = frame.scope
     home = None if label is None else (scope, claim(label, frame))
     if isinstance(callee, BlockValue):
@@ -149,7 +150,7 @@ def _partial(application: Application) -> LayerValue | BlockValue:
         positional = (*callee.positional, *application.positional)
         keywords = {**callee.keywords, **application.keywords}
         return BlockValue(callee.block, callee.module, positional, keywords, span, scope, home)
-    assert isinstance(callee, LayerValue)
     if not callee.bare:
         frame.fail(span, "E0208", f"this {callee.layer.name} has its arguments already")
-    return LayerValue(callee.layer, bind_layer(application, application.positional), span, scope, home)
+    bound = bind_layer(callee.layer, application, application.positional)
+    return LayerValue(callee.layer, bound, span, scope, home)

@@ -9,6 +9,7 @@ from cnnc.diagnostics import Span
 from cnnc.frontend.elaboration import Frame
 from cnnc.frontend.text import syntax as s
 from cnnc.frontend.values import BlockValue, Function, Given, LayerValue, is_plain, kind
+from cnnc.ir.layer import Layer
 from cnnc.ir.op import REQUIRED
 
 
@@ -25,11 +26,9 @@ class Application:
     label: s.Label | None = None
 
 
-def bind_layer(application: Application, positional: Sequence[Given]) -> dict[str, Given]:
+def bind_layer(layer: Layer, application: Application, positional: Sequence[Given]) -> dict[str, Given]:
     """The arguments of a layer by name; all of `positional` are arguments, none is an operand."""
-    callee, frame = application.callee, application.frame
-    assert isinstance(callee, LayerValue)
-    layer = callee.layer
+    frame = application.frame
     names = [a.name for a in layer.arguments]
     if len(positional) > len(names):
         takes = f"takes {_count(names)}" if names else "takes no arguments"
@@ -50,10 +49,9 @@ def bind_layer(application: Application, positional: Sequence[Given]) -> dict[st
     return bound
 
 
-def bind_block(application: Application) -> dict[str, Given]:
+def bind_block(callee: BlockValue, application: Application) -> dict[str, Given]:
     """The arguments of a block by name. A tensor that a block value is applied to comes before those it has."""
-    callee, frame, positional = application.callee, application.frame, application.positional
-    assert isinstance(callee, BlockValue)
+    frame, positional = application.frame, application.positional
     block = callee.block.name.name
     names = [p.name.name for p in callee.block.parameters]
     everything = [*positional[:1], *callee.positional, *positional[1:]]

@@ -16,16 +16,15 @@ from cnnc.frontend.text import syntax as s
 from cnnc.frontend.values import MISSING, POISON, BlockValue, Given, Scope, Value
 
 
-def apply_block(application: Application) -> Value:
-    callee, frame, span = application.callee, application.frame, application.span
-    assert isinstance(callee, BlockValue)
+def apply_block(callee: BlockValue, application: Application) -> Value:
+    frame, span = application.frame, application.span
     block, name = callee.block, callee.block.name
     if len(frame.calls) >= CALLS_LIMIT:
         help = "a block that calls itself needs a condition that ends it; a loop is simpler"
         frame.stop(span, "E0408", f"blocks call each other more than {CALLS_LIMIT} deep", help=help)
-    given = bind_block(application)
+    given = bind_block(callee, application)
     count(span, frame)
-    scope = _scope(application, callee)
+    scope = _scope(callee, application)
     inner = Frame(frame.elaboration, callee.module, scope, {}, ((name.name, span), *frame.calls))
     _set_parameters(block, given, inner)
     value = run(block.body, inner)
@@ -36,7 +35,7 @@ def apply_block(application: Application) -> Value:
     return value
 
 
-def _scope(application: Application, callee: BlockValue) -> Scope:
+def _scope(callee: BlockValue, application: Application) -> Scope:
     """The scope of names of one application; a shared block finds the one of its first."""
     frame, label, block = application.frame, application.label, callee.block
     if label is not None:

@@ -16,7 +16,7 @@ from cnnc.frontend.limits import LAYERS_LIMIT
 from cnnc.frontend.text import syntax as s
 from cnnc.frontend.tiling import leftover
 from cnnc.frontend.values import Given, LayerValue, Made, Scope, Tensor, Value, kind, show, shown_type, tensors_in
-from cnnc.ir.layer import ParameterSpec, Site
+from cnnc.ir.layer import Layer, ParameterSpec, Site
 from cnnc.ir.op import InferenceError
 from cnnc.untrusted import FLOAT32, NORMAL
 
@@ -25,26 +25,22 @@ DIMENSION = 2**31
 _LABEL = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 
 
-def apply_layer(application: Application) -> Tensor:
+def apply_layer(callee: LayerValue, application: Application) -> Tensor:
     """Apply a layer to the tensors that come first among its arguments."""
-    callee, frame = application.callee, application.frame
-    assert isinstance(callee, LayerValue)
-    operands, rest = _operands(application)
+    operands, rest = _operands(callee.layer, application)
     if callee.bare:
-        bound: Mapping[str, Given] = bind_layer(application, rest)
+        bound: Mapping[str, Given] = bind_layer(callee.layer, application, rest)
     elif rest or application.keywords:
         extra = rest[0] if rest else next(iter(application.keywords.values()))
-        frame.fail(extra, "E0208", f"this {callee.layer.name} has its arguments already")
+        application.frame.fail(extra, "E0208", f"this {callee.layer.name} has its arguments already")
     else:
         bound = callee.arguments
-    return _node(application, operands, bound)
+    return _node(callee, application, operands, bound)
 
 
-def _operands(application: Application) -> tuple[list[Given], list[Given]]:
+def _operands(layer: Layer, application: Application) -> tuple[list[Given], list[Given]]:
     """The tensors that a layer is applied to, lists of them taken apart, and the arguments after them."""
-    callee, frame = application.callee, application.frame
-    assert isinstance(callee, LayerValue)
-    layer = callee.layer
+    frame = application.frame
     operands: list[Given] = []
     rest = list(application.positional)
     while rest and tensors_in(rest[0].value) and (layer.operands is None or len(operands) < layer.operands):
@@ -67,10 +63,11 @@ def _operands(application: Application) -> tuple[list[Given], list[Given]]:
     return operands, rest
 
 
-def _node(application: Application, operands: Sequence[Given], bound: Mapping[str, Given]) -> Tensor:
+def _node(
+    callee: LayerValue, application: Application, operands: Sequence[Given], bound: Mapping[str, Given]
+) -> Tensor:
     """Add a layer's parameters and nodes."""
-    callee, frame, span = application.callee, application.frame, application.span
-    assert isinstance(callee, LayerValue)
+    frame, span = application.frame, application.span
     layer, builder = callee.layer, frame.elaboration.builder
     count(span, frame)
     arguments = {a.name: bound[a.name].value if a.name in bound else a.default for a in layer.arguments}
@@ -79,7 +76,7 @@ def _node(application: Application, operands: Sequence[Given], bound: Mapping[st
         specs = layer.parameters(types, arguments)
     except InferenceError as e:
         _refuse(e, application, operands, bound)
-    home, (scope, stem) = _home(application, bool(specs))
+    home, (scope, stem) = _home(callee, application, bool(specs))
     values = _parameters(home, specs, span, frame) if specs else {}
     tensors = tuple(o.value.value for o in operands)
     try:
@@ -139,13 +136,14 @@ def _part(part: str | s.Expression, label: s.Label, frame: Frame) -> int | str:
     return value
 
 
-def _home(application: Application, has_parameters: bool) -> tuple[tuple[Scope, str], tuple[Scope, str]]:
+def _home(
+    callee: LayerValue, application: Application, has_parameters: bool
+) -> tuple[tuple[Scope, str], tuple[Scope, str]]:
     """Where the parameters of a layer are named, and where its node is: scopes and labels.
 
     A layer that is applied again has its parameters where its first application put them.
     """
-    callee, frame, label = application.callee, application.frame, application.label
-    assert isinstance(callee, LayerValue)
+    frame, label = application.frame, application.label
     name = None if label is None else claim(label, frame)
     if callee.home is not None:
         return callee.home, callee.home if name is None else (frame.scope, name)

@@ -25,14 +25,14 @@ def pick(name: str | None, source: Source, frame: Frame) -> tuple[s.Model, Modul
         if name not in models:
             frame.unknown(start, "E0304", "there is no model", name, models, "the models are")
         return models[name]
-    own = [n for n in models if n in frame.module.own] or list(models)
-    if not own:
+    names = [n for n in models if n in frame.module.defined] or list(models)
+    if not names:
         help = "write: model name() { input x: f32[N, 3, 224, 224]  return ... }"
         frame.fail(start, "E0304", "there is no model in this file", help=help)
-    if len(own) > 1:
-        second, there = models[own[1]][0], f"they are {', '.join(own)}"
-        frame.fail(second.name, "E0304", f"this file has {len(own)} models", there, help=f"pick one: -m {own[0]}")
-    return models[own[0]]
+    if len(names) > 1:
+        second, there = models[names[1]][0], f"they are {', '.join(names)}"
+        frame.fail(second.name, "E0304", f"this file has {len(names)} models", there, help=f"pick one: -m {names[0]}")
+    return models[names[0]]
 
 
 # --- its parameters

@@ -45,7 +45,7 @@ class Loader:
                     self.report("E0303", f"{name} is defined twice", item.name.span, f"the first is at {where[name]}")
                 where[name] = item.name.span
                 table[name] = (item, result)
-                result.own.add(name)
+                result.defined.add(name)
         for item in tree.items:
             if isinstance(item, s.Include):
                 included = self.include(item, path)

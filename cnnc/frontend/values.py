@@ -127,7 +127,7 @@ class Module:
     blocks: dict[str, tuple[syntax.Block, Module]] = field(default_factory=dict)
     models: dict[str, tuple[syntax.Model, Module]] = field(default_factory=dict)
     trains: list[tuple[syntax.Train, Module]] = field(default_factory=list)
-    own: set[str] = field(default_factory=set)
+    defined: set[str] = field(default_factory=set)  # in the file itself
     values: dict[str, Value] = field(default_factory=dict)
     pending: set[str] = field(default_factory=set)
 
