@@ -31,7 +31,7 @@ ORDER = [
     ["lowering"],
     ["runtime"],
     ["backends"],
-    ["interop", "data", "summary", "drawing"],
+    ["interop", "data", "summary", "manual", "drawing"],
     ["network", "artifact", "notebook"],
     ["driver"],
     ["train", "bench"],

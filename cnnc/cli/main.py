@@ -37,7 +37,7 @@ COMMANDS = {
     "gradcheck": ("gradcheck", "Compare every gradient with central differences."),
     "doctor": ("doctor", "Look at this machine and say what is wrong."),
     "cache": ("cache", "List, clear or warm the compiled kernels on disk."),
-    "explain": ("explain", "Say what an error code means."),
+    "explain": ("explain", "Say what an error code means, or what a layer does."),
 }
 USAGE, DATA, MEMORY, BUG, INTERRUPTED = 2, 3, 5, 70, 130
 

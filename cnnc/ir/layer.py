@@ -17,7 +17,7 @@ from cnnc.ir.types import TensorType
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of a layer in the language."""
+    """An argument of a layer in the language. doc: what it is, for readers."""
 
     name: str
     default: Any = REQUIRED
@@ -44,6 +44,9 @@ class ParameterSpec:
 
 def no_parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> dict[str, ParameterSpec]:
     return {}
+
+
+SAME = "any shape -> the same"
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ class Layer:
     operands: how many tensors it applies to; None for a list of them.
     parameters(types, arguments) -> specifications by short name ("weight"); raises `InferenceError`.
     build(site) -> the value it gives; raises `InferenceError`.
+    doc, shapes: for readers, what it is, a line of the reference's table, and what becomes of what shape. example: it
+    applied to x: f32[N, 3, 32, 32].
     """
 
     name: str
@@ -85,7 +90,9 @@ class Layer:
     build: Callable[[Site], str]
     operands: int | None = 1
     parameters: Callable[[Sequence[TensorType], Mapping[str, Any]], dict[str, ParameterSpec]] = no_parameters
-    doc: str = ""
+    doc: str
+    shapes: str = SAME
+    example: str
 
 
 LAYERS: dict[str, Layer] = {}

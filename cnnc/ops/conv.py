@@ -159,7 +159,9 @@ register(
         layout="window",
         kind="convolution",
         field=_field,
-        doc=__doc__ or "",
+        doc="y[n, k, o] = b[k] + sum over c, t of w[k, c, t] * x[n, c, o * stride + t * dilation - padding] within each of "
+        "`groups` groups of channels. `epilogue` is an expression over this sum y and the operands behind the bias, a0, "
+        "a1, ...: what fusion has put there.",
     )
 )
 
@@ -324,16 +326,20 @@ register_layer(
     Layer(
         name="conv",
         arguments=(
-            Argument("out_channels", doc="filters"),
-            Argument("kernel_size", doc="a number, or one an axis"),
-            Argument("stride", 1),
-            Argument("padding", 0),
-            Argument("dilation", 1),
-            Argument("groups", 1),
-            Argument("bias", True),
+            Argument("out_channels", doc="how many filters there are"),
+            Argument("kernel_size", doc="pixels of a window: a number, or a list of one for each axis"),
+            Argument("stride", 1, "pixels from one window to the next"),
+            Argument("padding", 0, 'zeros around the input: a number, a list, a list of pairs, or "same"'),
+            Argument("dilation", 1, "pixels from one tap of a window to the next"),
+            Argument("groups", 1, "groups of channels that do not see each other; as many as channels: depthwise"),
+            Argument("bias", True, "whether a trained number is added to each filter's sums"),
         ),
         build=_build,
         parameters=_parameters,
-        doc="Convolution over [N, C, W], [N, C, H, W] or [N, C, D, H, W], by the rank of its input.",
+        doc='convolution in 1, 2 or 3 dimensions, by its input\'s rank; padding may be `"same"`, or a list of pairs '
+        "`[[top, bottom], [left, right]]`",
+        shapes="[N, C, H, W] -> [N, out_channels, H', W'], where "
+        "H' = floor((H + top + bottom - dilation * (kernel_size - 1) - 1) / stride) + 1",
+        example="x -> conv(16, 3, padding=1)",
     )
 )

@@ -67,7 +67,8 @@ register(
         macs=_macs,
         kind="linear",
         field=whole_field,
-        doc=__doc__ or "",
+        doc="y[n, o] = b[o] + sum over i of w[o, i] * x[n, i]. `epilogue` is an expression over this sum y and the operands "
+        "behind the bias, a0, a1, ...",
     )
 )
 
@@ -128,9 +129,14 @@ def _build(site: Site) -> str:
 register_layer(
     Layer(
         name="linear",
-        arguments=(Argument("out_features"), Argument("bias", True)),
+        arguments=(
+            Argument("out_features", doc="how many numbers it gives for an image"),
+            Argument("bias", True, "whether a trained number is added to each"),
+        ),
         build=_build,
         parameters=_parameters,
-        doc="Fully connected layer over [N, features].",
+        doc="fully connected, on `[N, features]`",
+        shapes="[N, features] -> [N, out_features]",
+        example="x -> flatten -> linear(10)",
     )
 )

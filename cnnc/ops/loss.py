@@ -156,8 +156,9 @@ def _softmax_layer(site: Site) -> str:
 register_layer(
     Layer(
         name="softmax",
-        arguments=(Argument("axis", 1),),
+        arguments=(Argument("axis", 1, "along which the results add up to 1; the classes, unless told"),),
         build=_softmax_layer,
-        doc="Softmax along an axis (the classes, unless told).",
+        doc="powers of e, divided by their sum along an axis",
+        example="x -> flatten -> linear(10) -> softmax",
     )
 )

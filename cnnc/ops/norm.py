@@ -204,12 +204,14 @@ register_layer(
     Layer(
         name="batchnorm",
         arguments=(
-            Argument("eps", 1e-5),
+            Argument("eps", 1e-5, "is added to variances"),
             Argument("momentum", 0.1, "share of the newest batch in the running statistics"),
         ),
         build=_build,
         parameters=_parameters,
-        doc="Batch normalization (Ioffe and Szegedy, 2015), per channel.",
+        doc="each channel normalized, by the batch in training, by running statistics in prediction",
+        shapes="[N, C, ...] -> the same",
+        example="x -> batchnorm",
     )
 )
 
@@ -296,9 +298,16 @@ def _build_lrn(site: Site) -> str:
 register_layer(
     Layer(
         name="lrn",
-        arguments=(Argument("size"), Argument("alpha", 1e-4), Argument("beta", 0.75), Argument("k", 1.0)),
+        arguments=(
+            Argument("size", doc="channels whose squares are added up"),
+            Argument("alpha", 1e-4, "factor of the mean of these squares"),
+            Argument("beta", 0.75, "power of the divisor, k + alpha * mean"),
+            Argument("k", 1.0, "see beta"),
+        ),
         build=_build_lrn,
-        doc="Local response normalization across channels (Krizhevsky et al., 2012).",
+        doc="local response normalization across channels",
+        shapes="[N, C, H, W] -> the same",
+        example="x -> lrn(3)",
     )
 )
 
@@ -373,6 +382,7 @@ register_layer(
         name="dropout",
         arguments=(Argument("p", 0.5, "share of values set to zero in training"),),
         build=_build_dropout,
-        doc="Dropout (Srivastava et al., 2014): nothing at prediction.",
+        doc="puts some values to 0, in training only",
+        example="x -> dropout(0.2)",
     )
 )

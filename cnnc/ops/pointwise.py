@@ -257,7 +257,9 @@ register(
 )
 
 
-def _layer(op: str, defaults: Mapping[str, Any]) -> None:
+def _layer(op: str, doc: str) -> None:
+    operands, _, _, defaults = DEFINITIONS[op]
+
     def build(site: Site) -> str:
         for key in defaults:
             if isinstance(site.arguments[key], bool) or not isinstance(site.arguments[key], int | float):
@@ -267,13 +269,32 @@ def _layer(op: str, defaults: Mapping[str, Any]) -> None:
     register_layer(
         Layer(
             name=op,
-            arguments=tuple(Argument(k, v) for k, v in defaults.items()),
+            arguments=tuple(Argument(k, v, _CONSTANTS[k]) for k, v in defaults.items()),
             build=build,
-            operands=DEFINITIONS[op][0],
-            doc=f"y = {DEFINITIONS[op][1].replace('a0', 'x')}",
+            operands=operands,
+            doc=doc,
+            example=f"x -> {op}",
         )
     )
 
 
-for _name in ("relu", "relu6", "sigmoid", "tanh", "leaky_relu", "elu", "selu", "silu", "exp", "log", "sqrt", "abs"):
-    _layer(_name, DEFINITIONS[_name][3])
+_CONSTANTS = {
+    "negative_slope": "of the part below 0",
+    "alpha": "how far results go below 0",
+    "beta": "factor of x within the sigmoid",
+}
+for _name, _doc in {
+    "relu": "x, or 0 where it is negative",
+    "relu6": "x between 0 and 6",
+    "sigmoid": "`1 / (1 + exp(-x))`",
+    "tanh": "the hyperbolic tangent",
+    "leaky_relu": "x, or `negative_slope * x` where it is negative",
+    "elu": "x, or `alpha * (exp(x) - 1)` where it is negative",
+    "selu": "elu times a number, with the constants that keep mean and variance",
+    "silu": "`x * sigmoid(beta * x)`",
+    "exp": "e to the power of x",
+    "log": "the natural logarithm",
+    "sqrt": "the square root",
+    "abs": "the absolute value",
+}.items():
+    _layer(_name, _doc)

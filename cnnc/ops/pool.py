@@ -215,7 +215,7 @@ register(
 # ------------------------------------------------------------------------------------------------ layers
 
 
-def _layer(op: str, arguments: tuple[Argument, ...]) -> None:
+def _layer(op: str, arguments: tuple[Argument, ...], doc: str) -> None:
     def build(site: Site) -> str:
         rank, given = image(site.type, op).rank - 2, site.arguments
         if given["padding"] == "same" or isinstance(given["padding"], str):
@@ -229,21 +229,44 @@ def _layer(op: str, arguments: tuple[Argument, ...]) -> None:
                 attributes[flag] = given[flag]
         return site.add(op, site.operands, attributes)
 
-    register_layer(Layer(name=op, arguments=arguments, build=build, doc=OP_DOCS[op]))
+    dilated = any(a.name == "dilation" for a in arguments)
+    reach = "dilation * (kernel_size - 1) - 1" if dilated else "kernel_size"
+    register_layer(
+        Layer(
+            name=op,
+            arguments=arguments,
+            build=build,
+            doc=doc,
+            shapes="[N, C, H, W] -> [N, C, H', W'], where "
+            f"H' = floor((H + 2 * padding - {reach}) / stride) + 1, rounded up with ceil_mode",
+            example=f"x -> {op}(3, stride=2, padding=1)",
+        )
+    )
 
 
-OP_DOCS = {
-    "maxpool": "Maximum over windows; the stride is the kernel unless given.",
-    "avgpool": "Average over windows; the stride is the kernel unless given.",
-}
-_COMMON = (Argument("kernel_size"), Argument("stride", None, "the kernel's size unless given"), Argument("padding", 0))
-_layer("maxpool", (*_COMMON, Argument("dilation", 1), Argument("ceil_mode", False)))
-_layer("avgpool", (*_COMMON, Argument("ceil_mode", False), Argument("count_include_pad", True)))
+_COMMON = (
+    Argument("kernel_size", doc="pixels of a window: a number, or a list of one for each axis"),
+    Argument("stride", None, "pixels from one window to the next; the kernel's size unless given"),
+    Argument("padding", 0, "pixels around the input, at most half of the kernel"),
+)
+_CEIL = Argument("ceil_mode", False, "whether the last window may reach past the input")
+_layer(
+    "maxpool",
+    (*_COMMON, Argument("dilation", 1, "pixels from one tap of a window to the next"), _CEIL),
+    "the largest of each window; without a stride, windows do not overlap",
+)
+_layer(
+    "avgpool",
+    (*_COMMON, _CEIL, Argument("count_include_pad", True, "whether padding counts as zeros")),
+    "the mean of each window",
+)
 register_layer(
     Layer(
         name="global_avgpool",
         arguments=(),
         build=lambda site: site.add("global_avgpool", site.operands),
-        doc="Average over space: [N, C, H, W] -> [N, C, 1, 1].",
+        doc="the mean over space: `[N, C, 1, 1]`",
+        shapes="[N, C, H, W] -> [N, C, 1, 1]",
+        example="x -> global_avgpool",
     )
 )

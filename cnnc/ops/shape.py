@@ -354,31 +354,36 @@ def _mean_layer(op: str) -> Any:
 
 register_layer(
     Layer(
-        name="flatten", arguments=(Argument("start", 1),), build=_flatten_layer, doc="[N, C, H, W] -> [N, C * H * W]."
+        name="flatten",
+        arguments=(Argument("start", 1, "the first axis that is merged"),),
+        build=_flatten_layer,
+        doc="`[N, C, H, W]` to `[N, C * H * W]`",
+        shapes="[N, C, H, W] -> [N, C * H * W]",
+        example="x -> flatten",
     )
 )
 register_layer(
     Layer(
         name="concat",
-        arguments=(Argument("axis", 1),),
+        arguments=(Argument("axis", 1, "along which they are joined; the channels, unless told"),),
         build=_concat_layer,
         operands=None,
-        doc="A list of tensors joined along an axis.",
+        doc="tensors joined",
+        shapes="[N, A, H, W], [N, B, H, W], ... -> [N, A + B + ..., H, W]",
+        example="concat([x, x -> relu])",
     )
 )
-register_layer(
-    Layer(
-        name="mean",
-        arguments=(Argument("axis"), Argument("keepdim", False)),
-        build=_mean_layer("mean"),
-        doc="Mean over axes.",
+for _name, _doc in (("mean", "the mean over one axis or several"), ("sum", "the sum over one axis or several")):
+    register_layer(
+        Layer(
+            name=_name,
+            arguments=(
+                Argument("axis", doc="a number, or a list"),
+                Argument("keepdim", False, "whether axes stay, with a size of 1"),
+            ),
+            build=_mean_layer(_name),
+            doc=_doc,
+            shapes="any shape -> the same without these axes",
+            example=f"x -> {_name}([2, 3])",
+        )
     )
-)
-register_layer(
-    Layer(
-        name="sum",
-        arguments=(Argument("axis"), Argument("keepdim", False)),
-        build=_mean_layer("sum"),
-        doc="Sum over axes.",
-    )
-)

@@ -61,6 +61,7 @@ def test_the_other_tables(cnnc: Cnnc, lenet: Path, tmp_path: Path, monkeypatch: 
     fits(cnnc("gradcheck", lenet, "--directions", 1, "--parameter", "c1.weight").stdout, width)
     fits(cnnc("cache", "list").stdout, width)
     fits(cnnc("explain").stdout, width)
+    fits(cnnc("explain", "conv").stdout, width)
     fits(cnnc("opt", "--list").stdout, width)
     fits(cnnc("new", "--list").stdout, width)
     fits(cnnc("doctor", code=None).stdout, width)

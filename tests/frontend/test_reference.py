@@ -8,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from cnnc import manual
 from cnnc.diagnostics import CnncError
 from cnnc.frontend import load, parse
+from cnnc.ir.layer import LAYERS
+from cnnc.ir.op import OPS
+from tests.frontend import reference
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = (ROOT / "grammars" / "README.md").read_text(encoding="utf-8")
@@ -40,9 +44,6 @@ def test_rendered_error_of_the_reference() -> None:
 
 
 def test_every_layer_is_in_the_reference() -> None:
-    import cnnc.ops  # noqa: F401
-    from cnnc.ir.layer import LAYERS
-
     table = REFERENCE[REFERENCE.index("| layer | |\n") : REFERENCE.index("## Bounds\n")]
     for layer in LAYERS.values():
         signature = re.search(rf"`{layer.name}\b(?:\(([^`]*)\))?`", table)
@@ -53,6 +54,30 @@ def test_every_layer_is_in_the_reference() -> None:
             if part.strip() and part.strip() != "list"
         ]
         assert names == [a.name for a in layer.arguments], layer.name
+
+
+def test_the_table_of_layers_is_of_their_records() -> None:
+    """Where it is not: `python -m tests.frontend.reference`."""
+    assert reference.parts(REFERENCE)[1] == manual.layers_table()
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_layer_says_what_it_is(name: str) -> None:
+    """Its example is of it alone, or of it last, and each argument is explained."""
+    layer = LAYERS[name]
+    made = manual.example(layer)
+    assert re.search(rf"(-> |^){name}\b[^>]*(->[^>]*)?$", made.text)
+    page = manual.layer_page(layer)
+    assert page.startswith(manual.signature(layer)[:40])
+    assert all(a.doc and f"    {a.name}" in page for a in layer.arguments)
+    assert all(part in page for part in ("Shapes:", made.text, made.type, *made.parameters))
+    assert OPS[name].doc[:30] in page
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_every_op_says_what_it_is(name: str) -> None:
+    assert len(OPS[name].doc) > 5
+    assert manual.op_page(OPS[name]).startswith(f"{name}(")
 
 
 def test_every_recipe_call_is_in_the_reference() -> None:
