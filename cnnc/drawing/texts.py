@@ -13,8 +13,8 @@ def _label(graph: Graph, node: Node) -> str:
 
 def _links(graph: Graph) -> tuple[list[Node], list[tuple[str, str]]]:
     nodes = shown(graph)
-    known = {r: n.name for n in nodes for r in n.results}
-    return nodes, [(known[o], n.name) for n in nodes for o in n.inputs if o in known]
+    producer = {r: n.name for n in nodes for r in n.results}
+    return nodes, [(producer[o], n.name) for n in nodes for o in n.inputs if o in producer]
 
 
 def dot(graph: Graph) -> str:

@@ -137,16 +137,16 @@ class _Reader(Transformer[Token, Any]):
             Origin(span),
         )
 
-    def known(self, token: Token) -> str:
+    def defined(self, token: Token) -> str:
         if str(token)[1:] not in self.types:
             raise self.fail("E0502", f"{token} is not defined", token, help=did_you_mean(str(token)[1:], self.types))
         return str(token)[1:]
 
     def update(self, items: Items) -> tuple[str, str]:
-        return self.known(items[0]), self.known(items[1])
+        return self.defined(items[0]), self.defined(items[1])
 
     def output(self, items: Items) -> tuple[str, str]:
-        value = self.known(items[0])
+        value = self.defined(items[0])
         return (value if items[1] is None else str(items[1])[1:-1]), value
 
     def ret(self, items: Items) -> tuple[str, Items]:

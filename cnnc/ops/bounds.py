@@ -84,16 +84,16 @@ def of_expression(e: Expression, given: Mapping[str, Range]) -> Range:
     return _bounds(e, {ex.var(name): r for name, r in given.items()})
 
 
-def _bounds(e: Expression, known: Mapping[Expression, Range]) -> Range:
-    if e in known:
-        return known[e]
+def _bounds(e: Expression, given: Mapping[Expression, Range]) -> Range:
+    if e in given:
+        return given[e]
     if e[0] == "const":
         return (e[1], e[1])
     if e[0] == "var":
         return ANYTHING
     if e[0] == "where":
-        return _where(e, known)
-    a = [_bounds(x, known) for x in e[1:]]
+        return _where(e, given)
+    a = [_bounds(x, given) for x in e[1:]]
     (low, high), (low2, high2) = a[0], a[-1]
     match e[0]:
         case "add":
@@ -121,15 +121,15 @@ def _bounds(e: Expression, known: Mapping[Expression, Range]) -> Range:
     return ANYTHING
 
 
-def _where(e: Expression, known: Mapping[Expression, Range]) -> Range:
+def _where(e: Expression, given: Mapping[Expression, Range]) -> Range:
     """Each branch knows what the condition says: relu6 is where(0 > a, 0, where(a > 6, 6, a))."""
     _, condition, yes, no = e
     if condition[0] != "gt":
-        return _union(_bounds(yes, known), _bounds(no, known))
+        return _union(_bounds(yes, given), _bounds(no, given))
     larger, smaller = condition[1:]
-    (low, high), (low2, high2) = _bounds(larger, known), _bounds(smaller, known)
-    if_so = {**known, larger: (max(low, low2), high), smaller: (low2, min(high, high2))}
-    otherwise = {**known, larger: (low, min(high, high2)), smaller: (max(low, low2), high2)}
+    (low, high), (low2, high2) = _bounds(larger, given), _bounds(smaller, given)
+    if_so = {**given, larger: (max(low, low2), high), smaller: (low2, min(high, high2))}
+    otherwise = {**given, larger: (low, min(high, high2)), smaller: (max(low, low2), high2)}
     # a branch that cannot be is no part of it
     possible = [_bounds(x, k) for x, k in ((yes, if_so), (no, otherwise)) if all(p <= q for p, q in k.values())]
     return (min(p for p, _ in possible), max(q for _, q in possible)) if possible else ANYTHING

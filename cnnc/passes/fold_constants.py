@@ -34,14 +34,14 @@ def _identity(rewriter: Rewriter, node: Node) -> str | None:
     """x + 0, x - 0, x * 1, x / 1, --x --> x"""
     if node.op == "constant" or not pointwise.is_pointwise(node) or len(node.results) > 1:
         return None
-    known = {
+    constants = {
         f"a{i}": ex.const(p.attributes["value"])
         for i, p in enumerate(map(rewriter.node, node.inputs))
         if p.op == "constant"
     }
-    if not known and node.op != "pointwise":
+    if not constants and node.op != "pointwise":
         return None
-    expression = ex.simplify(ex.substitute(pointwise.expressions(node)[0], known))
+    expression = ex.simplify(ex.substitute(pointwise.expressions(node)[0], constants))
     return node.inputs[int(expression[1][1:])] if expression[0] == "var" else None
 
 
