@@ -15,7 +15,7 @@ import pytest
 import cnnc.ops  # noqa: F401  (registers the ops)
 from cnnc.drawing import cards
 from cnnc.ir.op import OPS
-from cnnc.kernels.cpu import link
+from cnnc.kernels.cpu.code import link
 
 ROOT = Path(__file__).parent.parent
 

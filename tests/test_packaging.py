@@ -99,6 +99,7 @@ def test_runs_from_a_wheel(tmp_path: Path) -> None:
         "cnnc/grammars/cnn.lark",
         "cnnc/grammars/ir.lark",
         "cnnc/kernels/cpu/__init__.py",
+        "cnnc/kernels/cpu/steps/driver.ll",
         *(
             f"cnnc/examples/{p.relative_to(ROOT / 'examples')}"
             for p in (ROOT / "examples").rglob("*.*")

@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from cnnc.diagnostics import error
 from cnnc.ir.graph import Graph, Node
@@ -22,6 +22,7 @@ from cnnc.lowering.plan import Buffer, KernelName, Plan, Ref, Step
 ROOM, MORE = (math.inf, 1.0, 0.8, 0.6), 1.02
 
 
+T = TypeVar("T")
 LARGEST = 2**62  # bytes of all buffers: addresses stay below 2^63
 
 
@@ -51,7 +52,7 @@ class Lowering:
     scratch: int = 0
     divided: set[str] = field(default_factory=set)  # buffers that hold an equal share for each image
     reusable: dict[tuple[int, str], str] = field(default_factory=dict)
-    _shared: dict[Any, Ref] = field(default_factory=dict)
+    _shared: dict[Any, Any] = field(default_factory=dict)
 
     @lazy
     def target(self) -> Any:
@@ -95,16 +96,16 @@ class Lowering:
     def table(self, stem: str, numbers: Sequence[int]) -> Ref:
         """int64 constants; equal tables are shared."""
         data = tuple(int(n) for n in numbers)
-        key = ("table", data)
-        if key not in self._shared:
-            self._shared[key] = self.buffer(f"{stem}~table", "table", 8 * len(data), data)
-        return self._shared[key]
+        return self.once(("table", data), lambda: self.buffer(f"{stem}~table", "table", 8 * len(data), data))
 
-    def once(self, key: Any, make: Callable[[], Ref]) -> Ref:
-        """What `make` gives, made once for a key: weights packed alike for two convolutions, a converted tensor."""
+    def once(self, key: Any, make: Callable[[], T]) -> T:
+        """What `make` gives, made once for a key: weights packed alike for two convolutions, a converted tensor, what a rule found
+        out about a node.
+        """
         if key not in self._shared:
             self._shared[key] = make()
-        return self._shared[key]
+        found: T = self._shared[key]
+        return found
 
     def step(
         self,

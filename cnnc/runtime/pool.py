@@ -1,6 +1,6 @@
 """The thread pool of this process: starting helpers, and what becomes of them in a forked child.
 
-Helpers run code of the backend (`kernels/cpu/threads.py` says how it works): they know neither Python nor OpenMP, take no signals
+Helpers run code of the backend (`kernels/cpu/steps/threads.py` says how it works): they know neither Python nor OpenMP, take no signals
 and are never waited for, so that the process may end while they run. Where the system gives no thread, calls go on with fewer. A
 forked child begins with none and starts its own.
 """

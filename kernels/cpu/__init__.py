@@ -55,8 +55,8 @@ def __getattr__(name: str) -> Any:
     if name != "FAMILIES":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     families: dict[str, Family] = {}
-    for info in pkgutil.iter_modules(__path__):
-        module = importlib.import_module(f"{__name__}.{info.name}")
+    for info in pkgutil.walk_packages(__path__, f"{__name__}."):
+        module = importlib.import_module(info.name)
         for family in getattr(module, "FAMILIES", ()):
             assert family.name not in families, family.name
             families[family.name] = family

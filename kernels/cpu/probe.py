@@ -11,9 +11,9 @@ from typing import Any
 from numba import types
 
 from . import Family
-from .emit import Emitter, Value
+from .code.emit import Emitter, Value
+from .code.vector import FLOATS, emitted, vectors
 from .target import Target
-from .vector import FLOATS, emitted, vectors
 
 LOADS = 8  # vectors read in a turn of `stream`, into as many sums: more than an addition's latency
 

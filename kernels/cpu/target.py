@@ -21,6 +21,24 @@ class Pace:
 
 
 @dataclass(frozen=True)
+class Tiles:
+    """How much of the vector registers the kernels' tiles take.
+
+    sums: accumulators of a convolution's tile. spread: where lanes meet channels of their own, registers for sums and
+    neighboring taps together, and sums at most. gradient: of Winograd's weight gradient, input channels and vectors of
+    output channels. Of linear layers, dots: rows and columns whose sums are vectors; products: rows, and vectors of columns;
+    batch: rows, the most first.
+    """
+
+    sums: int
+    spread: tuple[int, int]
+    gradient: tuple[int, int]
+    dots: tuple[int, int]
+    products: tuple[int, int]
+    batch: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Target:
     """An instruction set: what LLVM is told, and what a kernel's author has to know of it.
 
@@ -49,6 +67,10 @@ class Target:
     def slowness(self) -> float:
         """How much longer than with AVX-512 a core takes for as many multiply-adds."""
         return 16 / self.lanes * (1 if self.fma else 2)
+
+    @property
+    def tiles(self) -> Tiles:
+        return TILES[self.name]
 
     def at(self, pace: Pace) -> Target:
         """The same for a machine of that pace."""
@@ -86,6 +108,13 @@ TARGETS = {
         Target("sse2", _X86, "x86-64", "", 4, 16, False, 32 * KIB, 256 * KIB),
         Target("neon", _ARM, "generic", "+neon", 4, 32, True, 32 * KIB, 512 * KIB),
     )
+}
+
+TILES = {
+    "avx512": Tiles(28, (23, 20), (8, 2), (4, 6), (6, 4), (10, 9, 8, 6)),
+    "avx2": Tiles(12, (14, 12), (4, 2), (3, 4), (6, 2), (8, 6)),
+    "sse2": Tiles(8, (11, 8), (4, 2), (2, 4), (5, 2), (6, 5)),
+    "neon": Tiles(24, (24, 20), (4, 4), (5, 4), (6, 4), (12, 10, 8, 6)),
 }
 
 # What the processor must have before code for the target may run on it.

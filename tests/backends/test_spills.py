@@ -13,7 +13,8 @@ import pytest
 import cnnc
 from cnnc import driver
 from cnnc.backends.cpu import CpuBackend
-from cnnc.kernels.cpu import Kernel, compile, target
+from cnnc.kernels.cpu import Kernel, target
+from cnnc.kernels.cpu.code import compile
 from cnnc.passes.optimizer import SGD
 from cnnc.passes.training import training_graph
 from tests.kernels.assembly import hottest_loops, loop_spills

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from cnnc.kernels.cpu import FAMILIES, conv_shapes, target
-from cnnc.kernels.cpu.conv_shapes_bands import BandedWeights, band_pack_plan
-from cnnc.kernels.cpu.conv_shapes_spread import SpreadWeights, spread_pack_plan
-from cnnc.kernels.cpu.packing import pack_bands, pack_spread, pack_weights
-from cnnc.kernels.cpu.vector import NOTE
+from cnnc.kernels.cpu import FAMILIES, target
+from cnnc.kernels.cpu.code.vector import NOTE
+from cnnc.kernels.cpu.conv import plan as conv_plans
+from cnnc.kernels.cpu.conv.arguments import pack_plan
+from cnnc.kernels.cpu.conv.bands_plan import BandedWeights, band_pack_plan
+from cnnc.kernels.cpu.conv.gradient_plan import weight_gradient_plan
+from cnnc.kernels.cpu.conv.pack_reference import pack_bands, pack_spread, pack_weights
+from cnnc.kernels.cpu.conv.spread_plan import SpreadWeights, spread_pack_plan
+from cnnc.kernels.cpu.problem import Conv, Epilogue, output_size
 from tests.kernels.launching import block, check_guards, function, guarded, place, unblock
 
 SAME = ((1, 1), (1, 1))
@@ -57,7 +61,7 @@ def windows(x, kernel, stride, padding, dilation, out):
 def forward(x, w, stride, padding, dilation, groups):
     """float64 convolution in any number of dimensions."""
     kernel = w.shape[2:]
-    out = [conv_shapes.output_size(*g) for g in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)]
+    out = [output_size(*g) for g in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)]
     seen = windows(x, kernel, stride, padding, dilation, out)
     parts = []
     for g in range(groups):
@@ -110,7 +114,7 @@ def error_of_long_sums(left, right):
 def error_of_long_convolution(x, w, stride, padding, dilation):
     """`error_of_long_sums` of a convolution of one group."""
     kernel = w.shape[2:]
-    out = [conv_shapes.output_size(*g) for g in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)]
+    out = [output_size(*g) for g in zip(x.shape[2:], kernel, stride, padding, dilation, strict=True)]
     seen = np.moveaxis(windows(x, kernel, stride, padding, dilation, out), 2, 0)  # [C, taps, N, ...]
     products = w.shape[1] * seen.shape[1]
     return error_of_long_sums(seen.reshape(products, -1), w.reshape(len(w), products).T)
@@ -131,8 +135,10 @@ def reals(shape, seed):
     return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
-def sizes(x, k, w, stride, padding, dilation, groups):
-    return (*x.shape, k, w.shape[2:], stride, padding, dilation, groups)
+def conv_of(shape, filters, kernel, *rest):
+    """The convolution of a tensor of that shape. rest: stride, padding, dilation, groups."""
+    images, channels, *size = shape
+    return Conv(images, channels, tuple(size), filters, tuple(kernel), *rest)
 
 
 def direct(name, x, w, bias=None, stride=(1, 1), padding=NONE, dilation=(1, 1), groups=1, plain=False, expression=None, extra=(),
@@ -140,12 +146,10 @@ def direct(name, x, w, bias=None, stride=(1, 1), padding=NONE, dilation=(1, 1), 
     """The forward kernel's result in logical shape. `extra`: operands, of rank 4 (full) or 1 (channel)."""
     goal = target.named(name)
     kinds = tuple("full" if a.ndim == 4 else "channel" for a in extra)
-    plan = conv_shapes.direct_plan(
-        goal, *sizes(x, len(w), w, stride, padding, dilation, groups), plain, expression, kinds
-    )
+    conv = conv_of(x.shape, len(w), w.shape[2:], stride, padding, dilation, groups)
+    plan = conv_plans.direct_plan(goal, conv, Epilogue(expression, kinds), plain)
     packed = pack(name, w, plan.weights) if packed_by_kernel else place(packed_by_numpy(w, plan.weights))
-    out = [conv_shapes.output_size(*g) for g in zip(x.shape[2:], w.shape[2:], stride, padding, dilation, strict=True)]
-    y = guarded((len(x), -(-len(w) // goal.lanes), *out, goal.lanes))
+    y = guarded((len(x), -(-len(w) // goal.lanes), *conv.out, goal.lanes))
     buffers = {
         "x": place(x if plain else block(x, goal.lanes)),
         "w": packed,
@@ -168,7 +172,7 @@ def packed_by_numpy(w, form):
 
 def pack(name, w, form):
     source, packed = place(w), guarded((form.floats,))
-    plan = PACKING.get(type(form), (None, conv_shapes.pack_plan))[1](form)
+    plan = PACKING.get(type(form), (None, pack_plan))[1](form)
     run(plan, name, {"source": source, "packed": packed})
     check_guards(packed)
     return packed
@@ -179,11 +183,11 @@ def data_gradient(
 ):
     goal = target.named(name)
     kinds = tuple("full" if a.ndim == 4 else "channel" for a in extra)
-    geometry = (*shape, len(w), w.shape[2:], stride, padding, dilation, groups)
+    conv = conv_of(shape, len(w), w.shape[2:], stride, padding, dilation, groups)
     dx = guarded((shape[0], -(-shape[1] // goal.lanes), *shape[2:], goal.lanes))
     source = place(block(dy, goal.lanes))
     buffers = {f"a{i}": place(block(a, goal.lanes) if a.ndim == 4 else a) for i, a in enumerate(extra)}
-    for parity in conv_shapes.data_gradient_plans(goal, *geometry, expression, kinds):
+    for parity in conv_plans.data_gradient_plans(goal, conv, Epilogue(expression, kinds)):
         packed = pack(name, w, parity.plan.weights)
         np.testing.assert_array_equal(packed, packed_by_numpy(w, parity.plan.weights))
         offsets = {"y": parity.offset, **{f"a{i}": parity.offset for i, kind in enumerate(kinds) if kind == "full"}}
@@ -194,9 +198,8 @@ def data_gradient(
 
 def weight_gradient(name, x, dy, shape, stride=(1, 1), padding=NONE, dilation=(1, 1), groups=1, plain=False):
     goal = target.named(name)
-    plan = conv_shapes.weight_gradient_plan(
-        goal, *x.shape, shape[0], shape[2:], stride, padding, dilation, groups, plain
-    )
+    conv = conv_of(x.shape, shape[0], shape[2:], stride, padding, dilation, groups)
+    plan = weight_gradient_plan(goal, conv, plain)
     dw = guarded((plan.arguments.get("parts", 1), *shape))
     run(plan, name, {"x": place(x if plain else block(x, goal.lanes)), "dy": place(block(dy, goal.lanes)), "dw": dw})
     check_guards(dw)

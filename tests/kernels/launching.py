@@ -11,8 +11,8 @@ import pytest
 
 from cnnc.backends.cpu import CpuBackend
 from cnnc.kernels.cpu import FAMILIES, target
-from cnnc.kernels.cpu.shapes import Launch
-from cnnc.kernels.cpu.vector import NOTE
+from cnnc.kernels.cpu.code.vector import NOTE
+from cnnc.kernels.cpu.launches import Launch
 from cnnc.lowering.plan import KernelName
 
 TARGETS = [pytest_target.name for pytest_target in target.runnable()]

@@ -11,7 +11,7 @@ from cnnc.ir.builder import Builder
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.types import TensorType
 from cnnc.kernels.cpu import target
-from cnnc.kernels.cpu.shapes import Operand, plan_map
+from cnnc.kernels.cpu.elementwise.map_plan import Operand, plan_map
 from cnnc.ops.pointwise import DEFINITIONS, SELU_ALPHA, SELU_SCALE, expressions, slope
 
 from .launching import TARGETS, guarded, launch, place

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cnnc.kernels.cpu import Kernel, builder, compile, target
+from cnnc.kernels.cpu import Kernel, target
+from cnnc.kernels.cpu.code import builder, compile
 
 KERNELS = [
     Kernel("map", (("kinds", ("vector",)), ("expressions", (("add", ("var", "a0"), ("const", float(n))),)), ("masked", False)))
@@ -114,7 +115,8 @@ def test_another_program_of_that_name_gets_no_work(monkeypatch, tmp_path):
 
 
 PROGRAM = """
-from cnnc.kernels.cpu import Kernel, builder, compile, target
+from cnnc.kernels.cpu import Kernel, target
+from cnnc.kernels.cpu.code import builder, compile
 here = [compile.build(Kernel("stream"), target.host())]
 os.chdir(folder)
 sys.path.insert(0, "")

@@ -9,10 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cnnc.kernels.cpu import Kernel, compile, conv_shapes, conv_shapes_spread, target
+from cnnc.kernels.cpu import Kernel, target
+from cnnc.kernels.cpu.code import compile
+from cnnc.kernels.cpu.conv import plan as conv_plans
+from cnnc.kernels.cpu.conv import rows_plan
+from cnnc.kernels.cpu.conv import spread_plan as spread_plans
+from cnnc.kernels.cpu.conv.arguments import form_of, register_tile
+from cnnc.kernels.cpu.problem import Conv
 from cnnc.ops.groups import spread
 from tests.kernels.assembly import spills
-from tests.kernels.convolving import NONE, SAME, data_gradient, direct, forward, gradients, integers, reals
+from tests.kernels.convolving import NONE, SAME, conv_of, data_gradient, direct, forward, gradients, integers, reals
 from tests.kernels.launching import TARGETS, in_turn
 
 RELU = ("where", ("gt", ("const", 0.0), ("var", "y")), ("const", 0.0), ("var", "y"))
@@ -82,7 +88,7 @@ def test_integers_are_exact(name, case):
 
 def grouping(monkeypatch, form):
     """Copies that cost nothing make all that can be spread so, and dear ones nothing."""
-    monkeypatch.setattr(conv_shapes_spread, "_COPY", 0 if form == "spread" else 1e9)
+    monkeypatch.setattr(spread_plans, "_COPY", 0 if form == "spread" else 1e9)
 
 
 @pytest.mark.parametrize(("name", "form", "case"), in_turn(["banded", "spread"], GROUPED))
@@ -92,11 +98,12 @@ def test_groups_that_are_parts_of_blocks_are_exact(name, form, case, monkeypatch
     x, w, bias = integers(shape, 1), integers((filters, shape[1] // rest[-1], *kernel), 2), integers(filters, 3)
     want = forward(x, w, *rest) + bias[:, None, None]
     np.testing.assert_array_equal(direct(name, x, w, bias, *rest, packed_by_kernel=True), want)
-    parameters = dict(conv_shapes.direct_plan(target.named(name), *shape, filters, kernel, *rest).step.kernel.parameters)
+    plan = conv_plans.direct_plan(target.named(name), conv_of(shape, filters, kernel, *rest))
+    parameters = dict(plan.step.kernel.parameters)
     goal, groups = target.named(name), rest[-1]
-    weights = conv_shapes_spread.SpreadWeights(groups, filters // groups, shape[1] // groups, (), 0, goal.lanes, False)
-    narrow = weights.places()[:, 1].max() <= conv_shapes_spread.WIDEST
-    parts = conv_shapes.form_of(goal, shape[1], filters, groups) == "banded"
+    weights = spread_plans.SpreadWeights(groups, filters // groups, shape[1] // groups, (), 0, goal.lanes, False)
+    narrow = weights.places()[:, 1].max() <= spread_plans.WIDEST
+    parts = form_of(goal, conv_of(shape, filters, kernel, *rest)) == "banded"
     assert (parameters["form"] == "spread") == (parts and narrow and kernel != (1, 1) and form == "spread")
     dy = integers(want.shape, 4)
     dx, _ = gradients(x, w, dy, *rest)
@@ -105,9 +112,9 @@ def test_groups_that_are_parts_of_blocks_are_exact(name, form, case, monkeypatch
 
 def test_the_pass_that_merges_groups_knows_which_can_be_spread():
     for groups, filters, channels, lanes in itertools.product((2, 5, 16, 33), (1, 3, 4, 10), (1, 2, 5, 8, 12), (4, 8, 16)):
-        places = conv_shapes_spread.SpreadWeights(groups, filters, channels, (), 0, lanes, False).places()
+        places = spread_plans.SpreadWeights(groups, filters, channels, (), 0, lanes, False).places()
         known = math.isfinite(spread(groups, filters, channels, lanes, 9, 1))
-        assert known == (places[:, 1].max() <= conv_shapes_spread.WIDEST), (groups, filters, channels, lanes)
+        assert known == (places[:, 1].max() <= spread_plans.WIDEST), (groups, filters, channels, lanes)
 
 
 @pytest.mark.parametrize("name", TARGETS)
@@ -141,7 +148,7 @@ def test_random_numbers_stay_within_the_bound(name, channels):
 
 @pytest.mark.parametrize("name", TARGETS)
 def test_sums_that_go_through_memory_between_blocks_of_input(name, monkeypatch):
-    monkeypatch.setattr(conv_shapes, "_WEIGHTS", 0)
+    monkeypatch.setattr(rows_plan, "_WEIGHTS", 0)
     x, w, bias = integers((1, 64, 5, 6), 1), integers((48, 64, 3, 3), 2), integers(48, 3)
     want = np.maximum(forward(x, w, (1, 1), SAME, (1, 1), 1) + bias[:, None, None], 0)
     np.testing.assert_array_equal(direct(name, x, w, bias, (1, 1), SAME, expression=RELU), want)
@@ -197,16 +204,16 @@ def test_relu_passes_nan(name):
 
 def test_kernel_larger_than_the_image_is_an_error():
     with pytest.raises(ValueError, match="exceeds the padded input"):
-        conv_shapes.direct_plan(target.host(), 1, 1, 4, 4, 1, (5, 5))
+        conv_plans.direct_plan(target.host(), Conv(1, 1, (4, 4), 1, (5, 5)))
 
 
 def test_groups_of_plain_input_are_an_error():
     with pytest.raises(ValueError, match="plain input"):
-        conv_shapes.direct_plan(target.named("avx512"), 1, 12, 4, 4, 12, (3, 3), groups=3, plain=True)
+        conv_plans.direct_plan(target.named("avx512"), Conv(1, 12, (4, 4), 12, (3, 3), groups=3), plain=True)
 
 
 def test_no_image_makes_no_chunk():
-    assert conv_shapes.direct_plan(target.named("avx512"), 0, 16, 4, 4, 16, (3, 3), padding=SAME).step.chunks == 0
+    assert conv_plans.direct_plan(target.named("avx512"), Conv(0, 16, (4, 4), 16, (3, 3), padding=SAME)).step.chunks == 0
 
 
 @pytest.mark.parametrize(
@@ -217,7 +224,7 @@ def test_no_image_makes_no_chunk():
 def test_no_register_tile_spills(name, blocks, form):
     """Every target is compiled for, whether this machine can run it or not."""
     goal = target.named(name)
-    pixels, vectors = conv_shapes.register_tile(goal, 14 * 28 * 12, blocks)
+    pixels, vectors = register_tile(goal, 14 * 28 * 12, blocks)
     kernel = Kernel("conv_direct", (
         ("pixels", pixels), ("vectors", vectors), ("uneven", True), ("tail", vectors > 1), ("form", form),
         ("masked", True), ("expression", RELU), ("operands", ("full",)),
@@ -229,7 +236,7 @@ def test_no_register_tile_spills(name, blocks, form):
 @pytest.mark.parametrize("taps", [1, 2, 3, 4, 5, 6, 7])
 def test_no_register_tile_of_spread_input_spills(name, taps):
     goal = target.named(name)
-    pixels, operands = conv_shapes_spread.most_pixels(goal, taps), ("full", "channel")
+    pixels, operands = spread_plans.most_pixels(goal, taps), ("full", "channel")
     kernel = Kernel("conv_direct", (
         ("pixels", pixels), ("vectors", 1), ("uneven", True), ("tail", False), ("form", "spread"), ("masked", True),
         ("expression", RELU), ("operands", operands), ("near", taps),

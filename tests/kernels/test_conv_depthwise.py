@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from cnnc.kernels.cpu import Kernel, compile, target
-from cnnc.kernels.cpu.conv_shapes_depthwise import expanded_plan
+from cnnc.kernels.cpu import Kernel, target
+from cnnc.kernels.cpu.code import compile
+from cnnc.kernels.cpu.depthwise.expanded_plan import expanded_plan
+from cnnc.kernels.cpu.problem import Conv, Epilogue
 from tests.kernels.assembly import spills
-from tests.kernels.convolving import forward, integers, pack, reals, run
+from tests.kernels.convolving import conv_of, forward, integers, pack, reals, run
 from tests.kernels.launching import TARGETS, block, check_guards, guarded, in_turn, place, unblock
 from tests.kernels.test_conv import RELU
 from tests.kernels.test_depthwise import GEOMETRIES, kinds, outputs
@@ -23,8 +26,8 @@ SAME = (UNIT, (UNIT, UNIT), UNIT)
 def expanded(name, x, wide, w, bias=None, later=None, rest=SAME, inner=None, expression=None, extra=(), cut=None):
     """The step's result, in logical shape. wide: weights [C, I, 1, 1], w: [C, 1, kh, kw]."""
     goal, channels = target.named(name), len(w)
-    plan = expanded_plan(goal, *x.shape[:2], channels, *x.shape[2:], w.shape[2:], *rest, inner, expression, kinds(extra),
-                         cut)  # fmt: skip
+    conv = conv_of((len(x), channels, *x.shape[2:]), channels, w.shape[2:], *rest, channels)
+    plan = expanded_plan(goal, conv, x.shape[1], inner, Epilogue(expression, kinds(extra)), cut)
     assert plan is not None
     shape = outputs((len(x), channels, *x.shape[2:]), w.shape[2:], *rest)
     y = guarded((shape[0], -(-channels // goal.lanes), *shape[2:], goal.lanes))
@@ -94,11 +97,12 @@ def test_operands_behind(name):
 
 def test_what_it_does_not_do():
     goal = target.named("avx512")
-    assert expanded_plan(goal, 1, 16, 32, 20, 20, (9, 9), UNIT, ((4, 4), (4, 4)), UNIT) is None
-    assert expanded_plan(goal, 0, 16, 32, 20, 20, (3, 3), UNIT, (UNIT, UNIT), UNIT) is None
-    assert expanded_plan(goal, 1, 4096, 32, 20, 20, (3, 3), UNIT, (UNIT, UNIT), UNIT) is None
+    conv = Conv(1, 32, (20, 20), 32, (3, 3), UNIT, (UNIT, UNIT), UNIT, 32)
+    assert expanded_plan(goal, replace(conv, kernel=(9, 9), padding=((4, 4), (4, 4))), 16) is None
+    assert expanded_plan(goal, replace(conv, images=0), 16) is None
+    assert expanded_plan(goal, conv, 4096) is None
     with pytest.raises(ValueError, match="exceeds the padded input"):
-        expanded_plan(goal, 1, 16, 32, 2, 2, (3, 3), UNIT, NONE, UNIT)
+        expanded_plan(goal, replace(conv, size=(2, 2), padding=NONE), 16)
 
 
 @pytest.mark.parametrize("name", target.TARGETS)
@@ -106,8 +110,9 @@ def test_what_it_does_not_do():
 @pytest.mark.parametrize("stride", [1, 2])
 def test_no_register_tile_spills(name, kernel, stride):
     goal, pad = target.named(name), (kernel // 2, kernel // 2)
-    plan = expanded_plan(goal, 1, 32, 8 * goal.lanes + 1, 23, 23, (kernel, kernel), (stride, stride), (pad, pad), UNIT, RELU,
-                         RELU)  # fmt: skip
+    channels = 8 * goal.lanes + 1
+    conv = Conv(1, channels, (23, 23), channels, (kernel, kernel), (stride, stride), (pad, pad), UNIT, channels)
+    plan = expanded_plan(goal, conv, 32, RELU, Epilogue(RELU))
     parameters = dict(plan.step.kernel.parameters)
     assert parameters["uneven"]
     assert parameters["tail"]

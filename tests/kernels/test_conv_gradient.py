@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnc.kernels.cpu import compile, conv_shapes, target
+from cnnc.kernels.cpu import target
+from cnnc.kernels.cpu.code import compile
+from cnnc.kernels.cpu.conv.gradient_plan import weight_gradient_plan
+from cnnc.kernels.cpu.problem import Conv, output_size
 from tests.kernels.convolving import NONE, SAME, data_gradient, gradients, integers, reals, weight_gradient
 from tests.kernels.launching import TARGETS, in_turn
 from tests.kernels.test_conv import GEOMETRIES, GROUPED, PLAIN, spills
@@ -13,7 +16,7 @@ from tests.kernels.test_conv import GEOMETRIES, GROUPED, PLAIN, spills
 
 def outputs(shape, filters, kernel, stride, padding, dilation):
     geometry = zip(shape[2:], kernel, stride, padding, dilation, strict=True)
-    return (shape[0], filters, *(conv_shapes.output_size(*g) for g in geometry))
+    return (shape[0], filters, *(output_size(*g) for g in geometry))
 
 
 @pytest.mark.parametrize(("name", "case"), in_turn(GEOMETRIES))
@@ -99,7 +102,7 @@ def test_pixels_are_cut_where_channels_make_few_chunks():
     goal = target.named("avx2")
 
     def plan(images, channels, size, filters):
-        return conv_shapes.weight_gradient_plan(goal, images, channels, size, size, filters, (1, 1))
+        return weight_gradient_plan(goal, Conv(images, channels, (size, size), filters, (1, 1)))
 
     assert (plan(8, 64, 56, 64).arguments["parts"], plan(8, 64, 56, 64).links) == (8, 8)  # an image a part
     assert (plan(8, 2048, 7, 512).arguments["parts"], plan(8, 2048, 7, 512).links) == (1, 0)
@@ -111,7 +114,6 @@ def test_pixels_are_cut_where_channels_make_few_chunks():
 def test_no_register_tile_spills(name, kind):
     goal = target.named(name)
     kernel, padding = ((1, 1), NONE) if kind == "1x1" else ((7, 7), ((3, 3), (3, 3)))
-    plan = conv_shapes.weight_gradient_plan(
-        goal, 2, 3 if kind == "plain" else 32, 32, 32, 64, kernel, (2, 2), padding, plain=kind == "plain"
-    )
+    conv = Conv(2, 3 if kind == "plain" else 32, (32, 32), 64, kernel, (2, 2), padding)
+    plan = weight_gradient_plan(goal, conv, plain=kind == "plain")
     assert spills(compile.assembly(plan.kernel, goal), 4) == []

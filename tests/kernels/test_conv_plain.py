@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnc.kernels.cpu import conv_shapes, target
-from tests.kernels.convolving import forward, gradients, integers, reals, run
+from cnnc.kernels.cpu import target
+from cnnc.kernels.cpu.conv.gradient_plan import plain_plan
+from cnnc.kernels.cpu.problem import Conv, Epilogue
+from tests.kernels.convolving import conv_of, forward, gradients, integers, reals, run
 from tests.kernels.launching import TARGETS, check_guards, guarded, in_turn, place
 
 # shape, filters, kernel, stride, padding, dilation, groups
@@ -23,9 +25,8 @@ CASES = {
 
 def plan(name, what, case, expression=None, operands=()):
     shape, filters, *rest = case
-    return conv_shapes.plain_plan(
-        target.named(name), what, shape[0], shape[1], shape[2:], filters, *rest, expression, operands
-    )
+    op = {"forward": "conv"}.get(what, f"conv_{what}")
+    return plain_plan(target.named(name), op, conv_of(shape, filters, *rest), Epilogue(expression, operands))
 
 
 @pytest.mark.parametrize(("name", "case"), in_turn(CASES))
@@ -79,4 +80,4 @@ def test_random_numbers_stay_within_the_bound(name):
 
 def test_kernel_larger_than_the_image_is_an_error():
     with pytest.raises(ValueError, match="exceeds the padded input"):
-        conv_shapes.plain_plan(target.host(), "forward", 1, 1, (4,), 1, (5,), (1,), ((0, 0),), (1,))
+        plain_plan(target.host(), "conv", Conv(1, 1, (4,), 1, (5,), (1,), ((0, 0),), (1,)))

@@ -7,18 +7,21 @@ import re
 import numpy as np
 import pytest
 
-from cnnc.kernels.cpu import Kernel, compile, conv_shapes, target
-from cnnc.kernels.cpu.conv_shapes_pooled import pooled_plan
-from tests.kernels.convolving import forward, integers, reals, run
+from cnnc.kernels.cpu import Kernel, target
+from cnnc.kernels.cpu.code import compile
+from cnnc.kernels.cpu.conv.arguments import pack_plan
+from cnnc.kernels.cpu.conv.pooled_plan import pooled_plan
+from cnnc.kernels.cpu.problem import Conv, Epilogue
+from tests.kernels.convolving import conv_of, forward, integers, reals, run
 from tests.kernels.launching import TARGETS, check_guards, guarded, in_turn, place, unblock
 from tests.kernels.test_conv import RELU, spills
 
 
 def pooled(name, x, w, bias, padding, expression=None):
     goal = target.named(name)
-    plan = pooled_plan(goal, *x.shape, len(w), w.shape[2:], padding, expression)
+    plan = pooled_plan(goal, conv_of(x.shape, len(w), w.shape[2:], (1, 1), padding), Epilogue(expression))
     packed = guarded((plan.weights.floats,))
-    run(conv_shapes.pack_plan(plan.weights), name, {"source": place(w), "packed": packed})
+    run(pack_plan(plan.weights), name, {"source": place(w), "packed": packed})
     rows, columns = plan.step.arguments["rows"], plan.step.arguments["columns"]
     y = guarded((len(x), -(-len(w) // goal.lanes), rows, columns, goal.lanes))
     buffers = {"x": place(x), "w": packed, "y": y, "bias": None if bias is None else place(bias)}
@@ -66,7 +69,7 @@ def test_padded_lanes_stay_zero_and_nan_wins(name):
 
 def test_kernel_larger_than_the_image_is_an_error():
     with pytest.raises(ValueError, match="exceeds the padded input"):
-        pooled_plan(target.host(), 1, 1, 4, 9, 16, (5, 5), ((0, 0), (0, 0)))
+        pooled_plan(target.host(), Conv(1, 1, (4, 9), 16, (5, 5)))
 
 
 @pytest.mark.parametrize("name", target.TARGETS)

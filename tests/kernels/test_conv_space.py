@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnc.kernels.cpu import conv_shapes, conv_space, depthwise_space, target
-from cnnc.kernels.cpu.conv_space import Volume
-from cnnc.kernels.cpu.packing import pack_weights
-from cnnc.kernels.cpu.winograd_scheme import SCHEMES
+from cnnc.kernels.cpu import target
+from cnnc.kernels.cpu.conv.arguments import pack_plan
+from cnnc.kernels.cpu.conv.pack_reference import pack_weights
+from cnnc.kernels.cpu.problem import Epilogue
+from cnnc.kernels.cpu.volume import depthwise as depthwise_volume
+from cnnc.kernels.cpu.volume import plan as volume_plans
+from cnnc.kernels.cpu.winograd.scheme import SCHEMES
 from tests.kernels.convolving import (
+    conv_of,
     error_of_long_convolution,
     error_of_long_weight_gradient,
     forward,
@@ -49,8 +53,7 @@ PLAIN = {
 
 
 def volume(case):
-    shape, filters, kernel, *rest = case
-    return Volume(shape[0], shape[1], shape[2:], filters, kernel, *rest)
+    return conv_of(*case)
 
 
 def operands(case, make):
@@ -61,7 +64,7 @@ def operands(case, make):
 
 def packed(name, w, form):
     buffer = guarded((form.floats,))
-    run(conv_shapes.pack_plan(form), name, {"source": place(w), "packed": buffer})
+    run(pack_plan(form), name, {"source": place(w), "packed": buffer})
     check_guards(buffer)
     np.testing.assert_array_equal(buffer, pack_weights(w, form))
     return buffer
@@ -97,12 +100,12 @@ def test_integers_are_exact(name, case):
     v, x, w, dy, rest = operands(VOLUMES[case], integers)
     there = place(block(x, goal.lanes))
     np.testing.assert_array_equal(
-        result(name, conv_space.direct_pieces(goal, v), there, w, dy.shape), forward(x, w, *rest)
+        result(name, volume_plans.direct_pieces(goal, v), there, w, dy.shape), forward(x, w, *rest)
     )
     dx, dw = gradients(x, w, dy, *rest)
     there, source = place(block(x, goal.lanes)), place(block(dy, goal.lanes))
-    np.testing.assert_array_equal(result(name, conv_space.direct_gradient_pieces(goal, v), source, w, x.shape), dx)
-    found = weight_gradient(name, conv_space.weight_gradient_planes(goal, v), there, source, w.shape)
+    np.testing.assert_array_equal(result(name, volume_plans.direct_gradient_pieces(goal, v), source, w, x.shape), dx)
+    found = weight_gradient(name, volume_plans.weight_gradient_planes(goal, v), there, source, w.shape)
     np.testing.assert_array_equal(found, dw)
 
 
@@ -114,11 +117,11 @@ def test_epilogue(name):
         v, x, w, y, rest = operands(VOLUMES["3x3x3"], make)
         bias, full = make(v.filters, 4), make(y.shape, 5)
         want = np.maximum(forward(x, w, *rest) + bias[:, None, None, None], 0) + full
-        more = (("add", RELU, ("var", "a0")), ("full",))
+        more = Epilogue(("add", RELU, ("var", "a0")), ("full",))
         if winograd:
-            pieces = conv_space.winograd_pieces(goal, v, SCHEMES[3][0], *more)
+            pieces = volume_plans.winograd_pieces(goal, v, SCHEMES[3, 3][0], more)
         else:
-            pieces = conv_space.direct_pieces(goal, v, False, *more)
+            pieces = volume_plans.direct_pieces(goal, v, False, more)
         found = result(name, pieces, place(block(x, goal.lanes)), w, y.shape, bias, full, winograd)
         np.testing.assert_allclose(found, want, rtol=0, atol=1e-3 if winograd else 0)
 
@@ -127,9 +130,9 @@ def test_epilogue(name):
 def test_integers_are_exact_from_plain_input(name, case):
     goal = target.named(name)
     v, x, w, dy, rest = operands(PLAIN[case], integers)
-    pieces = conv_space.direct_pieces(goal, v, True)
+    pieces = volume_plans.direct_pieces(goal, v, True)
     np.testing.assert_array_equal(result(name, pieces, place(x), w, dy.shape), forward(x, w, *rest))
-    planes = conv_space.weight_gradient_planes(goal, v, True)
+    planes = volume_plans.weight_gradient_planes(goal, v, True)
     found = weight_gradient(name, planes, place(x), place(block(dy, goal.lanes)), w.shape)
     np.testing.assert_array_equal(found, gradients(x, w, dy, *rest)[1])
 
@@ -162,15 +165,15 @@ def test_winograds_error_is_at_most_four_times_that_of_long_sums(name, case):
         error_of_long_convolution(dy, turned, rest[0], around, rest[2]),
         error_of_long_weight_gradient(x, dy, v.kernel, *rest[:3]),
     )
-    for scheme in (s for s in SCHEMES[v.kernel[1]] if s.smallest == 1):
+    for scheme in (s for s in SCHEMES[v.kernel[1:]] if s.smallest == 1):
         found = [
-            result(name, conv_space.winograd_pieces(goal, v, scheme), there, w, y.shape, winograd=True),
+            result(name, volume_plans.winograd_pieces(goal, v, scheme), there, w, y.shape, winograd=True),
             result(
-                name, conv_space.winograd_pieces(goal, v, scheme, transposed=True), source, w, x.shape, winograd=True
+                name, volume_plans.winograd_pieces(goal, v, scheme, transposed=True), source, w, x.shape, winograd=True
             ),
         ]
-        if conv_space.winograds(goal, v, "conv_weight_gradient") is not None:
-            planes = conv_space.winograd_gradient_planes(goal, v, scheme)
+        if volume_plans.like_winograds(goal, v, "conv_weight_gradient") is not None:
+            planes = volume_plans.winograd_gradient_planes(goal, v, scheme)
             found.append(weight_gradient(name, planes, there, source, w.shape, planes[0].plan.parts))
         for got, error, want in zip(found, long, (y, dx, dw), strict=False):
             assert rms(got - want) <= 4 * error
@@ -179,20 +182,20 @@ def test_winograds_error_is_at_most_four_times_that_of_long_sums(name, case):
 def test_runs_share_packed_weights():
     goal = target.named(TARGETS[0])
     v = volume(VOLUMES["3x3x3"])
-    pieces = conv_space.direct_pieces(goal, v)
+    pieces = volume_plans.direct_pieces(goal, v)
     assert [piece.plan.step.arguments["w_first"] // piece.plan.weights.channel_blocks for piece in pieces] == [1, 0, 0]
     assert len({piece.plan.weights for piece in pieces}) == 1
 
 
 def test_winograd_wants_slices_that_meet_something():
     goal = target.named(TARGETS[0])
-    assert conv_space.winograds(goal, volume(WINOGRAD["3x3x3"]), "conv") is not None
+    assert volume_plans.like_winograds(goal, volume(WINOGRAD["3x3x3"]), "conv") is not None
     for op in ("conv", "conv_data_gradient", "conv_weight_gradient"):
-        assert conv_space.winograds(goal, volume(VOLUMES["slices wholly in padding"]), op) is None
-    assert conv_space.winograds(goal, volume(VOLUMES["stride 2"]), "conv") is None
+        assert volume_plans.like_winograds(goal, volume(VOLUMES["slices wholly in padding"]), op) is None
+    assert volume_plans.like_winograds(goal, volume(VOLUMES["stride 2"]), "conv") is None
     one = volume(((1, 16, 1, 8, 8), 16, (3, 3, 3), ONE, SAME, ONE, 1))
-    assert conv_space.winograds(goal, one, "conv") is not None
-    assert conv_space.winograds(goal, one, "conv_weight_gradient") is None
+    assert volume_plans.like_winograds(goal, one, "conv") is not None
+    assert volume_plans.like_winograds(goal, one, "conv_weight_gradient") is None
 
 
 DEPTHWISE = {
@@ -222,14 +225,14 @@ def test_depthwise_integers_are_exact(name, case):
     bias, full = integers(v.channels, 4), integers(dy.shape, 5)
     want = np.maximum(forward(x, w, *rest) + bias[:, None, None, None], 0) + full
     there, source = place(block(x, goal.lanes)), place(block(dy, goal.lanes))
-    steps = depthwise_space.depthwise_pieces(goal, v, ("add", RELU, ("var", "a0")), ("full",))
+    steps = depthwise_volume.depthwise_pieces(goal, v, Epilogue(("add", RELU, ("var", "a0")), ("full",)))
     more = (place(bias), place(block(full, goal.lanes)))
     np.testing.assert_array_equal(depthwise(name, steps, there, w, dy.shape, *more), want)
     dx, dw = gradients(x, w, dy, *rest)
-    steps = depthwise_space.depthwise_pieces(goal, v, transposed=True)
+    steps = depthwise_volume.depthwise_pieces(goal, v, transposed=True)
     np.testing.assert_array_equal(depthwise(name, steps, source, w, x.shape), dx)
     found = guarded(w.shape)
-    for plane in depthwise_space.depthwise_gradient_planes(goal, v):
+    for plane in depthwise_volume.depthwise_gradient_planes(goal, v):
         sums = guarded((max(plane.plan.floats, 1),))
         run(plane.plan.parts, name, {"x": there, "dy": source, "sums": sums}, {"x": plane.x, "dy": plane.dy})
         run(plane.plan.total, name, {"sums": sums, "dw": found}, {"dw": plane.dw})

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cnnc.kernels.cpu import compile, conv_shapes, depthwise_shapes, target
-from cnnc.kernels.cpu.packing import pack_weights
-from tests.kernels.convolving import NONE, SAME, forward, gradients, integers, pack, reals, run
+from cnnc.kernels.cpu import target
+from cnnc.kernels.cpu.code import compile
+from cnnc.kernels.cpu.conv.pack_reference import pack_weights
+from cnnc.kernels.cpu.depthwise import plan as depthwise_plans
+from cnnc.kernels.cpu.problem import Conv, Epilogue, output_size
+from tests.kernels.convolving import NONE, SAME, conv_of, forward, gradients, integers, pack, reals, run
 from tests.kernels.launching import TARGETS, block, check_guards, guarded, in_turn, place, unblock
 from tests.kernels.test_conv import RELU, spills
 
@@ -51,7 +54,7 @@ GEOMETRIES = {
 
 def outputs(shape, kernel, stride, padding, dilation):
     geometry = zip(shape[2:], kernel, stride, padding, dilation, strict=True)
-    return (*shape[:2], *(conv_shapes.output_size(*g) for g in geometry))
+    return (*shape[:2], *(output_size(*g) for g in geometry))
 
 
 def convolve(name, plan, x, w, shape, bias=None, extra=()):
@@ -72,22 +75,20 @@ def kinds(extra):
 
 
 def depthwise(name, x, w, bias=None, rest=((1, 1), SAME, (1, 1)), expression=None, extra=(), chunk=None):
-    plan = depthwise_shapes.depthwise_plan(
-        target.named(name), *x.shape, w.shape[2:], *rest, expression, kinds(extra), chunk
-    )
+    conv = conv_of(x.shape, x.shape[1], w.shape[2:], *rest, x.shape[1])
+    plan = depthwise_plans.depthwise_plan(target.named(name), conv, Epilogue(expression, kinds(extra)), chunk)
     return convolve(name, plan, x, w, outputs(x.shape, w.shape[2:], *rest), bias, extra)
 
 
 def data_gradient(name, shape, w, dy, rest, expression=None, extra=()):
-    plan = depthwise_shapes.depthwise_data_gradient_plan(
-        target.named(name), *shape, w.shape[2:], *rest, expression, kinds(extra)
-    )
+    conv = conv_of(shape, shape[1], w.shape[2:], *rest, shape[1])
+    plan = depthwise_plans.depthwise_data_gradient_plan(target.named(name), conv, Epilogue(expression, kinds(extra)))
     return convolve(name, plan, dy, w, shape, None, extra)
 
 
 def weight_gradient(name, x, dy, kernel, rest):
     goal = target.named(name)
-    plan = depthwise_shapes.depthwise_weight_gradient_plan(goal, *x.shape, kernel, *rest)
+    plan = depthwise_plans.depthwise_weight_gradient_plan(goal, conv_of(x.shape, x.shape[1], kernel, *rest, x.shape[1]))
     sums, dw = guarded((plan.floats,)), guarded((x.shape[1], 1, *kernel))
     run(plan.parts, name, {"x": place(block(x, goal.lanes)), "dy": place(block(dy, goal.lanes)), "sums": sums})
     run(plan.total, name, {"sums": sums, "dw": dw})
@@ -171,7 +172,8 @@ def test_any_cut_into_chunks(name, chunk):
 
 def test_chunks_are_neither_tiny_nor_few():
     for images, channels, size in ((1, 32, 112), (1, 144, 56), (1, 576, 14), (16, 144, 56), (16, 960, 7)):
-        plan = depthwise_shapes.depthwise_plan(target.named("avx2"), images, channels, size, size, (3, 3), padding=SAME)
+        conv = Conv(images, channels, (size, size), channels, (3, 3), padding=SAME, groups=channels)
+        plan = depthwise_plans.depthwise_plan(target.named("avx2"), conv)
         vectors = images * channels // 8 * size * size
         assert vectors / plan.step.chunks >= 500
         assert plan.step.chunks >= 8
@@ -179,13 +181,14 @@ def test_chunks_are_neither_tiny_nor_few():
 
 def test_kernel_larger_than_the_image_is_an_error():
     with pytest.raises(ValueError, match="exceeds the padded input"):
-        depthwise_shapes.depthwise_plan(target.host(), 1, 1, 4, 4, (5, 5))
+        depthwise_plans.depthwise_plan(target.host(), Conv(1, 1, (4, 4), 1, (5, 5)))
 
 
 def test_no_image_makes_no_chunk():
     goal = target.named("avx512")
-    assert depthwise_shapes.depthwise_plan(goal, 0, 16, 4, 4, (3, 3), padding=SAME).step.chunks == 0
-    plan = depthwise_shapes.depthwise_weight_gradient_plan(goal, 0, 16, 4, 4, (3, 3), padding=SAME)
+    conv = Conv(0, 16, (4, 4), 16, (3, 3), padding=SAME, groups=16)
+    assert depthwise_plans.depthwise_plan(goal, conv).step.chunks == 0
+    plan = depthwise_plans.depthwise_weight_gradient_plan(goal, conv)
     assert (plan.parts.chunks, plan.total.arguments["parts"]) == (0, 0)
 
 
@@ -200,14 +203,13 @@ def test_no_image_gives_no_gradient(name):
 def test_no_row_spills(name, stride):
     """Every target is compiled for, whether this machine can run it or not."""
     goal = target.named(name)
-    sizes = (goal, 1, 32, 28, 28, (3, 3), stride, SAME)
+    conv = Conv(1, 32, (28, 28), 32, (3, 3), stride, SAME, groups=32)
+    added = Epilogue(("add", ("var", "y"), ("var", "a0")), ("full",))
     for plan in (
-        depthwise_shapes.depthwise_plan(*sizes, expression=RELU).step,
-        depthwise_shapes.depthwise_plan(
-            *sizes, expression=("add", ("var", "y"), ("var", "a0")), operands=("full",)
-        ).step,
-        depthwise_shapes.depthwise_data_gradient_plan(*sizes).step,
-        depthwise_shapes.depthwise_weight_gradient_plan(*sizes).parts,
+        depthwise_plans.depthwise_plan(goal, conv, Epilogue(RELU)).step,
+        depthwise_plans.depthwise_plan(goal, conv, added).step,
+        depthwise_plans.depthwise_data_gradient_plan(goal, conv).step,
+        depthwise_plans.depthwise_weight_gradient_plan(goal, conv).parts,
     ):
         assert spills(compile.assembly(plan.kernel, goal), 6) == [], plan.kernel
 
@@ -218,7 +220,8 @@ def test_no_row_of_other_kernels_spills(name, size):
     """Taps that hardly fit the registers are among them. One bias comes from the stack instead of from scratch."""
     goal, around = target.named(name), ((size // 2, size // 2), (size // 2, size // 2))
     for stride in ((1, 1), (2, 2), (3, 3)):
-        step = depthwise_shapes.depthwise_plan(goal, 1, 32, 28, 28, (size, size), stride, around, expression=RELU).step
+        conv = Conv(1, 32, (28, 28), 32, (size, size), stride, around, groups=32)
+        step = depthwise_plans.depthwise_plan(goal, conv, Epilogue(RELU)).step
         if (name, size, stride) != ("sse2", 7, (2, 2)):
             assert spills(compile.assembly(step.kernel, goal), 6) == [], step.kernel
 
@@ -226,11 +229,11 @@ def test_no_row_of_other_kernels_spills(name, size):
 @pytest.mark.parametrize("kernel", [(5, 5), (7, 7)])
 def test_no_pair_of_rows_spills(kernel):
     paired = [
-        goal for goal in target.TARGETS.values() if depthwise_shapes.in_pairs(goal, kernel, (1, 1), (1, 1), False)
+        goal for goal in target.TARGETS.values() if depthwise_plans.in_pairs(goal, kernel, (1, 1), (1, 1), False)
     ]
     assert target.named("avx512") in paired
     for goal in paired:
         around, tree = tuple((k // 2, k // 2) for k in kernel), ("add", ("var", "y"), ("var", "a0"))
-        sizes = (goal, 1, 32, 28, 28, kernel, (1, 1), around)
-        step = depthwise_shapes.depthwise_plan(*sizes, expression=tree, operands=("full",)).step
+        conv = Conv(1, 32, (28, 28), 32, kernel, (1, 1), around, groups=32)
+        step = depthwise_plans.depthwise_plan(goal, conv, Epilogue(tree, ("full",))).step
         assert spills(compile.assembly(step.kernel, goal), 6) == []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnc.backends.cpu import BACKEND
-from cnnc.kernels.cpu import compile
+from cnnc.kernels.cpu.code import compile
 from cnnc.lowering.plan import KernelName, Step
 from cnnc.runtime.launch import Runner
 from cnnc.runtime.threads import cores

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnnc.kernels.cpu import target
-from cnnc.kernels.cpu.shapes_layout import (
+from cnnc.kernels.cpu.elementwise.layout_plan import (
     plan_block,
     plan_concat,
     plan_copy,

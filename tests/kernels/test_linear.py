@@ -6,10 +6,12 @@ import re
 import numpy as np
 import pytest
 
-from cnnc.kernels.cpu import compile, target
-from cnnc.kernels.cpu.packing import pack_weights
-from cnnc.kernels.cpu.shapes_layout import plan_block
-from cnnc.kernels.cpu.shapes_linear import (
+from cnnc.kernels.cpu import target
+from cnnc.kernels.cpu.code import compile
+from cnnc.kernels.cpu.conv.pack_reference import pack_weights
+from cnnc.kernels.cpu.elementwise.layout_plan import plan_block
+from cnnc.kernels.cpu.linear.plan import (
+    Linear,
     batched,
     even_tiles,
     panel_weights,
@@ -19,6 +21,7 @@ from cnnc.kernels.cpu.shapes_linear import (
     plan_linear_panels,
     plan_linear_weight_gradient,
 )
+from cnnc.kernels.cpu.problem import Epilogue
 
 from .launching import TARGETS, block, check_guards, guarded, launch, place
 
@@ -35,7 +38,7 @@ def test_forward(name):
     for n, i, o in SHAPES:
         x, w, b = rng.integers(-4, 5, (n, i)), rng.integers(-4, 5, (o, i)), rng.integers(-4, 5, o)
         y = guarded((n, o))
-        plan = plan_linear(this, n, i, o, True, relu)
+        plan = plan_linear(this, Linear(n, i, o, True), Epilogue(relu))
         launch(plan, name, {"x": place(x), "w": place(w), "bias": place(b), "y": y}, order=range(plan.chunks)[::-1])
         np.testing.assert_array_equal(y, np.maximum(x @ w.T + b, 0), str((n, i, o)))
         check_guards(y)
@@ -52,7 +55,7 @@ def test_the_number_of_workers_changes_no_bit(name):
             results, chunks = [], set()
             for workers in (1, 2, 3, 8):
                 this = target.named(name).shared_by(workers)
-                plan = plan_linear_panels(this, n, form, True) if packed else plan_linear(this, n, i, o, True)
+                plan = plan_linear_panels(this, n, form, True) if packed else plan_linear(this, Linear(n, i, o, True))
                 y = guarded((n, o))
                 weights = place(pack_weights(w, form).reshape(-1)) if packed else place(w)
                 launch(plan, name, {"x": place(x), "w": weights, "bias": place(b), "y": y})
@@ -74,7 +77,7 @@ def test_batch(name):
         x, w, b = rng.integers(-4, 5, (n, i)), rng.integers(-4, 5, (o, i)), rng.integers(-4, 5, o)
         full, channel = rng.integers(-4, 5, (n, o)), rng.integers(-4, 5, o)
         y = guarded((n, o))
-        plan = plan_linear_batch(this, n, i, o, True, tree, ("full", "channel", "scalar"))
+        plan = plan_linear_batch(this, Linear(n, i, o, True), Epilogue(tree, ("full", "channel", "scalar")))
         rows = place(block(x[None], this.lanes))
         buffers = {"a0": place(full), "a1": place(channel), "a2": place(np.array([3.0]))}
         buffers |= {"x": rows, "w": place(w), "bias": place(b), "y": y}
@@ -92,7 +95,7 @@ def test_panels(name):
         x, w, b = rng.integers(-4, 5, (n, i)), rng.integers(-4, 5, (o, i)), rng.integers(-4, 5, o)
         full, channel = rng.integers(-4, 5, (n, o)), rng.integers(-4, 5, o)
         y, form = guarded((n, o)), panel_weights(this, i, o)
-        plan = plan_linear_panels(this, n, form, True, tree, ("full", "channel", "scalar"))
+        plan = plan_linear_panels(this, n, form, True, Epilogue(tree, ("full", "channel", "scalar")))
         buffers = {"a0": place(full), "a1": place(channel), "a2": place(np.array([3.0]))}
         buffers |= {"x": place(x), "w": place(pack_weights(w, form)), "bias": place(b), "y": y}
         launch(plan, name, buffers, order=range(plan.chunks)[::-1])
@@ -129,7 +132,7 @@ def test_epilogue_operands_and_strided_rows(name):
         wide, w = rng.integers(-4, 5, (n, i + 3)), rng.integers(-4, 5, (o, i))
         full, channel = rng.integers(-4, 5, (n, o)), rng.integers(-4, 5, o)
         y = guarded((n, o))
-        plan = plan_linear(this, n, i, o, False, tree, ("full", "channel", "scalar"), x_row=i + 3)
+        plan = plan_linear(this, Linear(n, i, o, False), Epilogue(tree, ("full", "channel", "scalar")), x_row=i + 3)
         buffers = {"a0": place(full), "a1": place(channel), "a2": place(np.array([3.0]))}
         launch(plan, name, buffers | {"x": place(wide), "w": place(w), "y": y})
         np.testing.assert_array_equal(y, (wide[:, :i] @ w.T) * channel + full * 3)
@@ -142,7 +145,7 @@ def test_random_numbers_are_within_the_bound(name):
     for n, i, o in ((1, 4099, 7), (5, 1030, 17)):
         x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((n, i), (o, i)))
         y = guarded((n, o))
-        launch(plan_linear(this, n, i, o, False), name, {"x": place(x), "w": place(w), "y": y})
+        launch(plan_linear(this, Linear(n, i, o, False)), name, {"x": place(x), "w": place(w), "y": y})
         exact = x.astype(np.float64) @ w.astype(np.float64).T
         assert (np.abs(y - exact) <= 2 * i * 2.0**-24 * (np.abs(x) @ np.abs(w).T)).all()
         assert np.abs(y - exact).max() < 1e-4
@@ -168,9 +171,9 @@ def test_gradients(name):
 def test_register_tiles_do_not_spill(name):
     this = target.named(name)
     gradients = (plan(this, 64, 96, 512) for plan in (plan_linear_data_gradient, plan_linear_weight_gradient))
-    forward = (plan_linear(this, 4, 512, 96, True), plan_linear(this, 1, 9216, 4096, True))
+    forward = (plan_linear(this, Linear(4, 512, 96, True)), plan_linear(this, Linear(1, 9216, 4096, True)))
     several = (
-        plan_linear_batch(this, 64, 512, 96, True),
+        plan_linear_batch(this, Linear(64, 512, 96, True)),
         plan_linear_panels(this, 64, panel_weights(this, 512, 96), True),
     )
     for plan in (*forward, *several, *gradients):

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from cnnc.kernels.cpu import target
-from cnnc.kernels.cpu.shapes_norm import plan_accuracy, plan_cross_entropy, plan_cross_entropy_gradient, plan_softmax
+from cnnc.kernels.cpu.elementwise.loss_plan import (
+    plan_accuracy,
+    plan_cross_entropy,
+    plan_cross_entropy_gradient,
+    plan_softmax,
+)
 
 from .launching import SIZES, TARGETS, check_guards, guarded, launch, place
 

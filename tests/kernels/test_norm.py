@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cnnc.kernels.cpu import target
-from cnnc.kernels.cpu.shapes_norm import plan_lrn
+from cnnc.kernels.cpu.elementwise.loss_plan import plan_lrn
 
 from .launching import TARGETS, block, check_guards, guarded, launch, place, unblock
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cnnc.kernels.cpu import target
-from cnnc.kernels.cpu.expression import evaluate
-from cnnc.kernels.cpu.shapes import Operand, plan_map
+from cnnc.kernels.cpu.code.expression import evaluate
+from cnnc.kernels.cpu.elementwise.map_plan import Operand, plan_map
 
 from .launching import SIZES, TARGETS, block, check_guards, guarded, launch, place, unblock
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cnnc.kernels.cpu import target
-from cnnc.kernels.cpu.shapes_pool import plan_avgpool, plan_global_average, plan_global_average_gradient, plan_maxpool
+from cnnc.kernels.cpu.pool.plan import plan_avgpool, plan_global_average, plan_global_average_gradient, plan_maxpool
+from cnnc.kernels.cpu.problem import Pool
 
 from .launching import TARGETS, block, check_guards, guarded, in_turn, launch, place, unblock
 
@@ -88,16 +89,14 @@ def test_windows(name, case):
 
             stored = partial(store, lanes=this.lanes if blocked else 0)
             run = partial(pool, name=name, lanes=this.lanes if blocked else 0)
-            args = (this, x.shape, (2, channels, *out), blocked, kernel, stride, padding)
-            np.testing.assert_array_equal(run(plan_maxpool(*args, dilation), best, x=stored(x)), best)
-            np.testing.assert_array_equal(
-                run(plan_maxpool(*args, dilation, True), dbest, x=stored(x), dy=stored(dy)), dbest
-            )
+            windows = Pool(x.shape, (2, channels, *out), blocked, kernel, stride, padding, dilation)
+            np.testing.assert_array_equal(run(plan_maxpool(this, windows), best, x=stored(x)), best)
+            got = run(plan_maxpool(this, windows, True), dbest, x=stored(x), dy=stored(dy))
+            np.testing.assert_array_equal(got, dbest)
             if all(d == 1 for d in dilation):
-                np.testing.assert_allclose(
-                    run(plan_avgpool(*args, include), mean, x=stored(x)), mean, rtol=1e-6, atol=1e-6
-                )
-                got = run(plan_avgpool(*args, include, True), dmean, dy=stored(dy))
+                got = run(plan_avgpool(this, windows, include), mean, x=stored(x))
+                np.testing.assert_allclose(got, mean, rtol=1e-6, atol=1e-6)
+                got = run(plan_avgpool(this, windows, include, True), dmean, dy=stored(dy))
                 np.testing.assert_allclose(got, dmean, rtol=1e-6, atol=2e-6)
 
 
@@ -106,7 +105,7 @@ def test_ceil_mode_divisor():
     this = target.host()
     for include in (False, True):
         y = guarded((1, 1, 3))
-        plan = plan_avgpool(this, (1, 1, 5), (1, 1, 3), False, (2,), (2,), [(0, 0)], include)
+        plan = plan_avgpool(this, Pool((1, 1, 5), (1, 1, 3), False, (2,), (2,), ((0, 0),), (1,)), include)
         launch(plan, this.name, {"x": place(np.arange(1.0, 6).reshape(1, 1, 5)), "y": y})
         np.testing.assert_array_equal(y.ravel(), [1.5, 3.5, 5])
 
@@ -124,12 +123,9 @@ def test_nan_and_infinity(name):
     for blocked in (False, True):
         store = (lambda a: place(block(a, this.lanes))) if blocked else place
         y, dx = guarded(store(best).shape), guarded(store(x).shape)
-        launch(plan_maxpool(this, x.shape, best.shape, blocked, *args), name, {"x": store(x), "y": y})
-        launch(
-            plan_maxpool(this, x.shape, best.shape, blocked, *args, True),
-            name,
-            {"x": store(x), "dy": store(dy), "dx": dx},
-        )
+        windows = Pool(x.shape, best.shape, blocked, *args)
+        launch(plan_maxpool(this, windows), name, {"x": store(x), "y": y})
+        launch(plan_maxpool(this, windows, True), name, {"x": store(x), "dy": store(dy), "dx": dx})
         if blocked and 19 % this.lanes:
             np.testing.assert_array_equal(np.moveaxis(y, -1, 2).reshape(1, -1, 5, 5)[:, :19], best)
             assert (np.moveaxis(y, -1, 2).reshape(1, -1, 5, 5)[:, 19:] == 0).all()

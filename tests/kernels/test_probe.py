@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from cnnc.kernels.cpu import Kernel, compile, target
+from cnnc.kernels.cpu import Kernel, target
+from cnnc.kernels.cpu.code import compile
 from cnnc.kernels.cpu.probe import LOADS
 
 from .launching import TARGETS, function

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from cnnc.kernels.cpu import target
-from cnnc.kernels.cpu.shapes import (
-    Operand,
+from cnnc.kernels.cpu.elementwise.map_plan import Operand
+from cnnc.kernels.cpu.elementwise.reduce_plan import (
     channel_parts,
     plan_combine_moments,
     plan_moments,

@@ -9,9 +9,10 @@ import sys
 import numpy as np
 import pytest
 
-from cnnc.kernels.cpu import FAMILIES, Kernel, compile, link, target
-from cnnc.kernels.cpu.emit import zero_at_zero
-from cnnc.kernels.cpu.vector import expression, vectors
+from cnnc.kernels.cpu import FAMILIES, Kernel, target
+from cnnc.kernels.cpu.code import compile, link
+from cnnc.kernels.cpu.code.emit import zero_at_zero
+from cnnc.kernels.cpu.code.vector import expression, vectors
 from tests.kernels.launching import TARGETS
 
 
@@ -142,7 +143,9 @@ def test_code_loads_without_numba(tmp_path):
     path.write_bytes(compile.build(SOME, target.host()))
     program = (
         "import sys, pathlib, cnnc\n"
-        "from cnnc.kernels.cpu import compile, conv_shapes, target\n"
+        "from cnnc.kernels.cpu import target\n"
+        "from cnnc.kernels.cpu.code import compile\n"
+        "from cnnc.kernels.cpu.conv import plan\n"
         f"assert compile.load(pathlib.Path({str(path)!r}).read_bytes())\n"
         "assert 'numba' not in sys.modules\n"
         f"assert ('llvmlite' in sys.modules) == {not link.usable()}"

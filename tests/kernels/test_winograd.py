@@ -7,9 +7,12 @@ import re
 import numpy as np
 import pytest
 
-from cnnc.kernels.cpu import Kernel, compile, target, winograd_scheme
-from cnnc.kernels.cpu.winograd_scheme import LINES, SCHEMES, Scheme
-from cnnc.kernels.cpu.winograd_shapes import Blocking, winograd_choice, winograd_plan
+from cnnc.kernels.cpu import Kernel, target
+from cnnc.kernels.cpu.code import compile
+from cnnc.kernels.cpu.problem import Conv, Epilogue
+from cnnc.kernels.cpu.winograd import scheme as winograd_scheme
+from cnnc.kernels.cpu.winograd.plan import Blocking, Problem, best, winograd_plan, winograd_times
+from cnnc.kernels.cpu.winograd.scheme import SCHEMES, Scheme
 from tests.kernels.convolving import (
     SAME,
     error_of_long_convolution,
@@ -22,9 +25,9 @@ from tests.kernels.convolving import (
 from tests.kernels.launching import TARGETS, block, check_guards, guarded, in_turn, place, unblock
 from tests.kernels.test_conv import RELU, spills
 
-SQUARES = [scheme for schemes in SCHEMES.values() for scheme in schemes]
-ALL = SQUARES + [scheme for schemes in LINES.values() for scheme in schemes]
-F43 = SCHEMES[3][0]
+ALL = [scheme for schemes in SCHEMES.values() for scheme in schemes]
+SQUARES = [scheme for scheme in ALL if scheme.axes == 2]
+F43 = ALL[0]
 BY_NAME = {"argvalues": ALL, "ids": [f"F({s}, {s.kernel[0]}x{s.taps})" for s in ALL]}
 ONE, UNIT = (1, 1), (1, 1)
 
@@ -53,8 +56,9 @@ def winograd(name, scheme, x, w, padding, bias=None, expression=None, extra=(), 
     goal = target.named(name)
     kinds = tuple("full" if a.ndim == 4 else "channel" for a in extra)
     results, size = (len(w), x.shape[2:]) if transposed is None else (w.shape[1], transposed)
-    plan = winograd_plan(goal, len(x), w.shape[1], *size, len(w), padding, expression, kinds, transposed is not None,
-                         scheme, blocking, window, dilation)  # fmt: skip
+    conv = Conv(len(x), w.shape[1], tuple(size), len(w), scheme.kernel, ONE, padding, dilation)
+    problem = Problem(goal, scheme, conv, transposed is not None)
+    plan = winograd_plan(problem, Epilogue(expression, kinds), window, blocking)
     out = size
     if transposed is None:
         out = [s + sum(p) - d * (k - 1) for s, p, d, k in zip(size, padding, dilation, scheme.kernel, strict=True)]
@@ -233,18 +237,19 @@ def test_what_is_not_finite_stays_in_its_tile_and_its_image(name):
 
 def test_kernel_larger_than_the_image_is_an_error():
     with pytest.raises(ValueError, match="exceeds the padded input"):
-        winograd_plan(target.host(), 1, 16, 2, 5, 16)
+        Problem(target.host(), F43, Conv(1, 16, (2, 5), 16, (3, 3)))
 
 
 def test_windows_that_cross_tiles_are_an_error():
     with pytest.raises(ValueError, match="windows of 2 do not fill tiles of 3"):
-        winograd_plan(target.host(), 1, 16, 12, 12, 16, scheme=Scheme(3, 3), window=2)
+        winograd_plan(Problem(target.host(), Scheme(3, 3), Conv(1, 16, (12, 12), 16, (3, 3))), window=2)
 
 
 def test_no_image_makes_no_chunk():
     goal = target.named("avx512")
-    assert winograd_plan(goal, 0, 64, 8, 8, 64, SAME).step.chunks == 0
-    assert winograd_choice(goal, 0, 64, 8, 8, 64, 3, SAME) == (0.0, None)
+    conv = Conv(0, 64, (8, 8), 64, (3, 3), padding=SAME)
+    assert winograd_plan(Problem(goal, F43, conv)).step.chunks == 0
+    assert best(winograd_times(goal, conv)) == (0.0, None)
 
 
 @pytest.mark.parametrize("name", target.TARGETS)
@@ -253,15 +258,21 @@ def test_choice(name):
     are fewer; few channels and other kernels none.
     """
     goal = target.named(name)
+
+    def choice(images, channels, size, filters, taps):
+        around = (taps // 2, taps // 2)
+        conv = Conv(images, channels, (size, size), filters, (taps, taps), padding=(around, around))
+        return best(winograd_times(goal, conv))
+
     for channels, size in ((64, 56), (128, 28), (64, 224), (128, 112)):
-        gain, scheme = winograd_choice(goal, 1, channels, size, size, channels, 3, SAME)
+        gain, scheme = choice(1, channels, size, channels, 3)
         assert scheme == Scheme(4, 3)
         assert gain > 1.5
-    assert winograd_choice(goal, 16, 256, 28, 28, 256, 3, SAME)[1] == Scheme(4, 3)
-    assert winograd_choice(goal, 16, 64, 27, 27, 192, 5, ((2, 2), (2, 2)))[1] == Scheme(3 if goal.fma else 2, 5)
-    assert winograd_choice(goal, 16, 32, 27, 27, 64, 5, ((2, 2), (2, 2)))[1] == Scheme(2, 5)
-    assert winograd_choice(goal, 1, 8, 56, 56, 64, 3, SAME)[1] is None
-    assert winograd_choice(goal, 1, 64, 56, 56, 64, 7, ((3, 3), (3, 3)))[1] is None
+    assert choice(16, 256, 28, 256, 3)[1] == Scheme(4, 3)
+    assert choice(16, 64, 27, 192, 5)[1] == Scheme(3 if goal.fma else 2, 5)
+    assert choice(16, 32, 27, 64, 5)[1] == Scheme(2, 5)
+    assert choice(1, 8, 56, 64, 3)[1] is None
+    assert choice(1, 64, 56, 64, 7)[1] is None
 
 
 def test_points_are_exact_for_every_scheme():

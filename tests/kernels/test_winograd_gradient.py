@@ -7,10 +7,13 @@ import re
 import numpy as np
 import pytest
 
-from cnnc.kernels.cpu import compile, target
-from cnnc.kernels.cpu.winograd_scheme import Scheme
-from cnnc.kernels.cpu.winograd_shapes_gradient import FEWEST_PIXELS, Cut, gradient_choice, gradient_plan
-from tests.kernels.convolving import SAME, error_of_long_weight_gradient, reals, run, windows
+from cnnc.kernels.cpu import target
+from cnnc.kernels.cpu.code import compile
+from cnnc.kernels.cpu.problem import Conv
+from cnnc.kernels.cpu.winograd.gradient_plan import FEWEST_PIXELS, Cut, GradientProblem, gradient_plan, gradient_times
+from cnnc.kernels.cpu.winograd.plan import best
+from cnnc.kernels.cpu.winograd.scheme import Scheme
+from tests.kernels.convolving import SAME, conv_of, error_of_long_weight_gradient, reals, run, windows
 from tests.kernels.launching import TARGETS, block, check_guards, guarded, in_turn, place
 from tests.kernels.test_conv import spills
 from tests.kernels.test_winograd import PADDINGS, SQUARES, close, exacting, rms, same
@@ -30,7 +33,8 @@ def winograd(name, scheme, x, dy, padding, cut=None):
     """The kernel's dw, its parts added."""
     goal = target.named(name)
     shape = (dy.shape[1], x.shape[1], scheme.taps, scheme.taps)
-    plan = gradient_plan(goal, *x.shape, dy.shape[1], padding, scheme, cut)
+    conv = conv_of(x.shape, dy.shape[1], scheme.kernel, (1, 1), padding)
+    plan = gradient_plan(GradientProblem(goal, scheme, conv), cut)
     dw = guarded((plan.parts, *shape))
     run(plan.step, name, {"x": place(block(x, goal.lanes)), "dy": place(block(dy, goal.lanes)), "dw": dw})
     check_guards(dw)
@@ -98,26 +102,34 @@ def test_what_is_not_finite_reaches_its_channels_only(name):
 
 def test_kernel_larger_than_the_image_is_an_error():
     with pytest.raises(ValueError, match="exceeds the padded input"):
-        gradient_plan(target.host(), 1, 16, 2, 5, 16)
+        GradientProblem(target.host(), Scheme(4, 3), Conv(1, 16, (2, 5), 16, (3, 3)))
 
 
 @pytest.mark.parametrize("name", target.TARGETS)
 def test_choice(name):
     """Many channels and tiles take the large tile; few channels and other kernels none. Scratch is bounded."""
     goal = target.named(name)
+
+    def conv(images, channels, size, filters, taps):
+        around = (taps // 2, taps // 2)
+        return Conv(images, channels, (size, size), filters, (taps, taps), padding=(around, around))
+
+    def choice(*sizes):
+        return best(gradient_times(goal, conv(*sizes)))
+
     for channels, size in ((64, 56), (128, 28), (256, 14), (64, 224)):
-        gain, scheme = gradient_choice(goal, 16, channels, size, size, channels, 3, SAME)
+        gain, scheme = choice(16, channels, size, channels, 3)
         assert scheme == Scheme(4, 3)
         assert gain > 1.3
-        plan = gradient_plan(goal, 16, channels, size, size, channels, SAME)
+        plan = gradient_plan(GradientProblem(goal, scheme, conv(16, channels, size, channels, 3)))
         assert plan.step.scratch <= 1 << 19
         assert plan.step.chunks >= 8
-    assert gradient_choice(goal, 16, 8, 56, 56, 64, 3, SAME)[1] is None
-    assert gradient_choice(goal, 1, 64, 56, 56, 64, 7, ((3, 3), (3, 3)))[1] is None
-    assert gradient_choice(goal, 0, 64, 56, 56, 64, 3, SAME)[1] is None
+    assert choice(16, 8, 56, 64, 3)[1] is None
+    assert choice(1, 64, 56, 64, 7)[1] is None
+    assert choice(0, 64, 56, 64, 3)[1] is None
     # So few products that the direct gradient is almost exact.
-    assert gradient_choice(goal, 1, 512, 7, 7, 512, 3, SAME)[1] != Scheme(4, 3)
-    assert gradient_choice(goal, 1, 64, 14, 14, 192, 5, ((2, 2), (2, 2)))[1] is None
+    assert choice(1, 512, 7, 512, 3)[1] != Scheme(4, 3)
+    assert choice(1, 64, 14, 192, 5)[1] is None
 
 
 @pytest.mark.parametrize("scheme", **BY_NAME)
@@ -125,7 +137,8 @@ def test_choice(name):
 def test_no_register_tile_spills(name, scheme):
     goal = target.named(name)
     for filters in (goal.lanes, 64):
-        kernel = gradient_plan(goal, 2, 64, 12, 12, filters, same(scheme), scheme).step.kernel
+        conv = Conv(2, 64, (12, 12), filters, scheme.kernel, padding=same(scheme))
+        kernel = gradient_plan(GradientProblem(goal, scheme, conv)).step.kernel
         text = compile.assembly(kernel, goal)
         sizes = dict(kernel.parameters)
         parts = re.split(r"\n(?=[.\w$]+:)", text)

@@ -21,7 +21,8 @@ from cnnc.ir.text import parse_graph, print_graph
 from cnnc.ir.types import activation
 from cnnc.ir.verify import verify
 from cnnc.kernels.cpu import target as targets
-from cnnc.kernels.cpu import winograd_scheme, winograd_shapes_gradient
+from cnnc.kernels.cpu.winograd import gradient_plan as winograd_gradient_plans
+from cnnc.kernels.cpu.winograd import scheme as winograd_scheme
 from cnnc.lowering import chain, memory
 from cnnc.lowering.house import lives_of
 from cnnc.ops.bounds import are_probabilities
@@ -136,7 +137,7 @@ def executable(graph: Graph, setting: Setting, values: Mapping[str, Array], thre
 @contextmanager
 def winograd_everywhere() -> Iterator[None]:
     """Fast convolution also where it gains nothing: networks as small as these would hardly meet it."""
-    schemes, gradient = winograd_scheme, winograd_shapes_gradient
+    schemes, gradient = winograd_scheme, winograd_gradient_plans
     before = choice.WORTH, schemes.FEWEST, schemes.SMALLEST, gradient.FEWEST_PIXELS
     choice.WORTH, schemes.FEWEST, schemes.SMALLEST = 0.0, 1, 1
     gradient.FEWEST_PIXELS = dict.fromkeys(before[3], 0)

@@ -42,9 +42,9 @@ def test_every_kind_of_op_is_drawn() -> None:
 
 def test_a_wrong_result_is_found_and_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel that takes the largest of one value too few."""
-    from cnnc.backends.cpu import rules
+    from cnnc.backends.cpu.rules import pool as rules
 
-    plan = rules.shapes_pool.plan_maxpool
+    plan = rules.pool_plan.plan_maxpool
 
     def wrong(target, shape, out, blocked, kernel, *rest):  # type: ignore[no-untyped-def]
         return plan(target, shape, out, blocked, (*kernel[:-1], max(kernel[-1] - 1, 1)), *rest)
@@ -59,7 +59,7 @@ def test_a_wrong_result_is_found_and_made_small(monkeypatch: pytest.MonkeyPatch)
     )
     setting = Setting("inference", TARGETS[0])
     Checker(graph).check(setting)
-    monkeypatch.setattr(rules.shapes_pool, "plan_maxpool", wrong)
+    monkeypatch.setattr(rules.pool_plan, "plan_maxpool", wrong)
 
     def fails(candidate):  # type: ignore[no-untyped-def]
         try:

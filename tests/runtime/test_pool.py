@@ -14,7 +14,7 @@ import pytest
 
 import cnnc
 from cnnc.backends.cpu import BACKEND
-from cnnc.kernels.cpu import driver, threads
+from cnnc.kernels.cpu.steps import driver, threads
 from cnnc.runtime import openmp, pool
 
 LENET = Path(__file__).parent.parent.parent / "examples" / "lenet5_relu.cnn"
@@ -143,7 +143,7 @@ def work(k): check(exe, 5); return k
 with mp.get_context("fork").Pool(2) as p: assert p.map(work, range(6)) == list(range(6))""",
     "forks in two threads, while another compiles": """
 from cnnc.backends.cpu import BACKEND
-from cnnc.kernels.cpu import threads as parts
+from cnnc.kernels.cpu.steps import threads as parts
 exe, on = cnnc.compile(net, threads=2), True
 def build():
     while on: parts.build("pauses", BACKEND.target)
@@ -168,7 +168,7 @@ fork(child); t.join()""",
     "locks that another thread held": """
 exe, held, over = cnnc.compile(net, threads=2), threading.Event(), threading.Event()
 from cnnc import locks
-from cnnc.kernels.cpu import compile
+from cnnc.kernels.cpu.code import compile
 def hold():
     with compile.lock: time.sleep(0.3)  # a fork waits for it
     taken = list(locks._all)

@@ -14,8 +14,10 @@ from cnnc.backends.cpu import timed
 from cnnc.backends.cpu.choice import Decision
 from cnnc.diagnostics import error
 from cnnc.ir.graph import Graph
-from cnnc.kernels.cpu import Kernel, compile, driver, threads
+from cnnc.kernels.cpu import Kernel
 from cnnc.kernels.cpu import target as targets
+from cnnc.kernels.cpu.code import compile
+from cnnc.kernels.cpu.steps import driver, threads
 from cnnc.locks import Claims
 from cnnc.lowering import chain
 from cnnc.lowering.plan import KernelName, Plan
@@ -186,7 +188,7 @@ class CpuBackend:
 
     def _build(self, kernels: Mapping[Kernel, KernelName], done: Callable[[KernelName, bytes], None]) -> None:
         """Compile kernels: in other processes alone, where Numba is kept from its usual work in this one."""
-        from cnnc.kernels.cpu import builder
+        from cnnc.kernels.cpu.code import builder
 
         hindrances = compile.hindrances()
         try:

@@ -22,10 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from cnnc.backends.cpu.choice import OPS, Choice, Decision, choose, named
+from cnnc.backends.cpu.choice import Choice, Decision, choose, named
 from cnnc.backends.cpu.pace import pace_of
+from cnnc.backends.cpu.problem import OPS
 from cnnc.ir.graph import Graph, Node
-from cnnc.kernels.cpu import shapes_layout
+from cnnc.kernels.cpu.elementwise import layout_plan
 from cnnc.kernels.cpu.target import Pace
 from cnnc.locks import Claims
 from cnnc.lowering.plan import KernelName, Ref, Step
@@ -236,7 +237,7 @@ def _eviction(backend: Any, kernel: KernelName, size: int) -> Callable[[], None]
     data = np.ones(turns * unit, np.float32)
     arguments, chunks = {"turns": turns, "passes": 1}, cores()
     if kernel == WRITE:
-        fill = shapes_layout.plan_fill(backend.target, data.size, 1.0)
+        fill = layout_plan.plan_fill(backend.target, data.size, 1.0)
         arguments, chunks = {k: v for k, v in fill.arguments.items() if k != "y"}, fill.chunks
     step = Step("evict", kernel, (*arguments.items(), ("at", int(data.ctypes.data))), chunks, ())
     runner = Runner((step,), lambda ref: 0, backend, 4 * backend.lanes, cores())

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cnnc.backends.cpu.choice import choose, two
+from cnnc.backends.cpu.choice import choose
+from cnnc.backends.cpu.problem import problem
 from cnnc.ir.graph import Node
-from cnnc.kernels.cpu import winograd_scheme
+from cnnc.kernels.cpu.winograd import scheme
 from cnnc.lowering.plan import KernelName
 from cnnc.lowering.select import Lowering
-from cnnc.ops.window import Window
 
 # What follows from the kernel alone.
 REASONS = {
@@ -77,26 +77,25 @@ def why(low: Lowering, node: Node, kernel: KernelName, note: str) -> str:
 
 def why_direct(low: Lowering, node: Node, parameters: Mapping[str, Any]) -> str:
     """Why a convolution, or its data gradient, is not Winograd's."""
-    shape, transposed = low.shape(node.operand("weight")), node.op == "conv_data_gradient"
-    x = low.shape(node.name) if transposed else low.shape(node.inputs[0])
-    window = Window.of(shape[2:], node.attributes, len(shape) - 2)
-    groups = int(node.attributes.get("groups", 1))
-    if groups > 1:
+    p = problem(low, node)
+    conv = p.conv
+    if conv.groups > 1:
         choice = choose(low, node)
         more = f", {choice.because()}" if choice is not None else ""
-        return f"{groups} groups{more or GROUPS.get(parameters.get('form', '').partition(' ')[0], '')}"
-    if max(window.kernel) == 1:
-        return "1x1, a product over pixels" + (f", stride {max(window.stride)}" if max(window.stride) > 1 else "")
-    size = "x".join(map(str, window.kernel))
-    if max(window.stride) > 1:
-        return f"{size}, stride {max(window.stride)}"
-    if max(window.dilation) > 1:
-        return f"{size}, dilation {max(window.dilation)}"
-    if two(window.kernel[-2:], 1) not in winograd_scheme.KERNELS:
+        return f"{conv.groups} groups{more or GROUPS.get(parameters.get('form', '').partition(' ')[0], '')}"
+    if max(conv.kernel) == 1:
+        return "1x1, a product over pixels" + (f", stride {max(conv.stride)}" if max(conv.stride) > 1 else "")
+    size = "x".join(map(str, conv.kernel))
+    if max(conv.stride) > 1:
+        return f"{size}, stride {max(conv.stride)}"
+    if max(conv.dilation) > 1:
+        return f"{size}, dilation {max(conv.dilation)}"
+    if (1, *conv.kernel)[-2:] not in scheme.SCHEMES:
         return f"{size}, for which there is no Winograd kernel"
-    if getattr(low.backend, "exact", False):
+    exact: Any = low.backend
+    if exact.exact:
         return f"{size}, and exact rounding was asked for"
-    if min(x[1], shape[0]) < winograd_scheme.FEWEST:
-        return f"{size}, {min(x[1], shape[0])} channels, Winograd wants {winograd_scheme.FEWEST}"
+    if min(conv.channels, conv.filters) < scheme.FEWEST:
+        return f"{size}, {min(conv.channels, conv.filters)} channels, Winograd wants {scheme.FEWEST}"
     choice = choose(low, node)
     return f"{size}, {choice.because()}" if choice is not None else size

@@ -1,0 +1,52 @@
+"""Layouts, concatenation and slices on the CPU."""
+
+from __future__ import annotations
+
+from cnnc.backends.cpu.emit import emit, is_blocked, target_of
+from cnnc.ir.graph import Node
+from cnnc.ir.types import product
+from cnnc.kernels.cpu.elementwise import layout_plan
+from cnnc.lowering.select import Lowering
+
+
+def to_layout(low: Lowering, node: Node) -> None:
+    x = node.inputs[0]
+    before, after, shape = low.type(x), node.type, low.shape(x)
+    if before.layout == after.layout or (product(shape[2:]) == 1 and shape[1] % max(before.block, after.block) == 0):
+        low.alias(node.name, x)
+        return
+    plan = (layout_plan.plan_block if is_blocked(after) else layout_plan.plan_unblock)(target_of(low), shape)
+    emit(low, node, plan, {"x": low.ref(x), "y": low.ref(node.name)}, ["y"])
+
+
+def same_memory(low: Lowering, node: Node) -> None:
+    low.alias(node.name, node.inputs[0])
+
+
+def concat(low: Lowering, node: Node) -> None:
+    axis = node.attributes.get("axis", 1) % node.type.rank
+    plans = layout_plan.plan_concat(target_of(low), [low.shape(o) for o in node.inputs], axis, is_blocked(node.type))
+    for o, plan in zip(node.inputs, plans, strict=True):
+        result, part = plan.buffers
+        emit(low, node, plan, {part: low.ref(o), result: low.ref(node.name)}, [result])
+
+
+def slice_(low: Lowering, node: Node) -> None:
+    x, axis = node.inputs[0], node.attributes["axis"] % node.type.rank
+    start, size, shape = node.attributes["start"], node.attributes["size"], list(low.shape(x))
+    if is_blocked(node.type) and axis == 1:
+        plan = layout_plan.plan_move_channels(target_of(low), low.shape(x), start, low.shape(node.name), 0, size)
+        emit(low, node, plan, {"x": low.ref(x), "y": low.ref(node.name)}, ["y"])
+        return
+    if is_blocked(node.type):
+        lanes = node.type.block
+        shape = [shape[0], -(-shape[1] // lanes), *shape[2:], lanes]
+    starts, sizes = [0] * len(shape), list(shape)
+    starts[axis], sizes[axis] = start, size
+    emit(
+        low,
+        node,
+        layout_plan.plan_slice(target_of(low), shape, starts, sizes),
+        {"a0": low.ref(x), "y0": low.ref(node.name)},
+        ["y0"],
+    )

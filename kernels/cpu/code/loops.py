@@ -1,0 +1,111 @@
+"""Rows of operands: what the pointwise and the reducing kernels share.
+
+A row is the inner loop of a nest. Along it an operand is a `vector` (contiguous), a `scalar` (one number) or `lanes`
+(one vector of a block's channels, the same for every pixel).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..elementwise.map_plan import OUTER
+from .emit import F32, Emitter, Value, i64
+
+
+def operand_slots(first: int, index: int) -> tuple[int, range]:
+    """Positions among the arguments of operand `index`'s address and strides, for a group that starts at `first`."""
+    start = first + index * (OUTER + 1)
+    return start, range(start + 1, start + 1 + OUTER)
+
+
+def row_pointer(e: Emitter, arguments: Value, slot: tuple[int, range], at: Sequence[Value]) -> Value:
+    """The address of an operand's row: its base moved by the outer indices `at`."""
+    b = e.b
+    address, strides = slot
+    pointer = b.inttoptr(b.load(b.gep(arguments, [i64(address)])), F32.as_pointer())
+    offset = i64(0)
+    for index, stride in zip(at, strides, strict=True):
+        offset = b.add(offset, b.mul(index, b.load(b.gep(arguments, [i64(stride)]))))
+    return b.gep(pointer, [offset])
+
+
+class RowOperand:
+    """One operand along a row."""
+
+    def __init__(self, e: Emitter, kind: str, pointer: Value, start: Value, valid: Value = None) -> None:
+        """start: the first element of the piece of the row; valid: a mask of the lanes of a `lanes` operand that exist."""
+        self.e, self.pointer, self.held = e, pointer, None
+        if kind == "vector":
+            self.pointer = e.at(pointer, start)
+        elif kind == "scalar":
+            self.held = e.broadcast(pointer)
+        elif kind == "lanes":
+            self.held = e.load(pointer) if valid is None else e.masked_load(pointer, valid)
+        else:
+            raise ValueError(kind)
+
+    def load(self, i: Value, mask: Value = None) -> Value:
+        """The operand's L elements from i on; with a mask, zero in the other lanes of a vector."""
+        if self.held is not None:
+            return self.held
+        return self.e.load(self.pointer, i) if mask is None else self.e.masked_load(self.e.at(self.pointer, i), mask)
+
+
+Body = Callable[..., Sequence[Value] | None]
+
+
+def for_range(e: Emitter, start: Value, stop: Value, step: int, carried: Sequence[Value], body: Body) -> list[Value]:
+    """`for i in range(start, stop, step): carried = body(i, carried)`; returns the last carried values."""
+    b, before = e.b, e.b.block
+    head, inner, done = (b.append_basic_block(name) for name in ("head", "body", "done"))
+    b.branch(head)
+    b.position_at_end(head)
+    i, phis = b.phi(start.type), [b.phi(c.type) for c in carried]
+    b.cbranch(b.icmp_signed("<", i, stop), inner, done)
+    b.position_at_end(inner)
+    out = list(body(i, list(phis)) or ())
+    after, following = b.block, b.add(i, i64(step))
+    b.branch(head)
+    i.add_incoming(start, before)
+    i.add_incoming(following, after)
+    for phi, first, last in zip(phis, carried, out, strict=True):
+        phi.add_incoming(first, before)
+        phi.add_incoming(last, after)
+    b.position_at_end(done)
+    return phis
+
+
+def for_vectors(
+    e: Emitter, count: Value, unroll: int, carried: Sequence[Value], body: Any, tail: bool = True
+) -> list[Value]:
+    """Walk `count` elements: body(i, mask, carried), unrolled while `unroll` vectors are left, then singly, then once
+    with a mask.
+    """
+    b, lanes = e.b, e.lanes
+    values: list[Value] = list(carried)
+
+    def several(n: int) -> Any:
+        def step(i: Value, values: list[Value]) -> list[Value]:
+            for k in range(n):
+                values = list(body(b.add(i, i64(k * lanes)), None, values) or ())
+            return values
+
+        return step
+
+    at = i64(0)
+    if unroll > 1:
+        whole = b.sub(count, b.urem(count, i64(unroll * lanes)))
+        values = for_range(e, at, whole, unroll * lanes, values, several(unroll))
+        at = whole
+    rest = b.urem(count, i64(lanes))
+    whole = b.sub(count, rest)
+    values = for_range(e, at, whole, lanes, values, several(1))
+    if tail:
+
+        def last(i: Value, values: list[Value]) -> Any:
+            return body(whole, e.first_lanes(rest), values)
+
+        once = b.zext(b.icmp_signed(">", rest, i64(0)), rest.type)
+        values = for_range(e, i64(0), once, 1, values, last)
+    return values

@@ -1,0 +1,1 @@
+"""Maps, sums, layouts, losses: kernels whose loops walk over tensors."""

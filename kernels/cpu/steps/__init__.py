@@ -1,0 +1,1 @@
+"""The step driver and the thread pool, as LLVM text."""

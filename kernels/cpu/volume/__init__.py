@@ -1,0 +1,1 @@
+"""Convolutions over three axes of space, by the kernels for two."""
