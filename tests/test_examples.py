@@ -51,7 +51,10 @@ def test_models_are_elaborated(name: str, parameters: dict[str, Any]) -> None:
     network = driver.load(EXAMPLES / f"{name}.cnn", **parameters)
     assert {w.code for w in network.warnings} <= {"W0101"}, "windows of AlexNet at 227 pixels do not tile"
     assert network.program.recipe is not None
-    assert network.graph.type(network.graph.outputs[0][1]).shape == ("N", 10 if name in ("lenet5", "lenet5_relu", "small") else 1000)
+    assert network.graph.type(network.graph.outputs[0][1]).shape == (
+        "N",
+        10 if name in ("lenet5", "lenet5_relu", "small") else 1000,
+    )
 
 
 @pytest.mark.slow

@@ -39,7 +39,9 @@ ORDER = [
     ["__main__"],
 ]
 RANK = {part: rank for rank, group in enumerate(ORDER) for part in group}
-ALLOWED_MORE = {"frontend": {"arguments", "foreign", "untrusted", "storage", "diagnostics", "codes", "ir", "ops", "frontend"}}
+ALLOWED_MORE = {
+    "frontend": {"arguments", "foreign", "untrusted", "storage", "diagnostics", "codes", "ir", "ops", "frontend"}
+}
 OUTSIDE = {"examples", "grammars", "kernels"}
 
 
@@ -147,12 +149,7 @@ def test_kinds_of_ops_have_colors() -> None:
 
 
 TARGETS = re.compile(r"\b(cuda|ptx|nvptx|avx\w*|sse\d?|neon|x86(_64)?|aarch64)\b", re.IGNORECASE)
-NAMED = {
-    "backends",
-    "bench",
-    "cli",
-    "codes",
-}  # the backends, the peers' switches, the options, and the texts that explain them
+NAMED = {"backends", "bench", "cli", "codes"}  # the peers' switches, the options, and the texts that explain them
 
 
 @pytest.mark.parametrize(

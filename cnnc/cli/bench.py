@@ -43,7 +43,9 @@ from cnnc.diagnostics import error
 )
 @click.option("--roofline", type=click.Path(), metavar="OUT.svg", help="Draw the layers below the machine's limits.")
 @click.option(
-    "--threads", type=click.IntRange(1, 1024), help="Threads of every engine; as many as there are cores for it otherwise."
+    "--threads",
+    type=click.IntRange(1, 1024),
+    help="Threads of every engine; as many as there are cores for it otherwise.",
 )
 @click.option("--isa", type=click.Choice(["avx512", "avx2", "sse2"]), help="Hold all engines to narrower vectors.")
 @click.option("--exact", is_flag=True, help="Only algorithms that round like the direct one.")

@@ -247,7 +247,7 @@ FILES: dict[str, Code] = {
     "W0648": Code(
         "nothing to train",
         "Every parameter is frozen. Running statistics of batch norms may still move.",
-        'cnnc train lenet5.cnn --data digits.npz --set \'freeze=["*"]\'',
+        "cnnc train lenet5.cnn --data digits.npz --set 'freeze=[\"*\"]'",
         "Freeze fewer parameters.",
     ),
     "W0649": Code(
@@ -255,8 +255,8 @@ FILES: dict[str, Code] = {
         "Freezing keeps the weights of a batch norm. Its running mean and variance still follow the batches, as in PyTorch, "
         "so that what the network predicts changes. With `freeze_statistics` they stay, and the batch norm normalizes by "
         "them in training too.",
-        'cnnc train resnet.cnn --data photos --set \'freeze=["layer1.*"]\'',
-        '--set \'freeze_statistics=["layer1.*"]\'',
+        "cnnc train resnet.cnn --data photos --set 'freeze=[\"layer1.*\"]'",
+        "--set 'freeze_statistics=[\"layer1.*\"]'",
     ),
     "W0647": Code(
         "network that guesses",

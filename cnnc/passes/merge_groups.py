@@ -86,7 +86,9 @@ class MergeGroups(Pass):
         window = Window.of(tuple(int(k) for k in weights.shape[2:]), node.attributes, weights.rank - 2)
         taps: float = product(window.kernel)
         stride = product(window.stride)
-        if node.op == "conv_data_gradient":  # for each residue of a pixel modulo the stride, a convolution of some of the taps
+        if (
+            node.op == "conv_data_gradient"
+        ):  # for each residue of a pixel modulo the stride, a convolution of some of the taps
             taps, stride = taps / stride, 1
         apart = min(
             BANDED * banded(groups, filters, channels, self.lanes),

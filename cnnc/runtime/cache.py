@@ -85,7 +85,9 @@ def clear() -> int:
     """Remove every compiled kernel; how many there were."""
     count = 0
     for path in [
-        p for kind in ("*.o", ".*.tmp", ".tmp-*", "*.tables", "machine-*.json", "decisions-*.json") for p in folder().glob(kind)
+        p
+        for kind in ("*.o", ".*.tmp", ".tmp-*", "*.tables", "machine-*.json", "decisions-*.json")
+        for p in folder().glob(kind)
     ]:
         try:
             path.unlink()

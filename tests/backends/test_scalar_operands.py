@@ -39,7 +39,10 @@ def test_convolutions(case, exact, target):
     b = Builder("case")
     x, s = b.input("x", activation(("N", channels, *size))), b.param("s", TensorType("f32", ()))
     shape = (filters, channels // attributes.get("groups", 1), *kernel)
-    w, bias = b.param("w", TensorType("f32", shape, LAYOUTS[len(kernel)])), b.param("bias", TensorType("f32", (filters,)))
+    w, bias = (
+        b.param("w", TensorType("f32", shape, LAYOUTS[len(kernel)])),
+        b.param("bias", TensorType("f32", (filters,))),
+    )
     z = scaled(b, b.add("conv", [x, w, bias], attributes, "y"), s)
     results = [("z", z)] if exact else [("z", z), ("pooled", b.add("global_avgpool", [z], {}, "pooled"))]
     compare(b.finish(results), target, exact=exact, tolerance=1e-5)

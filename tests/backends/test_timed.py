@@ -345,7 +345,8 @@ def test_paces() -> None:
     assert pace_of(wide, figures(237 * 16, level("L3", 1760), level("memory", 120), threads=16), own) == Pace(
         1, 1, 0.25
     )
-    assert pace_of(wide, figures(474, level("memory", 60)), own) == Pace(1, 2**-2, 1)  # nothing is behind a core's cache
+    # nothing is behind a core's cache
+    assert pace_of(wide, figures(474, level("memory", 60)), own) == Pace(1, 2**-2, 1)
     assert pace_of(wide, figures(474, level("memory", 60)), ()) == Pace()  # nothing is known of caches
     assert pace_of(wide, figures(474, *usual), (Cache("L2", 2**20, 4),)).own == 0.5  # shared by four
     assert pace_of(wide, figures(474), ()) == Pace()

@@ -46,7 +46,9 @@ def test_json(cnnc: Cnnc, lenet: Path) -> None:
 @pytest.mark.skipif(find_spec("onnxruntime") is None, reason="ONNX Runtime is not installed")
 def test_command_beside_a_peer(cnnc: Cnnc, lenet: Path) -> None:
     result = cnnc("bench", lenet, "--rounds", 1, "--block", 0, "--against", "onnxruntime")
-    assert any(text in result.stdout for text in ("the best peer, onnxruntime, takes", "the machine is busy: other programs"))
+    assert any(
+        text in result.stdout for text in ("the best peer, onnxruntime, takes", "the machine is busy: other programs")
+    )
 
 
 @pytest.mark.parametrize(

@@ -412,12 +412,22 @@ def test_explain(cnnc: Cnnc) -> None:
 def test_explain_layers(cnnc: Cnnc) -> None:
     text = cnnc("explain", "conv").stdout
     assert text.startswith("conv(out_channels, kernel_size, stride=1, padding=0, ")
-    for part in ("    stride=1      pixels from one", "    x -> conv(16, 3, padding=1)", "f32[N, 16, 32, 32]", "bias [16]", "y[n, k, o] ="):
+    for part in (
+        "    stride=1      pixels from one",
+        "    x -> conv(16, 3, padding=1)",
+        "f32[N, 16, 32, 32]",
+        "bias [16]",
+        "y[n, k, o] =",
+    ):
         assert part in text
     assert "    moments(x)" not in cnnc("explain", "relu").stdout
     assert cnnc("explain", "moments").stdout.startswith("moments(x)\n\nAn op of the IR.")
     said = json.loads(cnnc("explain", "maxpool", "--json").stdout)
-    assert (said["layer"], said["gives"], said["arguments"][0]["name"]) == ("maxpool", "f32[N, 3, 16, 16]", "kernel_size")
+    assert (said["layer"], said["gives"], said["arguments"][0]["name"]) == (
+        "maxpool",
+        "f32[N, 3, 16, 16]",
+        "kernel_size",
+    )
     assert "default" not in said["arguments"][0]
     assert json.loads(cnnc("explain", "expand", "--json").stdout)["signature"] == "expand(x) {shape, layout}"
     assert "Did you mean 'conv'?" in cnnc("explain", "Conv2d", code=2).stderr

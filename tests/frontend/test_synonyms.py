@@ -40,7 +40,9 @@ def test_what_to_write_instead_compiles(name: str) -> None:
     if " as an argument" in text:
         return
     text = text.replace("out_channels", "8")
-    expression = text if (text[0] in "(xa" and not text.startswith("avg")) or text.startswith("log(") else f"x -> {text}"
+    expression = (
+        text if (text[0] in "(xa" and not text.startswith("avg")) or text.startswith("log(") else f"x -> {text}"
+    )
     cnnc.parse(f"model m() {{ input x: f32[N, 4, 8, 8]  a = x  b = x  y = {expression}  return y }}")
 
 

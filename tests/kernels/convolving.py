@@ -122,7 +122,9 @@ def error_of_long_convolution(x, w, stride, padding, dilation):
 
 def error_of_long_weight_gradient(x, dy, kernel, stride, padding, dilation):
     """`error_of_long_sums` of the gradient of its weights."""
-    seen = np.moveaxis(windows(x, kernel, stride, padding, dilation, dy.shape[2:]), (0, 2), (-2, -1))  # [N, ..., taps, C]
+    seen = np.moveaxis(
+        windows(x, kernel, stride, padding, dilation, dy.shape[2:]), (0, 2), (-2, -1)
+    )  # [N, ..., taps, C]
     pixels = len(dy) * dy[0, 0].size
     return error_of_long_sums(seen.reshape(pixels, -1), np.moveaxis(dy, 1, -1).reshape(pixels, -1))
 

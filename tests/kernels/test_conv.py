@@ -111,7 +111,9 @@ def test_groups_that_are_parts_of_blocks_are_exact(name, form, case, monkeypatch
 
 
 def test_the_pass_that_merges_groups_knows_which_can_be_spread():
-    for groups, filters, channels, lanes in itertools.product((2, 5, 16, 33), (1, 3, 4, 10), (1, 2, 5, 8, 12), (4, 8, 16)):
+    for groups, filters, channels, lanes in itertools.product(
+        (2, 5, 16, 33), (1, 3, 4, 10), (1, 2, 5, 8, 12), (4, 8, 16)
+    ):
         places = spread_plans.SpreadWeights(groups, filters, channels, (), 0, lanes, False).places()
         known = math.isfinite(spread(groups, filters, channels, lanes, 9, 1))
         assert known == (places[:, 1].max() <= spread_plans.WIDEST), (groups, filters, channels, lanes)
@@ -213,7 +215,9 @@ def test_groups_of_plain_input_are_an_error():
 
 
 def test_no_image_makes_no_chunk():
-    assert conv_plans.direct_plan(target.named("avx512"), Conv(0, 16, (4, 4), 16, (3, 3), padding=SAME)).step.chunks == 0
+    assert (
+        conv_plans.direct_plan(target.named("avx512"), Conv(0, 16, (4, 4), 16, (3, 3), padding=SAME)).step.chunks == 0
+    )
 
 
 @pytest.mark.parametrize(

@@ -228,9 +228,7 @@ def test_no_row_of_other_kernels_spills(name, size):
 
 @pytest.mark.parametrize("kernel", [(5, 5), (7, 7)])
 def test_no_pair_of_rows_spills(kernel):
-    paired = [
-        goal for goal in target.TARGETS.values() if depthwise_plans.in_pairs(goal, kernel, (1, 1), (1, 1), False)
-    ]
+    paired = [goal for goal in target.TARGETS.values() if depthwise_plans.in_pairs(goal, kernel, (1, 1), (1, 1), False)]
     assert target.named("avx512") in paired
     for goal in paired:
         around, tree = tuple((k // 2, k // 2) for k in kernel), ("add", ("var", "y"), ("var", "a0"))

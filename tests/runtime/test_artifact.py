@@ -209,7 +209,9 @@ def test_flipped_bits_are_noticed(net, tmp_path):
         artifact.read(path)
 
 
-@pytest.mark.parametrize("layer", ["conv(16, 1, padding=1)", "conv(16, 1, padding=2, stride=2)", "conv(16, 3, padding=4)"])
+@pytest.mark.parametrize(
+    "layer", ["conv(16, 1, padding=1)", "conv(16, 1, padding=2, stride=2)", "conv(16, 3, padding=4)"]
+)
 def test_slices_wholly_in_padding_are_saved(layer, tmp_path):
     net = cnnc.parse(f"model m() {{ input x: f32[N, 1, 1, 2, 2]  return x -> {layer} }}")
     exe, x = cnnc.compile(net), np.random.default_rng(0).standard_normal((3, 1, 1, 2, 2)).astype(np.float32)

@@ -114,7 +114,9 @@ def test_damaged_files_are_listed_as_such(folder):
     assert [(e.kernel, e.target) for e in cache.entries()] == [("damaged", ""), ("damaged", ""), ("k{}", "avx512")]
 
 
-@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda p: p.symlink_to("/dev/zero"), lambda p: p.write_bytes(b"x" * 999)])
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, os.mkdir, lambda p: p.symlink_to("/dev/zero"), lambda p: p.write_bytes(b"x" * 999)]
+)
 def test_grammars_decisions_and_figures_are_read_alike(folder, make):
     from cnnc.backends.cpu import BACKEND, timed
     from cnnc.runtime import machine

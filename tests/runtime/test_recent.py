@@ -51,7 +51,9 @@ def test_many_sizes_in_turn_are_prepared_once(monkeypatch):
             super().__init__(plan, *rest)
 
     monkeypatch.setattr(compiled, "Program", Program)
-    exe = cnnc.compile(cnnc.parse("model m { input x: f32[N, 32, 9, 9] return x -> relu -> global_avgpool -> flatten }"))
+    exe = cnnc.compile(
+        cnnc.parse("model m { input x: f32[N, 32, 9, 9] return x -> relu -> global_avgpool -> flatten }")
+    )
     sizes = range(1, 21)
     first = [exe(images(n)) for n in sizes]
     again = [exe(images(n)) for n in sizes]

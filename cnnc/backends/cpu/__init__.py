@@ -192,7 +192,9 @@ class CpuBackend:
 
         hindrances = compile.hindrances()
         try:
-            builder.build_all(list(kernels), self.target, jobs(), lambda k, code: done(kernels[k], code), not hindrances)
+            builder.build_all(
+                list(kernels), self.target, jobs(), lambda k, code: done(kernels[k], code), not hindrances
+            )
         except compile.CannotCompileError as e:
             raise error(
                 "E0812",

@@ -126,7 +126,10 @@ def _runs(backend: Any, graph: Graph, batch: int, open_: Mapping[str, tuple[Node
 
 def used(backend: Any, graph: Graph, batch: int) -> Decided:
     """What lowering a graph meets, at a batch size and at all others for which something has been decided."""
-    sizes = {batch, *(int(key.split()[1]) for key in backend.decided if key.split()[1:2] and key.split()[1].isdecimal())}
+    sizes = {
+        batch,
+        *(int(key.split()[1]) for key in backend.decided if key.split()[1:2] and key.split()[1].isdecimal()),
+    }
     met: dict[str, Decision] = {}
     for size in sorted(sizes):
         low = Lowering(graph, size, backend)

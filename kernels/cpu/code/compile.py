@@ -43,6 +43,8 @@ _NEEDLESS = {
     "AnnotateTypes",
     "DumpParforDiagnostics",
 }
+
+
 class CannotCompileError(RuntimeError):
     """Numba does not compile in this process; the text says why."""
 

@@ -75,7 +75,9 @@ def gradient_tile(target: Target, channels: int, size: int, channel_step: int, f
 
             few = b.lshr(across, e.bits(b.sub(width, i64(1))))
             zeros, added = [e.const(0) for _ in places], ir.Constant(I1, 0)
-            write(in_parts(e, rows, few, added, heads, zeros, over_rows, lambda: [e.load(sums, i) for i in places], write))
+            write(
+                in_parts(e, rows, few, added, heads, zeros, over_rows, lambda: [e.load(sums, i) for i in places], write)
+            )
 
         for_range(e, i64(0), columns, _ACROSS, [], strip)
 

@@ -61,7 +61,9 @@ def _pixels(target: Target, conv: Conv, vectors: int) -> _Pixels:
     block_rows = divide(rows, divide(rows * columns, near)) if rows * columns > near else rows
     images = max(1, min(conv.images, near // (rows * columns)))
     row_blocks = divide(rows, block_rows)
-    return _Pixels(rows, columns, x_row, images, block_rows, row_blocks, divide(conv.images, images) * row_blocks, strided)
+    return _Pixels(
+        rows, columns, x_row, images, block_rows, row_blocks, divide(conv.images, images) * row_blocks, strided
+    )
 
 
 def _pixel_cut(target: Target, conv: Conv, p: _Pixels, vectors: int) -> tuple[int, int, int]:
@@ -105,7 +107,10 @@ def pixel_weight_gradient_plan(target: Target, conv: Conv) -> Launch:
     ins, outs, parts = _pixel_cut(target, conv, p, vectors)
     # All weights beside an image are little: a part an image, so that the step may follow what makes dy of the image.
     links, size = 0, in_blocks + out_blocks
-    if conv.groups == p.images == 1 < conv.images and _LARGE * in_blocks * out_blocks * lanes <= size * p.rows * p.columns:
+    if (
+        conv.groups == p.images == 1 < conv.images
+        and _LARGE * in_blocks * out_blocks * lanes <= size * p.rows * p.columns
+    ):
         links, ins, outs, parts = conv.images, in_blocks, out_blocks, conv.images
     x_block, dy_block = height * width * lanes, p.rows * p.columns * lanes
     arguments = {
@@ -118,7 +123,9 @@ def pixel_weight_gradient_plan(target: Target, conv: Conv) -> Launch:
         "dw_part": conv.groups * own.filters * own.channels,
     }  # fmt: skip
     channels = 8 if target.registers == 32 and lanes >= 8 else 4
-    kernel = Kernel("conv_pixel_weight_gradient", (("vectors", vectors), ("channels", channels), ("strided", p.strided)))
+    kernel = Kernel(
+        "conv_pixel_weight_gradient", (("vectors", vectors), ("channels", channels), ("strided", p.strided))
+    )
     chunks = conv.groups * arguments["in_chunks"] * arguments["out_chunks"] * parts
     scratch = ins * outs * lanes * lanes + (ins * p.block * lanes if p.strided else 0)
     return Launch.of(kernel, PIXEL_WEIGHT_GRADIENT_ARGUMENTS, arguments).cut(chunks, scratch, links)

@@ -61,9 +61,7 @@ def met_by(conv: Conv, axis: int) -> list[tuple[int, list[tuple[int, int]]]]:
     """
     found = []
     for residue in range(min(conv.stride[axis], conv.size[axis])):
-        ends = [
-            (i, residue + conv.padding[axis][0] - i * conv.dilation[axis]) for i in range(conv.kernel[axis])
-        ]
+        ends = [(i, residue + conv.padding[axis][0] - i * conv.dilation[axis]) for i in range(conv.kernel[axis])]
         stride = conv.stride[axis]
         found.append((residue, [(i, end // stride) for i, end in ends if end % stride == 0]))
     return found

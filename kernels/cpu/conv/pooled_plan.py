@@ -50,4 +50,6 @@ def pooled_plan(target: Target, conv: Conv, epilogue: Epilogue = Epilogue()) -> 
     parameters = (("pairs", pairs), ("masked", conv.filters % lanes != 0), ("expression", epilogue.expression))
     launch = Launch.of(Kernel("conv_pooled", parameters), POOLED_ARGUMENTS, arguments)
     launch = launch.cut(conv.images * row_blocks, conv.channels * plane + 2 * lanes, conv.images)
-    return ConvPlan(launch, PackedWeights(1, conv.filters, conv.channels, tuple(range(taps)), taps, 1, lanes, True, False))
+    return ConvPlan(
+        launch, PackedWeights(1, conv.filters, conv.channels, tuple(range(taps)), taps, 1, lanes, True, False)
+    )

@@ -76,7 +76,8 @@ def outer(target: Target, gather_kinds: tuple[Any, ...], tile_kinds: tuple[Any, 
         rows = min(row + arguments[A.block_rows], arguments[A.rows]) - row
         image = chunk // panel_chunks // row_blocks
         x = V.offset(
-            V.floats(arguments[A.x]), V.two_steps(image, arguments[A.slices], arguments[A.x_image], arguments[A.x_slice])
+            V.floats(arguments[A.x]),
+            V.two_steps(image, arguments[A.slices], arguments[A.x_image], arguments[A.x_slice]),
         )
         home = V.two_steps(image, arguments[A.slices], arguments[A.y_image], arguments[A.y_slice])
         home += row * arguments[A.y_row]
@@ -121,10 +122,32 @@ def outer(target: Target, gather_kinds: tuple[Any, ...], tile_kinds: tuple[Any, 
                                 while k < end:
                                     which = V.integer_offset(places, k * lanes)
                                     if k + TOGETHER <= end:
-                                        several(source, x_block, blocks, which, to, plane, zeros, count, pixel_step * lanes, rest)
+                                        several(
+                                            source,
+                                            x_block,
+                                            blocks,
+                                            which,
+                                            to,
+                                            plane,
+                                            zeros,
+                                            count,
+                                            pixel_step * lanes,
+                                            rest,
+                                        )
                                         k, to = k + TOGETHER, V.offset(to, TOGETHER * plane)
                                     else:
-                                        single(source, x_block, blocks, which, to, plane, zeros, count, pixel_step * lanes, rest)
+                                        single(
+                                            source,
+                                            x_block,
+                                            blocks,
+                                            which,
+                                            to,
+                                            plane,
+                                            zeros,
+                                            count,
+                                            pixel_step * lanes,
+                                            rest,
+                                        )
                                         k, to = k + 1, V.offset(to, plane)
                         there = r * advance + slots
                         table = V.integer_offset(
@@ -154,7 +177,10 @@ def _make_pack(target: Target) -> Any:
                 group * arguments[P.group_stride] + (o - group * across) * arguments[P.out_stride],
             )
             for k in range(channels):
-                place, line = V.offset(to, k * taps * lanes + o - chunk * lanes), V.offset(filters, k * arguments[P.in_stride])
+                place, line = (
+                    V.offset(to, k * taps * lanes + o - chunk * lanes),
+                    V.offset(filters, k * arguments[P.in_stride]),
+                )
                 for tap in range(taps):
                     place[tap * lanes] = line[source_taps[tap]]
 
@@ -163,6 +189,9 @@ def _make_pack(target: Target) -> Any:
 
 FAMILIES = (
     Family(
-        "conv_pack_spread", SPREAD_PACK_ARGUMENTS, _make_pack, "oihw weights of groups into the form of spread conv_direct."
+        "conv_pack_spread",
+        SPREAD_PACK_ARGUMENTS,
+        _make_pack,
+        "oihw weights of groups into the form of spread conv_direct.",
     ),
 )

@@ -30,6 +30,7 @@ _COPY, _ROWS = 6, (8, 16)
 # Taps that follow each other, at most; part of the second level cache for copies.
 _NEAR, _CACHE = 7, 0.4
 
+
 @dataclass(frozen=True)
 class SpreadWeights:
     """[output block][channel of a group][tap][lanes]; channels are those of one group, the rest is as in `PackedWeights`."""
@@ -144,6 +145,4 @@ def spread_plan(target: Target, s: Sums) -> ConvPlan | None:
     kernel = Kernel("conv_direct", parameters)
     tables = {"taps": _turned(ring, placed, depth, near), "places": places.astype(np.int64).reshape(-1)}
     launch = Launch.of(kernel, direct_arguments(s.epilogue), arguments, tables)
-    return ConvPlan(
-        launch.cut(s.images * row_blocks * panel_chunks, head + depth * placed.block, s.images), weights
-    )
+    return ConvPlan(launch.cut(s.images * row_blocks * panel_chunks, head + depth * placed.block, s.images), weights)

@@ -80,9 +80,7 @@ class Sums:
     def as_row(self) -> Sums:
         """The pixels of all rows as one row."""
         y = replace(self.y, row=self.y.row * self.rows)
-        return replace(
-            self, height=1, width=self.height * self.width, rows=1, columns=self.rows * self.columns, y=y
-        )
+        return replace(self, height=1, width=self.height * self.width, rows=1, columns=self.rows * self.columns, y=y)
 
     def masked(self, lanes: int) -> bool:
         """Whether there are lanes past the last channel."""

@@ -179,7 +179,9 @@ def depthwise_data_gradient_plan(
     """
     back, way = replace(conv, size=conv.out), "transposed"
     if conv.stride == (1, 1):
-        spans = [d * (k - 1) - before for d, k, (before, _) in zip(conv.dilation, conv.kernel, conv.padding, strict=True)]
+        spans = [
+            d * (k - 1) - before for d, k, (before, _) in zip(conv.dilation, conv.kernel, conv.padding, strict=True)
+        ]
         back, way = replace(back, padding=tuple((span, 0) for span in spans)), "flipped"
     return _plan(target, back, conv.size, way, epilogue, chunk)
 

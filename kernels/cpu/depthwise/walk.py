@@ -302,7 +302,10 @@ def _outer(target: Target, pairs: bool) -> Any:
 def _make(row: Callable[..., Body], walking: bool) -> Callable[..., Linked]:
     def make(target: Target, operands: tuple[str, ...], **parameters: Any) -> Linked:
         values = [parameters[name] for name in PARAMETERS]
-        bodies = {"gather": (GATHER, gather_body(operands, A.bias, OPERANDS)), "row": (ROW, row(target, *values, operands))}
+        bodies = {
+            "gather": (GATHER, gather_body(operands, A.bias, OPERANDS)),
+            "row": (ROW, row(target, *values, operands)),
+        }
         pairs = walking and in_pairs(target, *values[:4])
         if pairs:
             bodies["pair"] = (ROW, row(target, *values, operands, together=2))

@@ -14,9 +14,7 @@ from ..target import Target
 MAX_OPERANDS, MAX_RESULTS, OUTER = 12, 4, 4
 
 
-
 _IMAGE = 2048  # floats of an image's part at least, to be a chunk of its own
-
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,6 @@ class Operand:
     blocked: bool = False
 
 
-
 @dataclass
 class Loops:
     """Collapsed loops: sizes and strides of OUTER outer dimensions, the inner length and each operand's kind along it."""
@@ -43,7 +40,6 @@ class Loops:
     kinds: list[str]
     masked_by: int = -1
     extra: dict[str, int] = field(default_factory=dict)
-
 
 
 def strides_of(operand: Operand, shape: Shape, lanes: int, result_blocked: bool) -> list[int]:
@@ -70,7 +66,6 @@ def strides_of(operand: Operand, shape: Shape, lanes: int, result_blocked: bool)
         strides.append(step if size > 1 else 0)
         step *= size
     return strides[::-1]
-
 
 
 def collapse(shape: Shape, blocked: bool, operands: Sequence[Operand], lanes: int, keep_channels: bool) -> Loops:
@@ -135,7 +130,6 @@ def collapse(shape: Shape, blocked: bool, operands: Sequence[Operand], lanes: in
     )
 
 
-
 def operand_arguments(prefix: str, strides: Sequence[Sequence[int]], most: int | None = None) -> dict[str, int]:
     """`a0`, `a0_0` ... `a0_3`, `a1` ...: an address and the strides of the outer loops for each operand."""
     result: dict[str, int] = {}
@@ -144,7 +138,6 @@ def operand_arguments(prefix: str, strides: Sequence[Sequence[int]], most: int |
         for d in range(OUTER):
             result[f"{prefix}{k}_{d}"] = strides[k][d] if k < len(strides) else 0
     return result
-
 
 
 MAP_HEAD = (
@@ -160,7 +153,6 @@ MAP_HEAD = (
     "channel_count",
     "valid",
 )
-
 
 
 def plan_map(
@@ -215,4 +207,3 @@ def plan_map(
     whole = not left and parts % (rows_per_chunk if rows > 1 else piece) == 0
     chunks = divide(rows, rows_per_chunk) * pieces
     return Launch(kernel, arguments, buffers, chunks, links=shape[0] if whole else 0)
-

@@ -25,13 +25,10 @@ _CHANNEL_LOOPS = (
 )
 
 
-
 CHANNELS_HEAD = (*_CHANNEL_LOOPS, "scale")
 
 
-
 MOMENTS_HEAD = (*_CHANNEL_LOOPS, "mean", "variance")
-
 
 
 def channel_parts(target: Target, shape: Shape, blocked: bool, chunks: int = 16) -> int:
@@ -43,7 +40,6 @@ def channel_parts(target: Target, shape: Shape, blocked: bool, chunks: int = 16)
     units = blocks(shape[1], target) if blocked else shape[1]
     wanted = min(chunks // max(1, units), math.prod(shape) // max(1, units) // 32768)
     return max((part for part in range(1, min(shape[0], wanted) + 1) if shape[0] % part == 0), default=1)
-
 
 
 def _channel_loops(
@@ -58,7 +54,6 @@ def _channel_loops(
         "length": loops.length, "size1": loops.sizes[1], "size2": loops.sizes[2], "size3": loops.sizes[3],
         "valid": (shape[1] - 1) % target.lanes + 1, "rows_per_part": rows // parts, "total": shape[1],
     }  # fmt: skip
-
 
 
 def plan_reduce_channels(target: Target, shape: Shape, blocked: bool, operands: Sequence[Operand],
@@ -83,7 +78,6 @@ def plan_reduce_channels(target: Target, shape: Shape, blocked: bool, operands: 
                   shape[0] if parts == shape[0] else 0)  # fmt: skip
 
 
-
 def plan_moments(target: Target, shape: Shape, blocked: bool, parts: int = 1) -> Launch:
     """mean[C] and variance[C] (biased) of `a0` over all axes but the channels' (1).
 
@@ -97,7 +91,6 @@ def plan_moments(target: Target, shape: Shape, blocked: bool, parts: int = 1) ->
     return Launch(kernel, arguments, ("mean", "variance", "a0"), chunks, 4 * target.lanes, links)
 
 
-
 def plan_combine_moments(target: Target, channels: int, parts: int) -> Launch:
     """`mean`[C] and `variance`[C] from the `means` and `variances` [parts, C] of equally large parts. They may not
     overlap.
@@ -109,7 +102,6 @@ def plan_combine_moments(target: Target, channels: int, parts: int) -> Launch:
         ("means", "variances", "mean", "variance"),
         divide(channels, target.lanes),
     )
-
 
 
 def plan_reduce_axes(target: Target, shape: Shape, axes: Sequence[int], mean: bool) -> Launch:
@@ -145,4 +137,3 @@ def plan_reduce_axes(target: Target, shape: Shape, axes: Sequence[int], mean: bo
     }  # fmt: skip
     kernel = Kernel("reduce_axes", (("inner", "reduced" if is_reduced else "kept"),))
     return Launch(kernel, arguments, ("x", "y"), divide(outputs, per_chunk))
-

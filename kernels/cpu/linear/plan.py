@@ -105,9 +105,7 @@ def plan_linear_batch(target: Target, layer: Linear, epilogue: Epilogue = Epilog
 def panel_weights(target: Target, in_features: int, out_features: int) -> PackedWeights:
     """How `linear_panels` wants its weights: as a 1x1 convolution does, in panels that are few and leave few blocks over."""
     blocks = divide(out_features, target.lanes)
-    panel = min(
-        range(1, min(blocks, target.tiles.products[1]) + 1), key=lambda p: 2 * (blocks // p) + 3 * (blocks % p)
-    )
+    panel = min(range(1, min(blocks, target.tiles.products[1]) + 1), key=lambda p: 2 * (blocks // p) + 3 * (blocks % p))
     return PackedWeights(1, out_features, in_features, (0,), 1, panel, target.lanes, False, False)
 
 

@@ -31,9 +31,7 @@ def window_of(kernel: Sequence[int], dilated: bool) -> Window | None:
     return rows, columns
 
 
-def _pool(
-    target: Target, family: str, parameters: dict[str, object], buffers: tuple[str, ...], pool: Pool
-) -> Launch:
+def _pool(target: Target, family: str, parameters: dict[str, object], buffers: tuple[str, ...], pool: Pool) -> Launch:
     def three(values: Sequence[int], missing: int) -> list[int]:
         return [missing] * (3 - len(values)) + list(values)
 

@@ -196,7 +196,9 @@ def direct_pieces(target: Target, v: Conv, plain: bool = False, epilogue: Epilog
     x_slice = math.prod(v.size[1:]) * (1 if form == "plain" else target.lanes)
     y_slice = rows * columns * target.lanes
     return [
-        Piece(direct.plan(run, Taps.of(taps, len(taps)), (1, 1), rows, columns), run.source * x_slice, run.first * y_slice)
+        Piece(
+            direct.plan(run, Taps.of(taps, len(taps)), (1, 1), rows, columns), run.source * x_slice, run.first * y_slice
+        )
         for run in runs
     ]
 

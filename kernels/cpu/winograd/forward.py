@@ -85,7 +85,11 @@ def _product(target: Target, tiles: int, size: int, merged: bool) -> Any:
                     vb, ub, *acc = carried
                     full = b.icmp_signed("<", b.add(done, i), last)
                     channels = b.select(full, i64(lanes), b.mul(few, i64(unroll)))
-                    return [b.gep(vb, [v_block]), e.at(ub, lanes * size * lanes), *own_sums(e, acc, vb, ub, channels, size)]
+                    return [
+                        b.gep(vb, [v_block]),
+                        e.at(ub, lanes * size * lanes),
+                        *own_sums(e, acc, vb, ub, channels, size),
+                    ]
 
                 first = b.gep(carried[0], [b.mul(t, i64(lanes))])
                 _, _, *acc = e.loop(length, [first, carried[1], *[e.const(0)] * size], block)
@@ -300,9 +304,7 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
                     for _ in range(first, last):
                         if begun == 0:
                             begun = 1
-                            home = V.two_steps(
-                                image, arguments[A.slices], arguments[A.y_image], arguments[A.y_slice]
-                            )
+                            home = V.two_steps(image, arguments[A.slices], arguments[A.y_image], arguments[A.y_slice])
                             home += (out_block + i) * arguments[A.y_block]
                             home += phase // along * (y_row // down) + phase % along * lanes
                             row_count = (arguments[A.rows] - phase // along + down - 1) // down

@@ -68,7 +68,11 @@ def _product(target: Target, channels: int, panel: int) -> Any:
                 e.store(value, u, place)
 
         zeros, alone = [e.const(0) for _ in places], b.icmp_signed("!=", fresh, i64(0))
-        write(in_parts(e, tiles, PRODUCTS, alone, [v, m], zeros, over_tiles, lambda: [e.load(u, i) for i in places], write))
+        write(
+            in_parts(
+                e, tiles, PRODUCTS, alone, [v, m], zeros, over_tiles, lambda: [e.load(u, i) for i in places], write
+            )
+        )
 
     def body(e: Emitter, v: Any, m: Any, u: Any, tiles: Any, in_blocks: Any, last_channels: Any, units: Any, narrow: Any,
              v_block: Any, m_block: Any, fresh: Any) -> None:  # fmt: skip

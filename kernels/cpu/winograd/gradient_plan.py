@@ -196,7 +196,11 @@ def gradient_plan(s: GradientProblem, cut: Cut | None = None) -> GradientPlan:
     strip = (scheme.outputs * segment + scheme.taps - 1) * scheme.size * lanes
     taps_at = lanes + strip
     v_at = taps_at + scheme.taps**2 * lanes**2
-    x_block, dy_block, size = s.height * s.width * lanes, s.rows * s.columns * lanes, s.filters * s.channels * scheme.taps**2
+    x_block, dy_block, size = (
+        s.height * s.width * lanes,
+        s.rows * s.columns * lanes,
+        s.filters * s.channels * scheme.taps**2,
+    )
     arguments = {
         "in_parts": in_parts, "out_parts": out_parts, "part_blocks": cut.part_blocks, "part_units": cut.part_units,
         "split_tiles": split_tiles, "block_tiles": cut.block_tiles, "panel": panel, "total": s.total,

@@ -136,5 +136,3 @@ def plain(low: Lowering, node: Node, p: Problem) -> bool:
     buffers |= {name: low.ref(value) for name, value in zip(p.epilogue.names, p.operands, strict=True)}
     emit(low, node, launch, {**buffers, "bias": maybe(low, p.bias)}, ["w" if gradient else "y"], note="generic")
     return True
-
-
