@@ -92,10 +92,8 @@ def op_page(op: Op) -> str:
 
 
 def op_signature(op: Op) -> str:
-    """`conv(x, weight, bias?, epilogue*) {stride, groups=1}`, as the text of a graph has it."""
-    attributes = ", ".join(
-        name if value is REQUIRED or value is None else name + default(value) for name, value in op.attributes.items()
-    )
+    """`conv(x, weight, bias?, epilogue*) {stride?, groups=1}`: `?` is after what may be left out, `*` after any number."""
+    attributes = ", ".join(name + ("?" if value is None else default(value)) for name, value in op.attributes.items())
     return f"{op.name}({', '.join(op.operands)})" + (f" {{{attributes}}}" if attributes else "")
 
 

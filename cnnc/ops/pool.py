@@ -144,7 +144,7 @@ register(
         layout="any",
         kind="pooling",
         field=window_field,
-        doc="The largest value of each window.",
+        doc="The largest value of each window, NaN where it has one. Padding is never the largest.",
     )
 )
 register(
@@ -171,7 +171,8 @@ register(
         layout="any",
         kind="pooling",
         field=window_field,
-        doc="The mean of each window.",
+        doc="The mean of each window: with `count_include_pad` over the window as far as the padded input goes, otherwise over "
+        "the pixels that are there.",
     )
 )
 register(
