@@ -90,21 +90,25 @@ class Commands(click.Group):
             except streams.ReaderGone:
                 code = 0
             except (Exception, KeyboardInterrupt) as e:
-                code = report(e, "--json" in given)
+                code = report(e, given)
         streams.settle()
         sys.exit(code)
 
 
-def report(e: BaseException, as_json: bool) -> int:
-    """Say on stderr what went wrong (and on stdout as JSON where that was asked for); the exit code."""
+def report(e: BaseException, given: Sequence[str]) -> int:
+    """Say on stderr what went wrong with the command of these arguments (and on stdout as JSON where that was asked for);
+    the exit code.
+    """
     match e:
         case CnncError():
             from cnnc.cli.common import diagnostics_json, print_diagnostics
 
             print_diagnostics(e.diagnostics)
-            if as_json:
+            if "--json" in given:
                 with suppress(CnncError, streams.ReaderGone):  # stdout may be what failed
                     diagnostics_json(e.diagnostics)
+            if e.exit_code == BUG:
+                _keep(e, given)
             return e.exit_code
         case click.UsageError():
             e.show(messages)
@@ -118,20 +122,18 @@ def report(e: BaseException, as_json: bool) -> int:
         case MemoryError():
             return report(
                 CnncError(Diagnostic("E0602", "there is not enough memory", help="a smaller batch needs less"), MEMORY),
-                as_json,
+                given,
             )
         case OSError() if e.filename is not None:
             message = f"{e.filename}: {(e.strerror or str(e)).lower()}"
-            return report(CnncError(Diagnostic("E0601", message), DATA), as_json)
+            return report(CnncError(Diagnostic("E0601", message), DATA), given)
         case OSError(errno=errno.ENOSPC | errno.EIO | errno.EDQUOT):
-            return report(
-                CnncError(Diagnostic("E0601", f"cannot write: {(e.strerror or str(e)).lower()}"), DATA), False
-            )
-    _report_bug(e)
+            return report(CnncError(Diagnostic("E0601", f"cannot write: {(e.strerror or str(e)).lower()}"), DATA), ())
+    _report_bug(e, given)
     return BUG
 
 
-def _report_bug(e: BaseException) -> None:
+def _report_bug(e: BaseException, given: Sequence[str]) -> None:
     if os.environ.get("CNNC_DEBUG") == "1":
         import traceback
 
@@ -145,6 +147,16 @@ def _report_bug(e: BaseException) -> None:
         f"This is a bug in cnnc {__version__}. Please report it with the command, the model and what\n"
         "CNNC_DEBUG=1 prints when it is run again."
     )
+    _keep(e, given)
+
+
+def _keep(e: BaseException, given: Sequence[str]) -> None:
+    """Write what is needed to see a bug again, and say where."""
+    from cnnc.cli import reproducer
+
+    path = reproducer.write(e, given)
+    if path is not None:
+        say(f"The command, the versions and what was worked on are in {path}")
 
 
 @click.command(

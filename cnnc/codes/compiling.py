@@ -103,7 +103,7 @@ COMPILING: dict[str, Code] = {
         "pass that left a broken graph",
         "The graph after the pass is not well formed. This is a mistake in cnnc.",
         "cnnc ir m.cnn --verify-passes",
-        "Report it with the model.",
+        "Report it with the file that the message names: it holds the graph before the pass.",
     ),
     "E0806": Code(
         "output that the loss does not take",

@@ -79,6 +79,21 @@ def register_pass(kind: type[P]) -> type[P]:
 Observer = Callable[[Graph, Pass, Graph, float], None]
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A pass and the graph that it is given. An exception that leaves the block has it as `attempt`, for a report."""
+
+    step: Pass
+    graph: Graph
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, e: BaseException | None, trace: object) -> None:
+        if e is not None:
+            vars(e).setdefault("attempt", self)
+
+
 class PassManager:
     """Runs passes in order. With `verify`, each result must be a well-formed graph; `observer` sees each step."""
 
@@ -93,22 +108,25 @@ class PassManager:
         self.seconds = []
         verify = Verifier()
         for p in self.passes:
-            start = time.perf_counter()
-            after = p.apply(graph)
-            seconds = time.perf_counter() - start
-            self.seconds.append((str(p), seconds))
-            if self.verify and after is not graph:
-                try:
-                    verify(after)
-                except CnncError as e:
-                    notes = tuple(d.message for d in e.diagnostics[:10])
-                    raise CnncError(
-                        Diagnostic("E0805", f"{p} left a broken graph", notes=notes, help=REPORT), exit_code=70
-                    ) from e
+            with Attempt(p, graph):
+                start = time.perf_counter()
+                after = p.apply(graph)
+                seconds = time.perf_counter() - start
+                self.seconds.append((str(p), seconds))
+                if self.verify and after is not graph:
+                    _verified(verify, p, after)
             if self.observer is not None:
                 self.observer(graph, p, after, seconds)
             graph = after
         return graph
+
+
+def _verified(verify: Verifier, p: Pass, after: Graph) -> None:
+    try:
+        verify(after)
+    except CnncError as e:
+        notes = tuple(d.message for d in e.diagnostics[:10])
+        raise CnncError(Diagnostic("E0805", f"{p} left a broken graph", notes=notes, help=REPORT), exit_code=70) from e
 
 
 # ------------------------------------------------------------------------------------------------ observers

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import click
@@ -16,6 +17,12 @@ from cnnc.cli import check, common
 from cnnc.cli.main import COMMANDS, cli
 from cnnc.diagnostics import CnncError, error
 from tests.cli.conftest import ROOT, Cnnc
+
+
+@pytest.fixture(autouse=True)
+def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an internal error leaves behind goes with the test's folder."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def test_help_lists_every_command(cnnc: Cnnc) -> None:
