@@ -96,7 +96,7 @@ def test_any_other_bug(cnnc: Cnnc, lenet: Path, folder: Path, monkeypatch: pytes
     assert commented(said, "again") == shlex.join(["cnnc", "check", str(path), "-p", "classes=3"])
     assert "RuntimeError: oops \\x80" in said
     monkeypatch.undo()
-    assert "f32[N, 3]" in cnnc(*shlex.split(commented(said, "again"))[1:]).stderr
+    assert "f32[N,3]" in cnnc(*shlex.split(commented(said, "again"))[1:]).stderr
 
 
 def test_what_a_model_includes_goes_along(
