@@ -15,7 +15,7 @@ import pytest
 import cnnc.ops  # noqa: F401  (registers the ops)
 from cnnc.drawing import cards
 from cnnc.ir.op import OPS
-from cnnc.kernels.cpu.code import link
+from cnnc.kernels.cpu.code import link, sources
 
 ROOT = Path(__file__).parent.parent
 
@@ -79,6 +79,33 @@ def test_imports_run_one_way(path: Path) -> None:
     assert not wrong, f"{path.name} imports {', '.join(sorted(wrong))}"
     if "kernels" in seen:
         assert part == "backends", "only a backend loads kernels"
+
+
+# A room of the kernels sees those before it and itself.
+ROOMS = [
+    ["__init__"], ["target"], ["launches", "problem"], ["cost"], ["code"], ["probe", "steps", "elementwise"], ["conv"],
+    ["depthwise", "winograd", "linear", "pool"], ["volume"],
+]  # fmt: skip
+
+
+def test_rooms_of_kernels_see_those_before_them() -> None:
+    rank = {room: i for i, rooms in enumerate(ROOMS) for room in rooms}
+    for path in sources._sources():
+        room = path.split("/")[0].removesuffix(".py")
+        for seen in sources._imported(path) if path.endswith(".py") else ():
+            other = seen.split("/")[0].removesuffix(".py")
+            assert other == room or rank[other] < rank[room], f"{path} imports {seen}"
+
+
+def test_plans_are_made_without_compilers() -> None:
+    """`plan.py` and `x_plan.py`, which plans `x.py`: pure Python and NumPy."""
+    plans = [p for p in sources._sources() if p.endswith(("/plan.py", "_plan.py"))]
+    assert len(plans) > 15
+    for plan in plans:
+        if plan.endswith("_plan.py"):
+            assert plan.replace("_plan.py", ".py") in sources._sources()
+    code = "\n".join(f"import cnnc.kernels.cpu.{p.removesuffix('.py').replace('/', '.')}" for p in plans)
+    assert not loaded(code) & {"numba", "llvmlite"}
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "kernels").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))

@@ -12,6 +12,7 @@ from . import Kernel
 from .target import Target
 
 Shape = tuple[int, ...]
+OUTER = 4  # loops around a row, of maps and sums
 
 
 @dataclass(frozen=True)

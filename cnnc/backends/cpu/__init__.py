@@ -16,7 +16,7 @@ from cnnc.diagnostics import error
 from cnnc.ir.graph import Graph
 from cnnc.kernels.cpu import Kernel
 from cnnc.kernels.cpu import target as targets
-from cnnc.kernels.cpu.code import compile
+from cnnc.kernels.cpu.code import compile, sources
 from cnnc.kernels.cpu.steps import driver, threads
 from cnnc.locks import Claims
 from cnnc.lowering import chain
@@ -33,15 +33,18 @@ _loaded: dict[tuple[str, str], int] = {}
 
 
 @lru_cache(maxsize=1)
-def identity() -> str:
-    """What decides the code of every kernel besides its name and target: sources and compilers."""
-    return " ".join(
-        [
-            compile.source_digest(),
-            sys.version.split()[0],
-            *(importlib.metadata.version(p) for p in ("numba", "llvmlite")),
-        ]
-    )
+def compilers() -> str:
+    return " ".join([sys.version.split()[0], *(importlib.metadata.version(p) for p in ("numba", "llvmlite"))])
+
+
+def identity(*families: str) -> str:
+    """What decides the code of kernels of some families besides their names and the target: sources and compilers."""
+    return f"{sources.digest(*families)} {compilers()}"
+
+
+def family_of(name: str) -> str:
+    """The family of a kernel, from its text."""
+    return name.partition("{")[0]
 
 
 def jobs() -> int:
@@ -108,8 +111,8 @@ class CpuBackend:
 
     @property
     def version(self) -> str:
-        """What decides the code of every kernel besides its name."""
-        return f"{self.name} {self._set.features} {identity()}"
+        """What decides the code of the kernels that timed runs compare, besides their names."""
+        return f"{self.name} {self._set.features} {identity(*timed.FAMILIES)}"
 
     @property
     def decided(self) -> Mapping[str, Decision]:
@@ -147,7 +150,7 @@ class CpuBackend:
         if key not in _loaded:
             with _claims.turn(key):
                 if key not in _loaded:
-                    code = cache.object_code(name, f"{self.name} {self._set.features}", identity(), build)
+                    code = cache.object_code(name, f"{self.name} {self._set.features}", identity(family_of(name)), build)
                     _loaded[key] = compile.load(code)
         return _loaded[key]
 
@@ -177,7 +180,7 @@ class CpuBackend:
         codes: dict[KernelName, bytes] = {}
 
         def done(name: KernelName, code: bytes) -> None:
-            cache.keep(str(name), f"{self.name} {self._set.features}", identity(), code)
+            cache.keep(str(name), f"{self.name} {self._set.features}", identity(name.family), code)
             codes[name] = code
             if progress is not None:
                 progress(name)
@@ -221,7 +224,7 @@ class CpuBackend:
             k
             for k in dict.fromkeys(kernels)
             if (self.name, str(k)) not in _loaded
-            and not cache.known(str(k), f"{self.name} {self._set.features}", identity())
+            and not cache.known(str(k), f"{self.name} {self._set.features}", identity(k.family))
         ]
 
     def plan(self, graph: Graph, batch: int, threads: int = chain.WORKERS) -> Plan:

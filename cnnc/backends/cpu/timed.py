@@ -40,6 +40,11 @@ from cnnc.storage import folder, get, put, ready
 from cnnc.untrusted import Field, Malformed, read_json
 
 FORMAT = 3
+# The kernels whose times decide: of direct and of Winograd's convolution, what packs their weights, what measures the pace.
+FAMILIES = (
+    "conv_direct", "conv_pack_weights", "conv_weight_gradient", "conv_pixel_weight_gradient", "conv_weight_gradient_nchw",
+    "winograd", "winograd_pack_weights", "winograd_weight_gradient", "peak", "stream",
+)  # fmt: skip
 MOST, MANY = 4096, 64  # decisions that are kept, and problems of a graph that are timed
 NAME = 100  # characters of an algorithm's name
 PACES = (0.01, 100.0)  # no machine is further from another

@@ -8,14 +8,12 @@ llvmlite alone.
 from __future__ import annotations
 
 import gc
-import hashlib
 import os
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from .. import Kernel
@@ -320,11 +318,3 @@ def _loaded(code: bytes) -> int:
         raise ValueError(f"the object code has no symbol {SYMBOL!r}")
     _engines.append(engine)
     return address
-
-
-def source_digest() -> str:
-    """SHA-256 over the sources of the CPU kernels: part of the key under which their code is kept."""
-    digest, root = hashlib.sha256(), Path(__file__).parent.parent
-    for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".ll")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Rows of operands: what the pointwise and the reducing kernels share.
+"""Loops, and rows of operands: what the kernels share.
 
 A row is the inner loop of a nest. Along it an operand is a `vector` (contiguous), a `scalar` (one number) or `lanes`
 (one vector of a block's channels, the same for every pixel).
@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..elementwise.map_plan import OUTER
+from llvmlite import ir
+
+from ..launches import OUTER
 from .emit import F32, Emitter, Value, i64
 
 
@@ -109,3 +111,42 @@ def for_vectors(
         once = b.zext(b.icmp_signed(">", rest, i64(0)), rest.type)
         values = for_range(e, i64(0), once, 1, values, last)
     return values
+
+
+def some(e: Emitter, count: Any, carried: Sequence[Any], body: Callable[[Any, list[Any]], Sequence[Any]]) -> list[Any]:
+    """`Emitter.loop` for any count, also for none."""
+    return when(e, e.b.icmp_signed(">", count, i64(0)), carried, lambda: e.loop(count, carried, body))
+
+
+def when(e: Emitter, condition: Any, values: Sequence[Any], change: Callable[[], Sequence[Any]]) -> list[Any]:
+    """What `change` returns where the condition holds, else the values as they are."""
+    b = e.b
+    before, run, done = b.block, b.append_basic_block("run"), b.append_basic_block("ran")
+    b.cbranch(condition, run, done)
+    b.position_at_end(run)
+    out = change()
+    after = b.block
+    b.branch(done)
+    b.position_at_end(done)
+    merged = []
+    for old, new in zip(values, out, strict=True):
+        merged.append(b.phi(old.type))
+        merged[-1].add_incoming(old, before)
+        merged[-1].add_incoming(new, after)
+    return merged
+
+
+def transpose(e: Emitter, rows: list[Value]) -> list[Value]:
+    """The L x L matrix of L vectors, transposed by swapping blocks of halving size."""
+    lanes, distance = e.lanes, e.lanes // 2
+    rows = list(rows)
+    while distance:
+        low = [k if not k & distance else lanes + k - distance for k in range(lanes)]
+        high = [k + distance if not k & distance else lanes + k for k in range(lanes)]
+        for i in range(lanes):
+            if not i & distance:
+                first, second = rows[i], rows[i + distance]
+                rows[i] = e.b.shuffle_vector(first, second, ir.Constant(e.int_type, low))
+                rows[i + distance] = e.b.shuffle_vector(first, second, ir.Constant(e.int_type, high))
+        distance //= 2
+    return rows

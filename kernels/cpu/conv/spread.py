@@ -13,9 +13,9 @@ from numba import types
 
 from .. import Family
 from ..code.emit import Emitter, Value, i64
+from ..code.loops import some, when
 from ..code.vector import FLOATS, INTEGERS, emitted, external, indices
 from ..code.vector import vectors as vector_operations
-from ..depthwise.walk import some, when
 from ..target import Target
 from .arguments import DIRECT_ARGUMENTS
 from .spread_plan import SPREAD_PACK_ARGUMENTS, WIDEST

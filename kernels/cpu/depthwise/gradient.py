@@ -16,12 +16,13 @@ from numba import types
 
 from .. import Family
 from ..code.emit import Emitter, i64
+from ..code.loops import some, when
 from ..code.vector import FLOATS, INTEGERS, Linked, external, indices
 from ..code.vector import vectors as vector_operations
 from ..problem import Pair
 from ..target import Target
 from .plan import DEPTHWISE_SUM_ARGUMENTS, DEPTHWISE_WEIGHT_GRADIENT_ARGUMENTS, Walk, walk_of
-from .walk import argument_of, between, input_row, some, when
+from .walk import argument_of, between, input_row
 
 A = indices(DEPTHWISE_WEIGHT_GRADIENT_ARGUMENTS)
 S = indices(DEPTHWISE_SUM_ARGUMENTS)

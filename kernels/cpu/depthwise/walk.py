@@ -16,6 +16,7 @@ from numba import types
 from .. import Family
 from ..code.channels import gather_body
 from ..code.emit import F32, Emitter, i64
+from ..code.loops import some, when
 from ..code.vector import FLOATS, INTEGERS, Linked, external, indices
 from ..code.vector import vectors as vector_operations
 from ..problem import Pair
@@ -31,29 +32,6 @@ GATHER = (INTEGERS, FLOATS, _N, _N)
 PARAMETERS = ("kernel", "stride", "dilation", "transposed", "masked", "expression")
 # x, zeros, w, place, row, arguments, scratch, valid
 ROW = (FLOATS, FLOATS, FLOATS, _N, _N, INTEGERS, FLOATS, _N)
-
-
-def some(e: Emitter, count: Any, carried: Sequence[Any], body: Callable[[Any, list[Any]], Sequence[Any]]) -> list[Any]:
-    """`Emitter.loop` for any count, also for none."""
-    return when(e, e.b.icmp_signed(">", count, i64(0)), carried, lambda: e.loop(count, carried, body))
-
-
-def when(e: Emitter, condition: Any, values: Sequence[Any], change: Callable[[], Sequence[Any]]) -> list[Any]:
-    """What `change` returns where the condition holds, else the values as they are."""
-    b = e.b
-    before, run, done = b.block, b.append_basic_block("run"), b.append_basic_block("ran")
-    b.cbranch(condition, run, done)
-    b.position_at_end(run)
-    out = change()
-    after = b.block
-    b.branch(done)
-    b.position_at_end(done)
-    merged = []
-    for old, new in zip(values, out, strict=True):
-        merged.append(b.phi(old.type))
-        merged[-1].add_incoming(old, before)
-        merged[-1].add_incoming(new, after)
-    return merged
 
 
 def between(e: Emitter, number: Any, count: Any) -> Any:

@@ -13,24 +13,9 @@ from numba import types
 
 from .. import Family
 from ..code.emit import I64, Emitter, Value, i64
+from ..code.loops import transpose
 from ..code.vector import FLOATS, INTEGERS, emitted, vectors
 from ..target import Target
-
-
-def transpose(e: Emitter, rows: list[Value]) -> list[Value]:
-    """The L x L matrix of L vectors, transposed by swapping blocks of halving size."""
-    lanes, distance = e.lanes, e.lanes // 2
-    rows = list(rows)
-    while distance:
-        low = [k if not k & distance else lanes + k - distance for k in range(lanes)]
-        high = [k + distance if not k & distance else lanes + k for k in range(lanes)]
-        for i in range(lanes):
-            if not i & distance:
-                first, second = rows[i], rows[i + distance]
-                rows[i] = e.b.shuffle_vector(first, second, ir.Constant(e.int_type, low))
-                rows[i + distance] = e.b.shuffle_vector(first, second, ir.Constant(e.int_type, high))
-        distance //= 2
-    return rows
 
 
 def _clipped(e: Emitter, index: int, count: Value) -> tuple[Value, Value]:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 
 from .. import Kernel
-from ..launches import Launch, Shape, bits, blocks, divide, split
+from ..launches import OUTER, Launch, Shape, bits, blocks, divide, split
 from ..target import Target
-from .map_plan import MAP_HEAD, MAX_RESULTS, OUTER, operand_arguments
+from .map_plan import MAP_HEAD, MAX_RESULTS, operand_arguments
 
 IDENTITY = ("var", "a0")
 

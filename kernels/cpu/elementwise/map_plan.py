@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from .. import Kernel
 from ..code.expression import Expression, keeps_zero
-from ..launches import Launch, Shape, divide, divisor
+from ..launches import OUTER, Launch, Shape, divide, divisor
 from ..target import Target
 
-MAX_OPERANDS, MAX_RESULTS, OUTER = 12, 4, 4
+MAX_OPERANDS, MAX_RESULTS = 12, 4
 
 
 _IMAGE = 2048  # floats of an image's part at least, to be a chunk of its own

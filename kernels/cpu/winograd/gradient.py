@@ -19,10 +19,10 @@ from numba import types
 
 from .. import Family
 from ..code.emit import Emitter, i64
+from ..code.loops import transpose
 from ..code.partial import PRODUCTS, in_parts
 from ..code.vector import FLOATS, Linked, external, indices
 from ..code.vector import vectors as vector_operations
-from ..elementwise.layout import transpose
 from ..target import Target
 from .gradient_plan import GRADIENT_ARGUMENTS
 from .scheme import Scheme
