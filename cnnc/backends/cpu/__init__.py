@@ -150,7 +150,9 @@ class CpuBackend:
         if key not in _loaded:
             with _claims.turn(key):
                 if key not in _loaded:
-                    code = cache.object_code(name, f"{self.name} {self._set.features}", identity(family_of(name)), build)
+                    code = cache.object_code(
+                        name, f"{self.name} {self._set.features}", identity(family_of(name)), build
+                    )
                     _loaded[key] = compile.load(code)
         return _loaded[key]
 

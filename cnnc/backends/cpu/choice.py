@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from cnnc.backends.cpu.problem import Problem, problem
 from cnnc.ir.graph import Node
@@ -14,9 +14,10 @@ from cnnc.kernels.cpu.conv.arguments import form_of
 from cnnc.kernels.cpu.problem import Conv
 from cnnc.kernels.cpu.target import Target
 from cnnc.kernels.cpu.volume.plan import like_winograds
+from cnnc.kernels.cpu.winograd import scheme as schemes
 from cnnc.kernels.cpu.winograd.gradient_plan import gradient_times
 from cnnc.kernels.cpu.winograd.plan import best, winograd_times
-from cnnc.kernels.cpu.winograd.scheme import SCHEMES, Scheme
+from cnnc.kernels.cpu.winograd.scheme import Scheme
 from cnnc.lowering.select import Lowering
 
 # Winograd's estimated gain over direct convolution must be at least this.
@@ -97,12 +98,34 @@ def _chosen(low: Lowering, node: Node) -> Choice | None:
     return Choice(scheme if gain >= WORTH else None, times, key)
 
 
+def why_not(low: Lowering, node: Node) -> str:
+    """Why a convolution, or one of its gradients, is not Winograd's."""
+    conv, choice = problem(low, node).conv, choose(low, node)
+    because = f", {choice.because()}" if choice is not None else ""
+    size, asked = "x".join(map(str, conv.kernel)), cast("Any", low.backend)
+    if conv.groups > 1:
+        return f"{conv.groups} groups{because}"
+    if max(conv.kernel) == 1:
+        return "1x1, a product over pixels" + (f", stride {max(conv.stride)}" if max(conv.stride) > 1 else "")
+    if max(conv.stride) > 1:
+        return f"{size}, stride {max(conv.stride)}"
+    if max(conv.dilation) > 1:
+        return f"{size}, dilation {max(conv.dilation)}"
+    if (1, *conv.kernel)[-2:] not in schemes.SCHEMES:
+        return f"{size}, for which there is no Winograd kernel"
+    if asked.exact:
+        return f"{size}, and exact rounding was asked for"
+    if min(conv.channels, conv.filters) < schemes.FEWEST:
+        return f"{size}, {min(conv.channels, conv.filters)} channels, Winograd wants {schemes.FEWEST}"
+    return f"{size}{because}"
+
+
 def _like(target: Target, p: Problem) -> Conv | None:
     """The convolution of one group, over two axes, that Winograd's algorithm is to make; None where it does not apply."""
     if p.flat is None:
         return like_winograds(target, p.conv, p.op)
     conv = p.flat.of_group
-    if conv.kernel not in SCHEMES or conv.stride != (1, 1):
+    if conv.kernel not in schemes.SCHEMES or conv.stride != (1, 1):
         return None
     if p.op == "conv_weight_gradient" and (conv.dilation != (1, 1) or conv.kernel[0] == 1):
         return None

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from cnnc.backends.cpu.choice import choose
-from cnnc.backends.cpu.problem import problem
+from cnnc.backends.cpu.choice import choose, why_not
 from cnnc.ir.graph import Node
-from cnnc.kernels.cpu.winograd import scheme
 from cnnc.lowering.plan import KernelName
 from cnnc.lowering.select import Lowering
 
@@ -56,7 +51,8 @@ def why(low: Lowering, node: Node, kernel: KernelName, note: str) -> str:
     if kernel.family == "conv_direct":
         tile = f"direct {parameters.get('pixels')}x{parameters.get('vectors')}"
         what = note.partition("direct")[0].rstrip(" ,:")
-        return f"{f'{what}, ' if what else ''}{tile}: {why_direct(low, node, parameters)}"
+        groups = "" if choose(low, node) else GROUPS.get(parameters.get("form", "").partition(" ")[0], "")
+        return f"{f'{what}, ' if what else ''}{tile}: {why_not(low, node)}{groups}"
     if kernel.family == "map":
         results = len(parameters.get("expressions", ()))
         reason = "a copy" if parameters.get("expressions") == (("var", "a0"),) else "one pass over memory"
@@ -73,29 +69,3 @@ def why(low: Lowering, node: Node, kernel: KernelName, note: str) -> str:
     if note and reason and reason not in note:
         return f"{note}: {reason}" if ":" not in note else note
     return note or reason or kernel.family.replace("_", " ")
-
-
-def why_direct(low: Lowering, node: Node, parameters: Mapping[str, Any]) -> str:
-    """Why a convolution, or its data gradient, is not Winograd's."""
-    p = problem(low, node)
-    conv = p.conv
-    if conv.groups > 1:
-        choice = choose(low, node)
-        more = f", {choice.because()}" if choice is not None else ""
-        return f"{conv.groups} groups{more or GROUPS.get(parameters.get('form', '').partition(' ')[0], '')}"
-    if max(conv.kernel) == 1:
-        return "1x1, a product over pixels" + (f", stride {max(conv.stride)}" if max(conv.stride) > 1 else "")
-    size = "x".join(map(str, conv.kernel))
-    if max(conv.stride) > 1:
-        return f"{size}, stride {max(conv.stride)}"
-    if max(conv.dilation) > 1:
-        return f"{size}, dilation {max(conv.dilation)}"
-    if (1, *conv.kernel)[-2:] not in scheme.SCHEMES:
-        return f"{size}, for which there is no Winograd kernel"
-    exact: Any = low.backend
-    if exact.exact:
-        return f"{size}, and exact rounding was asked for"
-    if min(conv.channels, conv.filters) < scheme.FEWEST:
-        return f"{size}, {min(conv.channels, conv.filters)} channels, Winograd wants {scheme.FEWEST}"
-    choice = choose(low, node)
-    return f"{size}, {choice.because()}" if choice is not None else size
