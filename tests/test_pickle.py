@@ -119,6 +119,16 @@ def test_networks(way):
 
 
 @ways
+@pytest.mark.parametrize("value", ["tanh", "conv", "conv(4, 3)", "twice", "[relu, {1: maxpool}]"])
+def test_networks_with_layers_and_blocks_among_their_parameters(way, value):
+    block = "block twice(x) { return x -> relu -> relu }"
+    net = cnnc.parse(f"{block}\nmodel m(f = {value}) {{\n  input x: f32[N, 3, 8, 8]\n  return x -> relu\n}}")
+    other = way(net)
+    assert str(other.graph) == str(net.graph)
+    assert list(other.weights) == list(net.weights)
+
+
+@ways
 @pytest.mark.parametrize("target", ["cpu", "reference"])
 def test_executables(way, target):
     net = cnnc.parse(TEXT)

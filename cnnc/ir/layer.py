@@ -94,8 +94,16 @@ class Layer:
     shapes: str = SAME
     example: str
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return registered, (self.name,)  # what it calls may be functions that no other process finds by name
+
 
 LAYERS: dict[str, Layer] = {}
+
+
+def registered(name: str) -> Layer:
+    """The layer of a name. Raises `KeyError` where this process has none."""
+    return LAYERS[name]
 
 
 def register_layer(layer: Layer) -> Layer:

@@ -16,6 +16,7 @@ from cnnc.ir.interpret import random_values
 from cnnc.ir.types import TensorType, activation
 from cnnc.kernels.cpu import target as targets
 from tests.kernels.convolving import error_of_long_weight_gradient
+from tests.kernels.launching import in_turn
 
 TARGETS = [f"cpu-{t.name}" for t in targets.runnable()]
 ODD = (1, 3, 5, 7, 15, 16, 17, 31, 33)
@@ -115,8 +116,7 @@ CONVOLUTIONS = {
 }
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", CONVOLUTIONS)
+@pytest.mark.parametrize(("target", "name"), in_turn(CONVOLUTIONS, targets=TARGETS))
 def test_convolution(name, target):
     compare(CONVOLUTIONS[name], target)
 
@@ -150,8 +150,7 @@ GRADIENTS = [
 ]
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", GRADIENTS)
+@pytest.mark.parametrize(("target", "name"), in_turn(GRADIENTS, targets=TARGETS))
 def test_convolution_gradients(name, target):
     (node,) = CONVOLUTIONS[name].of("conv")
     forward = CONVOLUTIONS[name]
@@ -174,8 +173,7 @@ def epilogue(op):
     return build
 
 
-@pytest.mark.parametrize("kernel", [3, 5])
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("target", "kernel"), in_turn([3, 5], targets=TARGETS))
 def test_winograd_of_groups(kernel, target):
     """Every group by itself, between the others' channels: forward with an epilogue, and both gradients."""
     groups, channels, filters, size, batch = 3, 96, 192, (24, 23), 24
@@ -214,9 +212,10 @@ def test_epilogues(target):
     compare(graph_of(chain, (5, 6, 7), weights=[weights4(19, 5, 3, 3), weights4(3, 19, 1, 1)]), target, exact=False)
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("shape", [(1, 1), (7, 5), (17, 33), (2450, 10), (100, 129)])
-@pytest.mark.parametrize("batch", [1, 2, 9, 12])
+@pytest.mark.parametrize(
+    ("target", "shape", "batch"),
+    in_turn([(1, 1), (7, 5), (17, 33), (2450, 10), (100, 129)], [1, 2, 9, 12], targets=TARGETS),
+)
 def test_linear(shape, batch, target):
     inputs, outputs = shape
     b = Builder("linear")
@@ -262,8 +261,7 @@ def test_pooling(op, attributes, blocked, target):
 ELEMENTWISE = ["relu", "relu6", "sigmoid", "tanh", "leaky_relu", "elu", "selu", "silu", "exp", "abs", "neg"]
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("op", ELEMENTWISE)
+@pytest.mark.parametrize(("target", "op"), in_turn(ELEMENTWISE, targets=TARGETS))
 def test_elementwise(op, target):
     exact = op in ("relu", "relu6", "abs", "neg")
     compare(graph_of(lambda b, x: b.add(op, [x]), (19, 5, 3)), target, exact=exact)
@@ -285,8 +283,7 @@ def test_broadcasting(target):
     compare(graph_of(build, (19, 5, 3), (19, 1, 1), (1, 5, 3), weights=[vector(21), weights4(21, 19, 1, 1)]), target)
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("sizes", [(16, 32, 16), (5, 18, 1), (3,)])
+@pytest.mark.parametrize(("target", "sizes"), in_turn([(16, 32, 16), (5, 18, 1), (3,)], targets=TARGETS))
 def test_concat_and_slice(sizes, target):
     def build(b, *values):
         xs, ws = values[: len(sizes)], values[len(sizes) :]
@@ -334,8 +331,7 @@ def test_softmax_and_losses(target):
     compare(graph_of(build, (13,), (13,), TensorType("i64", ("N",))), target, batch=7, exact=False)
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("blocked", [False, True])
+@pytest.mark.parametrize(("target", "blocked"), in_turn([False, True], targets=TARGETS))
 def test_local_response_norm_and_dropout(blocked, target):
     layout = f"nchw{backend(target).lanes}c"
 
@@ -426,8 +422,7 @@ def test_winograd_weight_gradient_unless_exact(target):
         assert np.sqrt(np.mean((y - want) ** 2)) <= 4 * long
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("op", ["conv", "conv_data_gradient"])
+@pytest.mark.parametrize(("target", "op"), in_turn(["conv", "conv_data_gradient"], targets=TARGETS))
 def test_winograd_unless_exact(op, target):
     """Enough channels and tiles take Winograd's algorithm; its bits do not depend on the number of threads."""
 
@@ -450,8 +445,7 @@ def test_winograd_unless_exact(op, target):
     assert error[False] <= 4 * error[True]
 
 
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("size", [(16, 12), (15, 12)])
+@pytest.mark.parametrize(("target", "size"), in_turn([(16, 12), (15, 12)], targets=TARGETS))
 def test_max_pooling_behind_winograd(target, size):
     """An even number of rows and columns is pooled by the convolution's own step, to the same bits."""
 

@@ -15,7 +15,6 @@ from cnnc.passes.optimizer import SGD
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 NETWORKS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("lenet5_relu", {}),
-    ("resnet", {"depth": 18, "size": 64}),
     ("resnet", {"depth": 50, "size": 32}),
     ("mobilenetv2", {"size": 96}),
 )

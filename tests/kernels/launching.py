@@ -19,13 +19,13 @@ TARGETS = [pytest_target.name for pytest_target in target.runnable()]
 SIZES = (1, 3, 5, 7, 15, 16, 17, 31, 33)
 
 
-def in_turn(*axes):
+def in_turn(*axes, targets=TARGETS):
     """Every combination of what lies along the axes on one target, which is another for the next along each axis; the first
     on every target. Kernels take long to compile, and which of the cases a target has makes no difference to another.
     """
     first, *rest = product(*(enumerate(axis) for axis in axes))
-    cases = [(name, first) for name in TARGETS]
-    cases += [(TARGETS[sum(i for i, _ in case) % len(TARGETS)], case) for case in rest]
+    cases = [(name, first) for name in targets]
+    cases += [(targets[sum(i for i, _ in case) % len(targets)], case) for case in rest]
     return [pytest.param(name, *(value for _, value in case)) for name, case in cases]
 
 

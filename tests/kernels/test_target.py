@@ -185,7 +185,6 @@ def test_kernels_print_as_family_and_parameters():
     assert FAMILIES["conv_direct"].arguments[:4] == ("x", "w", "bias", "y")
 
 
-
 def test_targets():
     assert target.host() in target.runnable()
     with pytest.raises(KeyError):

@@ -85,7 +85,7 @@ def close(got, want, n):
     assert np.abs(got - want).max() <= 1e-6 * n**0.5 * np.abs(want).max()
 
 
-@pytest.mark.parametrize(("name", "scheme", "channels"), exacting(in_turn(ALL, [-1, 0, 1, 15, 16, 17, 48])))
+@pytest.mark.parametrize(("name", "scheme", "channels"), exacting(in_turn(ALL, [-1, 0, 1, 16, 48])))
 def test_error_is_at_most_four_times_that_of_long_sums(name, scheme, channels):
     channels += scheme.fewest
     sizes = ((9, 14), (13, 8), (7, 7)) if scheme.smallest == 1 else ((24, 31), (27, 24), (24, 24))
@@ -125,7 +125,7 @@ def test_sizes_and_paddings(name, scheme, padding):
         close(winograd(name, scheme, x, w, padding, bias), want, 5 * np.prod(scheme.kernel))
 
 
-@pytest.mark.parametrize(("name", "scheme", "dilation"), in_turn(ALL, [(2, 2), (1, 3), (4, 2), (7, 5)]))
+@pytest.mark.parametrize(("name", "scheme", "dilation"), in_turn(ALL, [(2, 2), (1, 3), (7, 5)]))
 def test_dilation(name, scheme, dilation):
     """Forward and the data gradient, with phases of unlike sizes, and some of no output."""
     products, filters = np.prod(scheme.kernel), 18

@@ -46,7 +46,7 @@ def case(shape, filters, scheme, padding, seed=1):
     return reals(shape, seed), reals((shape[0], filters, *out), seed + 10)
 
 
-@pytest.mark.parametrize(("name", "scheme", "channels"), exacting(in_turn(SQUARES, [-1, 0, 1, 15, 16, 17, 48])))
+@pytest.mark.parametrize(("name", "scheme", "channels"), exacting(in_turn(SQUARES, [-1, 0, 1, 16, 48])))
 def test_error_is_at_most_four_times_that_of_long_sums(name, scheme, channels):
     channels += scheme.fewest
     shapes = ((3, (9, 14), 1), (2, (13, 8), 2), (4, (7, 7), 2), (3, (13, 12), 0))
