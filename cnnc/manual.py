@@ -42,15 +42,16 @@ def layers_table() -> str:
     """The table of the language reference, in Markdown: a row for each layer, by kind."""
     kinds = ("convolution", "linear", "pooling", "norm", "regularization", "shape", "pointwise")
     assert set(kinds) == set(get_args(Kind))
-    rows = sorted(LAYERS.values(), key=lambda layer: kinds.index(OPS[layer.name].kind))
+    rows = sorted(LAYERS.values(), key=lambda layer: kinds.index(op_of(layer).kind))
     return "\n".join(["| layer | |", "| --- | --- |", *(f"| `{signature(r)}` | {r.doc} |" for r in rows)])
 
 
 @dataclass(frozen=True)
 class Example:
-    """A layer applied: the type of what it gives, and the parameters that it has there by short name."""
+    """A layer applied: the op and the type of what it gives, and the parameters that it has there by short name."""
 
     text: str
+    op: str
     type: str
     parameters: Mapping[str, tuple[int, ...]]
 
@@ -61,13 +62,21 @@ def example(layer: Layer) -> Example:
     node = graph.node(graph.outputs[0][1])
     parameters = {o: program.parameters[o].shape for o in node.inputs if o in program.parameters}
     return Example(
-        layer.example, shown_type(node.type), {name.rpartition(".")[2]: shape for name, shape in parameters.items()}
+        layer.example,
+        node.op,
+        shown_type(node.type),
+        {name.rpartition(".")[2]: shape for name, shape in parameters.items()},
     )
+
+
+def op_of(layer: Layer) -> Op:
+    """The op that gives the layer's result: of its own name, or where there is none, that of its example."""
+    return OPS[layer.name if layer.name in OPS else example(layer).op]
 
 
 def layer_page(layer: Layer) -> str:
     """What `cnnc explain` says of a layer."""
-    made, op = example(layer), OPS[layer.name]
+    made, op = example(layer), op_of(layer)
     had = ", ".join(f"{name} {list(shape)}" for name, shape in made.parameters.items())
     parts = [
         wrapped(signature(layer), indent="    "),

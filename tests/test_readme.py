@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("README.md", "tests/bench/README.md")
+PAGES = ("README.md", "tests/bench/README.md", "cnnc/README.md", "kernels/README.md")
 
 
 def parts(text: str) -> tuple[list[str], list[str]]:

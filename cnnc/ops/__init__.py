@@ -1,5 +1,7 @@
-"""The ops. Importing this package registers all of them, and the layers of the language."""
+"""The ops. Importing this package registers all of them, and the layers of the language: every module here is imported."""
 
-from cnnc.ops import conv, groups, linear, loss, norm, pointwise, pool, shape
+from importlib import import_module
+from pkgutil import iter_modules
 
-__all__ = ["conv", "groups", "linear", "loss", "norm", "pointwise", "pool", "shape"]
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
