@@ -71,32 +71,6 @@ class GradientProblem(Problem):
         return self.register_tile[1]
 
 
-@dataclass(frozen=True)
-class _Core:
-    """What the cost model assumes of a core. Rates: operations per microsecond of the register tile, and of the direct
-    gradient; bytes per microsecond that V, dM and dU move at when they are within `near` bytes, and when they are not.
-    Times in microseconds for 36 points: of a tile and block of channels to V, to dM; of a vector of dU to dW.
-    """
-
-    rate: float
-    direct: float
-    near: int
-    near_rate: float
-    far_rate: float
-    forward: float
-    spread: float
-    inverse: float
-
-
-_CORES = {
-    "avx512": _Core(150e3, 130e3, 5 << 18, 60e3, 20e3, 0.12, 0.1, 0.08),
-    "avx2": _Core(90e3, 85e3, 3 << 17, 60e3, 20e3, 0.07, 0.06, 0.06),
-    "sse2": _Core(24e3, 24e3, 3 << 17, 60e3, 30e3, 0.08, 0.07, 0.06),
-    "neon": _Core(48e3, 48e3, 3 << 17, 40e3, 20e3, 0.08, 0.07, 0.06),
-}
-# Bytes per microsecond of the splits' dw, from whatever cache or memory they are in; of the dw that the direct gradient
-# writes tap by tap. Microseconds for a chunk.
-_SHARED, _SCATTERED, _CHUNK = 10e3, 4.5e3, 0.5
 # The time is summed over these numbers of workers. At a step's end each waits for the others, for this part of a chunk.
 _WORKERS, _UNEVEN = (2, 2, 8), 0.25
 # Output pixels of all images that a scheme needs: the sums of a few products leave the direct gradient almost exact. At
@@ -124,7 +98,7 @@ def _scratch(s: GradientProblem, cut: Cut) -> int:
 
 def _estimate(s: GradientProblem, cut: Cut) -> float:
     """Microseconds of core time, summed over `_WORKERS`."""
-    core, lanes, points, pace = _CORES[s.target.name], s.target.lanes, s.scheme.points, s.target.pace
+    core, lanes, points, pace = cost.WINOGRAD_GRADIENT[s.target.name], s.target.lanes, s.scheme.points, s.target.pace
     tiles = divide(s.total, cut.splits)
     outs = min(cut.part_units * s.panel, s.out_blocks)
     v, m, u = _sizes(s, cut)
@@ -134,11 +108,11 @@ def _estimate(s: GradientProblem, cut: Cut) -> float:
     moving = moved / (core.near_rate if 4 * (v + m + u) <= core.near * pace.own else core.far_rate * pace.shared)
     transforms = tiles * (cut.part_blocks * core.forward + outs * core.spread)
     transforms += cut.part_blocks * outs * lanes * core.inverse
-    time = max(compute, moving) + 0.35 * min(compute, moving) + points / 36 * transforms + _CHUNK
+    time = max(compute, moving) + 0.35 * min(compute, moving) + points / 36 * transforms + cost.CHUNK
     chunks = cut.splits * divide(s.in_blocks, cut.part_blocks) * divide(s.units, cut.part_units)
     total = sum((divide(chunks, workers) + _UNEVEN) * workers * time for workers in _WORKERS)
     moves = cut.splits + 1 if cut.splits > 1 else 0
-    return total + len(_WORKERS) * (_bytes(s) * (1 + moves) / _SHARED + (4 * _CHUNK if moves else 0))
+    return total + len(_WORKERS) * (_bytes(s) * (1 + moves) / cost.SHARED + (4 * cost.CHUNK if moves else 0))
 
 
 def _bytes(s: GradientProblem) -> int:
@@ -149,8 +123,8 @@ def _bytes(s: GradientProblem) -> int:
 def _direct(s: GradientProblem) -> float:
     """The direct gradient's microseconds of core time, summed over `_WORKERS`: by taps and blocks, hardly uneven."""
     products = s.scheme.taps**2 * s.in_blocks * s.filled * s.out_blocks * s.target.lanes**2
-    compute = 2 * products * s.images * s.rows * s.columns / _CORES[s.target.name].direct
-    return len(_WORKERS) * (compute + _bytes(s) / _SCATTERED)
+    compute = 2 * products * s.images * s.rows * s.columns / cost.WINOGRAD_GRADIENT[s.target.name].direct
+    return len(_WORKERS) * (compute + _bytes(s) / cost.SCATTERED)
 
 
 @lru_cache(maxsize=1024)

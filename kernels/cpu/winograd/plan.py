@@ -14,6 +14,8 @@ from ..problem import Conv, Epilogue, Pair
 from ..target import Target
 from .scheme import SCHEMES, Scheme, WinogradWeights
 
+SPEEDS = cost.WINOGRAD
+
 # Neighboring tiles that are transformed at once: their rows stay in the first level cache.
 SEGMENT = 14
 # Buffers: x, w (packed), bias (0: none), y, then the operands after the last name. Tiles are numbered
@@ -139,61 +141,44 @@ def applies(s: Problem) -> bool:
     )
 
 
-# What the cost model assumes of a core, measured on two cores with AVX-512; only ratios matter. The target's pace says how
-# bytes move elsewhere.
-# operations per microsecond of the register tile, and of the direct convolution, with AVX-512; bytes per microsecond of
-# weights from the caches behind the second, and from memory, where the rest of a network has sent them by the next call.
-_RATE, _DIRECT_RATE, _STREAMED, _MEMORY = 155e3, 160e3, 25e3, 18e3
-# Microseconds for the transforms of one tile and block of channels with 36 points, to V and from M; for a chunk.
-_FORWARD, _BACKWARD, _CHUNK = 0.12, 0.07, 0.5
-# Microseconds for packing 16 x 16 weights of 3 x 3 taps for the direct convolution; for transforming them, and that for each point.
-_PACKED_DIRECT, _PACKED, _PACKED_POINT = 4.0, 4.5, 0.15
-# The part of the shorter of computing and streaming that is not hidden behind the longer.
-_VISIBLE = 0.35
-# At a step's end each worker waits for the others, for this part of a chunk.
-_UNEVEN = 0.25
-# Bytes of weights, and of V and M, that stay in the second level cache. V is at most so large, or this part of the weights.
-_NEAR_WEIGHTS, _NEAR, _MOST, _PART = 1 << 20, 5 << 18, 4 << 20, 8
-
-
 def _estimate(s: Problem, cut: Blocking) -> float:
     """Microseconds of core time, summed over the target's `workers`."""
     lanes, points, pace = s.target.lanes, s.scheme.points, s.target.pace
-    streamed, memory, near = _STREAMED * pace.shared, _MEMORY * pace.memory, _NEAR * pace.own
+    streamed, memory, near = SPEEDS.streamed * pace.shared, SPEEDS.memory * pace.memory, SPEEDS.near * pace.own
     block_tiles = min(cut.block_groups * s.tiles, s.total)
     blocks, parts = divide(s.groups, cut.block_groups), divide(s.units, cut.part_panels)
     filters, depth = cut.part_panels * s.panel * lanes, s.depth
-    compute = 2 * points * block_tiles * depth * filters / _RATE * s.target.slowness
+    compute = 2 * points * block_tiles * depth * filters / SPEEDS.rate * s.target.slowness
     weights = 4 * points * depth * filters
-    again = streamed * (3 if weights * parts <= _NEAR_WEIGHTS * pace.own else 1)
+    again = streamed * (3 if weights * parts <= SPEEDS.near_weights * pace.own else 1)
     stream = weights / blocks / memory + weights * (1 - 1 / blocks) / again
     v = 4 * points * block_tiles * s.in_blocks * lanes
     if v + 4 * points * block_tiles * cut.set_panels * s.panel * lanes > near:
         stream += v * divide(cut.part_panels, cut.set_panels) / streamed
-    time = max(compute, stream) + _VISIBLE * min(compute, stream)
-    time += _BACKWARD * points / 36 * block_tiles * cut.part_panels * s.panel + _CHUNK
-    forward = _FORWARD * points / 36 * block_tiles * s.in_blocks
+    time = max(compute, stream) + SPEEDS.visible * min(compute, stream)
+    time += SPEEDS.backward * points / 36 * block_tiles * cut.part_panels * s.panel + SPEEDS.chunk
+    forward = SPEEDS.forward * points / 36 * block_tiles * s.in_blocks
     total = 0.0
     for workers in s.target.workers:
         chunks = divide(blocks * parts, workers)
         met = min(divide(chunks, parts) + (chunks % parts > 0 and chunks > parts), blocks)  # blocks of a worker
-        total += workers * ((chunks + _UNEVEN) * time + met * forward)
+        total += workers * ((chunks + SPEEDS.uneven) * time + met * forward)
     return total
 
 
 def _direct(s: Problem) -> float:
     """The direct convolution's microseconds of core time, summed over the target's `workers`: eight chunks, weights hardly hidden."""
     products = math.prod(s.scheme.kernel) * divide(s.channels, 4) * 4 * s.out_blocks * s.target.lanes
-    compute = 2 * products * s.images * s.rows * s.columns / _DIRECT_RATE * s.target.slowness
-    time = (compute + 0.8 * 4 * products / (_MEMORY * s.target.pace.memory)) / 8
-    return sum((divide(8, workers) + _UNEVEN) * workers * time for workers in s.target.workers)
+    compute = 2 * products * s.images * s.rows * s.columns / SPEEDS.direct * s.target.slowness
+    time = (compute + 0.8 * 4 * products / (SPEEDS.memory * s.target.pace.memory)) / 8
+    return sum((divide(8, workers) + SPEEDS.uneven) * workers * time for workers in s.target.workers)
 
 
 @lru_cache(maxsize=1024)
 def _blocking(s: Problem) -> tuple[float, Blocking]:
     """The cut of the least estimated time, and that time. The choice follows the problem and the target alone."""
     floats = s.scheme.points * s.target.lanes
-    most = max(_MOST, 4 * floats * s.depth * s.out_blocks // _PART)
+    most = max(SPEEDS.most, 4 * floats * s.depth * s.out_blocks // SPEEDS.part)
     panels = cost.parts(s.units, 16)
 
     def cuts() -> Iterator[Blocking]:
@@ -221,8 +206,8 @@ def winograd_times(
             continue
         blocks = s.in_blocks * s.out_blocks * (target.lanes / 16) ** 2 if repacked else 0
         packing = len(target.workers) * target.slowness * blocks
-        times[scheme] = _blocking(s)[0] + packing * (_PACKED + _PACKED_POINT * scheme.points)
-        times[None] = _direct(s) + packing * _PACKED_DIRECT * math.prod(scheme.kernel) / 9
+        times[scheme] = _blocking(s)[0] + packing * (SPEEDS.packed + SPEEDS.packed_point * scheme.points)
+        times[None] = _direct(s) + packing * SPEEDS.packed_direct * math.prod(scheme.kernel) / 9
     return times
 
 
