@@ -59,8 +59,8 @@ def build_all(kernels: Sequence[Kernel], target: Target, processes: int, done: D
     here: whether this process takes part; otherwise it compiles only what no helper does.
     """
     todo: SimpleQueue[list[Kernel]] = SimpleQueue()
-    for group in groups(kernels):
-        todo.put(group)
+    for several in groups(kernels):
+        todo.put(several)
     open_ = dict.fromkeys(kernels)
 
     def finished(kernel: Kernel, code: bytes) -> None:

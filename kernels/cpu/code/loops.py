@@ -118,7 +118,7 @@ def some(e: Emitter, count: Any, carried: Sequence[Any], body: Callable[[Any, li
     return when(e, e.b.icmp_signed(">", count, i64(0)), carried, lambda: e.loop(count, carried, body))
 
 
-def when(e: Emitter, condition: Any, values: Sequence[Any], change: Callable[[], Sequence[Any]]) -> list[Any]:
+def when(e: Emitter, condition: Any, values: Sequence[Any], change: Callable[..., Sequence[Any]]) -> list[Any]:
     """What `change` returns where the condition holds, else the values as they are."""
     b = e.b
     before, run, done = b.block, b.append_basic_block("run"), b.append_basic_block("ran")

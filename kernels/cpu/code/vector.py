@@ -77,7 +77,7 @@ def _as_vector(context: Any, builder: Any, value: Any, kind: Any, lanes: int) ->
     return Emitter(builder, _ANY_TARGET[lanes]).splat(context.cast(builder, value, kind, types.float32))
 
 
-def _binary(function: Any, build: Callable[[Any, Any, Any], Any], compares: bool) -> None:
+def _binary(function: Any, build: Callable[..., Any], compares: bool) -> None:
     class Template(AbstractTemplate):
         def generic(self, args: Any, kws: Any) -> Any:
             vector = [kind for kind in args if isinstance(kind, VectorType)]

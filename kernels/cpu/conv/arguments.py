@@ -145,10 +145,10 @@ class PackedWeights:
 
 @dataclass(frozen=True)
 class ConvPlan:
-    """A step of `conv_direct`, with the packing of its weights."""
+    """A step of `conv_direct`, with the packing of its weights: PackedWeights, BandedWeights or SpreadWeights."""
 
     step: Launch
-    weights: PackedWeights
+    weights: Any
 
 
 def register_tile(target: Target, width: int, blocks: int) -> tuple[int, int]:

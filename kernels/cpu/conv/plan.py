@@ -32,7 +32,7 @@ def direct_plan(target: Target, conv: Conv, epilogue: Epilogue = Epilogue(), pla
     does not know, and for a kernel that exceeds the padded input.
     """
     c, lanes = conv, target.lanes
-    rows, columns = conv.out
+    (height, width), (rows, columns), (down, right) = conv.size, conv.out, conv.stride
     taps = [
         (i * c.kernel[1] + j, i * c.dilation[0] - c.padding[0][0], j * c.dilation[1] - c.padding[1][0])
         for i in range(c.kernel[0])
@@ -41,7 +41,7 @@ def direct_plan(target: Target, conv: Conv, epilogue: Epilogue = Epilogue(), pla
     block = rows * columns * lanes
     y = Place(divide(c.filters, lanes) * block, block, columns * lanes, lanes)
     sums = Sums(
-        c.images, c.groups, c.channels // c.groups, *c.size, c.filters // c.groups, Taps.of(taps, len(taps)), c.stride,
+        c.images, c.groups, c.channels // c.groups, height, width, c.filters // c.groups, Taps.of(taps, len(taps)), (down, right),
         rows, columns, y, form_of(target, c, plain), False, epilogue,
     )  # fmt: skip
     return plan_of(target, sums)
@@ -74,7 +74,7 @@ def data_gradient_plans(target: Target, conv: Conv, epilogue: Epilogue = Epilogu
     w[k]: for each residue of i modulo the stride a convolution of stride 1 with some of the taps. The steps write
     disjoint parts and may run in any order.
     """
-    c, lanes, (height, width), out, form = conv, target.lanes, conv.size, conv.out, form_of(target, conv)
+    c, lanes, (height, width), (rows, columns), form = conv, target.lanes, conv.size, conv.out, form_of(target, conv)
     block = height * width * lanes
     y = Place(divide(c.channels, lanes) * block, block, c.stride[0] * width * lanes, c.stride[1] * lanes)
     plans = []
@@ -82,7 +82,7 @@ def data_gradient_plans(target: Target, conv: Conv, epilogue: Epilogue = Epilogu
         for left, wide in met_by(c, 1):
             taps = [(i * c.kernel[1] + j, r, column) for i, r in tall for j, column in wide]
             sums = Sums(
-                c.images, c.groups, c.filters // c.groups, *out, c.channels // c.groups,
+                c.images, c.groups, c.filters // c.groups, rows, columns, c.channels // c.groups,
                 Taps.of(taps, c.kernel[0] * c.kernel[1]), (1, 1), divide(height - top, c.stride[0]),
                 divide(width - left, c.stride[1]), y, form, True, epilogue,
             )  # fmt: skip

@@ -105,7 +105,8 @@ def _walking(target: Target, walk: Walk, columns: int, rows: Sequence[int], row_
 
         def add(slots: list[Any], q: int, at: Any) -> list[Any]:
             """The slots with column q of a step, which lies `at` floats from the row's first."""
-            slots, values = list(slots), {}
+            slots = list(slots)
+            values: dict[int, Any] = {}
             for i in rows:
                 for distance in sorted({meeting[i, k] for k in range(together)} - values.keys()):
                     values[distance] = e.load(lines[distance], at)

@@ -9,8 +9,9 @@ from ..code.emit import Emitter
 from ..code.expression import Expression
 from ..code.loops import RowOperand, for_vectors, operand_slots, row_pointer
 from ..code.vector import INTEGERS, emitted
+from ..launches import OUTER
 from ..target import Target
-from .map_plan import MAP_HEAD, MAX_OPERANDS, MAX_RESULTS, OUTER
+from .map_plan import MAP_HEAD, MAX_OPERANDS, MAX_RESULTS
 
 RESULTS = len(MAP_HEAD)
 OPERANDS = RESULTS + MAX_RESULTS * (OUTER + 1)

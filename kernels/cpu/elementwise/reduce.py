@@ -15,8 +15,9 @@ from ..code.emit import F32, I64, Emitter, Value, i64
 from ..code.expression import Expression
 from ..code.loops import RowOperand, for_range, for_vectors, operand_slots, row_pointer
 from ..code.vector import FLOATS, INTEGERS, emitted, vectors
+from ..launches import OUTER
 from ..target import Target
-from .map_plan import MAX_OPERANDS, MAX_RESULTS, OUTER
+from .map_plan import MAX_OPERANDS, MAX_RESULTS
 from .reduce_plan import CHANNELS_HEAD, MOMENTS_HEAD
 
 F64 = ir.DoubleType()

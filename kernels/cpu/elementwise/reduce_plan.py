@@ -116,7 +116,8 @@ def plan_reduce_axes(target: Target, shape: Shape, axes: Sequence[int], mean: bo
         else:
             groups.append((axis in reduced, size))
     is_reduced, length = groups.pop() if groups else (False, 1)
-    strides, step = [], length
+    strides: list[int] = []
+    step = length
     for _, size in reversed(groups):
         strides.insert(0, step)
         step *= size

@@ -164,8 +164,8 @@ class _Direct:
         blocks, y_slice = divide(ins, depth), math.prod(self.y[1:]) * lanes
         place = Place(0, y_slice, steps[0] * self.y[2] * lanes, steps[1] * lanes)
         sums = Sums(
-            v.images * run.count, v.groups, max(planes, 1) * blocks * depth, *self.x[1:], outs,
-            taps if planes else Taps.of([], taps.all), (1, 1) if self.transposed else v.stride[1:],
+            v.images * run.count, v.groups, max(planes, 1) * blocks * depth, self.x[1], self.x[2], outs,
+            taps if planes else Taps.of([], taps.all), (1, 1) if self.transposed else (v.stride[1], v.stride[2]),
             rows, columns, place, self.form, self.transposed, self.epilogue,
         )  # fmt: skip
         plan = plan_of(self.target, sums)
@@ -215,7 +215,7 @@ def direct_gradient_pieces(target: Target, v: Conv, epilogue: Epilogue = Epilogu
                 for left, wide in met_by(v, 2):
                     taps = Taps.of([(i * v.kernel[2] + j, r, c) for i, r in tall for j, c in wide], plane_taps(v))
                     plan = direct.plan(
-                        run if len(taps) else replace(run, begin=0, end=0), taps, v.stride[1:],
+                        run if len(taps) else replace(run, begin=0, end=0), taps, (v.stride[1], v.stride[2]),
                         divide(height - top, v.stride[1]), divide(width - left, v.stride[2]),
                     )  # fmt: skip
                     place = (run.first * height + top) * width + left

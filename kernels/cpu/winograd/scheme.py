@@ -35,7 +35,7 @@ class Scheme:
 
     @property
     def points(self) -> int:
-        return self.size**self.axes
+        return int(self.size**self.axes)
 
     @property
     def kernel(self) -> tuple[int, int]:
@@ -44,17 +44,17 @@ class Scheme:
     @property
     def high(self) -> int:
         """Rows of inputs that a tile reads."""
-        return self.size ** (self.axes - 1)
+        return int(self.size ** (self.axes - 1))
 
     @property
     def tall(self) -> int:
         """Rows of outputs that a tile has."""
-        return self.outputs ** (self.axes - 1)
+        return int(self.outputs ** (self.axes - 1))
 
     @property
     def fewer(self) -> float:
         """Products of the direct algorithm over this one's."""
-        return (self.outputs * self.taps) ** self.axes / self.points
+        return float((self.outputs * self.taps) ** self.axes / self.points)
 
     @property
     def pairs(self) -> tuple[float, ...]:
@@ -84,7 +84,7 @@ class Scheme:
 
 
 # By the kernel.
-SCHEMES = {
+SCHEMES: dict[tuple[int, ...], tuple[Scheme, ...]] = {
     (3, 3): (Scheme(4, 3), Scheme(2, 3), Scheme(3, 3)),
     (5, 5): (Scheme(2, 5), Scheme(3, 5)),
     (1, 3): (Scheme(4, 3, 1), Scheme(2, 3, 1)),
