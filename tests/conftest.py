@@ -20,8 +20,21 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # these are read when NumPy 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("CNNC_JOBS", "1")  # the other cores have tests of their own to compile for
+TESTS = Path(__file__).parent
 STATES: dict[str, Any] = {}
 PROCESSES = 4  # at most: each may hold a gigabyte or two
+# `pytest -m quick`, under a minute: the order of the parts, mistakes in models, passes, references, the command line, and one
+# network on every road.
+QUICK = (
+    "test_imports.py",
+    "test_style.py",
+    "test_whole.py",
+    "cli/test_main.py",
+    "frontend/test_elaborate.py",
+    "frontend/test_syntax_errors.py",
+    "ops/test_cases.py",
+    "passes/test_cases.py",
+)
 
 
 def is_worker(config: pytest.Config) -> bool:
@@ -39,6 +52,22 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
         if found > 1 and not config.getoption("usepdb"):
             config.option.numprocesses = min(PROCESSES, found)
             config.option.dist = "worksteal"  # neighbors stay together: they share compiled kernels
+
+
+def is_quick(path: Path) -> bool:
+    return path.is_relative_to(TESTS) and path.relative_to(TESTS).as_posix() in QUICK
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Of the quick tests alone, other modules need not be imported."""
+    others = config.option.markexpr == "quick" and collection_path.suffix == ".py"
+    return True if others and not is_quick(collection_path) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if is_quick(item.path) and item.get_closest_marker("slow") is None:
+            item.add_marker("quick")
 
 
 @contextmanager

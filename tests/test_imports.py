@@ -227,6 +227,7 @@ def test_importing_cnnc_is_light() -> None:
     assert not loaded("import cnnc") & {"numba", "llvmlite", "torch", "onnx"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not link.usable(), reason="LLVM loads the code here")
 def test_running_is_light() -> None:
     """Where kernels are known, neither LLVM nor Numba is loaded."""
