@@ -10,10 +10,10 @@ from cnnc.kernels.cpu.conv import plan as conv_plans
 from cnnc.kernels.cpu.conv.arguments import pack_plan
 from cnnc.kernels.cpu.conv.bands_plan import BandedWeights, band_pack_plan
 from cnnc.kernels.cpu.conv.gradient_plan import weight_gradient_plan
-from cnnc.kernels.cpu.conv.pack_reference import pack_bands, pack_spread, pack_weights
 from cnnc.kernels.cpu.conv.spread_plan import SpreadWeights, spread_pack_plan
 from cnnc.kernels.cpu.problem import Conv, Epilogue, output_size
 from tests.kernels.launching import block, check_guards, function, guarded, place, unblock
+from tests.kernels.packing import pack_bands, pack_spread, pack_weights
 
 SAME = ((1, 1), (1, 1))
 NONE = ((0, 0), (0, 0))

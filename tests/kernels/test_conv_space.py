@@ -7,7 +7,6 @@ import pytest
 
 from cnnc.kernels.cpu import target
 from cnnc.kernels.cpu.conv.arguments import pack_plan
-from cnnc.kernels.cpu.conv.pack_reference import pack_weights
 from cnnc.kernels.cpu.problem import Epilogue
 from cnnc.kernels.cpu.volume import depthwise as depthwise_volume
 from cnnc.kernels.cpu.volume import plan as volume_plans
@@ -23,6 +22,7 @@ from tests.kernels.convolving import (
     run,
 )
 from tests.kernels.launching import TARGETS, block, check_guards, guarded, in_turn, place, unblock
+from tests.kernels.packing import pack_weights
 from tests.kernels.test_conv import RELU
 from tests.kernels.test_winograd import pack as pack_winograd
 

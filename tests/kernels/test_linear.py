@@ -8,7 +8,6 @@ import pytest
 
 from cnnc.kernels.cpu import target
 from cnnc.kernels.cpu.code import compile
-from cnnc.kernels.cpu.conv.pack_reference import pack_weights
 from cnnc.kernels.cpu.elementwise.layout_plan import plan_block
 from cnnc.kernels.cpu.linear.plan import (
     Linear,
@@ -22,6 +21,7 @@ from cnnc.kernels.cpu.linear.plan import (
     plan_linear_weight_gradient,
 )
 from cnnc.kernels.cpu.problem import Epilogue
+from tests.kernels.packing import pack_weights
 
 from .launching import TARGETS, block, check_guards, guarded, launch, place
 

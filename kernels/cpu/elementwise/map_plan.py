@@ -68,6 +68,54 @@ def strides_of(operand: Operand, shape: Shape, lanes: int, result_blocked: bool)
     return strides[::-1]
 
 
+def _along(step: int, length: int, known: str | None, blocked: bool) -> str:
+    """The kind of an operand along an inner loop of `length` so far, once an axis with that step joins it; "no" where it has
+    none.
+    """
+    fits = [
+        kind for kind, fit in (("vector", length), ("lanes" if blocked else "scalar", 0), ("scalar", 0)) if step == fit
+    ]
+    unknown = [kind for kind in fits if kind != "scalar" or not blocked]
+    allowed = unknown if known is None else [kind for kind in fits if kind == known]
+    return allowed[0] if allowed else "no"
+
+
+def _inner(
+    sizes: Sequence[int], strides: Sequence[Sequence[int]], kinds: list[str | None], unit: int, stop: int
+) -> tuple[list[str | None], int, int]:
+    """Each operand's kind along the inner loop, its length, and the last axis that did not join it: at the latest `stop`."""
+    length, axis = unit, len(sizes) - 1
+    while axis >= 0 and axis != stop:
+        if sizes[axis] > 1:
+            steps = zip(strides, kinds, strict=True)
+            proposed: list[str | None] = [_along(row[axis], length, kind, unit > 1) for row, kind in steps]
+            if "no" in proposed:
+                break
+            kinds, length = proposed, length * sizes[axis]
+        axis -= 1
+    return kinds, length, axis
+
+
+def _outer(loops: Sequence[tuple[int, list[int]]], keep_channels: bool) -> tuple[list[tuple[int, list[int]]], int]:
+    """Loops, each a size and the operands' steps, merged into as few as can be; and which of them is the channels'."""
+    merged: list[tuple[int, list[int]]] = []
+    channel = -1
+    for axis, (size, steps) in enumerate(loops):
+        channels, separate = keep_channels and axis == 1, keep_channels and axis in (1, 2)
+        if merged and size == 1 and not channels:
+            continue
+        last, before = merged[-1] if merged else (0, [])
+        dense = not separate and all(big == small * size for big, small in zip(before, steps, strict=False))
+        if merged and dense:
+            merged[-1] = (last * size, steps)
+        elif merged and not separate and last == 1:
+            merged[-1] = (size, steps)
+        else:
+            merged.append((size, steps))
+        channel = len(merged) - 1 if channels else channel
+    return merged, channel
+
+
 def collapse(shape: Shape, blocked: bool, operands: Sequence[Operand], lanes: int, keep_channels: bool) -> Loops:
     """The fewest loops over a tensor.
 
@@ -76,56 +124,20 @@ def collapse(shape: Shape, blocked: bool, operands: Sequence[Operand], lanes: in
     """
     sizes = [shape[0], divide(shape[1], lanes), *shape[2:]] if blocked else list(shape)
     strides = [strides_of(operand, shape, lanes, blocked) for operand in operands]
-    unit = lanes if blocked else 1
-    still = "lanes" if blocked else "scalar"
     kinds: list[str | None] = ["scalar" if all(a == 1 for a in operand.shape) else None for operand in operands]
-    length, axis = unit, len(sizes) - 1
-    while axis >= 0 and not (keep_channels and axis == 1):
-        if sizes[axis] > 1:
-            proposed = list(kinds)
-            for k, row in enumerate(strides):
-                fits = [kind for kind, step in (("vector", length), (still, 0), ("scalar", 0)) if row[axis] == step]
-                allowed = [
-                    kind
-                    for kind in fits
-                    if kinds[k] in (None, kind) and not (kind == "scalar" and kinds[k] is None and blocked)
-                ]
-                proposed[k] = allowed[0] if allowed else "no"
-            if "no" in proposed:
-                break
-            kinds, length = proposed, length * sizes[axis]
-        axis -= 1
-    outer = [(sizes[a], [row[a] for row in strides]) for a in range(axis + 1)]
-    merged: list[tuple[int, list[int]]] = []
-    channel = -1
-    for a, (size, steps) in enumerate(outer):
-        separate = keep_channels and a in (1, 2)
-        if merged and size == 1 and not (keep_channels and a == 1):
-            continue
-        if (
-            merged
-            and not separate
-            and all(big == small * size for big, small in zip(merged[-1][1], steps, strict=True))
-        ):
-            merged[-1] = (merged[-1][0] * size, steps)
-        elif merged and not separate and merged[-1][0] == 1:
-            merged[-1] = (size, steps)
-        else:
-            merged.append((size, steps))
-        if keep_channels and a == 1:
-            channel = len(merged) - 1
+    kinds, length, axis = _inner(sizes, strides, kinds, lanes if blocked else 1, 1 if keep_channels else -1)
+    loops = [(sizes[a], [row[a] for row in strides]) for a in range(axis + 1)]
+    merged, channel = _outer(loops, keep_channels)
     if len(merged) > OUTER:
         raise ValueError(f"a map over {shape} needs more than {OUTER} loops")
     pad = OUTER - len(merged)
-    zeros = [0] * len(operands)
-    merged = [(1, zeros)] * pad + merged
-    first = "vector" if not blocked else "lanes"
-    named = [kind or ("vector" if k == 0 else first) for k, kind in enumerate(kinds)]
+    merged = [(1, [0] * len(operands))] * pad + merged
+    still = "lanes" if blocked else "vector"
     return Loops(
         [size for size, _ in merged],
         [[steps[k] for _, steps in merged] for k in range(len(operands))],
         length,
-        named,
+        [kind or ("vector" if k == 0 else still) for k, kind in enumerate(kinds)],
         channel + pad if channel >= 0 else -1,
     )
 
@@ -155,6 +167,18 @@ MAP_HEAD = (
 )
 
 
+def _cut(shape: Shape, rows: int, length: int) -> tuple[int, int]:
+    """(rows, floats of a row) of a chunk."""
+    smallest = max(8192, rows * length // 64)
+    if length > smallest:
+        return 1, divide(divide(length, divide(length, smallest)), 64) * 64
+    most = max(1, smallest // length)
+    if rows % shape[0] == 0 and rows // shape[0] * length >= _IMAGE:  # image by image, if chunks stay large
+        even = divisor(rows // shape[0], most)
+        most = even if 2 * even >= min(most, rows // shape[0]) else most
+    return most, length
+
+
 def plan_map(
     target: Target, shape: Shape, blocked: bool, operands: Sequence[Operand], expressions: Sequence[Expression]
 ) -> Launch:
@@ -176,15 +200,8 @@ def plan_map(
     rows = math.prod(loops.sizes)
     if math.prod(shape) == 0:
         return Launch(Kernel("map", ()), {}, (), 0)
-    smallest = max(8192, rows * loops.length // 64)
-    if loops.length > smallest:
-        piece = divide(divide(loops.length, divide(loops.length, smallest)), 64) * 64
-        pieces, rows_per_chunk = divide(loops.length, piece), 1
-    else:
-        piece, pieces, rows_per_chunk = loops.length, 1, max(1, smallest // loops.length)
-        if rows % shape[0] == 0 and rows // shape[0] * loops.length >= _IMAGE:  # image by image, if chunks stay large
-            even = divisor(rows // shape[0], rows_per_chunk)
-            rows_per_chunk = even if 2 * even >= min(rows_per_chunk, rows // shape[0]) else rows_per_chunk
+    rows_per_chunk, piece = _cut(shape, rows, loops.length)
+    pieces = divide(loops.length, piece)
     arguments = {
         "rows": rows,
         "rows_per_chunk": rows_per_chunk,

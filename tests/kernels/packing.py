@@ -1,6 +1,4 @@
-"""Weights and activations in the kernels' layouts, with NumPy: for load time, and as the definition of the packing
-kernels.
-"""
+"""Weights in the kernels' layouts, with NumPy: the definition of the kernels that pack them."""
 
 from __future__ import annotations
 
@@ -8,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..problem import FOREIGN
-from .arguments import PackedWeights
-from .bands_plan import BandedWeights
-from .spread_plan import SpreadWeights
+from cnnc.kernels.cpu.conv.arguments import PackedWeights
+from cnnc.kernels.cpu.conv.bands_plan import BandedWeights
+from cnnc.kernels.cpu.conv.spread_plan import SpreadWeights
+from cnnc.kernels.cpu.problem import FOREIGN
 
 
 def pack_weights(weights: Any, form: PackedWeights) -> Any:
@@ -70,18 +68,3 @@ def pack_spread(weights: Any, form: SpreadWeights) -> Any:
     full = np.zeros((form.blocks * form.lanes, *source.shape[2:]), source.dtype)
     full[: form.outputs] = source.reshape(form.outputs, *source.shape[2:])
     return full.reshape(form.blocks, form.lanes, *source.shape[2:]).transpose(0, 2, 3, 1).reshape(-1)
-
-
-def to_blocked(array: Any, lanes: int) -> Any:
-    """[N, C, H, W] as [N, ceil(C / lanes), H, W, lanes], zero in the padded lanes."""
-    n, c, h, w = array.shape
-    blocks = -(-c // lanes)
-    full = np.zeros((n, blocks * lanes, h, w), array.dtype)
-    full[:, :c] = array
-    return np.ascontiguousarray(full.reshape(n, blocks, lanes, h, w).transpose(0, 1, 3, 4, 2))
-
-
-def from_blocked(array: Any, channels: int) -> Any:
-    """[N, blocks, H, W, lanes] as [N, channels, H, W]."""
-    n, blocks, h, w, lanes = array.shape
-    return np.ascontiguousarray(array.transpose(0, 1, 4, 2, 3).reshape(n, blocks * lanes, h, w)[:, :channels])
