@@ -14,13 +14,13 @@ import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from cnnc import __version__
 from cnnc.arguments import as_path, of_kind, wrong
-from cnnc.backends import backend
+from cnnc.backends import native
 from cnnc.diagnostics import CnncError, error
 from cnnc.frontend.inputs import Preprocess
 from cnnc.frontend.inputs import read as preprocess
@@ -28,11 +28,11 @@ from cnnc.interop import safetensors
 from cnnc.ir.graph import Graph
 from cnnc.ir.text import parse_graph
 from cnnc.ir.types import TensorType
+from cnnc.lowering.lower import lower
+from cnnc.lowering.target import Array
 from cnnc.passes.manager import Stages
-from cnnc.runtime.compiled import Compiled
 from cnnc.runtime.executable import Executable
 from cnnc.runtime.inputs import whole
-from cnnc.runtime.launch import Array
 from cnnc.untrusted import Field, Malformed, read_json
 
 FORMAT = "cnnx 2"
@@ -64,19 +64,19 @@ def save(
     path = as_path("path", path)
     whole("batch", batch)
     _check_inputs(inputs, labels)
-    compiled = executable.runner
-    if not isinstance(compiled, Compiled):
+    compiled, target = executable.runner, executable.runner.backend.compiler
+    if target is None:
         raise error("E0809", "only a network that was compiled for a machine makes an artifact", exit_code=2)
-    plan, machine = compiled.plan(batch), cast(Any, compiled.backend)
+    plan = compiled.plan(batch)
     metadata = {
         "format": FORMAT,
         "cnnc": __version__,
         "target": plan.target,
         "batch": str(batch),
-        "exact": str(getattr(compiled.backend, "exact", False)).lower(),
+        "exact": str(target.exact).lower(),
         "ir": str(compiled.graph),
         "plan": str(plan),
-        "decisions": json.dumps(machine.decisions(compiled.graph, batch)),
+        "decisions": json.dumps(target.record(compiled.graph, batch)),
         "inputs": json.dumps({k: asdict(v) for k, v in (inputs or {}).items()}),
         "labels": json.dumps(labels if labels is not None else executable.classes),
     }
@@ -114,7 +114,7 @@ def read(path: str | Path, threads: int | None = None) -> Artifact:
             help="make it with `cnnc compile`",
             exit_code=3,
         )
-    machine: Any = backend("cpu", meta.get("exact") == "true")
+    machine = native(meta.get("exact") == "true")
     if meta.get("target") != machine.name:
         raise error(
             "E0608",
@@ -133,15 +133,14 @@ def read(path: str | Path, threads: int | None = None) -> Artifact:
                 raise Malformed(f"{t} is in its graph, which {machine.name} does not compute")
         inputs = _inputs(read_json(meta.get("inputs", ""), "inputs"), graph)
         labels = _labels(read_json(meta.get("labels", ""), "labels"))
-        machine = machine.with_decisions(read_json(meta.get("decisions", "{}"), "decisions"))
+        machine = machine.tuned(read_json(meta.get("decisions", "{}"), "decisions"))
     except CnncError as e:
         raise CnncError(e.diagnostics, 3) from None
     except Malformed as e:
         raise error("E0610", f"{path} is damaged", str(e), exit_code=3) from None
     values = Stored(file, {n.name: n.type for n in (*graph.parameters, *graph.states)})
-    machine.plan(graph, batch)  # what cannot be run is refused now
-    compiled = Compiled(graph, values, machine, threads)
-    executable = Executable(compiled, Stages(graph))
+    lower(graph, batch, machine)  # what cannot be run is refused now
+    executable = Executable(machine.prepare(graph, values, threads), Stages(graph))
     executable.classes = labels
     return Artifact(executable, inputs, labels, batch, meta.get("plan", ""))
 

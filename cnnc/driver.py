@@ -18,18 +18,21 @@ import numpy as np
 
 from cnnc import frontend
 from cnnc.arguments import a_call, flag, of_kind, seed_of
-from cnnc.backends import backend
+from cnnc.backends import backend, native
 from cnnc.diagnostics import CnncError
 from cnnc.ir.graph import Graph
 from cnnc.ir.types import product
+from cnnc.lowering.lower import lower
+from cnnc.lowering.memory import memory_of
 from cnnc.network import Network
-from cnnc.passes.manager import Observer, PassManager, Stages, observers
+from cnnc.passes.manager import Observer, Pass, PassManager, Stages, observers
 from cnnc.passes.optimizer import SGD, Optimizer
 from cnnc.passes.pipelines import inference_pipeline, training_pipeline
 from cnnc.passes.training import training_graph, training_stages
 from cnnc.runtime import room
 from cnnc.runtime.executable import Executable
 from cnnc.runtime.inputs import check_labels, gather, whole
+from cnnc.runtime.threads import cores
 
 Array = np.ndarray[Any, Any]
 
@@ -45,13 +48,13 @@ def parse(text: str, model: str | None = None, **parameters: Any) -> Network:
 
 
 def optimize(
-    graph: Graph, lanes: int, observer: Observer | None = None, earlier: Sequence[tuple[str, Graph]] = ()
+    graph: Graph, layouts: Sequence[Pass], observer: Observer | None = None, earlier: Sequence[tuple[str, Graph]] = ()
 ) -> tuple[Graph, Stages]:
-    """All passes, for a target with blocks of `lanes` channels; the graph, and every stage on the way, behind those
+    """All passes, with those that give tensors a target's layouts; the graph, and every stage on the way, behind those
     that led to it. A graph with updates or gradients is one for training.
     """
     stages = Stages(graph, earlier)
-    pipeline = training_pipeline(lanes) if is_training(graph) else inference_pipeline(lanes)
+    pipeline = training_pipeline(layouts) if is_training(graph) else inference_pipeline(layouts)
     return PassManager(pipeline, observer=observers(stages, observer)).run(graph), stages
 
 
@@ -82,7 +85,7 @@ def build(
     machine = backend(target, exact, tuning(tune))
     if threads is not None:
         whole("threads", threads)
-    optimized, stages = optimize(graph, machine.lanes, observer, earlier)
+    optimized, stages = optimize(graph, machine.layouts(), observer, earlier)
     return Executable(machine.prepare(optimized, values, threads), stages)
 
 
@@ -111,8 +114,8 @@ def compile(
         whole("batch", batch)
     executable = build(network.graph, network.weights, target, threads, observer, exact, tune=tune)
     executable.classes = network.classes
-    if batch is not None and hasattr(executable.runner, "program"):
-        executable.runner.program(batch)
+    if batch is not None:
+        executable.runner.prepare(batch)
     return executable
 
 
@@ -177,10 +180,10 @@ def measure(network: Network, batch: int) -> tuple[int, int]:
     """The planned memory of inference and of a training step (SGD with momentum; 0 where there is none) at a batch size,
     in bytes, without allocating it. Raises `CnncError` (E0410) for what no machine can hold.
     """
-    machine: Any = backend("cpu", tune=tuning(None))
+    machine, workers = native(tune=tuning(None)), cores()
 
     def planned(graph: Graph) -> int:
-        return int(machine.memory(optimize(graph, machine.lanes)[0], batch).total)
+        return memory_of(lower(optimize(graph, machine.layouts())[0], batch, machine, workers), workers).total
 
     try:
         step = training_graph(network.graph, optimizer=SGD(momentum=0.9))

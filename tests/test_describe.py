@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cnnc import describe, driver
+from cnnc.backends.cpu.pipeline import layouts
 from cnnc.ir.graph import Graph
 from cnnc.passes.manager import run_passes
 from cnnc.passes.pipelines import inference_pipeline
@@ -56,7 +57,7 @@ def test_padding(body: str, padding: str) -> None:
 
 
 def done(source: Graph) -> dict[str, str]:
-    after = run_passes(source, inference_pipeline(16))
+    after = run_passes(source, inference_pipeline(layouts(16)))
     found = describe.done_by(source, after)
     return {describe.main(nodes).name: describe.words(source, nodes) for nodes in found.values() if nodes}
 
@@ -73,7 +74,7 @@ def test_a_residual_block() -> None:
 @pytest.mark.parametrize("name", ["resnet", "mobilenetv2", "alexnet", "vgg", "lenet5"])
 def test_every_layer_is_done_once(name: str) -> None:
     source = driver.load(EXAMPLES / f"{name}.cnn").graph
-    after = run_passes(source, inference_pipeline(16))
+    after = run_passes(source, inference_pipeline(layouts(16)))
     nodes = [n.name for found in describe.done_by(source, after).values() for n in found]
     assert len(nodes) == len(set(nodes))
     layers = {n.name for n in source.nodes if n.op not in ("input", "param", "state")}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from cnnc.backends.base import Backend
 from cnnc.diagnostics import did_you_mean, error
+from cnnc.lowering.target import Backend, Target
 
 NAMES = ("cpu", "cpu-avx512", "cpu-avx2", "cpu-sse2", "cpu-neon", "reference")
 ACCELERATORS = ("cuda", "gpu", "rocm", "hip", "mps", "metal", "xpu", "opencl", "vulkan", "tpu", "npu")
@@ -37,15 +37,24 @@ def backend(name: str, exact: bool = False, tune: bool = False) -> Backend:
         raise error(
             "E0809", f"the target '{name}' is not available", f"no module named {e.name}", exit_code=2
         ) from None
-    found: Backend = module.BACKEND
-    if name.startswith("cpu-") or (name == "cpu" and exact):
-        found = module.CpuBackend(name.removeprefix("cpu").removeprefix("-") or None, exact)
-    elif name == "cpu" and tune:
-        found = module.TUNED
+    found: Backend = module.backend(name.partition("-")[2], exact, tune)
     reason = found.unavailable()
     if reason is not None:
         raise error("E0809", f"the target '{name}' is not available", reason, exit_code=2)
     return found
 
 
-__all__ = ["NAMES", "Backend", "backend"]
+def native(exact: bool = False, tune: bool = False) -> Target:
+    """The target that graphs are compiled for where none is named. Raises `CnncError` (E0809) where this machine has none."""
+    found = backend(NAMES[0], exact, tune).compiler
+    assert found is not None
+    return found
+
+
+def families() -> dict[str, Backend]:
+    """Every backend, by the first part of its targets' names, whether it can run here or not."""
+    names = dict.fromkeys(name.partition("-")[0] for name in NAMES)
+    return {name: import_module(f"cnnc.backends.{name}").BACKEND for name in names}
+
+
+__all__ = ["NAMES", "Backend", "Target", "backend", "families", "native"]

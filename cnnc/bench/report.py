@@ -9,10 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from cnnc import __version__
+from cnnc.backends.cpu.machine import processor
 from cnnc.bench.engines import OURS
 from cnnc.bench.timing import Timing
+from cnnc.lowering.figures import Figures
 from cnnc.runtime.load import Load
-from cnnc.runtime.machine import Figures, processor
 from cnnc.runtime.profile import LayerTime
 from cnnc.table import Column, Table
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
-from cnnc.runtime.machine import Figures
+from cnnc.lowering.figures import Figures
 from cnnc.runtime.profile import LayerTime
 
 WIDTH, HEIGHT = 960, 620

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
-from cnnc.backends import backend
 from cnnc.bench import engines
 from cnnc.bench.report import Report
 from cnnc.bench.timing import alternate
 from cnnc.diagnostics import error
 from cnnc.network import Network
-from cnnc.runtime import machine, profile
+from cnnc.runtime import profile
+from cnnc.runtime.compiled import Compiled
 from cnnc.runtime.load import Watch
 from cnnc.runtime.threads import cores
 
@@ -66,11 +65,11 @@ def run(
     figures = None
     if layers:
         progress("timing the layers")
-        host: Any = backend(target, exact)
-        figures = machine.measure(host, threads)  # again, since it takes half a second and the best stays
-        compiled: Any = case.executable.runner
+        compiled = case.executable.runner
+        assert isinstance(compiled, Compiled)
+        figures = compiled.backend.speed(threads, again=True)  # it takes half a second and the best stays
         timed = profile.steps(compiled, case.inputs, max(3, min(25, int(200 / timings[engines.OURS].median))))
         rows = profile.layers(case.executable.graph, timed, batch)
     name = name or network.name
-    name_of = backend(target, exact).name
+    name_of = case.executable.runner.backend.name
     return Report(name, mode, batch, threads, name_of, timings, differences, case.left_out, rows, figures, load)

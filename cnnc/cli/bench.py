@@ -131,8 +131,8 @@ def command(
 def hold(isa: str, peers: tuple[str, ...]) -> list[str]:
     """Set the peers' switches; what is to be said about those that have none. Raises `CnncError` (E0809) where this
     machine does not have the instruction set."""
-    from cnnc.backends import backend
+    from cnnc.backends import backend, native
     from cnnc.bench.isa import force
 
     backend(f"cpu-{isa}")
-    return force(isa, peers, backend("cpu").name)
+    return force(isa, peers, native().name)

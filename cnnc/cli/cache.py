@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from cnnc.cli.common import LARGEST, define, json_option, load, model_option, parameters_option, print_json, say
 from cnnc.cli.compiling import target_option
+
+if TYPE_CHECKING:
+    from cnnc.lowering.plan import KernelName
 
 
 @click.group("cache", epilog="\b\nExamples:\n  cnnc cache list\n  cnnc cache warm examples/resnet.cnn -p depth=50")
@@ -94,22 +97,23 @@ def warm_command(
     from cnnc.backends import backend
 
     start = time.perf_counter()
-    kernels: dict[Any, None] = {}
+    kernels: dict[KernelName, None] = {}
     for path, given, training in [(p, parameters, 16) for p in paths] or _shipped(parameters):
         for each in (mode,) if mode else ("infer", "train"):
             for batch in batches or ((1, 16) if each == "infer" else (training,)):
                 kernels |= dict.fromkeys(_kernels(path, model, given, each, target, batch))
-    machine: Any = backend(target)
+    machine = backend(target).compiler
+    assert machine is not None  # its kernels were planned
     missing = machine.missing(kernels)
     count = 0
 
-    def progress(kernel: Any) -> None:
+    def progress(kernel: KernelName) -> None:
         nonlocal count
         count += 1
         say(f"{count}/{len(missing)} {kernel}")
 
     machine.ready(kernels, progress)
-    machine.driver()
+    machine.device().ready()
     say(f"{len(kernels)} kernels are ready, {len(missing)} of them compiled, after {time.perf_counter() - start:.1f} s")
 
 
@@ -125,7 +129,7 @@ def _shipped(parameters: dict[str, Any]) -> list[tuple[str, dict[str, Any], int]
 
 def _kernels(
     path: str, model: str | None, parameters: dict[str, Any], mode: str, target: str, batch: int
-) -> Iterable[Any]:
+) -> Iterable[KernelName]:
     """The kernels of a model's Plan. A network that cannot be trained has no training step, and none is warmed."""
     from cnnc.cli.compiling import optimized, plan_of
     from cnnc.diagnostics import CnncError
@@ -138,8 +142,7 @@ def _kernels(
             say(f"{path} has no training step: {e.diagnostics[0].message}", 1)
             return ()
         raise
-    kernels: Iterable[Any] = plan_of(machine, graph, batch).kernels()
-    return kernels
+    return plan_of(machine, graph, batch).kernels()
 
 
 for _command in (list_command, clear_command, warm_command):

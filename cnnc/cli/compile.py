@@ -90,11 +90,10 @@ def made(executable: Executable, batch: int) -> list[Made]:
     """A record for each layer of the compiled network that has a step, or that goes along in another's."""
     from cnnc.ir.op import OPS
 
-    runner: Any = executable.runner
     source, graph = executable.stages.stages[0][1], executable.graph
     origins = describe.done_by(source, graph)
     steps: dict[str, list[Step]] = {}
-    for step in runner.plan(batch).steps:
+    for step in executable.runner.plan(batch).steps:
         steps.setdefault(step.node, []).append(step)
 
     def name(node: Node) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from cnnc.backends import Backend
     from cnnc.ir.graph import Graph
+    from cnnc.lowering.plan import Plan
     from cnnc.network import Network
     from cnnc.passes.manager import Observer, Stages
 
@@ -40,26 +42,30 @@ def sources(network: Network, mode: str) -> list[tuple[str, Graph]]:
     return training_stages(network.graph, recipe.loss.name, from_recipe(recipe))
 
 
-def optimized(network: Network, mode: str, target: str, observer: Observer | None = None) -> tuple[Graph, Stages, Any]:
+def optimized(
+    network: Network, mode: str, target: str, observer: Observer | None = None
+) -> tuple[Graph, Stages, Backend]:
     """The graph after all passes, every stage, and the backend."""
     from cnnc import driver
     from cnnc.backends import backend
 
     machine = backend(target, tune=driver.tuning(None))
     earlier = sources(network, mode)
-    graph, stages = driver.optimize(earlier[-1][1], machine.lanes, observer, earlier)
+    graph, stages = driver.optimize(earlier[-1][1], machine.layouts(), observer, earlier)
     return graph, stages, machine
 
 
-def plan_of(machine: Any, graph: Graph, batch: int) -> Any:
+def plan_of(machine: Backend, graph: Graph, batch: int) -> Plan:
     """The Plan of an optimized graph as it would run. Raises `CnncError` where the target interprets graphs instead."""
     from cnnc.diagnostics import error
+    from cnnc.lowering.lower import lower
     from cnnc.runtime.threads import cores
 
-    if not hasattr(machine, "plan"):
+    target = machine.compiler
+    if target is None:
         raise error("E0809", f"the target '{machine.name}' has no Plan: it interprets the graph", exit_code=2)
-    machine.settle(graph, batch)
-    return machine.plan(graph, batch, cores())
+    target.tune(graph, batch)
+    return lower(graph, batch, target, cores())
 
 
 def report(stages: Stages) -> list[str]:

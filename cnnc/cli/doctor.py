@@ -7,7 +7,6 @@ import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -96,7 +95,9 @@ def processor() -> list[Finding]:
         Finding("processor", f"{llvm.get_host_cpu_name()}, {llvm.get_process_triple()}"),
         Finding("features", " ".join(features)),
     ]
-    for name, backend in backends().items():
+    from cnnc.backends import families
+
+    for name, backend in families().items():
         why = backend.unavailable()
         found = (
             f"not available: {why}"
@@ -109,31 +110,19 @@ def processor() -> list[Finding]:
     return lines
 
 
-def backends() -> dict[str, Any]:
-    """Every module of `cnnc.backends` that has a BACKEND."""
-    import pkgutil
-    from importlib import import_module
-
-    import cnnc.backends as package
-
-    modules = {
-        info.name: import_module(f"{package.__name__}.{info.name}") for info in pkgutil.iter_modules(package.__path__)
-    }
-    return {name: module.BACKEND for name, module in modules.items() if hasattr(module, "BACKEND")}
-
-
 def threads() -> list[Finding]:
     """How many there are by default, and whose pool they are."""
-    from cnnc.runtime import openmp
+    from cnnc.backends.cpu import BACKEND
+    from cnnc.backends.cpu.run import openmp
     from cnnc.runtime.cgroup import quota
     from cnnc.runtime.threads import affinity, cores
 
-    limit, host = quota(), backends().get("cpu")
+    limit = quota()
     held = "" if limit is None else f"; a quota of {limit:.3g} cores' time"
     lines = [
         Finding("cores", f"{cores()} of {os.cpu_count()} used by default: this process may run on {affinity()}{held}")
     ]
-    if host is not None and not host.unavailable() and host.threads() is not None:
+    if not BACKEND.unavailable() and BACKEND.code.threads() is not None:
         return [*lines, Finding("threads", "a pool of our own")]
     name = openmp.layer()
     wrong = "no thread pool was found, everything runs on one core; reinstall numba"
@@ -154,12 +143,11 @@ def load() -> list[Finding]:
 
 def speed(again: bool) -> list[Finding]:
     """What one core and all threads can do at best; takes about a second where it is not yet known."""
-    from cnnc.runtime import machine
+    from cnnc.backends.cpu import BACKEND
 
-    host = backends().get("cpu")
-    if host is None or host.unavailable():
+    if BACKEND.unavailable():
         return []
-    found = machine.measure(host) if again else machine.figures(host)
+    found = BACKEND.speed(again=again)
     busy = found.peak_all < 0.7 * found.threads * found.peak_one
     lines = [
         Finding(
@@ -180,9 +168,9 @@ def speed(again: bool) -> list[Finding]:
 
 
 def _pace() -> str:
-    from cnnc.backends.cpu import TUNED, timed
+    from cnnc.backends.cpu import TUNED
 
-    pace = timed.known(TUNED).pace
+    pace = TUNED.tuning.pace
     if pace is None:
         return "the first compilation decides what they assume of this machine"
     return (

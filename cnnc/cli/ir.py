@@ -64,7 +64,7 @@ def command(
             Path(dump_dir),
             stages,
             positions,
-            str(plan_of(machine, graph, batch)) if hasattr(machine, "plan") else None,
+            str(plan_of(machine, graph, batch)) if machine.compiler is not None else None,
             diff,
         )
         return

@@ -47,11 +47,13 @@ def command(
 ) -> None:
     """Run passes over IR text; the result is IR text again."""
     import cnnc.passes  # noqa: F401  (registers the passes)
+    from cnnc.backends import families
     from cnnc.ir.text import parse_graph, print_graph
     from cnnc.passes.check_results import CheckResults
     from cnnc.passes.manager import PASSES, PassManager, Stages, observers, parse_passes
     from cnnc.table import wrapped
 
+    families()  # registers those of targets
     if list_passes:
         for name in sorted(PASSES):
             click.echo(name)

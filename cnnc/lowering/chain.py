@@ -38,37 +38,39 @@ class _Chain:
     touched: set[str] = field(default_factory=set)
     whole: int = 0  # bytes that every link reads, weights mostly
 
-    def accepts(self, step: Step, buffers: Mapping[str, Buffer], divided: Collection[str], feeds: bool = False) -> bool:
+    def accepts(
+        self, step: Step, buffers: Mapping[str, Buffer], per_image: Collection[str], feeds: bool = False
+    ) -> bool:
         """Whether a step may follow, and gains from it, or `feeds` one that does."""
         links, between = self.steps[0].links, self.written & set(step.reads())
         meeting = {b for b in step.buffers() if b in self.written or (b in step.writes and b in self.touched)}
         return (
             step.links == links
             and (feeds or bool(between))
-            and all(b in divided for b in (*meeting, *step.writes))
+            and all(b in per_image for b in (*meeting, *step.writes))
             and sum(buffers[b].bytes for b in between) // links <= self.reach * self.cache
             and sum(b.bytes for b in map(buffers.__getitem__, self.touched.union(step.buffers())) if b.place == "arena")
             <= self.room
-            and self.whole + whole_bytes(step, buffers, divided) <= WHOLE * self.cache
+            and self.whole + whole_bytes(step, buffers, per_image) <= WHOLE * self.cache
         )
 
-    def fed(self, step: Step, following: Step, buffers: Mapping[str, Buffer], divided: Collection[str]) -> bool:
+    def fed(self, step: Step, following: Step, buffers: Mapping[str, Buffer], per_image: Collection[str]) -> bool:
         """Whether a step that reads nothing of the chain may follow, because the one behind it reads what both write."""
         if (
             set(step.writes).isdisjoint(following.reads())
-            or not self.accepts(following, buffers, divided)
-            or not self.accepts(step, buffers, divided, feeds=True)
+            or not self.accepts(following, buffers, per_image)
+            or not self.accepts(step, buffers, per_image, feeds=True)
         ):
             return False
         longer = replace(self, steps=[*self.steps], written={*self.written}, touched={*self.touched})
-        longer.add(step, buffers, divided)
-        return longer.accepts(following, buffers, divided)
+        longer.add(step, buffers, per_image)
+        return longer.accepts(following, buffers, per_image)
 
-    def add(self, step: Step, buffers: Mapping[str, Buffer], divided: Collection[str]) -> None:
+    def add(self, step: Step, buffers: Mapping[str, Buffer], per_image: Collection[str]) -> None:
         self.steps.append(step)
         self.written |= set(step.writes)
         self.touched |= set(step.buffers())
-        self.whole += whole_bytes(step, buffers, divided)
+        self.whole += whole_bytes(step, buffers, per_image)
 
     def result(self) -> list[Step]:
         if len(self.steps) == 1:
@@ -76,8 +78,8 @@ class _Chain:
         return [replace(s, follows=i > 0) for i, s in enumerate(self.steps)]
 
 
-def whole_bytes(step: Step, buffers: Mapping[str, Buffer], divided: Collection[str]) -> int:
-    return sum(buffers[b].bytes for b in step.reads() if b not in divided)
+def whole_bytes(step: Step, buffers: Mapping[str, Buffer], per_image: Collection[str]) -> int:
+    return sum(buffers[b].bytes for b in step.reads() if b not in per_image)
 
 
 def _meet(one: Step, other: Step) -> bool:
@@ -102,7 +104,7 @@ def _ahead(step: Step, between: Sequence[Step], chain: Sequence[Step]) -> list[i
 def gather(
     steps: Sequence[Step],
     buffers: Mapping[str, Buffer],
-    divided: Collection[str],
+    per_image: Collection[str],
     batch: int,
     cache: int,
     reach: float = NEAR,
@@ -120,13 +122,13 @@ def gather(
         if steps[begin].links != batch:
             continue
         chain, members, at = _Chain([], cache, reach, room), [begin], 0
-        chain.add(steps[begin], buffers, divided)
+        chain.add(steps[begin], buffers, per_image)
         order.pop()
         while at < min(AHEAD, len(left)):
             window = left[: -at - 2 : -1]
             step = steps[window[-1]]
             ahead = None
-            if chain.accepts(step, buffers, divided):
+            if chain.accepts(step, buffers, per_image):
                 ahead = _ahead(step, [steps[i] for i in window[:-1]], chain.steps)
             if ahead is None:
                 at += 1
@@ -135,13 +137,13 @@ def gather(
             gone = {*moved, window[-1]}
             for at, i in enumerate(moved):
                 alone = not any(_meet(steps[i], steps[j]) for j in moved[at + 1 :])
-                if alone and chain.fed(steps[i], step, buffers, divided):
-                    chain.add(steps[i], buffers, divided)
+                if alone and chain.fed(steps[i], step, buffers, per_image):
+                    chain.add(steps[i], buffers, per_image)
                     members.append(moved.pop(at))
                     break
             order += moved
             members.append(window[-1])
-            chain.add(step, buffers, divided)
+            chain.add(step, buffers, per_image)
             left[-len(window) :] = [i for i in reversed(window) if i not in gone]
             at = 0
         order += members
@@ -155,14 +157,14 @@ def _balanced(batch: int, workers: int) -> bool:
 def form(
     steps: Sequence[Step],
     buffers: Mapping[str, Buffer],
-    divided: Collection[str],
+    per_image: Collection[str],
     batch: int,
     cache: int,
     reach: float = NEAR,
     room: float = math.inf,
     workers: int = WORKERS,
 ) -> list[Step]:
-    """The steps with those that are better run link by link marked so. `divided` names the buffers that hold an equal
+    """The steps with those that are better run link by link marked so. `per_image` names the buffers that hold an equal
     share for each of `batch` images, one after the other; `cache` is the bytes of a core's own cache.
     """
     balanced = _balanced(batch, workers)
@@ -171,8 +173,8 @@ def form(
     for step, following in zip_longest(steps, steps[1:]):
         able = balanced and step.links == batch
         accepted = chain is not None and (
-            chain.accepts(step, buffers, divided)
-            or (following is not None and chain.fed(step, following, buffers, divided))
+            chain.accepts(step, buffers, per_image)
+            or (following is not None and chain.fed(step, following, buffers, per_image))
         )
         if not (able and accepted):
             result += chain.result() if chain is not None else []
@@ -180,7 +182,7 @@ def form(
         if chain is None:
             result.append(replace(step, links=0))
         else:
-            chain.add(step, buffers, divided)
+            chain.add(step, buffers, per_image)
     return result + (chain.result() if chain is not None else [])
 
 

@@ -13,6 +13,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from cnnc.lowering.plan import Plan, Step
+
 ALIGNMENT = 64
 
 
@@ -61,3 +63,33 @@ def check(lives: Sequence[Life], offsets: Mapping[str, int], size: int) -> None:
         for (_, end, name), (start, _, other) in pairwise(live):
             assert end <= start, f"%{name} and %{other} overlap at step {step}"
         assert not live or live[-1][1] <= size, f"%{live[-1][2]} ends beyond the arena"
+
+
+# ------------------------------------------------------------------------------------------------ what a call takes
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes that a batch size needs: the arena and the workers' own memory, values (params and states) that a call reads
+    as they are, packed weights, and scratch of all workers.
+    """
+
+    arena: int
+    values: int
+    packed: int
+    scratch: int
+
+    @property
+    def total(self) -> int:
+        return self.arena + self.values + self.packed + self.scratch
+
+
+def working(steps: Sequence[Step], workers: int) -> int:
+    """Workers that find something to do, of as many as there are."""
+    return max(1, min(workers, max((s.links or s.chunks for s in steps), default=1)))
+
+
+def memory_of(plan: Plan, threads: int) -> Memory:
+    """The memory that running a Plan takes."""
+    arena = plan.arena + working(plan.steps, threads) * plan.own
+    return Memory(arena, plan.bytes_in("value"), plan.bytes_in("packed"), 4 * plan.scratch * threads)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cnnc.passes.eliminate_common import EliminateCommon
 from cnnc.passes.eliminate_dead import EliminateDead
@@ -13,10 +13,8 @@ from cnnc.passes.fuse_pointwise import FusePointwise
 from cnnc.passes.manager import Form, Forms, Pass
 from cnnc.passes.mask_normalized import MaskNormalized
 from cnnc.passes.mask_pooled import MaskPooled
-from cnnc.passes.merge_groups import MergeGroups
 from cnnc.passes.order_updates import OrderUpdates
 from cnnc.passes.recompute import Recompute
-from cnnc.passes.select_layout import SelectLayout
 
 WRITTEN: Forms = frozenset((Form.PLAIN, Form.SEPARATE, Form.ONCE))
 LOWERED: Forms = frozenset((Form.LAID_OUT, Form.READ))
@@ -44,8 +42,10 @@ def in_order(passes: Iterable[Pass], before: Forms = WRITTEN, after: Forms = LOW
     return passes
 
 
-def inference_pipeline(lanes: int = 16) -> list[Pass]:
-    """From a network as written to a graph to be lowered. lanes: channels to a block; 1 keeps every layout plain."""
+def inference_pipeline(layouts: Sequence[Pass]) -> list[Pass]:
+    """From a network as written to a graph to be lowered. layouts: the target's part, which gives tensors its
+    layouts.
+    """
     return in_order(
         (
             FoldConstants(),
@@ -55,14 +55,13 @@ def inference_pipeline(lanes: int = 16) -> list[Pass]:
             FuseEpilogues(),
             FusePointwise(),
             FuseEpilogues(),  # where two readers have become one
-            MergeGroups(lanes),
-            SelectLayout(lanes),
+            *layouts,
             EliminateDead(),
         )
     )
 
 
-def training_pipeline(lanes: int = 16) -> list[Pass]:
+def training_pipeline(layouts: Sequence[Pass]) -> list[Pass]:
     """From a training graph to one to be lowered: the same passes, but batch norm stays, for its statistics are the
     batch's.
     """
@@ -76,8 +75,7 @@ def training_pipeline(lanes: int = 16) -> list[Pass]:
             FuseEpilogues(),
             FusePointwise(),
             FuseEpilogues(),  # where two readers have become one
-            MergeGroups(lanes),
-            SelectLayout(lanes),
+            *layouts,
             EliminateDead(),
             OrderUpdates(),
             Recompute(),

@@ -3,111 +3,34 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from cnnc.ir import interpret
-from cnnc.ir.graph import Graph, Node
+from cnnc.ir.graph import Graph
 from cnnc.ir.types import BATCH, DTYPES
 from cnnc.locks import Claims
-from cnnc.lowering.plan import KernelName, Plan
-from cnnc.lowering.select import Rules, lower
+from cnnc.lowering.lower import lower
+from cnnc.lowering.memory import Memory, memory_of
+from cnnc.lowering.plan import Plan
+from cnnc.lowering.target import Array, Target
 from cnnc.runtime import room
-from cnnc.runtime.launch import Array, Machine, aligned_empty, working
 from cnnc.runtime.program import Program
 from cnnc.runtime.recent import Recent
 from cnnc.runtime.setup import Packed, contents
 from cnnc.runtime.threads import cores
+from cnnc.runtime.values import Values
 
 PROGRAMS = 1 << 30  # bytes of Programs that are kept, with the packed weights that they read
 PLANS = 1 << 26  # bytes of Plans: more of them than of Programs, since they are small and take as long to make
 ARGUMENT, BUFFER = 150, 500  # bytes of a Plan for each
 
 
-class Target(Rules, Machine, Protocol):
-    """What a compiled graph asks of its backend."""
-
-    def missing(self, kernels: Iterable[KernelName]) -> list[KernelName]: ...
-    def settle(self, graph: Graph, batch: int) -> None: ...
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Bytes that a batch size needs: the arena and the workers' own memory, values (params and states) that a call reads
-    as they are, packed weights, and scratch of all workers.
-    """
-
-    arena: int
-    values: int
-    packed: int
-    scratch: int
-
-    @property
-    def total(self) -> int:
-        return self.arena + self.values + self.packed + self.scratch
-
-
-def memory_of(plan: Plan, threads: int) -> Memory:
-    """The memory that running a Plan takes."""
-    arena = plan.arena + working(plan.steps, threads) * plan.own
-    return Memory(arena, plan.bytes_in("value"), plan.bytes_in("packed"), 4 * plan.scratch * threads)
-
-
 def size_of(plan: Plan) -> int:
     """About the bytes of a Plan itself."""
     return ARGUMENT * sum(len(s.arguments) for s in (*plan.setup, *plan.steps)) + BUFFER * len(plan.buffers)
-
-
-@runtime_checkable
-class Changing(Protocol):
-    """A mapping whose values may be assigned later, and which need not hold them all."""
-
-    def snapshot(self) -> Mapping[str, Any]: ...
-
-
-class Values(Mapping[str, Array]):
-    """Values as kernels read them, by name: copies of what the graph updates. The others are asked for when they are
-    read, and held by those who need them.
-    """
-
-    def __init__(self, graph: Graph, given: Mapping[str, Any]) -> None:
-        self._nodes: dict[str, Node] = {n.name: n for n in (*graph.parameters, *graph.states)}
-        missing = [name for name in self._nodes if name not in given]
-        if missing:
-            raise KeyError(missing[0])
-        changing = {name for name, _ in graph.updates}
-
-        def plain(name: str) -> Array:
-            return np.ascontiguousarray(given[name], DTYPES[self._nodes[name].type.dtype])
-
-        self._own = {name: own(plain(name)) for name in self._nodes if name in changing}
-        if isinstance(given, Changing):
-            self._given = given.snapshot()
-        else:
-            self._given = {name: plain(name) for name in self._nodes if name not in changing}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._own = {name: own(value) for name, value in self._own.items()}  # where they lay is not kept
-
-    def __getitem__(self, name: str) -> Array:
-        if name not in self._nodes:
-            raise KeyError(name)
-        if name in self._own:
-            return self._own[name]
-        return np.ascontiguousarray(self._given[name], DTYPES[self._nodes[name].type.dtype])
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._nodes
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._nodes)
-
-    def __len__(self) -> int:
-        return len(self._nodes)
 
 
 class Compiled:
@@ -122,10 +45,11 @@ class Compiled:
         backend: Target,
         threads: int | None = None,
     ) -> None:
-        self._begin(graph, Values(graph, values), backend, max(1, threads or cores()))
+        self._begin(graph, Values(graph, values, backend.device()), backend, max(1, threads or cores()))
 
     def _begin(self, graph: Graph, values: Values, backend: Target, threads: int) -> None:
         self.graph, self.values, self.backend, self.threads = graph, values, backend, threads
+        self.device = backend.device()
         self._programs: Recent[int, Program] = Recent(PROGRAMS)
         self._plans: Recent[int, Plan] = Recent(PLANS)
         self.packed: Packed = {}
@@ -144,11 +68,19 @@ class Compiled:
 
     def refresh(self, values: Mapping[str, Any]) -> None:
         """Take other values: folding and packing are done again, nothing is planned or compiled again."""
-        fresh = Values(self.graph, values)
+        fresh = Values(self.graph, values, self.device)
         with self._claims.turn("program"):
             self.values = fresh
             self.packed.clear()
             self._programs.clear()
+
+    def assign(self, name: str, value: Array) -> None:
+        """Set a param or state that calls update."""
+        self.values.assign(name, value)
+
+    def prepare(self, batch: int) -> None:
+        """Make ready for calls of this batch."""
+        self.program(batch)
 
     def plan(self, batch: int) -> Plan:
         plan = self._plans.get(batch)
@@ -157,7 +89,7 @@ class Compiled:
         with self._claims.turn("plan"):
             plan = self._plans.get(batch)
             if plan is None:
-                self.backend.settle(self.graph, batch)
+                self.backend.tune(self.graph, batch)
                 plan = lower(self.graph, batch, self.backend, self.threads)
                 self._plans.put(batch, plan, size_of(plan))
         return plan
@@ -170,10 +102,10 @@ class Compiled:
             program = self._programs.get(batch)
             if program is None:
                 types = [self.graph.type(value) for _, value in self.graph.outputs]
-                results = [(DTYPES[t.dtype], t.concrete(batch)) for t in types]
+                results = [(np.dtype(DTYPES[t.dtype]), t.concrete(batch)) for t in types]
                 plan = self.plan(batch)
                 self._check(plan)
-                program = Program(plan, self.values, self.backend, self.threads, self.packed, results)
+                program = Program(plan, self.values, self.backend, self.device, self.threads, self.packed, results)
                 self._keep(batch, program)
         return program
 
@@ -231,10 +163,3 @@ class Compiled:
             label: np.asarray(found[label], empty[value].dtype) if label in found else empty[value].copy()
             for label, value in self.graph.outputs
         }
-
-
-def own(array: Array) -> Array:
-    """A copy at a cache line's start: storage that training updates."""
-    copy = aligned_empty(max(array.nbytes, 1)).view(array.dtype)[: array.size].reshape(array.shape)
-    copy[...] = array
-    return copy

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from cnnc.arguments import of_kind, wrong
-from cnnc.diagnostics import error
 from cnnc.ir.display import shown
 from cnnc.ir.graph import Graph
 from cnnc.locks import lazy
+from cnnc.lowering.memory import Memory
+from cnnc.lowering.target import Array, Runnable
 from cnnc.passes.manager import Stages
-from cnnc.runtime.compiled import Memory
 from cnnc.runtime.inputs import Signature, whole
-
-Array = np.ndarray[Any, Any]
-
-
-class Runnable(Protocol):
-    """What a backend makes of a graph."""
-
-    @property
-    def graph(self) -> Graph: ...
-    @property
-    def values(self) -> Mapping[str, Array]: ...
-    def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]: ...
-    def refresh(self, values: Mapping[str, Array]) -> None: ...
 
 
 class Executable:
@@ -88,18 +75,12 @@ class Executable:
     def plan(self, batch: int = 1) -> str:
         """The Plan as text, for a batch size."""
         whole("batch", batch)
-        return str(self._planned().plan(batch))
+        return str(self.runner.plan(batch))
 
     def memory(self, batch: int = 1) -> Memory:
         """The planned memory of one call at a batch size, in bytes."""
         whole("batch", batch)
-        memory: Memory = self._planned().memory(batch)
-        return memory
-
-    def _planned(self) -> Any:
-        if not hasattr(self.runner, "plan"):
-            raise error("E0809", "the reference has no Plan: it interprets the graph", exit_code=2)
-        return self.runner
+        return self.runner.memory(batch)
 
     def __repr__(self) -> str:
         inputs = ", ".join(f"{n.name}: {n.type}" for n in self.graph.inputs)

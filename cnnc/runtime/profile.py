@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.op import OPS, no_macs
 from cnnc.ir.types import BATCH
-from cnnc.lowering import house
+from cnnc.lowering.place import apart
 from cnnc.lowering.plan import Ref, Step
+from cnnc.lowering.target import Array
 from cnnc.runtime.compiled import Compiled
-from cnnc.runtime.launch import Array, Runner, aligned_empty
 
 
 @dataclass(frozen=True)
@@ -67,18 +67,17 @@ def steps(compiled: Compiled, inputs: Mapping[str, Array], rounds: int = 5) -> l
     """
     counted = next(((n.name, a) for n in compiled.graph.inputs for a, d in enumerate(n.type.shape) if d == BATCH), None)
     program = compiled.program(inputs[counted[0]].shape[counted[1]] if counted else 1)
-    plan = house.apart(program.plan)
-    arena, buffers = aligned_empty(max(plan.arena, 64)), {b.name: b for b in plan.buffers}
-    base = arena.ctypes.data
+    plan, device = apart(program.plan), program.device
+    arena, buffers = device.block(max(plan.arena, 64)), {b.name: b for b in plan.buffers}
+    given = {b.name: device.put(inputs[b.name]) for b in plan.buffers if b.place == "input"}
 
     def where(ref: Ref) -> int:
         buffer = buffers[ref.buffer]
         if buffer.place == "arena":
-            return int(base + buffer.offset + ref.offset)
-        memory = inputs[buffer.name] if buffer.place == "input" else program.fixed[buffer.name]
-        return int(memory.ctypes.data) + ref.offset
+            return arena.address + buffer.offset + ref.offset
+        return (given if buffer.place == "input" else program.fixed)[buffer.name].address + ref.offset
 
-    runners = [Runner((s,), where, program.machine, plan.scratch, program.workers) for s in plan.steps]
+    runners = [device.runner((s,), where, plan.scratch, program.workers) for s in plan.steps]
     times: list[list[float]] = [[] for _ in runners]
     for turn in range(rounds + 1):
         for i, runner in enumerate(runners):

@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cnnc.lowering.memory import Life, aligned, place
 from cnnc.lowering.plan import Plan, Ref, Step
-from cnnc.runtime.launch import Array, Machine, Runner, aligned_empty
+from cnnc.lowering.target import Block, Device
+from cnnc.runtime.values import Values
 
-Packed = dict[str, Array]  # digest of what is in a packed buffer -> the buffer
+Packed = dict[str, Block]  # digest of what is in a packed buffer -> the buffer
 TOGETHER = 8 << 20  # bytes of values that are held for steps that run in one go
 
 
@@ -52,49 +54,53 @@ def pending(plan: Plan, digests: Mapping[str, str], packed: Packed, wanted: Iter
     return tuple(reversed(todo))
 
 
-def run(
-    plan: Plan,
-    todo: tuple[Step, ...],
-    digests: Mapping[str, str],
-    wanted: Container[str],
-    values: Mapping[str, Array],
-    packed: Packed,
-    machine: Machine,
-    workers: int,
-) -> None:
+@dataclass(frozen=True)
+class Setup:
+    """What setup steps read, and where what is wanted of them goes: `packed`, by the digests of `contents`."""
+
+    plan: Plan
+    digests: Mapping[str, str]
+    wanted: Container[str]
+    values: Values
+    packed: Packed
+
+
+def run(setup: Setup, todo: tuple[Step, ...], device: Device, workers: int) -> None:
     """Run steps that are pending. What is wanted is put into `packed`; what is between lies in memory that later steps
     use again, and values are held while they are read.
     """
+    plan, digests, packed = setup.plan, setup.digests, setup.packed
     buffers = {b.name: b for b in plan.buffers}
     made = {w for s in todo for w in s.writes if digests[w] not in packed}
     used: dict[str, list[int]] = {}
     for i, s in enumerate(todo):
         for name in s.buffers():
             used.setdefault(name, []).append(i)
-    between = [Life(b, buffers[b].bytes, used[b][0], used[b][-1]) for b in used if b in made and b not in wanted]
+    between = [Life(b, buffers[b].bytes, used[b][0], used[b][-1]) for b in used if b in made and b not in setup.wanted]
     offsets, size = place(between)
-    passing = aligned_empty(size)
-    memory = {name: passing[at : at + buffers[name].bytes] for name, at in offsets.items()}
-    kept = [b for b in plan.buffers if b.name in made and b.name in wanted]
+    passing = device.block(size)
+    memory = {name: passing.part(at, buffers[name].bytes) for name, at in offsets.items()}
+    kept = [b for b in plan.buffers if b.name in made and b.name in setup.wanted]
     # One block, whose pages may be large.
-    block, at = aligned_empty(sum(aligned(b.bytes) for b in kept)), 0
+    block, at = device.block(sum(aligned(b.bytes) for b in kept)), 0
     for b in kept:
-        memory[b.name] = block[at : at + b.bytes]
+        memory[b.name] = block.part(at, b.bytes)
         at += aligned(b.bytes)
-    memory |= {name: np.array(buffers[name].data, np.int64) for name in used if buffers[name].place == "table"}
+    tables = {name: np.array(buffers[name].data, np.int64) for name in used if buffers[name].place == "table"}
+    memory |= {name: device.put(table) for name, table in tables.items()}
     memory |= {name: packed[digests[name]] for name in used if name in digests and name not in made}
     first = 0
     while first < len(todo):
         last = first
-        held: dict[str, Array] = {}
-        while last < len(todo) and sum(a.nbytes for a in held.values()) < TOGETHER:
-            held |= {b: values[b] for b in todo[last].buffers() if buffers[b].place == "value" and b not in held}
+        held: dict[str, Block] = {}
+        while last < len(todo) and sum(b.nbytes for b in held.values()) < TOGETHER:
+            read = (b for b in todo[last].buffers() if buffers[b].place == "value" and b not in held)
+            held |= {b: setup.values.block(b) for b in read}
             last += 1
 
-        def where(ref: Ref, held: Mapping[str, Array] = held) -> int:
-            array = held[ref.buffer] if ref.buffer in held else memory[ref.buffer]
-            return int(array.ctypes.data) + ref.offset
+        def where(ref: Ref, held: Mapping[str, Block] = held) -> int:
+            return (held[ref.buffer] if ref.buffer in held else memory[ref.buffer]).address + ref.offset
 
-        Runner(todo[first:last], where, machine, plan.scratch, workers)()
+        device.runner(todo[first:last], where, plan.scratch, workers)()
         first = last
     packed |= {digests[b.name]: memory[b.name] for b in kept}

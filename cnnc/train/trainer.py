@@ -337,7 +337,7 @@ class Mirror:
         }
         if changed.keys() <= self.updated:
             for name, value in changed.items():
-                self.executable.values[name][...] = value
+                self.executable.runner.assign(name, value)
         else:  # what no step updates may have been packed
             self.executable.refresh({**self.executable.values, **changed})
         self.shown |= changed

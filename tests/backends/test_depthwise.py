@@ -10,6 +10,7 @@ import pytest
 import cnnc
 from cnnc import driver
 from cnnc.backends.cpu import CpuBackend, depthwise
+from cnnc.lowering.lower import lower
 from cnnc.passes.optimizer import SGD
 from cnnc.passes.training import training_graph
 from cnnc.runtime import profile
@@ -30,7 +31,7 @@ model m() {{
 
 def families(net: cnnc.Network, batch: int = 1) -> list[str]:
     machine = CpuBackend()
-    return [s.kernel.family for s in machine.plan(driver.optimize(net.graph, machine.lanes)[0], batch).steps]
+    return [s.kernel.family for s in lower(driver.optimize(net.graph, machine.layouts())[0], batch, machine).steps]
 
 
 ALONG = {
@@ -84,8 +85,8 @@ model m() {
     assert TOGETHER not in families(cnnc.parse(text.replace("BOTH", "(d, e)")))
     net = cnnc.parse(text.replace("BOTH", "d"))
     machine = CpuBackend()
-    graph = driver.optimize(training_graph(net.graph, optimizer=SGD(momentum=0.9)), machine.lanes)[0]
-    assert TOGETHER not in [s.kernel.family for s in machine.plan(graph, 2).steps]
+    graph = driver.optimize(training_graph(net.graph, optimizer=SGD(momentum=0.9)), machine.layouts())[0]
+    assert TOGETHER not in [s.kernel.family for s in lower(graph, 2, machine).steps]
 
 
 def test_its_work_is_counted() -> None:

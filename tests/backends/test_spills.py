@@ -15,6 +15,7 @@ from cnnc import driver
 from cnnc.backends.cpu import CpuBackend
 from cnnc.kernels.cpu import Kernel, target
 from cnnc.kernels.cpu.code import compile
+from cnnc.lowering.lower import lower
 from cnnc.passes.optimizer import SGD
 from cnnc.passes.training import training_graph
 from tests.kernels.assembly import hottest_loops, loop_spills
@@ -37,8 +38,8 @@ def register_tiles(name: str) -> list[Kernel]:
     for file, parameters in NETWORKS[name]:
         graph = cnnc.load(EXAMPLES / f"{file}.cnn", **parameters).graph
         for whole in (graph, training_graph(graph, optimizer=SGD(momentum=0.9))):
-            optimized = driver.optimize(whole, machine.lanes)[0]
-            for kernel in {k for batch in (1, 16) for k in machine.plan(optimized, batch).kernels()}:
+            optimized = driver.optimize(whole, machine.layouts())[0]
+            for kernel in {k for batch in (1, 16) for k in lower(optimized, batch, machine).kernels()}:
                 tile = (kernel.family, *((k, v) for k, v in kernel.parameters if k not in EPILOGUES))
                 if kernel.family not in OTHERS:
                     tiles.setdefault(tile, Kernel(kernel.family, kernel.parameters))

@@ -16,13 +16,15 @@ import cnnc
 from cnnc import driver
 from cnnc.artifact import open_artifact, save
 from cnnc.backends import backend
-from cnnc.backends.cpu import TUNED, CpuBackend, choice, timed
+from cnnc.backends.cpu import TUNED, CpuBackend, choice, decisions, trials
 from cnnc.backends.cpu.choice import Decision
+from cnnc.backends.cpu.machine import Cache
 from cnnc.backends.cpu.pace import pace_of
 from cnnc.kernels.cpu.target import TARGETS, Pace
+from cnnc.lowering.figures import Figures, Level
+from cnnc.lowering.lower import lower
 from cnnc.passes.optimizer import SGD
 from cnnc.passes.training import training_graph
-from cnnc.runtime.machine import Cache, Figures, Level
 
 NET = cnnc.parse(
     """
@@ -47,17 +49,17 @@ def decided(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
         return Decision(list(group)[-1], {name: 1000.0 / (i + 1) for i, name in enumerate(group)})
 
     monkeypatch.setattr(choice, "CLOSE", 1e9)
-    monkeypatch.setattr(timed, "_decide", decide)
-    monkeypatch.setattr(timed, "pace_of", lambda *machine: Pace())
-    monkeypatch.setattr(timed.constants, "known", lambda *machine: figures(474))
-    monkeypatch.setattr(timed, "folder", lambda: tmp_path)
-    monkeypatch.setattr(timed, "_known", {})
+    monkeypatch.setattr(trials, "_decide", decide)
+    monkeypatch.setattr(trials, "pace_of", lambda *machine: Pace())
+    monkeypatch.setattr(trials.machine, "remembered", lambda *machine: figures(474))
+    monkeypatch.setattr(decisions, "folder", lambda: tmp_path)
+    monkeypatch.setattr(decisions, "_tunings", {})
     return calls
 
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """What another process knows."""
-    monkeypatch.setattr(timed, "_known", {})
+    monkeypatch.setattr(decisions, "_tunings", {})
 
 
 def plan(tune: bool, target: str = "cpu", exact: bool = False) -> str:
@@ -119,11 +121,11 @@ def test_a_file_that_others_may_write_is_not_read(
     (path,) = tmp_path.glob("decisions-*.json")
     path.chmod(0o666)
     forget(monkeypatch)
-    assert timed.known(TUNED) == timed.Decided()
+    assert TUNED.tuning == decisions.Tuning()
 
 
 def test_no_folder_no_runs(decided: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timed, "ready", lambda: False)
+    monkeypatch.setattr(trials, "ready", lambda: False)
     assert plan(True) == plan(False)
     assert decided == []
 
@@ -135,18 +137,18 @@ def test_far_apart(decided: list[list[str]], monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_no_time_left(decided: list[list[str]], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timed, "BUDGET", -1.0)
+    monkeypatch.setattr(trials, "BUDGET", -1.0)
     assert plan(True) == plan(False)
     assert decided == []
-    assert {d.microseconds == {} for d in timed.known(TUNED).decisions.values()} == {True}
+    assert {d.microseconds == {} for d in TUNED.tuning.decisions.values()} == {True}
 
 
 def test_what_is_not_settled_is_tried_again(
     decided: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It holds for this process, and for its artifacts; later processes settle it."""
-    decide, settled = timed._decide, [False, True]
-    monkeypatch.setattr(timed, "_decide", lambda *args: replace(decide(*args), settled=settled.pop(0)))
+    decide, settled = trials._decide, [False, True]
+    monkeypatch.setattr(trials, "_decide", lambda *args: replace(decide(*args), settled=settled.pop(0)))
     exe = driver.compile(NET, tune=True)
     first = exe.plan(2)
     assert plan(True) == first
@@ -168,27 +170,27 @@ def test_what_is_not_settled_is_tried_again(
 def test_a_machine_that_is_too_busy_is_not_timed_further(
     decided: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decide = timed._decide
-    monkeypatch.setattr(timed, "_decide", lambda *args: replace(decide(*args), settled=False))
-    monkeypatch.setattr(timed, "UNSETTLED", 1)
+    decide = trials._decide
+    monkeypatch.setattr(trials, "_decide", lambda *args: replace(decide(*args), settled=False))
+    monkeypatch.setattr(trials, "UNSETTLED", 1)
     plan(True)
     assert len(decided) == 1
-    assert [d.settled for d in timed.known(TUNED).decisions.values()] == [False, False]
+    assert [d.settled for d in TUNED.tuning.decisions.values()] == [False, False]
 
 
 def test_a_pace_that_could_not_be_measured_is_not_kept(
     decided: list[list[str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(timed, "pace_of", lambda *machine: Pace(2, 4, 4))
-    monkeypatch.setattr(timed.constants, "known", lambda *machine: None)
-    monkeypatch.setattr(timed.constants, "measure", lambda *machine: figures(474))
+    monkeypatch.setattr(trials, "pace_of", lambda *machine: Pace(2, 4, 4))
+    monkeypatch.setattr(trials.machine, "remembered", lambda *machine: None)
+    monkeypatch.setattr(trials.machine, "measure", lambda *machine: figures(474))
     plan(True)
     assert TUNED.target.pace == Pace()
     (path,) = tmp_path.glob("decisions-*.json")
     assert json.loads(path.read_text())["pace"] is None
     assert json.loads(path.read_text())["decisions"]
     forget(monkeypatch)
-    monkeypatch.setattr(timed.constants, "known", lambda *machine: figures(474))
+    monkeypatch.setattr(trials.machine, "remembered", lambda *machine: figures(474))
     plan(True)
     assert TUNED.target.pace == Pace(2, 4, 4)
     assert json.loads(path.read_text())["pace"] is not None
@@ -226,8 +228,8 @@ def test_runs_that_disagree_are_repeated(
             now[0] += times[max(n - 1, 0) % len(times)] / 1e6
             counts[self.name] += 1
 
-    monkeypatch.setattr(timed.time, "perf_counter", lambda: now[0])
-    found = timed._decide({name: Trial(name) for name in seconds}, None, lambda: None)  # type: ignore[misc]
+    monkeypatch.setattr(trials.time, "perf_counter", lambda: now[0])
+    found = trials._decide({name: Trial(name) for name in seconds}, None, lambda: None)  # type: ignore[misc]
     assert (found.algorithm, found.settled) == (algorithm, settled)
     assert set(counts.values()) == {rounds + 1}
     assert set(found.microseconds) == (set(seconds) if settled else set())
@@ -241,9 +243,9 @@ def test_only_for_the_machine_itself(decided: list[list[str]]) -> None:
     assert len(decided) == 2
     for name in TARGETS:
         machine = CpuBackend(name)
-        graph = driver.optimize(training_graph(NET.graph, optimizer=SGD(momentum=0.9)), machine.lanes)[0]
-        machine.settle(graph, 2)
-        assert "timed at" not in str(machine.plan(graph, 2))
+        graph = driver.optimize(training_graph(NET.graph, optimizer=SGD(momentum=0.9)), machine.layouts())[0]
+        machine.tune(graph, 2)
+        assert "timed at" not in str(lower(graph, 2, machine))
     assert len(decided) == 2
     assert backend("cpu", tune=True) is TUNED
     assert not isinstance(backend("reference", tune=True), CpuBackend)
@@ -280,7 +282,7 @@ def test_a_machine_of_another_pace(
     """It is measured once, decides the plan, and changes no result; artifacts keep it."""
     monkeypatch.setattr(choice, "CLOSE", 1.0)
     paces = [pace, Pace()]
-    monkeypatch.setattr(timed, "pace_of", lambda *machine: paces.pop(0))
+    monkeypatch.setattr(trials, "pace_of", lambda *machine: paces.pop(0))
     wide = cnnc.parse(
         """
 model m() {
@@ -293,7 +295,7 @@ model m() {
     x = np.random.default_rng(0).standard_normal((2, 256, 14, 14)).astype(np.float32)
     exe = driver.compile(wide, tune=True, batch=2)
     y = exe(x)
-    assert TUNED.target.pace == timed.known(TUNED).pace == pace
+    assert TUNED.target.pace == TUNED.tuning.pace == pace
     assert exe.plan(2) != driver.compile(wide, tune=False).plan(2)
     np.testing.assert_allclose(driver.compile(wide, tune=False)(x), y, rtol=1e-4, atol=1e-5)
     forget(monkeypatch)
@@ -316,9 +318,9 @@ def test_training_at_another_pace(decided: list[list[str]], monkeypatch: pytest.
     labels = np.array([0, 2])
     expected, gradients = driver.value_and_grad(NET, tune=False)(X, labels)
     for pace in (Pace(0.5, 0.125, 0.125), Pace(2, 4, 4)):
-        monkeypatch.setattr(timed, "_known", {})
-        monkeypatch.setattr(timed, "_read", lambda *file: timed.Decided())
-        monkeypatch.setattr(timed, "pace_of", lambda *machine, pace=pace: pace)
+        monkeypatch.setattr(decisions, "_tunings", {})
+        monkeypatch.setattr(decisions, "_read", lambda *file: decisions.Tuning())
+        monkeypatch.setattr(trials, "pace_of", lambda *machine, pace=pace: pace)
         loss, found = driver.value_and_grad(NET, tune=True)(X, labels)
         np.testing.assert_allclose(loss, expected, rtol=1e-5)
         for name, value in gradients.items():
@@ -357,8 +359,8 @@ def test_paces() -> None:
 def test_what_is_timed_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every algorithm of forward and both gradients is really run, and training gives what it gives without."""
     monkeypatch.setattr(choice, "CLOSE", 1e9)
-    monkeypatch.setattr(timed, "AGREE", 1e9)  # however busy the machine is
-    monkeypatch.setattr(timed, "folder", lambda: tmp_path)
+    monkeypatch.setattr(trials, "AGREE", 1e9)  # however busy the machine is
+    monkeypatch.setattr(decisions, "folder", lambda: tmp_path)
     forget(monkeypatch)
     labels = np.array([0, 2])
     losses, gradients = zip(*(driver.value_and_grad(NET, tune=tune)(X, labels) for tune in (True, False)), strict=True)
@@ -368,7 +370,7 @@ def test_what_is_timed_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     executable = driver.compile_training(NET, optimizer=SGD(momentum=0.9), tune=True)
     inputs = {"x": X, "labels": labels, "learning_rate": np.array(0.1, np.float32), "seed": np.zeros(2, np.int64)}
     executable.run({n.name: inputs[n.name] for n in executable.graph.inputs})
-    found = timed.known(TUNED).decisions
+    found = TUNED.tuning.decisions
     assert {key.split()[0] for key in found} == {"conv", "conv_data_gradient", "conv_weight_gradient"}
     assert any(key.endswith("repacked") for key in found)
     for decision in found.values():

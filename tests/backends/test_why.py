@@ -9,6 +9,7 @@ from cnnc import driver
 from cnnc.backends import backend
 from cnnc.backends.cpu import CpuBackend
 from cnnc.kernels.cpu.target import TARGETS
+from cnnc.lowering.lower import lower
 from cnnc.passes.optimizer import SGD
 from cnnc.passes.training import training_graph
 
@@ -29,14 +30,14 @@ def test_every_step_says_why(name: str) -> None:
     graph, machine = cnnc.parse(NETWORK).graph, CpuBackend(name)
     for whole in (graph, training_graph(graph, optimizer=SGD(momentum=0.9))):
         for batch in (1, 8):
-            plan = machine.plan(driver.optimize(whole, machine.lanes)[0], batch)
+            plan = lower(driver.optimize(whole, machine.layouts())[0], batch, machine)
             assert all(step.note for step in (*plan.setup, *plan.steps))
 
 
 def notes(exact: bool) -> dict[str, str]:
     """The note of each node's last step."""
     machine = backend("cpu", exact)
-    plan = machine.plan(driver.optimize(cnnc.parse(NETWORK).graph, machine.lanes)[0], 1)
+    plan = lower(driver.optimize(cnnc.parse(NETWORK).graph, machine.layouts())[0], 1, machine)
     found: dict[str, str] = {}
     for step in plan.steps:
         found[step.node] = step.note

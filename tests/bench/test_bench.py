@@ -14,8 +14,8 @@ from cnnc.bench import engines, isa, timing
 from cnnc.bench.roofline import svg
 from cnnc.bench.run import run
 from cnnc.diagnostics import CnncError
+from cnnc.lowering.figures import Figures, Level
 from cnnc.runtime import profile
-from cnnc.runtime.machine import Figures, Level
 from tests.cli.conftest import LENET
 from tests.networks import MIXED
 

@@ -32,7 +32,7 @@ def in_turn(*axes, targets=TARGETS):
 @cache
 def function(kernel, name):
     """Kernels are kept on disk, as in use: other tests, processes and runs may have compiled them."""
-    address = CpuBackend(name).address(KernelName(kernel.family, kernel.parameters))
+    address = CpuBackend(name).code.address(KernelName(kernel.family, kernel.parameters))
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)(address)
 
 

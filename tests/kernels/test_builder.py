@@ -193,7 +193,7 @@ def test_where_nothing_compiles_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("CNNC_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(sys, "executable", "")
     monkeypatch.setattr(numba.config, "DISABLE_JIT", 1)
-    for attempt in (lambda cpu, kernel: cpu.ready([kernel]), lambda cpu, kernel: cpu.address(kernel)):
+    for attempt in (lambda cpu, kernel: cpu.ready([kernel]), lambda cpu, kernel: cpu.code.address(kernel)):
         with pytest.raises(CnncError, match="DISABLE_JIT") as e:
             attempt(CpuBackend(), KernelName("stream", (("never", "seen"),)))
         assert e.value.diagnostics[0].code == "E0812"

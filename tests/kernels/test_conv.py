@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from cnnc.backends.cpu.merge_groups import spread
 from cnnc.kernels.cpu import Kernel, target
 from cnnc.kernels.cpu.code import compile
 from cnnc.kernels.cpu.conv import plan as conv_plans
@@ -16,7 +17,6 @@ from cnnc.kernels.cpu.conv import rows_plan
 from cnnc.kernels.cpu.conv import spread_plan as spread_plans
 from cnnc.kernels.cpu.conv.arguments import form_of, register_tile
 from cnnc.kernels.cpu.problem import Conv
-from cnnc.ops.groups import spread
 from tests.kernels.assembly import spills
 from tests.kernels.convolving import NONE, SAME, conv_of, data_gradient, direct, forward, gradients, integers, reals
 from tests.kernels.launching import TARGETS, in_turn

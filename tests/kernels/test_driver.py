@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from cnnc.backends.cpu import BACKEND
+from cnnc.backends.cpu.run.launch import Runner
 from cnnc.kernels.cpu.code import compile
 from cnnc.lowering.plan import KernelName, Step
-from cnnc.runtime.launch import Runner
 from cnnc.runtime.threads import cores
 
 # Counts the chunk, keeps what the note said before and how many chunks of all steps had begun, and notes the chunk. With
@@ -54,9 +54,7 @@ end:
 class _Machine:
     """The CPU's driver, and the kernel above."""
 
-    most_queues, step_words, run_words = BACKEND.most_queues, BACKEND.step_words, BACKEND.run_words
-    state_words, pool_words = staticmethod(BACKEND.state_words), staticmethod(BACKEND.pool_words)
-    driver, threads = BACKEND.driver, BACKEND.threads
+    driver, threads = BACKEND.code.driver, BACKEND.code.threads
 
     def __init__(self):
         import llvmlite.binding as llvm

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from cnnc.backends.cpu import timed
+from cnnc.backends.cpu import decisions
 from cnnc.kernels.cpu import FAMILIES
 from cnnc.kernels.cpu.code import sources
 from cnnc.kernels.cpu.steps import threads
@@ -33,7 +33,9 @@ def forget():
 
 def digests():
     forget()
-    return {family: sources.digest(family) for family in sources.homes()} | {"timed": sources.digest(*timed.FAMILIES)}
+    return {family: sources.digest(family) for family in sources.homes()} | {
+        "timed": sources.digest(*decisions.FAMILIES)
+    }
 
 
 def changed(file):
@@ -45,7 +47,7 @@ def changed(file):
 
 def test_every_family_and_part_has_a_home():
     assert set(sources.homes()) == {*FAMILIES, "driver", *threads.PARTS}
-    assert set(timed.FAMILIES) <= set(FAMILIES)
+    assert set(decisions.FAMILIES) <= set(FAMILIES)
     for family, made in FAMILIES.items():
         assert made.make.__module__.endswith(sources.homes()[family].removesuffix(".py").replace("/", "."))
 

@@ -22,6 +22,7 @@ import cnnc
 from cnnc import driver
 from cnnc.backends.cpu import CpuBackend
 from cnnc.kernels.cpu.target import TARGETS
+from cnnc.lowering.lower import lower
 from cnnc.passes.optimizer import SGD
 from cnnc.passes.training import training_graph
 from tests.networks import EXAMPLES
@@ -90,9 +91,9 @@ def digests(cases: Iterable[tuple[int, int]] = tuple(product(BATCHES, WORKERS)))
             for isa, target in TARGETS.items():
                 backend = CpuBackend(isa)
                 if target.lanes not in optimized:
-                    optimized[target.lanes] = driver.optimize(source, backend.lanes)[0]
+                    optimized[target.lanes] = driver.optimize(source, backend.layouts())[0]
                 for batch, workers in cases:
-                    plan = str(backend.plan(optimized[target.lanes], batch, workers))
+                    plan = str(lower(optimized[target.lanes], batch, backend, workers))
                     key = f"{name} {mode} {isa} batch {batch} workers {workers}"
                     yield key, hashlib.sha256(plan.encode()).hexdigest()[:16]
 

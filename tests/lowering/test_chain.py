@@ -13,7 +13,8 @@ import cnnc
 from cnnc import driver
 from cnnc.backends.cpu import CpuBackend
 from cnnc.ir.interpret import random_values
-from cnnc.lowering import chain, house, memory
+from cnnc.lowering import chain, memory, place
+from cnnc.lowering.lower import lower
 from cnnc.lowering.plan import Buffer, KernelName, Ref, Step, parse_plan
 from cnnc.passes.optimizer import SGD
 from cnnc.passes.training import training_graph
@@ -45,7 +46,7 @@ NETWORKS = {
 def compiled(network, mode, batch):
     graph = network.graph if mode == "infer" else training_graph(network.graph, optimizer=SGD(momentum=0.9))
     machine = CpuBackend()
-    graph = driver.optimize(graph, machine.lanes)[0]
+    graph = driver.optimize(graph, machine.layouts())[0]
     inputs, values = random_values(graph, batch, 0)
     inputs = {k: np.asarray(v, np.int64 if graph.type(k).dtype == "i64" else np.float32) for k, v in inputs.items()}
     return Compiled(graph, values, machine, 2), inputs
@@ -57,13 +58,12 @@ def backwards(run, inputs, batch):
     """
     program = run.program(batch)
     (frame,) = program._frames
-    frame.arena[:] = 0xFF
-    for name in frame.runner.slots:
-        frame.runner.bind(name, inputs[name].ctypes.data)
+    frame.arena.array[:] = 0xFF
+    frame.runner.bind(inputs)
     scratch = frame.runner._scratch[0].ctypes.data
     steps, spans = program.plan.steps, chain.spans(program.plan.steps)
     own = {b.name: b for b in program.plan.buffers if b.place == "own"}
-    memory = frame.arena[program.plan.arena :]
+    memory = frame.arena.array[program.plan.arena :]
     for begin, last in sorted(set(spans)):
         links = steps[begin].links or 1
         for link in reversed(range(links)):
@@ -73,10 +73,11 @@ def backwards(run, inputs, batch):
                     if isinstance(a, Ref) and a.buffer in own:
                         b = own[a.buffer]
                         frame.runner.blocks[i, j] = memory.ctypes.data + b.offset + a.offset - link * b.bytes
-                kernel, each = KERNEL(program.machine.address(steps[i].kernel)), steps[i].chunks // links
+                kernel, each = KERNEL(program.device.code.address(steps[i].kernel)), steps[i].chunks // links
                 for chunk in range(link * each, (link + 1) * each):
                     kernel(frame.runner.blocks[i].ctypes.data, chunk, scratch)
-    return {label: frame._view(name, program).copy() for label, _, name, _, _ in frame.outputs if name not in inputs}
+    found = ((label, frame.memory(name, program)) for label, _, name, _ in frame.outputs if name not in inputs)
+    return {label: block.read(np.dtype(np.uint8), (block.nbytes,)).copy() for label, block in found}
 
 
 @pytest.mark.parametrize("mode", ["infer", "train"])
@@ -107,25 +108,25 @@ def test_what_one_chain_touches_is_a_workers_own(monkeypatch):
     run, inputs = compiled(NETWORKS["inverted"](), "infer", batch)
     plan = run.plan(batch)
     own = [b for b in plan.buffers if b.place == "own"]
-    lives = house.lives_of(plan, "own")
+    lives = place.lives_of(plan, "own")
     assert max(b.bytes for b in own) <= plan.own < sum(b.bytes for b in own)  # those that never meet share room
     assert {b.name for b in lives} == {b.name for b in own}
     memory.check(lives, {b.name: b.offset for b in own}, plan.own)
     expected = run.run(inputs)
     for threads in (1, 3, 8):
         other = Compiled(run.graph, run.values, run.backend, threads)
-        poisoned = other.program(batch)._frames[0].arena
+        poisoned = other.program(batch)._frames[0].arena.array
         assert other.memory(batch).arena == other.plan(batch).arena + threads * other.plan(batch).own == poisoned.nbytes
         poisoned[:] = 0xFF
         for label, value in other.run(inputs).items():
             np.testing.assert_array_equal(value, expected[label])
-    apart = house.apart(plan)
-    memory.check(house.lives_of(apart), {b.name: b.offset for b in apart.buffers}, apart.arena)
+    apart = place.apart(plan)
+    memory.check(place.lives_of(apart), {b.name: b.offset for b in apart.buffers}, apart.arena)
     assert not apart.own
     assert not any(s.links for s in apart.steps)
     timed = profile.steps(run, inputs, 1)
     assert [t.step for t in timed] == list(plan.steps)
-    monkeypatch.setattr(house, "_owned", lambda *_: False)
+    monkeypatch.setattr(place, "_owned", lambda *_: False)
     shared = Compiled(run.graph, run.values, run.backend, 2)
     assert not shared.plan(batch).own
     assert run.memory(batch).arena < 0.7 * shared.memory(batch).arena
@@ -150,12 +151,12 @@ def test_the_walk_finds_what_is_not_a_workers_own():
 @pytest.mark.parametrize("target", ["avx512", "avx2"])
 def test_a_small_network_begins_with_a_chain(target):
     machine = CpuBackend(target)
-    graph = driver.optimize(cnnc.load(EXAMPLES / "lenet5.cnn").graph, machine.lanes)[0]
-    steps = machine.plan(graph, 16).steps
+    graph = driver.optimize(cnnc.load(EXAMPLES / "lenet5.cnn").graph, machine.layouts())[0]
+    steps = lower(graph, 16, machine).steps
     families = [s.kernel.family for s in steps if s.links]
     assert families == ["conv_direct", "avgpool", "conv_direct"]
     assert [s.follows for s in steps if s.links] == [False, True, True]
-    assert not any(s.links for s in machine.plan(graph, 1).steps)
+    assert not any(s.links for s in lower(graph, 1, machine).steps)
 
 
 def step(reads, writes, links=8, chunks=8):
@@ -212,7 +213,7 @@ def test_what_feeds_a_step_of_a_chain_follows_too():
 def test_in_training_sums_follow_the_convolution_and_its_input_comes_before():
     graph = training_graph(cnnc.parse(INVERTED).graph, optimizer=SGD())
     machine = CpuBackend("avx512")
-    steps = machine.plan(driver.optimize(graph, machine.lanes)[0], 8).steps
+    steps = lower(driver.optimize(graph, machine.layouts())[0], 8, machine).steps
     found = [(a.kernel.family, b.kernel.family) for a, b in pairwise(steps) if b.follows]
     for pair in (
         ("map", "conv_direct"),
@@ -228,10 +229,10 @@ def test_in_training_sums_follow_the_convolution_and_its_input_comes_before():
 
 def test_chains_that_reach_far_take_no_memory(monkeypatch):
     machine = CpuBackend("avx2")
-    graph = driver.optimize(cnnc.load(EXAMPLES / "mobilenetv2.cnn").graph, machine.lanes)[0]
-    far = machine.plan(graph, 16)
+    graph = driver.optimize(cnnc.load(EXAMPLES / "mobilenetv2.cnn").graph, machine.layouts())[0]
+    far = lower(graph, 16, machine)
     monkeypatch.setattr(chain, "FAR", chain.NEAR)
-    near = machine.plan(graph, 16)
+    near = lower(graph, 16, machine)
     assert far.arena <= 1.02 * near.arena
     assert sum(s.follows for s in far.steps) > sum(s.follows for s in near.steps) > 0
 

@@ -11,6 +11,7 @@ import cnnc
 from cnnc import driver
 from cnnc.backends import backend
 from cnnc.ir.graph import Graph
+from cnnc.lowering.lower import lower
 from cnnc.passes.optimizer import SGD
 from cnnc.passes.training import training_graph
 
@@ -32,7 +33,7 @@ def calls(graph: Graph, training: bool) -> int:
 
     def work() -> None:
         whole = training_graph(graph, optimizer=SGD(momentum=0.9)) if training else graph
-        cpu.plan(driver.optimize(whole, cpu.lanes)[0], 2)
+        lower(driver.optimize(whole, cpu.layouts())[0], 2, cpu)
 
     profile = cProfile.Profile()
     profile.runcall(work)

@@ -16,8 +16,9 @@ from cnnc.backends.cpu import CpuBackend
 from cnnc.diagnostics import CnncError
 from cnnc.ir.text import parse_graph, print_graph
 from cnnc.lowering import chain, memory
-from cnnc.lowering.house import lives_of
+from cnnc.lowering.lower import lower
 from cnnc.lowering.memory import Life
+from cnnc.lowering.place import lives_of
 from cnnc.lowering.plan import parse_plan
 from cnnc.passes.optimizer import SGD
 from cnnc.passes.training import training_graph
@@ -47,13 +48,13 @@ def check(plan):
 @pytest.mark.parametrize(("file", "parameters"), ALL_EXAMPLES, ids=str)
 def test_examples(file, parameters):
     for graph in graphs(cnnc.load(EXAMPLES / file, **parameters)):
-        check(CPU.plan(driver.optimize(graph, CPU.lanes)[0], 8))
+        check(lower(driver.optimize(graph, CPU.layouts())[0], 8, CPU))
 
 
 @pytest.mark.parametrize("batch", [1, 3, 8])
 def test_a_network_of_everything(batch):
     for graph in graphs(cnnc.parse(MIXED)):
-        check(CPU.plan(driver.optimize(graph, CPU.lanes)[0], batch))
+        check(lower(driver.optimize(graph, CPU.layouts())[0], batch, CPU))
 
 
 @pytest.mark.parametrize("target", ["avx512", "avx2"])
@@ -62,7 +63,7 @@ def test_golden(mode, target):
     """The Plan of LeNet-5, whatever machine the tests run on. UPDATE_GOLDEN=1 writes the files anew."""
     machine = CpuBackend(target)
     infer, train = graphs(cnnc.load(EXAMPLES / "lenet5.cnn"))
-    text = str(machine.plan(driver.optimize(infer if mode == "infer" else train, machine.lanes)[0], 1))
+    text = str(lower(driver.optimize(infer if mode == "infer" else train, machine.layouts())[0], 1, machine))
     path = Path(__file__).parent / "cases" / f"lenet5-{mode}-{target}.plan"
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(text, encoding="utf-8")
@@ -72,7 +73,7 @@ def test_golden(mode, target):
 @pytest.mark.parametrize(("file", "parameters"), ALL_EXAMPLES, ids=str)
 def test_every_stage_prints_and_parses_back(file, parameters):
     for graph in graphs(cnnc.load(EXAMPLES / file, **parameters)):
-        _, stages = driver.optimize(graph, CPU.lanes)
+        _, stages = driver.optimize(graph, CPU.layouts())
         seen = []
         for title, stage in stages.stages:
             if not any(stage is s for s in seen):
@@ -82,17 +83,17 @@ def test_every_stage_prints_and_parses_back(file, parameters):
 
 def test_setup_reads_only_what_never_changes():
     net = cnnc.parse(MIXED)
-    inference = CPU.plan(driver.optimize(net.graph, CPU.lanes)[0], 1)
+    inference = lower(driver.optimize(net.graph, CPU.layouts())[0], 1, CPU)
     assert inference.setup
     assert not any("pack" in s.kernel.family for s in inference.steps)
-    training = CPU.plan(driver.optimize(training_graph(net.graph, optimizer=SGD()), CPU.lanes)[0], 1)
+    training = lower(driver.optimize(training_graph(net.graph, optimizer=SGD()), CPU.layouts())[0], 1, CPU)
     assert not any("pack" in s.kernel.family for s in training.setup)
 
 
 @pytest.mark.parametrize(("file", "parameters"), [("resnet.cnn", {"depth": 18}), ("vgg.cnn", {"depth": 11})], ids=str)
 def test_the_arena_of_training_is_hardly_larger_than_what_lives_at_once(file, parameters):
     net = cnnc.load(EXAMPLES / file, **parameters)
-    plan = CPU.plan(driver.optimize(training_graph(net.graph, optimizer=SGD(momentum=0.9)), CPU.lanes)[0], 4)
+    plan = lower(driver.optimize(training_graph(net.graph, optimizer=SGD(momentum=0.9)), CPU.layouts())[0], 4, CPU)
     lives = lives_of(plan)
     most = max(sum(b.bytes for b in lives if b.first <= i <= b.last) for i in range(len(plan.steps)))
     assert plan.arena <= 1.02 * most
@@ -101,7 +102,7 @@ def test_the_arena_of_training_is_hardly_larger_than_what_lives_at_once(file, pa
 def test_gradients_of_large_layers_are_not_kept():
     """VGG-11's first fully connected layer has 411 MB of weights; its gradient is the largest, and alone at the end."""
     net = cnnc.load(EXAMPLES / "vgg.cnn", depth=11)
-    plan = CPU.plan(driver.optimize(training_graph(net.graph, optimizer=SGD(momentum=0.9)), CPU.lanes)[0], 8)
+    plan = lower(driver.optimize(training_graph(net.graph, optimizer=SGD(momentum=0.9)), CPU.layouts())[0], 8, CPU)
     assert plan.arena <= 1.01 * 4 * 25088 * 4096
 
 

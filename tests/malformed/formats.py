@@ -14,7 +14,7 @@ import numpy as np
 
 import cnnc
 from cnnc import artifact
-from cnnc.backends.cpu import BACKEND, timed
+from cnnc.backends.cpu import BACKEND, decisions
 from cnnc.interop import safetensors
 from cnnc.ir.graph import Graph
 from cnnc.ir.interpret import random_values
@@ -136,7 +136,7 @@ class Ir(Format):
 
         written = [cnnc.parse(t).graph for t in (TRAINED, MIXED)] + [network(seed) for seed in range(12)]
         self.texts = [print_graph(g) for g in written]
-        self.texts += [print_graph(optimize(g, BACKEND.lanes)[0]) for g in written]
+        self.texts += [print_graph(optimize(g, BACKEND.layouts())[0]) for g in written]
 
     def forge(self, draw: random.Random, folder: Path) -> Path:
         path = folder / "g.ir"
@@ -304,8 +304,8 @@ class Decisions(Format):
         algorithm = {"algorithm": "direct", "microseconds": {"direct": 3.5, "winograd 2x2": 4}}
         pace = {"own": 1.0, "shared": 0.5, "memory": 2.0}
         record = {
-            "format": timed.FORMAT,
-            "kernels": BACKEND.version,
+            "format": decisions.FORMAT,
+            "kernels": BACKEND.code.version(*decisions.FAMILIES),
             "pace": pace,
             "decisions": {"conv 1 2 3": algorithm},
         }
@@ -320,7 +320,7 @@ class Decisions(Format):
         return path
 
     def read(self, path: Path) -> Any:
-        return timed._read(path, BACKEND)
+        return decisions._read(path, BACKEND.code)
 
     def judge(self, path: Path, found: Any) -> None:
         json.dumps(found.to_json(), allow_nan=False).encode()

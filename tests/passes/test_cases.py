@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import cnnc.backends.cpu.pipeline  # registers the passes of the processor alone
 import cnnc.ops  # noqa: F401
 from cnnc.ir.graph import Graph
 from cnnc.ir.interpret import random_values, run

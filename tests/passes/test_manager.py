@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import pytest
 
+from cnnc.backends.cpu.pipeline import layouts
 from cnnc.diagnostics import CnncError
 from cnnc.ir.graph import Graph
 from cnnc.ir.interpret import random_values, run
@@ -120,7 +121,7 @@ def test_observers_see_every_step(tmp_path: Path) -> None:
     graph, seen = small(), []
     stages, check = Stages(graph), CheckResults()
     manager = PassManager(
-        inference_pipeline(),
+        inference_pipeline(layouts(16)),
         observer=observers(
             stages,
             check,
@@ -130,7 +131,7 @@ def test_observers_see_every_step(tmp_path: Path) -> None:
         ),
     )
     result = manager.run(graph)
-    names = [p.name for p in inference_pipeline()]
+    names = [p.name for p in inference_pipeline(layouts(16))]
     assert seen == [(n, True) for n in names]
     assert [t for t, _ in stages.stages] == ["source", *names]
     assert stages.after("eliminate-dead") == result
@@ -145,8 +146,8 @@ def test_observers_see_every_step(tmp_path: Path) -> None:
 
 
 def test_a_pass_with_nothing_to_do_gives_the_same_object() -> None:
-    done = PassManager(inference_pipeline()).run(small())
-    for p in inference_pipeline():
+    done = PassManager(inference_pipeline(layouts(16))).run(small())
+    for p in inference_pipeline(layouts(16)):
         assert p.apply(done) is done, p
 
 
@@ -159,7 +160,7 @@ def test_random_networks(seed: int) -> None:
     training = graph_of(graph, "step") or graph_of(graph, "gradients")
     assert training is not None
     verify(training)
-    for source, pipeline in ((graph, inference_pipeline(4)), (training, training_pipeline(4))):
+    for source, pipeline in ((graph, inference_pipeline(layouts(4))), (training, training_pipeline(layouts(4)))):
         inputs, values = random_values(source, 2, seed)
         expected = run(source, inputs, values)
         left_out = seed % (len(pipeline) + 1)
@@ -190,8 +191,8 @@ def test_a_thousand_layers() -> None:
     for layers in (250, 1000):
         graph = deep(layers)
         inference, training = (
-            PassManager(inference_pipeline(), verify=False),
-            PassManager(training_pipeline(), verify=False),
+            PassManager(inference_pipeline(layouts(16)), verify=False),
+            PassManager(training_pipeline(layouts(16)), verify=False),
         )
         verify(inference.run(graph))
         verify(training.run(training_graph(graph, optimizer=SGD(momentum=0.9))))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from cnnc.backends.cpu.pipeline import layouts
 from cnnc.ir.graph import Graph
 from cnnc.passes import inference_pipeline, training_graph, training_pipeline
 from cnnc.passes.eliminate_dead import EliminateDead
@@ -15,8 +16,8 @@ from cnnc.passes.pipelines import LOWERED, WRITTEN, in_order
 from cnnc.passes.select_layout import SelectLayout
 from tests.passes.networks import small
 
-INFERENCE = ",".join(map(str, inference_pipeline()))
-TRAINING = ",".join(map(str, training_pipeline()))
+INFERENCE = ",".join(map(str, inference_pipeline(layouts(16))))
+TRAINING = ",".join(map(str, training_pipeline(layouts(16))))
 HOLDS: dict[Form, Callable[[Graph], bool]] = {
     Form.PLAIN: lambda graph: all(t.block == 1 for n in graph.nodes for t in n.types),
     Form.LAID_OUT: lambda graph: SelectLayout().apply(graph) is graph,
@@ -90,7 +91,10 @@ def test_a_wrong_order_is_refused_in_words(pipeline: str, old: str, new: str, wo
 
 @pytest.mark.parametrize(
     ("graph", "pipeline"),
-    [(small(), inference_pipeline()), (training_graph(small(), optimizer=SGD(momentum=0.9)), training_pipeline())],
+    [
+        (small(), inference_pipeline(layouts(16))),
+        (training_graph(small(), optimizer=SGD(momentum=0.9)), training_pipeline(layouts(16))),
+    ],
     ids=["inference", "training"],
 )
 def test_what_passes_say_of_graphs_is_so(graph: Graph, pipeline: list[Pass]) -> None:

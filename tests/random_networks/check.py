@@ -14,6 +14,7 @@ import numpy as np
 import cnnc.ops  # noqa: F401
 from cnnc.backends import backend
 from cnnc.backends.cpu import choice
+from cnnc.backends.cpu.pipeline import layouts
 from cnnc.ir import interpret
 from cnnc.ir.builder import Builder
 from cnnc.ir.graph import Graph
@@ -24,7 +25,7 @@ from cnnc.kernels.cpu import target as targets
 from cnnc.kernels.cpu.winograd import gradient_plan as winograd_gradient_plans
 from cnnc.kernels.cpu.winograd import scheme as winograd_scheme
 from cnnc.lowering import chain, memory
-from cnnc.lowering.house import lives_of
+from cnnc.lowering.place import lives_of
 from cnnc.ops.bounds import are_probabilities
 from cnnc.passes.autodiff import differentiate
 from cnnc.passes.manager import PassManager, Stages
@@ -62,7 +63,7 @@ class Setting:
 
 
 def passes(mode: str, lanes: int = 16) -> list[Any]:
-    return inference_pipeline(lanes) if mode == "inference" else training_pipeline(lanes)
+    return inference_pipeline(layouts(lanes)) if mode == "inference" else training_pipeline(layouts(lanes))
 
 
 def settings(thorough: bool = True, turn: int = 0) -> Iterator[Setting]:
@@ -118,7 +119,7 @@ def graph_of(graph: Graph, mode: str) -> Graph | None:
 def poison(executable: Executable, batch: int) -> None:
     """NaN wherever a call may write."""
     for frame in executable.runner.program(batch)._frames:  # type: ignore[attr-defined]
-        frame.arena[:] = 0xFF
+        frame.arena.array[:] = 0xFF
         for scratch in frame.runner._scratch:
             scratch[:] = 0xFF
 

@@ -5,6 +5,7 @@ More of them: `python -m tests.random_networks --seeds 100..200`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,8 +47,8 @@ def test_a_wrong_result_is_found_and_made_small(monkeypatch: pytest.MonkeyPatch)
 
     plan = rules.pool_plan.plan_maxpool
 
-    def wrong(target, shape, out, blocked, kernel, *rest):  # type: ignore[no-untyped-def]
-        return plan(target, shape, out, blocked, (*kernel[:-1], max(kernel[-1] - 1, 1)), *rest)
+    def wrong(target, pool, *rest):  # type: ignore[no-untyped-def]
+        return plan(target, replace(pool, kernel=(*pool.kernel[:-1], max(pool.kernel[-1] - 1, 1))), *rest)
 
     graph = parse_graph(
         """graph @g(%x: f32[N,3,6,5] nchw) {

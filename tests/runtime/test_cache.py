@@ -118,32 +118,31 @@ def test_damaged_files_are_listed_as_such(folder):
     "make", [os.mkfifo, os.mkdir, lambda p: p.symlink_to("/dev/zero"), lambda p: p.write_bytes(b"x" * 999)]
 )
 def test_grammars_decisions_and_figures_are_read_alike(folder, make):
-    from cnnc.backends.cpu import BACKEND, timed
-    from cnnc.runtime import machine
+    from cnnc.backends.cpu import BACKEND, decisions, machine
 
     folder.mkdir(mode=0o700)
     tables = storage.grammar("ir.lark", propagate_positions=True).parse
     assert [p.name for p in folder.iterdir()] == ["ir.lark.tables"]
-    for path in (folder / "ir.lark.tables", timed._path(BACKEND), machine._path(BACKEND, 2)):
+    for path in (folder / "ir.lark.tables", decisions.path_of(BACKEND.code), machine._path(BACKEND.code, 2)):
         path.unlink(missing_ok=True)
         make(path)
     again = storage.grammar("ir.lark", propagate_positions=True).parse
     text = "graph @g(%x: f32[N,3]) {\n  return %x\n}\n"
-    assert timed._read(timed._path(BACKEND), BACKEND) == timed.Decided()
-    assert machine.known(BACKEND, 2) is None
+    assert decisions._read(decisions.path_of(BACKEND.code), BACKEND.code) == decisions.Tuning()
+    assert machine.remembered(BACKEND.code, 2) is None
     assert again(text) == tables(text)
     assert storage.grammar("ir.lark", propagate_positions=True).parse(text) == tables(text)
 
 
 def test_what_was_decided_elsewhere_is_of_another_machine(folder, monkeypatch):
-    from cnnc.backends.cpu import BACKEND, timed
+    from cnnc.backends.cpu import BACKEND, decisions
     from cnnc.kernels.cpu.target import Pace
 
-    path = timed._path(BACKEND)
-    timed._remember(BACKEND, timed.Decided(Pace(2, 1, 1)))
-    assert timed._read(path, BACKEND).pace == Pace(2, 1, 1)
-    monkeypatch.setattr("cnnc.runtime.machine.processor", lambda: "another")
-    assert timed._read(path, BACKEND) == timed.Decided()
+    path = decisions.path_of(BACKEND.code)
+    decisions.remember(BACKEND.code, decisions.Tuning(Pace(2, 1, 1)))
+    assert decisions._read(path, BACKEND.code).pace == Pace(2, 1, 1)
+    monkeypatch.setattr("cnnc.backends.cpu.machine.processor", lambda: "another")
+    assert decisions._read(path, BACKEND.code) == decisions.Tuning()
 
 
 def test_the_folder(monkeypatch, tmp_path):

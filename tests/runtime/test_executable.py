@@ -88,7 +88,7 @@ def test_results_do_not_depend_on_what_memory_held(net):
     expected = exe(images(2))
     program = exe.runner.program(2)
     (frame,) = program._frames
-    frame.arena[:] = 0xFF  # every float32 of it is NaN
+    frame.arena.array[:] = 0xFF  # every float32 of it is NaN
     for scratch in frame.runner._scratch:
         scratch[:] = 0xFF
     assert np.array_equal(exe(images(2)), expected)

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from cnnc.backends import backend
+from cnnc.backends.cpu import machine
 from cnnc.lowering.plan import KernelName
-from cnnc.runtime import cache, machine
+from cnnc.runtime import cache
 
 
 @pytest.fixture
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The CPU with its kernels loaded, and an empty folder to remember in."""
-    found = backend("cpu")
+    found = backend("cpu").code
     found.address(KernelName("peak", (("chains", found.registers - 4),)))
     found.address(KernelName("stream"))
     found.driver()
@@ -30,16 +31,16 @@ def test_what_runs_disagree_on_is_not_remembered(host, monkeypatch: pytest.Monke
     monkeypatch.setattr(machine, "AGREE", 0.0)
     monkeypatch.setattr(machine, "RUN", 0.0005)
     assert machine.figures(host).peak_one > 0
-    assert machine.known(host) is None
+    assert machine.remembered(host) is None
 
 
 @pytest.mark.alone
 def test_measured_and_remembered(host) -> None:
-    assert machine.known(host) is None
+    assert machine.remembered(host) is None
     start = time.perf_counter()
     figures = machine.figures(host)
     assert time.perf_counter() - start < 10  # below a second on a quiet machine
-    assert machine.known(host) == figures
+    assert machine.remembered(host) == figures
     assert machine.figures(host) == figures
     assert figures.target == host.name
     assert 0.1 < figures.peak_one < 2000
@@ -47,7 +48,7 @@ def test_measured_and_remembered(host) -> None:
     assert figures.levels[-1].name == "memory"
     assert all(0 < level.one < 20_000 and 0 < level.all for level in figures.levels)
     assert figures.peak(1) == figures.peak_one
-    assert machine.known(host, figures.threads + 1) is None
+    assert machine.remembered(host, figures.threads + 1) is None
 
 
 def test_what_was_once_faster_stays(host) -> None:
@@ -59,7 +60,7 @@ def test_what_was_once_faster_stays(host) -> None:
     again = machine.measure(host, 1)
     assert (again.peak_one, again.peak_all < 1e6) == (1e6, True)
     assert all((level.all, level.one < 1e6) == (1e6, True) for level in again.levels)
-    assert machine.known(host, 1) == again
+    assert machine.remembered(host, 1) == again
 
 
 def test_a_file_that_cannot_be_trusted_is_not_read(host) -> None:
@@ -68,11 +69,11 @@ def test_a_file_that_cannot_be_trusted_is_not_read(host) -> None:
     record = json.loads(path.read_text())
     for wrong in ("", "[]", "{}", json.dumps({**record, "format": 0}), json.dumps({**record, "levels": [1]})):
         path.write_text(wrong)
-        assert machine.known(host, 1) is None
+        assert machine.remembered(host, 1) is None
     path.write_text(json.dumps(record))
-    assert machine.known(host, 1) is not None
+    assert machine.remembered(host, 1) is not None
     path.chmod(0o666)
-    assert machine.known(host, 1) is None
+    assert machine.remembered(host, 1) is None
     cache.clear()
     assert not path.exists()
 
@@ -81,7 +82,7 @@ def test_a_folder_that_cannot_be_written_costs_another_measurement(host, tmp_pat
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CNNC_CACHE_DIR", str(tmp_path / "file"))
     assert machine.measure(host, 1).threads == 1
-    assert machine.known(host, 1) is None
+    assert machine.remembered(host, 1) is None
 
 
 def test_caches(tmp_path, monkeypatch) -> None:

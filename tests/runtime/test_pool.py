@@ -14,8 +14,9 @@ import pytest
 
 import cnnc
 from cnnc.backends.cpu import BACKEND
+from cnnc.backends.cpu.code import Code
+from cnnc.backends.cpu.run import openmp, pool
 from cnnc.kernels.cpu.steps import driver, threads
-from cnnc.runtime import openmp, pool
 
 LENET = Path(__file__).parent.parent.parent / "examples" / "lenet5_relu.cnn"
 OURS = threads.available(BACKEND.target)
@@ -37,12 +38,11 @@ def expected(net):
 def without(monkeypatch):
     """As on a system that our pool does not know."""
     monkeypatch.setattr(pool, "_pool", None)
-    monkeypatch.setattr(type(BACKEND), "threads", lambda self: None)
+    monkeypatch.setattr(Code, "threads", lambda self: None)
 
 
 def test_the_records_are_as_the_kernels_have_them():
     assert (pool.LINE, pool.INSIDE, pool.JOINED) == (driver.LINE, driver.INSIDE, driver.JOINED)
-    assert BACKEND.pool_words(pool.MOST) == threads.words(pool.MOST)
 
 
 @pytest.mark.parametrize("workers", [2, 3, 8])
@@ -78,7 +78,7 @@ def test_executables_come_and_go(net, expected):
 @pytest.mark.usefixtures("without")
 def test_without_our_pool_calls_run_on_numba_s(net, expected):
     exe = cnnc.compile(net, threads=4)
-    assert pool.of(BACKEND) is None
+    assert pool.of(BACKEND.code) is None
     for _ in range(20):
         np.testing.assert_array_equal(exe(X), expected)
 
@@ -94,7 +94,7 @@ def test_without_any_pool_the_caller_does_the_work_of_all(net, expected, monkeyp
 
 HEAD = f"""
 import os, sys, threading, time, traceback, numpy as np, cnnc
-from cnnc.runtime import pool
+from cnnc.backends.cpu.run import pool
 x = np.random.default_rng(0).standard_normal((3, 1, 28, 28)).astype(np.float32)
 path = {str(LENET)!r}
 net = cnnc.load(path)
@@ -143,6 +143,7 @@ def work(k): check(exe, 5); return k
 with mp.get_context("fork").Pool(2) as p: assert p.map(work, range(6)) == list(range(6))""",
     "forks in two threads, while another compiles": """
 from cnnc.backends.cpu import BACKEND
+from cnnc.backends.cpu.code import Code
 from cnnc.kernels.cpu.steps import threads as parts
 exe, on = cnnc.compile(net, threads=2), True
 def build():

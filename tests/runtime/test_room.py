@@ -12,7 +12,7 @@ import pytest
 
 import cnnc
 from cnnc.diagnostics import CnncError
-from cnnc.runtime import cgroup, launch, room
+from cnnc.runtime import cgroup, device, room
 
 ROOT = Path(__file__).parent.parent.parent
 MIB = 2**20
@@ -83,7 +83,7 @@ def test_everything_that_asks_for_memory(group, tmp_path):
     refused(lambda: net.load_weights(tmp_path / "w.safetensors"))
     refused(lambda: cnnc.Trainer(net))
     refused(lambda: cnnc.value_and_grad(net)(x, np.zeros(64, np.int64)))
-    refused(lambda: launch.aligned_empty(2 * MIB))
+    refused(lambda: device.aligned_empty(2 * MIB))
     assert small(x[:1]).shape == (1, 10)
     assert cnnc.compile(net, batch=None).memory(64).total > 2 * MIB  # planning takes none
     group(True, two("max", 1), two(1000 * MIB, 0))

@@ -1,13 +1,14 @@
 """Which algorithm a convolution or one of its gradients runs: the one of the least estimated time, or where estimates are
-close the one that was fastest in a timed run (`timed.py`).
+close the one that was fastest in a timed run (`trials.py`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
 
+from cnnc.backends.cpu.context import Lowering
+from cnnc.backends.cpu.decisions import Decision
 from cnnc.backends.cpu.problem import Problem, problem
 from cnnc.ir.graph import Node
 from cnnc.kernels.cpu.conv.arguments import form_of
@@ -18,23 +19,11 @@ from cnnc.kernels.cpu.winograd import scheme as schemes
 from cnnc.kernels.cpu.winograd.gradient_plan import gradient_times
 from cnnc.kernels.cpu.winograd.plan import best, winograd_times
 from cnnc.kernels.cpu.winograd.scheme import Scheme
-from cnnc.lowering.select import Lowering
 
 # Winograd's estimated gain over direct convolution must be at least this.
 WORTH = 1.1
 # Algorithms whose estimates are within this factor of the least are close: estimates are wrong by as much.
 CLOSE = 1.3
-
-
-@dataclass(frozen=True)
-class Decision:
-    """What timed runs said: the algorithm by name, and the least microseconds of those that ran; of none, where the estimate
-    decides. settled: whether that holds for later processes too; otherwise they try again.
-    """
-
-    algorithm: str
-    microseconds: Mapping[str, float]
-    settled: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,8 +69,7 @@ def choose(low: Lowering, node: Node) -> Choice | None:
 def _chosen(low: Lowering, node: Node) -> Choice | None:
     p = problem(low, node)
     blocked = (p.x, p.weight if node.op == "conv_weight_gradient" else node.name)
-    backend: Any = low.backend
-    if backend.exact or any(low.type(value).block <= 1 for value in blocked):
+    if low.exact or any(low.type(value).block <= 1 for value in blocked):
         return None
     conv, gradient = _like(low.target, p), node.op == "conv_weight_gradient"
     if conv is None or form_of(low.target, p.conv) == "banded":
@@ -92,7 +80,7 @@ def _chosen(low: Lowering, node: Node) -> Choice | None:
         return None
     gain, scheme = best(times)
     key, names = _key(p, conv, repacked), {named(s): s for s in times}
-    decision = backend.decided.get(key)
+    decision = low.decisions.get(key)
     if decision is not None and decision.algorithm in names:
         return Choice(names[decision.algorithm], times, key, decision)
     return Choice(scheme if gain >= WORTH else None, times, key)
@@ -102,7 +90,7 @@ def why_not(low: Lowering, node: Node) -> str:
     """Why a convolution, or one of its gradients, is not Winograd's."""
     conv, choice = problem(low, node).conv, choose(low, node)
     because = f", {choice.because()}" if choice is not None else ""
-    size, asked = "x".join(map(str, conv.kernel)), cast("Any", low.backend)
+    size = "x".join(map(str, conv.kernel))
     if conv.groups > 1:
         return f"{conv.groups} groups{because}"
     if max(conv.kernel) == 1:
@@ -113,7 +101,7 @@ def why_not(low: Lowering, node: Node) -> str:
         return f"{size}, dilation {max(conv.dilation)}"
     if (1, *conv.kernel)[-2:] not in schemes.SCHEMES:
         return f"{size}, for which there is no Winograd kernel"
-    if asked.exact:
+    if low.exact:
         return f"{size}, and exact rounding was asked for"
     if min(conv.channels, conv.filters) < schemes.FEWEST:
         return f"{size}, {min(conv.channels, conv.filters)} channels, Winograd wants {schemes.FEWEST}"

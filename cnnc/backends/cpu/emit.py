@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from cnnc.backends.cpu.context import Lowering
 from cnnc.backends.cpu.why import why
 from cnnc.ir.graph import Node
 from cnnc.ir.types import TensorType
@@ -17,10 +18,7 @@ from cnnc.kernels.cpu.elementwise.map_plan import Operand
 from cnnc.kernels.cpu.launches import Launch
 from cnnc.kernels.cpu.winograd.scheme import WinogradWeights, winograd_pack_plan
 from cnnc.lowering.plan import KernelName, Ref
-from cnnc.lowering.select import Lowering
 from cnnc.ops.pointwise import channel_aligned
-
-Rule = Callable[..., None]
 
 # The step that packs weights into a form.
 PACKING: dict[type, Callable[[Any], Launch]] = {
@@ -33,8 +31,7 @@ PACKING: dict[type, Callable[[Any], Launch]] = {
 
 def target_of(low: Lowering) -> targets.Target:
     """What the work is cut for. (Algorithms are chosen for `low.target`, whatever the number of workers.)"""
-    target: targets.Target = low.target
-    return target.shared_by(low.workers)
+    return low.target.shared_by(low.workers)
 
 
 def emit(

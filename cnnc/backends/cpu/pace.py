@@ -1,11 +1,12 @@
-"""What the cost models assume of this machine, from what was measured on it (`runtime/machine.py`)."""
+"""What the cost models assume of this machine, from what was measured on it (`machine.py`)."""
 
 from __future__ import annotations
 
 import math
 
+from cnnc.backends.cpu.machine import Cache
 from cnnc.kernels.cpu.target import Pace, Target
-from cnnc.runtime.machine import Cache, Figures, Level
+from cnnc.lowering.figures import Figures, Level
 
 # The machine that the models' constants were measured on: GFLOP/s of a core with AVX-512, and GB/s that reach it from the
 # caches behind its own and from memory while all cores read.

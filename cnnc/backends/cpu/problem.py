@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from cnnc.backends.cpu.context import Lowering
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
 from cnnc.kernels.cpu.problem import Conv, Epilogue
-from cnnc.lowering.select import Lowering
 from cnnc.ops.window import Window
 
 OPS = ("conv", "conv_data_gradient", "conv_weight_gradient")

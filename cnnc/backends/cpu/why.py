@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from cnnc.backends.cpu.choice import choose, why_not
+from cnnc.backends.cpu.context import Lowering
 from cnnc.ir.graph import Node
 from cnnc.lowering.plan import KernelName
-from cnnc.lowering.select import Lowering
 
 # What follows from the kernel alone.
 REASONS = {

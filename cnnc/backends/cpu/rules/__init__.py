@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cnnc.backends.cpu.emit import Rule
 from cnnc.backends.cpu.rules import convolution, elementwise, groups, linear, norm, pool, shape
+from cnnc.lowering.target import Rule
 from cnnc.ops.pointwise import DEFINITIONS
 
 RULES: dict[str, Rule] = {

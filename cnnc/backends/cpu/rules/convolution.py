@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from cnnc.backends.cpu.context import Lowering
 from cnnc.backends.cpu.problem import Problem, problem
 from cnnc.backends.cpu.rules import depthwise, direct, groups, volume, winograd
 from cnnc.ir.graph import Node
-from cnnc.lowering.select import Lowering
 
 # The steps, and None; or why not.
 Algorithm = Callable[[Lowering, Node, Problem], str | None]

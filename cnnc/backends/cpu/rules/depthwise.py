@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cnnc.backends.cpu.context import Lowering
 from cnnc.backends.cpu.emit import emit, is_blocked, maybe, merged, packed, target_of
 from cnnc.backends.cpu.problem import Problem, problem
 from cnnc.ir.graph import Node
@@ -12,7 +13,6 @@ from cnnc.kernels.cpu.depthwise.plan import (
     depthwise_weight_gradient_plan,
 )
 from cnnc.lowering.plan import Ref
-from cnnc.lowering.select import Lowering
 
 
 def _along(low: Lowering, node: Node) -> tuple[Node, ExpandedPlan] | None:
@@ -74,7 +74,7 @@ def weight_gradient(low: Lowering, node: Node, p: Problem) -> str | None:
     plan = depthwise_weight_gradient_plan(target_of(low), p.two)
     sums = low.buffer(f"{node.name}~sums", "arena", 4 * plan.floats)
     if plan.parts.links:
-        low.divided.add(sums.buffer)
+        low.per_image.add(sums.buffer)
     buffers = {"x": low.ref(p.x), "dy": low.ref(p.weight), "sums": sums}
     emit(low, node, plan.parts, buffers, ["sums"], note="depthwise weight gradient")
     emit(low, node, plan.total, {"sums": sums, "dw": low.ref(node.name)}, ["dw"], note="sum of the parts")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cnnc.backends.cpu.choice import choose
+from cnnc.backends.cpu.context import Lowering
 from cnnc.backends.cpu.emit import apart, emit, further, is_blocked, maybe, merged, packed, target_of
 from cnnc.backends.cpu.problem import Problem
 from cnnc.ir.graph import Node
@@ -15,7 +16,6 @@ from cnnc.kernels.cpu.conv.arguments import ConvPlan
 from cnnc.kernels.cpu.conv.pooled_plan import pooled_plan
 from cnnc.kernels.cpu.elementwise import reduce_plan
 from cnnc.kernels.cpu.launches import Launch
-from cnnc.lowering.select import Lowering
 from cnnc.ops.pool import window_of
 
 
@@ -107,7 +107,7 @@ def parts_of_weights(
     dw = further(low.ref(node.name), group.index * size)
     partial = dw if parts == 1 else low.buffer(f"{node.name}~parts", "arena", 4 * parts * size)
     if launch.links:
-        low.divided.add(partial.buffer)
+        low.per_image.add(partial.buffer)
     emit(low, node, launch, {"x": x, "dy": dy, "dw": partial}, ["dw"], note=note)
     if parts > 1:
         total = reduce_plan.plan_reduce_axes(target_of(low), (parts, size), (0,), False)

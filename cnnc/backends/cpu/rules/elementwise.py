@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from cnnc.backends.cpu.context import Lowering
 from cnnc.backends.cpu.emit import as_result, emit, is_blocked, operand, target_of
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
 from cnnc.ir.types import DTYPES, TensorType, product
 from cnnc.kernels.cpu.elementwise import layout_plan, map_plan, reduce_plan
 from cnnc.lowering.plan import Ref
-from cnnc.lowering.select import Lowering
 from cnnc.ops.pointwise import expressions
 from cnnc.ops.shape import all_axes
 
@@ -97,7 +97,7 @@ def moments(low: Lowering, node: Node) -> None:
     )
     plan = reduce_plan.plan_moments(target, shape, blocked, parts)
     if plan.links:
-        low.divided.update(ref.buffer for ref in partial.values())
+        low.per_image.update(ref.buffer for ref in partial.values())
     emit(low, node, plan, {**partial, "a0": low.ref(x)}, list(results))
     if parts > 1:
         buffers = {"means": partial["mean"], "variances": partial["variance"], **results}
@@ -121,7 +121,7 @@ def reduce_channels(low: Lowering, node: Node) -> None:
         target, shape, blocked, [operand(low, o, len(shape)) for o in node.inputs], es, parts=parts
     )
     if plan.links:
-        low.divided.update(ref.buffer for ref in partial.values())
+        low.per_image.update(ref.buffer for ref in partial.values())
     emit(low, node, plan, {**partial, **{f"a{i}": low.ref(o) for i, o in enumerate(node.inputs)}}, list(results))
     if parts > 1:
         for k, result in results.items():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from cnnc.backends.cpu.context import Lowering
 from cnnc.backends.cpu.emit import emit, further, is_blocked, target_of
+from cnnc.backends.cpu.merge_groups import whole
 from cnnc.backends.cpu.problem import Problem
 from cnnc.ir.graph import Node
 from cnnc.ir.types import product
@@ -13,8 +15,6 @@ from cnnc.kernels.cpu.elementwise import layout_plan, reduce_plan
 from cnnc.kernels.cpu.launches import blocks
 from cnnc.kernels.cpu.problem import FOREIGN
 from cnnc.lowering.plan import Ref
-from cnnc.lowering.select import Lowering
-from cnnc.ops.groups import whole
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def several(low: Lowering, node: Node, p: Problem, first: int, g: Groups) -> Non
     parts, size = launch.arguments.get("parts", 1), g.count * g.filters * g.by * g.row
     sums = low.buffer(f"{node.name}~merged", "arena", 4 * parts * size)
     if launch.links:
-        low.divided.add(sums.buffer)
+        low.per_image.add(sums.buffer)
     buffers = {"dw": sums}
     for name, value, n in zip(("x", "dy"), node.inputs, (own.channels, own.filters), strict=True):
         skipped = first * n // target.lanes * launch.arguments[f"{name}_block"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cnnc.backends.cpu.context import Lowering
 from cnnc.backends.cpu.emit import emit, packed, target_of
 from cnnc.backends.cpu.problem import epilogue
 from cnnc.ir.graph import Node
@@ -9,7 +10,6 @@ from cnnc.kernels.cpu import launches
 from cnnc.kernels.cpu.elementwise import layout_plan
 from cnnc.kernels.cpu.linear import plan as linear_plan
 from cnnc.lowering.plan import Ref
-from cnnc.lowering.select import Lowering
 
 
 def blocked_rows(low: Lowering, node: Node, x: str) -> Ref:

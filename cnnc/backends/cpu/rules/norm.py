@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from cnnc.backends.cpu.context import Lowering
 from cnnc.backends.cpu.emit import emit, is_blocked, target_of
 from cnnc.ir.graph import Node
 from cnnc.kernels.cpu import launches
 from cnnc.kernels.cpu.elementwise import layout_plan, loss_plan
 from cnnc.lowering.plan import Ref
-from cnnc.lowering.select import Lowering
 
 
 def lrn(low: Lowering, node: Node) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from cnnc.backends.cpu.context import Lowering
 from cnnc.backends.cpu.emit import emit, is_blocked, target_of
 from cnnc.ir.graph import Node
 from cnnc.kernels.cpu.elementwise import reduce_plan
 from cnnc.kernels.cpu.pool import plan as pool_plan
 from cnnc.kernels.cpu.problem import Pool
-from cnnc.lowering.select import Lowering
 from cnnc.ops.pool import window_of
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from cnnc.backends.cpu.context import Lowering
 from cnnc.backends.cpu.emit import emit, is_blocked, target_of
 from cnnc.ir.graph import Node
 from cnnc.ir.types import product
 from cnnc.kernels.cpu.elementwise import layout_plan
-from cnnc.lowering.select import Lowering
 
 
 def to_layout(low: Lowering, node: Node) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cnnc.backends.cpu.choice import choose
+from cnnc.backends.cpu.context import Lowering
 from cnnc.backends.cpu.emit import emit, further, is_blocked, packed, target_of
 from cnnc.backends.cpu.problem import Problem
 from cnnc.backends.cpu.rules import direct, winograd
@@ -13,7 +14,6 @@ from cnnc.ir.types import product
 from cnnc.kernels.cpu.elementwise import reduce_plan
 from cnnc.kernels.cpu.volume import depthwise as depthwise_volume
 from cnnc.kernels.cpu.volume import plan as volume_plans
-from cnnc.lowering.select import Lowering
 
 
 def _applies(low: Lowering, node: Node, p: Problem) -> bool:
@@ -89,7 +89,7 @@ def _depthwise_weight_gradient(low: Lowering, node: Node, p: Problem) -> None:
     for plane in depthwise_volume.depthwise_gradient_planes(target_of(low), p.conv):
         sums = low.buffer(f"{node.name}~sums", "arena", 4 * plane.plan.floats)
         if plane.plan.parts.links:
-            low.divided.add(sums.buffer)
+            low.per_image.add(sums.buffer)
         buffers = {"x": further(x, plane.x), "dy": further(dy, plane.dy), "sums": sums}
         emit(low, node, plane.plan.parts, buffers, ["sums"], note="depthwise weight gradient")
         buffers = {"sums": sums, "dw": further(dw, plane.dw)}

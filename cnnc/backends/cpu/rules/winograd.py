@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cnnc.backends.cpu.choice import Choice, choose, why_not
+from cnnc.backends.cpu.context import Lowering
 from cnnc.backends.cpu.emit import apart, emit, further, packed, target_of
 from cnnc.backends.cpu.problem import Problem
 from cnnc.backends.cpu.rules.direct import Group, parts_of_weights, pooling
@@ -14,7 +15,6 @@ from cnnc.kernels.cpu.winograd.gradient_plan import GradientProblem, gradient_pl
 from cnnc.kernels.cpu.winograd.plan import Problem as Winograd
 from cnnc.kernels.cpu.winograd.plan import WinogradPlan, winograd_plan
 from cnnc.lowering.plan import Ref
-from cnnc.lowering.select import Lowering
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,6 @@
-"""What this machine decides: its pace, and timed runs between algorithms whose estimates are close, remembered in the cache
-folder.
+"""Timed runs between algorithms whose estimates are close.
 
-Algorithms and the parts of sums decide how results are rounded, so what was decided once stays: by processor and kernels, whatever the
-number of threads, until the folder is cleared. Where the folder cannot be written nothing is timed. What runs could not settle,
+What was decided once stays (`decisions.py`). Where the folder cannot be written nothing is timed. What runs could not settle,
 as on a busy machine, the estimate decides for this process alone.
 
 A run meets the caches as in a network: weights and what an earlier layer wrote long ago come from memory, what the layer
@@ -11,43 +9,35 @@ before wrote from a cache.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
-from functools import lru_cache
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from cnnc.backends.cpu.choice import Choice, Decision, choose, named
+from cnnc.backends.cpu import decisions, machine
+from cnnc.backends.cpu.backend import CpuBackend
+from cnnc.backends.cpu.choice import Choice, choose, named
+from cnnc.backends.cpu.decisions import Decision, Tuning
 from cnnc.backends.cpu.pace import pace_of
 from cnnc.backends.cpu.problem import OPS
+from cnnc.backends.cpu.run.launch import Runner
 from cnnc.ir.graph import Graph, Node
 from cnnc.kernels.cpu.elementwise import layout_plan
 from cnnc.kernels.cpu.target import Pace
 from cnnc.locks import Claims
+from cnnc.lowering import chain
+from cnnc.lowering.lower import lower
+from cnnc.lowering.memory import memory_of
 from cnnc.lowering.plan import KernelName, Ref, Step
-from cnnc.lowering.select import Lowering, lower
-from cnnc.runtime import machine as constants
+from cnnc.lowering.target import Array
 from cnnc.runtime import room
-from cnnc.runtime.compiled import memory_of
-from cnnc.runtime.launch import Array, Runner, aligned_empty
+from cnnc.runtime.device import aligned_empty
 from cnnc.runtime.threads import cores
-from cnnc.storage import folder, get, put, ready
-from cnnc.untrusted import Field, Malformed, read_json
+from cnnc.storage import ready
 
-FORMAT = 3
-# The kernels whose times decide: of direct and of Winograd's convolution, what packs their weights, what measures the pace.
-FAMILIES = (
-    "conv_direct", "conv_pack_weights", "conv_weight_gradient", "conv_pixel_weight_gradient", "conv_weight_gradient_nchw",
-    "winograd", "winograd_pack_weights", "winograd_weight_gradient", "peak", "stream",
-)  # fmt: skip
-MOST, MANY = 4096, 64  # decisions that are kept, and problems of a graph that are timed
-NAME = 100  # characters of an algorithm's name
-PACES = (0.01, 100.0)  # no machine is further from another
+MANY = 64  # problems of a graph that are timed
 ROUNDS, MOST_ROUNDS = 4, 16  # of runs of each algorithm in turns; more where they disagree
 AGREE = 1.15  # the least two runs of an algorithm are within this factor
 FAR = 3.0  # algorithms further apart than this, whose estimates are close, run twice as often
@@ -58,47 +48,28 @@ READ, WRITE = KernelName("stream"), KernelName("fill")
 BETTER = 0.97  # of the time of the algorithm that runs otherwise: what another must reach
 
 _claims: Claims[Path] = Claims()  # who decides for a file
-_known: dict[Path, Decided] = {}
 
 
-@dataclass
-class Decided:
-    """What a machine decided: its pace, None while it is unknown, and the decisions by problem. settled: whether the pace was
-    measured, rather than assumed since measurements disagreed.
-    """
-
-    pace: Pace | None = None
-    decisions: dict[str, Decision] = field(default_factory=dict)
-    settled: bool = True
-
-    def to_json(self) -> dict[str, Any]:
-        pace = None if self.pace is None else asdict(self.pace)
-        decisions = {
-            key: {"algorithm": d.algorithm, "microseconds": d.microseconds} for key, d in self.decisions.items()
-        }
-        return {"pace": pace, "decisions": decisions}
-
-
-def settle(backend: Any, graph: Graph, batch: int) -> None:
+def tune(backend: CpuBackend, graph: Graph, batch: int) -> None:
     """Measure the machine's pace, and decide for every problem of the graph whose estimates are close; where that is not
     done yet. One thread at a time: runs beside each other say nothing.
     """
-    if known(backend).pace is not None and not _open(backend, graph, batch):
+    if decisions.remembered(backend.code).pace is not None and not _open(backend, graph, batch):
         return
-    with _claims.turn(_path(backend)):
-        if known(backend).pace is None and ready():
-            figures = constants.figures(backend)
-            settled = constants.known(backend) is not None
-            pace = pace_of(backend.target, figures, constants.caches()) if settled else Pace()
-            _remember(backend, Decided(pace, settled=settled))
+    with _claims.turn(decisions.path_of(backend.code)):
+        if decisions.remembered(backend.code).pace is None and ready():
+            figures = machine.figures(backend.code)
+            settled = machine.remembered(backend.code) is not None
+            pace = pace_of(backend.target, figures, machine.caches()) if settled else Pace()
+            decisions.remember(backend.code, Tuning(pace, settled=settled))
         open_ = _open(backend, graph, batch)
         if open_ and ready():
-            _remember(backend, Decided(None, _runs(backend, graph, batch, open_)))
+            decisions.remember(backend.code, Tuning(None, _runs(backend, graph, batch, open_)))
 
 
-def _open(backend: Any, graph: Graph, batch: int) -> dict[str, tuple[Node, Choice]]:
+def _open(backend: CpuBackend, graph: Graph, batch: int) -> dict[str, tuple[Node, Choice]]:
     """The problems of a graph that a run has to decide."""
-    low = Lowering(graph, batch, backend)
+    low = backend.lowering(graph, batch, chain.WORKERS)
     found: dict[str, tuple[Node, Choice]] = {}
     for node in graph.nodes:
         choice = choose(low, node) if node.op in OPS else None
@@ -107,7 +78,9 @@ def _open(backend: Any, graph: Graph, batch: int) -> dict[str, tuple[Node, Choic
     return found
 
 
-def _runs(backend: Any, graph: Graph, batch: int, open_: Mapping[str, tuple[Node, Choice]]) -> dict[str, Decision]:
+def _runs(
+    backend: CpuBackend, graph: Graph, batch: int, open_: Mapping[str, tuple[Node, Choice]]
+) -> dict[str, Decision]:
     """What runs say of the problems of a graph."""
     trials = {
         key: {name: _Trial(backend, graph, batch, node, key, name) for name in choice.close}
@@ -129,40 +102,26 @@ def _runs(backend: Any, graph: Graph, batch: int, open_: Mapping[str, tuple[Node
     return found
 
 
-def used(backend: Any, graph: Graph, batch: int) -> Decided:
-    """What lowering a graph meets, at a batch size and at all others for which something has been decided."""
-    sizes = {
-        batch,
-        *(int(key.split()[1]) for key in backend.decided if key.split()[1:2] and key.split()[1].isdecimal()),
-    }
-    met: dict[str, Decision] = {}
-    for size in sorted(sizes):
-        low = Lowering(graph, size, backend)
-        choices = [choose(low, node) for node in graph.nodes if node.op in OPS]
-        met |= {c.key: c.decision for c in choices if c is not None and c.decision is not None}
-    return Decided(backend.target.pace, met)
-
-
 class _Trial:
     """One node lowered by itself to one algorithm."""
 
-    def __init__(self, backend: Any, graph: Graph, batch: int, node: Node, key: str, name: str) -> None:
-        self.low = low = Lowering(graph, batch, backend.deciding({key: Decision(name, {})}), cores())
+    def __init__(self, backend: CpuBackend, graph: Graph, batch: int, node: Node, key: str, name: str) -> None:
+        self.low = low = backend.deciding({key: Decision(name, {})}).lowering(graph, batch, cores())
         weights = None if node.op == "conv_weight_gradient" else node.operands[1]
         for value in dict.fromkeys(node.inputs):
             fixed = value == weights and value not in low.changing
             low.places[value] = low.buffer(value, "value" if fixed else "arena", low.type(value).bytes(batch))
-        low.backend.rule(node.op)(low, node)
+        backend.rule(node.op)(low, node)
         user = graph.only_user(node.name)
         if user is not None and user.op == "maxpool":  # which one algorithm does in its own step, another does not
-            low.backend.rule(user.op)(low, user)
+            backend.rule(user.op)(low, user)
         self.steps = [replace(step, links=0) for step in low.steps]
         self.fresh = node.inputs[1 if node.op == "conv_weight_gradient" else 0]  # what the layer before wrote
 
     def kernels(self) -> Iterable[KernelName]:
         return dict.fromkeys(step.kernel for step in self.steps)
 
-    def runners(self, backend: Any, memory: dict[str, Array]) -> tuple[Runner, Runner]:
+    def runners(self, backend: CpuBackend, memory: dict[str, Array]) -> tuple[Runner, Runner]:
         """What runs once, reading fixed values alone, and what runs at each call. memory: buffers that trials share."""
         fixed = {b.name for b in self.low.buffers.values() if b.place != "arena"}
         once: list[Step] = []
@@ -186,12 +145,12 @@ class _Trial:
             def where(ref: Ref) -> int:
                 return int(own[ref.buffer].ctypes.data) + ref.offset
 
-            return Runner(tuple(steps), where, backend, self.low.scratch, cores())
+            return Runner(tuple(steps), where, backend.code, self.low.scratch, cores())
 
         return runner(once), runner(each)
 
 
-def _decide(group: Mapping[str, _Trial], backend: Any, evict: Callable[[], None]) -> Decision:
+def _decide(group: Mapping[str, _Trial], backend: CpuBackend, evict: Callable[[], None]) -> Decision:
     """The fastest of some runs each, in turns; the first, where no other is clearly faster, or where runs disagree."""
     memory: dict[str, Array] = {}
     runners = {}
@@ -234,13 +193,13 @@ def _agree(runs: Mapping[str, list[float]]) -> bool:
     return near or all(len(times) >= 2 * ROUNDS for times in runs.values())
 
 
-def _eviction(backend: Any, kernel: KernelName, size: int) -> Callable[[], None]:
+def _eviction(backend: CpuBackend, kernel: KernelName, size: int) -> Callable[[], None]:
     """Touches as many bytes as a network has, on all workers: the caches are left as when a call comes to a step, and the
     workers awake. Inference mostly reads weights; training writes, and what is written has to go before anything else
     finds room.
     """
-    most = 2 * max((c.bytes for c in constants.caches()), default=2**24)  # more need not be touched
-    unit = constants.LOADS * backend.lanes * cores()
+    most = 2 * max((c.bytes for c in machine.caches()), default=2**24)  # more need not be touched
+    unit = machine.LOADS * backend.lanes * cores()
     turns = max(1, min(size, most, LARGE, room.left() // 4) // (4 * unit))
     data = np.ones(turns * unit, np.float32)
     arguments, chunks = {"turns": turns, "passes": 1}, cores()
@@ -248,89 +207,10 @@ def _eviction(backend: Any, kernel: KernelName, size: int) -> Callable[[], None]
         fill = layout_plan.plan_fill(backend.target, data.size, 1.0)
         arguments, chunks = {k: v for k, v in fill.arguments.items() if k != "y"}, fill.chunks
     step = Step("evict", kernel, (*arguments.items(), ("at", int(data.ctypes.data))), chunks, ())
-    runner = Runner((step,), lambda ref: 0, backend, 4 * backend.lanes, cores())
+    runner = Runner((step,), lambda ref: 0, backend.code, 4 * backend.lanes, cores())
 
     def evict() -> None:
         data[0] = 1  # it is kept as long as this
         runner()
 
     return evict
-
-
-# ------------------------------------------------------------------------------------------------ remembering
-
-
-@lru_cache(maxsize=16)
-def _file(place: Path, target: str) -> Path:
-    key = f"{constants.processor()}\n{target}"
-    return place / f"decisions-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-
-
-def _path(backend: Any) -> Path:
-    return _file(folder(), backend.name)
-
-
-def known(backend: Any) -> Decided:
-    """What was decided: by this process, which begins with what is in the folder."""
-    path = _path(backend)
-    if path not in _known:
-        _known.setdefault(path, _read(path, backend))
-    return _known[path]
-
-
-def _read(path: Path, backend: Any) -> Decided:
-    """What a file says; nothing where it is damaged, of other kernels, or of somebody else."""
-    data = get(path)
-    if data is None:
-        return Decided()
-    try:
-        record = read_json(data, path.name)
-        given = record.record((*_whose(backend), "pace", "decisions"))
-        if {name: given[name].value for name in _whose(backend)} != _whose(backend):
-            return Decided()
-        return parse(record)
-    except Malformed:
-        return Decided()
-
-
-def _whose(backend: Any) -> dict[str, Any]:
-    """What a file must say for its decisions to be of this machine and these kernels."""
-    return {"format": FORMAT, "kernels": backend.version, "processor": constants.processor()}
-
-
-def parse(record: Field) -> Decided:
-    """What `to_json` made, or an earlier version: decisions alone. Raises `Malformed`."""
-    given = record.entries()
-    pace = Field(None, "pace")
-    if "decisions" in given:
-        pace, decisions = given.get("pace", pace), given["decisions"].entries(2 * MOST)
-    else:
-        decisions = record.entries(2 * MOST)
-    names = [f.name for f in fields(Pace)]
-    speeds = None if pace.value is None else pace.record(names)
-    return Decided(
-        None if speeds is None else Pace(**{name: speeds[name].number(*PACES) for name in names}),
-        {key: _decision(d) for key, d in decisions.items()},
-    )
-
-
-def _decision(field: Field) -> Decision:
-    d = field.record(("algorithm", "microseconds"))
-    runs = d["microseconds"].entries(MANY, NAME)
-    return Decision(d["algorithm"].text(NAME), {name: run.number(0, 1e12) for name, run in runs.items()})
-
-
-def _remember(backend: Any, found: Decided) -> None:
-    """Keep what was decided; where another process was first, its decision stays."""
-    path, here = _path(backend), known(backend)
-    elsewhere, new = _read(path, backend), found.decisions
-    first = {
-        k: d for k, d in elsewhere.decisions.items() if k in new and d.algorithm in (*new[k].microseconds, "direct")
-    }
-    if here.pace is None:
-        here.pace = elsewhere.pace or found.pace
-        here.settled = elsewhere.pace is not None or found.settled
-    here.decisions = {**elsewhere.decisions, **here.decisions, **new, **first}  # others may be reading those of before
-    lasting = [(key, d) for key, d in here.decisions.items() if d.settled]
-    kept = Decided(here.pace if here.settled else elsewhere.pace, dict(lasting[-MOST:]))
-    put(path, json.dumps({**_whose(backend), **kept.to_json()}, indent=0).encode())

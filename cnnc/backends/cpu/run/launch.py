@@ -1,81 +1,27 @@
-"""Launching a list of steps: argument blocks, and the counters of the step driver."""
+"""Launching a list of steps on the processor: argument blocks, and the counters of the step driver."""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
 from itertools import accumulate
-from typing import Any, Protocol
 
 import numpy as np
 
+from cnnc.backends.cpu.code import Code
+from cnnc.backends.cpu.run import openmp, pool
+from cnnc.kernels.cpu.steps import driver
 from cnnc.lowering import chain
-from cnnc.lowering.plan import Buffer, Ref, Step
-from cnnc.runtime import openmp, pool, room
-
-Array = np.ndarray[Any, Any]
-
-
-class Machine(pool.Host, Protocol):
-    """What running asks of a backend: code for kernels, the step driver and its sizes."""
-
-    def ready(self, kernels: Iterable[Any]) -> None: ...
-    def address(self, kernel: Any) -> int: ...
-    def driver(self) -> int: ...
-    def state_words(self, queues: int) -> int: ...
-    @property
-    def most_queues(self) -> int: ...
-    @property
-    def step_words(self) -> int: ...
-    @property
-    def run_words(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class Own:
-    """The buffers that each worker keeps to itself, by name; the first worker's memory, and bytes from one to the next."""
-
-    buffers: Mapping[str, Buffer] = field(default_factory=dict)
-    address: int = 0
-    bytes: int = 0
-
+from cnnc.lowering.memory import working
+from cnnc.lowering.plan import Ref, Step
+from cnnc.lowering.target import Array, Own
+from cnnc.runtime.device import HostMemory, address, aligned_empty
 
 SPINS = 2_000  # pauses before a worker of another's pool yields: about a tenth of a millisecond
 PATIENCE = 400  # pauses before it takes what is left in others' queues
 RUNS = 8  # run records that helpers may join, at most
 NOTE = 64  # bytes ahead of a worker's scratch
-LARGE = 2 << 20  # bytes of a large page
 
-
-def aligned_empty(size: int) -> Array:
-    """uint8[size] at the start of a cache line, or of a large page where it fills some: NumPy asks for those. Raises
-    `CnncError` (exit code 5) where there is no memory for it.
-    """
-    room.check(size)
-    alignment = LARGE if size >= 2 * LARGE else 64
-    try:
-        raw = np.empty(size + alignment, np.uint8)
-    except (MemoryError, ValueError):
-        raise room.refused(size) from None
-    start = -raw.ctypes.data % alignment
-    return raw[start : start + size]
-
-
-def address(array: Array) -> int:
-    """Where the numbers of a contiguous array lie: `array.ctypes.data` in a fifth of its time, where they may be written."""
-    try:
-        return ctypes.addressof(_BYTE(array))
-    except (TypeError, ValueError):  # read-only, or empty
-        return int(array.ctypes.data)
-
-
-def working(steps: Sequence[Step], workers: int) -> int:
-    """Workers that find something to do, of as many as there are."""
-    return max(1, min(workers, max((s.links or s.chunks for s in steps), default=1)))
-
-
-_BYTE: Any = ctypes.c_char.from_buffer
 _WORKER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
 
 
@@ -86,7 +32,7 @@ class Runner:
         self,
         steps: tuple[Step, ...],
         where: Callable[[Ref], int],
-        machine: Machine,
+        code: Code,
         scratch: int,
         workers: int,
         inputs: frozenset[str] = frozenset(),
@@ -97,7 +43,7 @@ class Runner:
         self.blocks = np.zeros((max(len(steps), 1), width), np.int64)
         self.slots: dict[str, list[tuple[int, int, int]]] = {}
         self._bound: dict[str, int] = {}
-        words = np.zeros((max(len(steps), 1), machine.step_words), np.int64)
+        words = np.zeros((max(len(steps), 1), driver.STEP), np.int64)
         spans = chain.spans(steps)
         owned: list[list[tuple[int, int, int]]] = [[] for _ in steps]
         for i, s in enumerate(steps):
@@ -111,13 +57,13 @@ class Runner:
                     self.blocks[i, j] = where(a) if isinstance(a, Ref) else a
             begin, end = spans[i]
             claims, length = s.links or s.chunks, end - begin + 1
-            words[i, :5] = machine.address(s.kernel), self.blocks[i:].ctypes.data, claims, s.chunks // claims, length
+            words[i, :5] = code.address(s.kernel), self.blocks[i:].ctypes.data, claims, s.chunks // claims, length
         self._owned = np.array([value for found in owned for value in found], np.int64).reshape(-1, 3)
         for i, before in enumerate(accumulate(map(len, owned), initial=0)):
             if i < len(steps):
                 words[i, 5:7] = len(owned[i]), self._owned.ctypes.data + 24 * before
         workers = working(steps, workers)
-        queues = min(workers, machine.most_queues)
+        queues = min(workers, driver.QUEUES)
         # a page and a bit apart, so that workers do not share sets of the cache; ahead of each a line for a kernel's note
         size = -(-max(scratch, 16) * 4 // 4096) * 4096 + 2 * NOTE
         self._scratch = [aligned_empty(size) for _ in range(workers)]
@@ -127,21 +73,23 @@ class Runner:
             room = self._rooms[w].ctypes.data
             self._records[w, :4] = scratch_.ctypes.data + NOTE, own.address + w * own.bytes, room, w * queues // workers
         self._words = words
-        run = np.zeros(machine.run_words, np.int64)
+        run = np.zeros(driver.RUN, np.int64)
         run[:6] = len(steps), words.ctypes.data, 0, openmp.yield_address(), width, queues
-        run[9:12] = self._records.ctypes.data, workers, machine.driver()
-        bytes_ = 8 * max(len(steps), 1) * machine.state_words(queues)
-        helped = pool.of(machine) if workers > 1 and steps else None
+        run[9:12] = self._records.ctypes.data, workers, code.driver()
+        bytes_ = 8 * max(len(steps), 1) * driver.state_words(queues)
+        helped = pool.of(code) if workers > 1 and steps else None
         self._launch: Callable[[], None] = (
             _Alone(run, bytes_) if helped is None else _Helped(helped, run, bytes_, (self._records, words))
         )
 
-    def bind(self, name: str, address: int) -> None:
-        """Put the address of an input into the argument blocks."""
-        if self._bound.get(name) != address:
-            self._bound[name] = address
-            for i, j, offset in self.slots[name]:
-                self.blocks[i, j] = address + offset
+    def bind(self, inputs: Mapping[str, Array]) -> None:
+        """Put the addresses of the inputs into the argument blocks."""
+        for name, slots in self.slots.items():
+            at = address(inputs[name])
+            if self._bound.get(name) != at:
+                self._bound[name] = at
+                for i, j, offset in slots:
+                    self.blocks[i, j] = at + offset
 
     def __call__(self) -> None:
         self._launch()
@@ -217,3 +165,24 @@ def _several(run: Array, bytes_: int, count: int) -> tuple[Array, Array]:
     runs[:] = run
     runs[:, 2] = states.ctypes.data + np.arange(count) * bytes_
     return runs, states
+
+
+class CpuDevice(HostMemory):
+    """The processor: the host's memory, and steps that the step driver launches."""
+
+    def __init__(self, code: Code) -> None:
+        self.code = code
+
+    def ready(self) -> None:
+        self.code.driver()
+
+    def runner(
+        self,
+        steps: tuple[Step, ...],
+        where: Callable[[Ref], int],
+        scratch: int,
+        workers: int,
+        inputs: frozenset[str] = frozenset(),
+        own: Own | None = None,
+    ) -> Runner:
+        return Runner(steps, where, self.code, scratch, workers, inputs, own)

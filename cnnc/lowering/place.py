@@ -18,7 +18,24 @@ Outputs = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Housed:
+class Work:
+    """The steps of a call, in the order in which they were made, and what arranging them has to know.
+
+    per_image: the buffers that hold an equal share for each image of the batch. reuse: for a step's index and a buffer that it
+    writes one that it reads and that may be overwritten by it.
+    """
+
+    buffers: Mapping[str, Buffer]
+    steps: Sequence[Step]
+    outputs: Outputs
+    per_image: Collection[str]
+    reuse: Mapping[tuple[int, str], str]
+    batch: int
+    workers: int
+
+
+@dataclass(frozen=True)
+class Placed:
     """Buffers with their places, and steps and outputs that name them; bytes of the arena and of a worker's own memory."""
 
     buffers: tuple[Buffer, ...]
@@ -32,16 +49,17 @@ class Housed:
         return self.arena + workers * self.own
 
 
-def house(
-    buffers: Mapping[str, Buffer],
-    steps: Sequence[Step],
-    outputs: Outputs,
-    divided: Collection[str],
-    reuse: Mapping[tuple[int, str], str],
-) -> Housed:
-    """Give every arena buffer a place. `divided` names the buffers that hold an equal share for each link; `reuse` has
-    for a step and a buffer that it writes one that it reads and that may be overwritten by it.
+def placed(work: Work, order: Sequence[int], steps: Sequence[Step]) -> Placed:
+    """Give every arena buffer a place. `steps` are those of the work in the order of their indices, in chains where they are
+    better run so.
     """
+    buffers, outputs, per_image = work.buffers, work.outputs, work.per_image
+    reuse = {
+        (position, w): work.reuse[i, w]
+        for position, i in enumerate(order)
+        for w in work.steps[i].writes
+        if (i, w) in work.reuse
+    }
     first, last = _uses(steps, outputs, {b.name for b in buffers.values() if b.place == "arena"})
     same: dict[str, str] = {}
 
@@ -57,7 +75,7 @@ def house(
         if last.get(old) == position and buffers[old].bytes == buffers[w].bytes and root(w) != old:
             same[w] = old
             last[old] = last[w]
-    whole = {root(b) for b in first if b not in divided}
+    whole = {root(b) for b in first if b not in per_image}
     if same:
         steps = [s if same.keys().isdisjoint(s.buffers()) else _moved(s, root) for s in steps]
     spans = chain.spans(steps)
@@ -70,13 +88,13 @@ def house(
     offsets, size = place(arena)
     own_offsets, own = place([Life(b, share, first[b], last[b]) for b, share in shares.items()])
 
-    def settled(b: Buffer) -> Buffer:
+    def found(b: Buffer) -> Buffer:
         if b.name in shares:
             return replace(b, place="own", bytes=shares[b.name], offset=own_offsets[b.name])
         return replace(b, offset=offsets.get(b.name, b.offset))
 
-    found = tuple(settled(b) for b in buffers.values() if b.name not in same)
-    return Housed(found, tuple(steps), tuple((label, root(b)) for label, b in outputs), aligned(size), aligned(own))
+    kept = tuple(found(b) for b in buffers.values() if b.name not in same)
+    return Placed(kept, tuple(steps), tuple((label, root(b)) for label, b in outputs), aligned(size), aligned(own))
 
 
 def _moved(step: Step, root: Callable[[str], str]) -> Step:
@@ -142,5 +160,5 @@ def apart(plan: Plan) -> Plan:
         for b in plan.buffers
     }
     steps = [replace(s, links=0, follows=False) for s in plan.steps]
-    home = house(buffers, steps, plan.outputs, (), {})
-    return replace(plan, buffers=home.buffers, steps=home.steps, arena=home.arena, own=0)
+    found = placed(Work(buffers, steps, plan.outputs, (), {}, plan.batch, 1), range(len(steps)), steps)
+    return replace(plan, buffers=found.buffers, steps=found.steps, arena=found.arena, own=0)

@@ -12,15 +12,18 @@ import platform
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from cnnc.backends.cpu.code import Code
+from cnnc.backends.cpu.run.launch import Runner
+from cnnc.lowering.figures import Figures, Level
 from cnnc.lowering.plan import KernelName, Ref, Step
 from cnnc.runtime import room
-from cnnc.runtime.launch import Machine, Runner, aligned_empty
+from cnnc.runtime.device import aligned_empty
 from cnnc.runtime.threads import cores
 from cnnc.storage import folder, get, put
 from cnnc.untrusted import Field, Malformed, read_json
@@ -34,17 +37,6 @@ LARGE = 96 * 2**20  # bytes that no cache holds, at least
 _SYSFS = Path("/sys/devices/system/cpu/cpu0/cache")
 
 
-class Host(Machine, Protocol):
-    """What measuring asks of a backend."""
-
-    name: str
-
-    @property
-    def lanes(self) -> int: ...
-    @property
-    def registers(self) -> int: ...
-
-
 @dataclass(frozen=True)
 class Cache:
     """A data cache: bytes, and how many cores share it."""
@@ -52,38 +44,6 @@ class Cache:
     name: str
     bytes: int
     shared: int
-
-
-@dataclass(frozen=True)
-class Level:
-    """A level of memory: bytes of one cache (None of main memory), GB/s that one core and all threads read."""
-
-    name: str
-    bytes: int | None
-    one: float
-    all: float
-
-
-@dataclass(frozen=True)
-class Figures:
-    """GFLOP/s of multiply-adds (two operations each) on one core and on all threads, and the levels, nearest first."""
-
-    processor: str
-    target: str
-    threads: int
-    peak_one: float
-    peak_all: float
-    levels: tuple[Level, ...]
-
-    def level(self, name: str) -> Level | None:
-        return next((level for level in self.levels if level.name == name), None)
-
-    def peak(self, threads: int) -> float:
-        """GFLOP/s of so many threads."""
-        return self.peak_one if threads == 1 else min(self.peak_all, self.peak_one * threads)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def processor() -> str:
@@ -130,8 +90,8 @@ def caches() -> tuple[Cache, ...]:
 class _Bench:
     """Runs of the two kernels on one thread or on several."""
 
-    def __init__(self, host: Host) -> None:
-        self.host, self.settled = host, True
+    def __init__(self, code: Code) -> None:
+        self.code, self.settled = code, True
 
     def best(self, make: Callable[[int], tuple[KernelName, dict[str, int]]], workers: int, data: Any) -> float:
         """Seconds for a repetition, at best; `make` gives the kernel and its arguments for a number of repetitions."""
@@ -140,7 +100,7 @@ class _Bench:
             kernel, arguments = make(repetitions)
             values: list[tuple[str, int | Ref]] = [*arguments.items(), ("x", Ref("x"))]
             step = Step("probe", kernel, tuple(values), workers, ("x",))
-            runner = Runner((step,), lambda ref: int(data.ctypes.data), self.host, 4 * self.host.lanes, workers)
+            runner = Runner((step,), lambda ref: int(data.ctypes.data), self.code, 4 * self.code.lanes, workers)
             start = time.perf_counter()
             runner()
             return time.perf_counter() - start
@@ -158,7 +118,7 @@ class _Bench:
         return runs[0] / count
 
     def peak(self, workers: int) -> float:
-        chains, lanes = self.host.registers - 4, self.host.lanes
+        chains, lanes = self.code.registers - 4, self.code.lanes
         apart = (2 + chains) * lanes + 64
         data = aligned_empty(4 * apart * workers).view(np.float32)
         data[:] = 1e-3
@@ -168,16 +128,16 @@ class _Bench:
         return 2 * chains * lanes * turns * workers / seconds / 1e9
 
     def stream(self, workers: int, bytes_each: int, data: Any) -> float:
-        unit = LOADS * self.host.lanes * 4
+        unit = LOADS * self.code.lanes * 4
         turns = max(1, bytes_each // unit)
         kernel = KernelName("stream")
         seconds = self.best(lambda n: (kernel, {"turns": turns, "passes": n}), workers, data)
         return turns * unit * workers / seconds / 1e9
 
 
-def measure(host: Host, threads: int | None = None) -> Figures:
+def measure(code: Code, threads: int | None = None) -> Figures:
     """Measure, and remember what runs agree on; what was once faster stays."""
-    threads, bench = threads or cores(), _Bench(host)
+    threads, bench = threads or cores(), _Bench(code)
     hierarchy = caches()
     enough = min(max([LARGE, *(3 * c.bytes for c in hierarchy)]), 2**29)
     large = min(enough, room.left() // 4)
@@ -194,12 +154,12 @@ def measure(host: Host, threads: int | None = None) -> Figures:
             levels.append(Level(cache.name, cache.bytes, *rates))
         before = cache.bytes
     levels.append(Level("memory", None, bench.stream(1, large, data), bench.stream(threads, large // threads, data)))
-    figures = Figures(processor(), host.name, threads, bench.peak(1), bench.peak(threads), tuple(levels))
-    earlier = known(host, threads)
+    figures = Figures(processor(), code.name, threads, bench.peak(1), bench.peak(threads), tuple(levels))
+    earlier = remembered(code, threads)
     if earlier is not None:
         figures = _best(earlier, figures)
     if bench.settled:
-        _write(_path(host, threads), figures)
+        _write(_path(code, threads), figures)
     return figures
 
 
@@ -216,8 +176,8 @@ def _best(a: Figures, b: Figures) -> Figures:
 # ------------------------------------------------------------------------------------------------ remembering
 
 
-def _path(host: Host, threads: int) -> Path:
-    key = "\n".join([processor(), host.name, str(threads), *(f"{c.name} {c.bytes}" for c in caches())])
+def _path(code: Code, threads: int) -> Path:
+    key = "\n".join([processor(), code.name, str(threads), *(f"{c.name} {c.bytes}" for c in caches())])
     return folder() / f"machine-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
 
@@ -225,9 +185,9 @@ def _write(path: Path, figures: Figures) -> None:
     put(path, json.dumps({"format": FORMAT, **figures.to_json()}).encode())
 
 
-def known(host: Host, threads: int | None = None) -> Figures | None:
+def remembered(code: Code, threads: int | None = None) -> Figures | None:
     """What was measured before; None where nothing was."""
-    path = _path(host, threads or cores())
+    path = _path(code, threads or cores())
     data = get(path)
     if data is None:
         return None
@@ -238,7 +198,7 @@ def known(host: Host, threads: int | None = None) -> Figures | None:
         levels = tuple(_level(level) for level in record["levels"].items(0, 10))
         peaks = record["peak_one"].number(0, FASTEST), record["peak_all"].number(0, FASTEST)
         whose = record["processor"].text(), record["target"].text(), record["threads"].whole(1)
-        return Figures(*whose, *peaks, levels) if whose == (processor(), host.name, threads or cores()) else None
+        return Figures(*whose, *peaks, levels) if whose == (processor(), code.name, threads or cores()) else None
     except Malformed:
         return None
 
@@ -249,6 +209,6 @@ def _level(field: Field) -> Level:
     return Level(level["name"].text(), size, level["one"].number(0, FASTEST), level["all"].number(0, FASTEST))
 
 
-def figures(host: Host, threads: int | None = None) -> Figures:
+def figures(code: Code, threads: int | None = None) -> Figures:
     """What was measured before, or is now."""
-    return known(host, threads) or measure(host, threads)
+    return remembered(code, threads) or measure(code, threads)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -9,7 +10,6 @@ from typing import Any, ClassVar
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.rewrite import Rewriter
 from cnnc.ir.types import product
-from cnnc.ops.groups import banded, spread, whole
 from cnnc.ops.window import Window
 from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
@@ -17,7 +17,42 @@ from cnnc.passes.manager import Form, Forms, Pass, register_pass
 # blocks; and how many products of that one take the time of what Winograd's algorithm does in their place, with many
 # channels: half as many with so few.
 BANDED, WINOGRAD, FEW = 1.15, 2.6, 16
+# Of the kernels whose lanes meet the channels of their own group: what copying the pixels of an output takes, in products of a
+# tap; and the blocks of channels that a block of filters may meet.
+COPY, WIDEST = 8.4, 4
 CONVOLUTIONS = ("conv", "conv_data_gradient", "conv_weight_gradient")
+
+
+def whole(filters: int, channels: int, lanes: int) -> int:
+    """How many groups together have whole blocks of `lanes` channels on both sides."""
+    return max(lanes // math.gcd(filters, lanes), lanes // math.gcd(channels, lanes))
+
+
+def banded(groups: int, filters: int, channels: int, lanes: int) -> int:
+    """Multiply-adds for one pixel where each block of filters, or as many groups as a block holds, meets the channels of its
+    groups alone.
+    """
+    total = 0
+    if filters <= lanes:
+        return lanes * groups * channels
+    for first in range(0, groups * filters, lanes):
+        last = min(first + lanes, groups * filters) - 1
+        total += lanes * channels * (last // filters - first // filters + 1)
+    return total
+
+
+def spread(groups: int, filters: int, channels: int, lanes: int, taps: float, stride: int) -> float:
+    """The same, where every lane meets the channels of its own group: `COPY` products of a tap for each pixel that is copied.
+    Infinite for a tap alone, and where a block of filters meets more than `WIDEST` blocks of channels: there are no such kernels.
+    """
+    ends = range(0, groups * filters, lanes)
+    low = [first // filters * channels // lanes for first in ends]
+    high = [
+        ((min(first + lanes, groups * filters) - 1) // filters * channels + channels - 1) // lanes for first in ends
+    ]
+    if taps < 2 or any(b - a >= WIDEST for a, b in zip(low, high, strict=True)):
+        return math.inf
+    return len(ends) * lanes * channels * (1 + COPY * stride / taps)
 
 
 @register_pass

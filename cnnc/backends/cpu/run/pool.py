@@ -1,6 +1,6 @@
 """The thread pool of this process: starting helpers, and what becomes of them in a forked child.
 
-Helpers run code of the backend (`kernels/cpu/steps/threads.py` says how it works): they know neither Python nor OpenMP, take no signals
+Helpers run code of their own (`kernels/cpu/steps/threads.py` says how it works): they know neither Python nor OpenMP, take no signals
 and are never waited for, so that the process may end while they run. Where the system gives no thread, calls go on with fewer. A
 forked child begins with none and starts its own.
 """
@@ -14,8 +14,10 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
+from cnnc.backends.cpu.code import Code
+from cnnc.kernels.cpu.steps import threads
 from cnnc.locks import Lock
 from cnnc.runtime.threads import cores
 
@@ -26,15 +28,6 @@ MOST = 256  # helpers
 IDLE, WAITING, PATIENCE = 100e-6, 20e-6, 15e-6
 STACK = 1 << 20
 FAULTS = {"SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGTRAP", "SIGSYS"}  # of the thread that has them
-
-
-class Host(Protocol):
-    """What the pool asks of a backend: addresses of its parts by name, None where this system has no pool of ours; and its
-    memory in int64s for a number of helpers.
-    """
-
-    def threads(self) -> Mapping[str, int] | None: ...
-    def pool_words(self, helpers: int) -> int: ...
 
 
 class Pool:
@@ -135,14 +128,14 @@ _lock = Lock()
 _pool: Pool | None = None
 
 
-def of(host: Host) -> Pool | None:
+def of(code: Code) -> Pool | None:
     """The pool of this process; None where the system has none of ours."""
     global _pool
-    if _pool is None and (parts := host.threads()) is not None:
+    if _pool is None and (parts := code.threads()) is not None:
         with _lock:
             if _pool is None:
                 with suppress(OSError, AttributeError):  # a C library that lacks something
-                    _pool = Pool(parts, host.pool_words(MOST))
+                    _pool = Pool(parts, threads.words(MOST))
     return _pool
 
 

@@ -1,0 +1,21 @@
+"""What the processor's rules work with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cnnc.backends.cpu.decisions import Decision
+from cnnc.kernels.cpu.target import Target
+from cnnc.lowering import context
+
+
+@dataclass(kw_only=True)
+class Lowering(context.Lowering):
+    """target: the instruction set, at the machine's pace. exact: only algorithms that round like the direct ones. decisions:
+    what timed runs said, by problem.
+    """
+
+    target: Target
+    exact: bool
+    decisions: Mapping[str, Decision]

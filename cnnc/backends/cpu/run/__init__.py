@@ -1,0 +1,1 @@
+"""Running steps on the processor: the step driver, and the threads that help."""
