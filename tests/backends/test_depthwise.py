@@ -9,7 +9,8 @@ import pytest
 
 import cnnc
 from cnnc import driver
-from cnnc.backends.cpu import CpuBackend, depthwise
+from cnnc.backends.cpu import CpuBackend
+from cnnc.backends.cpu.rules import depthwise
 from cnnc.lowering.lower import lower
 from cnnc.passes.optimizer import SGD
 from cnnc.passes.training import training_graph
