@@ -226,6 +226,15 @@ class Loaded:
     unexpected: tuple[str, ...] = ()
     mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
 
+    @staticmethod
+    def of(shapes: Mapping[str, tuple[int, ...]], present: Mapping[str, tuple[int, ...]]) -> Loaded:
+        """From the shapes of the network, and those in the file."""
+        return Loaded(
+            tuple(n for n in shapes if n not in present),
+            tuple(sorted(n for n in present if n not in shapes)),
+            {n: (s, present[n]) for n, s in shapes.items() if n in present and present[n] != s},
+        )
+
     def __bool__(self) -> bool:
         return bool(self.missing or self.unexpected or self.mismatched)
 
@@ -342,16 +351,12 @@ class Network:
         file = safetensors.open_file(as_path("path", path), "weights")
         file.verify()
         classes = class_names(file)
-        present = {n: e for n, e in file.entries.items() if n.rpartition(".")[2] != IGNORED or n in self.weights}
+        present = {n: e.shape for n, e in file.entries.items() if n.rpartition(".")[2] != IGNORED or n in self.weights}
         shapes = {n: s.shape for n, s in self.weights._specs.items()}
-        report = Loaded(
-            tuple(n for n in shapes if n not in present),
-            tuple(sorted(n for n in present if n not in shapes)),
-            {n: (s, present[n].shape) for n, s in shapes.items() if n in present and present[n].shape != s},
-        )
+        report = Loaded.of(shapes, present)
         if strict and report:
             raise CnncError(report.diagnostic(file.path, len(shapes)), safetensors.DATA)
-        taken = [n for n, s in shapes.items() if n in present and present[n].shape == s]
+        taken = [n for n, s in shapes.items() if present.get(n) == s]
         room.check(4 * sum(product(shapes[n]) for n in taken), " for the weights")
         self.weights._values |= {n: frozen(as_float32(file.read(n), n)) for n in taken}
         if not report.missing and not report.mismatched:

@@ -68,6 +68,17 @@ def command(
             diff,
         )
         return
+    parts = listed(stages, after, everything, diff, positions)
+    if plan or (everything and not diff and after is None):
+        parts.append(("# plan\n" if everything else "") + str(plan_of(machine, graph, batch)))
+    text = ("\n" if everything else "").join(parts)
+    click.echo(text, nl=not text.endswith("\n") and bool(text))
+
+
+def listed(stages: Stages, after: str | None, everything: bool, diff: bool, positions: bool) -> list[str]:
+    """The stages that are asked for, or what changed in each, as texts. Raises `CnncError` (E0801)."""
+    from cnnc.ir.text import print_graph
+
     if after is not None:
         stages.after(after)
     parts = []
@@ -78,12 +89,7 @@ def command(
         elif everything or (after is not None and wanted and not diff):
             heading = f"# {number:02} {title}\n" if everything else ""
             parts.append(heading + print_graph(stage, positions))
-    if after is not None and not everything and not diff:
-        parts = parts[-1:]
-    if plan or (everything and not diff and after is None):
-        parts.append(("# plan\n" if everything else "") + str(plan_of(machine, graph, batch)))
-    text = ("\n" if everything else "").join(parts)
-    click.echo(text, nl=not text.endswith("\n") and bool(text))
+    return parts[-1:] if after is not None and not everything and not diff else parts
 
 
 def changes(stages: Stages, number: int) -> str:

@@ -159,24 +159,24 @@ def parts(path: Path, skipped: Skipped) -> tuple[Path, Path | None]:
     tests = [found[n] for n in TEST if n in found]
     usable = [p for p in tests if any(walk(f, Skipped(path)) for f in folders(unwrapped(p)))]
     test = usable[0] if usable else None
-    for p in tests:
-        if p not in usable:
-            skipped.because("no folder for each class", p)
-    for entry in _listed(path):
-        if _kind(entry) != "folder":
-            skipped.file(Path(entry.path))
-    for p in (p for p in found.values() if p not in (train, test) and (p not in tests or p in usable)):
-        skipped.because("beside the parts to train and to test on", p)
+    unusable = [p for p in tests if p not in usable]
+    for p in unusable:
+        skipped.because("no folder for each class", p)
+    _skip_files(path, skipped)
+    for p in found.values():
+        if p not in (train, test, *unusable):
+            skipped.because("beside the parts to train and to test on", p)
     return unwrapped(train), None if test is None else unwrapped(test)
 
 
-def class_folders(
-    path: Path, skipped: Skipped, known: Sequence[str] | None = None
-) -> tuple[tuple[str, ...], list[Path], Labels]:
-    """The names of the folders that hold images (sorted; whole numbers by value), all of their images, and their labels.
+def _skip_files(path: Path, skipped: Skipped) -> None:
+    for entry in _listed(path):
+        if _kind(entry) != "folder":
+            skipped.file(Path(entry.path))
 
-    known: the names that there may be, in order. Raises `CnncError` (E0620, E0627, E0630).
-    """
+
+def _with_images(path: Path, skipped: Skipped) -> list[tuple[str, list[Path]]]:
+    """The folders that hold images, by name, and their images."""
     found = []
     for entry in _listed(path):
         kind, at = _kind(entry), Path(entry.path)
@@ -190,6 +190,17 @@ def class_folders(
             skipped.because("images in no folder of a class", at)
         else:
             skipped.file(at)
+    return found
+
+
+def class_folders(
+    path: Path, skipped: Skipped, known: Sequence[str] | None = None
+) -> tuple[tuple[str, ...], list[Path], Labels]:
+    """The names of the folders that hold images (sorted; whole numbers by value), all of their images, and their labels.
+
+    known: the names that there may be, in order. Raises `CnncError` (E0620, E0627, E0630).
+    """
+    found = _with_images(path, skipped)
     if len(found) > CLASS_LIMIT:
         raise error(
             "E0627", f"{escaped(path)} has {len(found)} folders; {CLASS_LIMIT} classes are the limit", exit_code=3

@@ -6,7 +6,7 @@ of pieces that follow each other and are alike, card by card and edge by edge, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cnnc.drawing.cards import Card
@@ -65,33 +65,32 @@ def _form(piece: Sequence[int], before: int, cards: Sequence[Card], edges: Seque
     return tuple(cards[i].label for i in piece), tuple(links)
 
 
+def _forms(
+    pieces: Sequence[Sequence[int]], last: Sequence[int], cards: Sequence[Card], edges: Sequence[tuple[int, int]]
+) -> list[object]:
+    """That of each piece."""
+    into: dict[int, list[tuple[int, int]]] = {}
+    for a, b in edges:
+        into.setdefault(b, []).append((a, b))
+    return [
+        _form(p, last[i - 1] if i else -2, cards, [e for card in p for e in into.get(card, ())])
+        for i, p in enumerate(pieces)
+    ]
+
+
 def fold(
     cards: Sequence[Card], edges: Sequence[tuple[int, int]]
 ) -> tuple[list[Card], list[tuple[int, int]], list[Repeated]]:
     """The cards that stay, the edges between them, and which of them are repeated."""
     pieces = _pieces(cards, edges)
-    into: dict[int, list[tuple[int, int]]] = {}
-    for a, b in edges:
-        into.setdefault(b, []).append((a, b))
     last = [p[-1] if p else -2 for p in pieces]
-    forms = [
-        _form(p, last[i - 1] if i else -2, cards, [e for card in p for e in into.get(card, ())])
-        for i, p in enumerate(pieces)
-    ]
     moved: dict[int, int] = {}  # the last card of a run that goes -> that of the one that stays
     gone: set[int] = set()
     found: list[tuple[list[int], int]] = []
-    at = 1
-    while at < len(pieces):
-        length, times = _best(forms, at)
-        if times > 1:
-            stays = [card for p in pieces[at : at + length] for card in p]
-            found.append((stays, times))
-            gone.update(card for p in pieces[at + length : at + length * times] for card in p)
-            moved[last[at + length * times - 1]] = last[at + length - 1]
-            at += length * times
-        else:
-            at += 1
+    for at, length, times in _runs(_forms(pieces, last, cards, edges)):
+        found.append(([card for p in pieces[at : at + length] for card in p], times))
+        gone.update(card for p in pieces[at + length : at + length * times] for card in p)
+        moved[last[at + length * times - 1]] = last[at + length - 1]
     kept = [i for i in range(len(cards)) if i not in gone]
     number = {card: i for i, card in enumerate(kept)}
     links = dict.fromkeys((moved.get(a, a), b) for a, b in edges if b not in gone)
@@ -100,6 +99,16 @@ def fold(
         [(number[a], number[b]) for a, b in links if a in number],
         [Repeated(tuple(number[c] for c in stays), times) for stays, times in found],
     )
+
+
+def _runs(forms: Sequence[object]) -> Iterator[tuple[int, int, int]]:
+    """Where pieces repeat, behind the first: from which on, how many, and how often they stand there."""
+    at = 1
+    while at < len(forms):
+        length, times = _best(forms, at)
+        if times > 1:
+            yield at, length, times
+        at += length * times if times > 1 else 1
 
 
 def _best(forms: Sequence[object], at: int) -> tuple[int, int]:

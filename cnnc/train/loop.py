@@ -104,22 +104,14 @@ def train(
     if not resume and not force:
         check_unused(folder)
     preprocess, shape = single_input(network)
-    size = (shape[1], shape[2]) if len(shape) == 3 else None
-    if recipe.augment and size is None:
-        raise error("E0631", f"augmentation is for images; the network takes [N, {', '.join(map(str, shape))}]")
-    augment = tuple(augmentations.build(c.name, c.arguments, size, c.span) for c in recipe.augment if size is not None)
+    augment = augmentation(recipe, shape)
     kept = canvas(augment, preprocess, shape)
     dataset = data if isinstance(data, Dataset) else Dataset.open(data, preprocess, shape, kept, seed)
     if not quiet:
         tell(dataset)
     network.initialize(seed)
     if weights is not None:
-        report = network.load_weights(weights, strict=False)
-        diagnostic = report.diagnostic(Path(weights), len(network.weights))
-        if len(report.missing) + len(report.mismatched) == len(network.weights):
-            raise CnncError(diagnostic, exit_code=3)
-        if report and not quiet:
-            say("\n".join([diagnostic.message, *(f"  {n}" for n in diagnostic.notes), "  these are drawn anew"]))
+        start_from(network, weights, quiet)
     if dataset.classes is not None:
         network.classes = dataset.classes
     run = _Run(network, recipe, dataset, folder, seed, threads, target)
@@ -129,6 +121,24 @@ def train(
     make_folder(folder)
     first = run.resume(quiet) if resume else Checkpoint({}, 0, 0, 0, (0.0, 0.0, 0), (), {})
     return run.go(first, augment, quiet, checkpoint_seconds)
+
+
+def augmentation(recipe: Recipe, shape: tuple[int, ...]) -> tuple[augmentations.Augmentation, ...]:
+    """What the recipe does to images of a shape. Raises `CnncError` (E0631) where the input is none."""
+    size = (shape[1], shape[2]) if len(shape) == 3 else None
+    if recipe.augment and size is None:
+        raise error("E0631", f"augmentation is for images; the network takes [N, {', '.join(map(str, shape))}]")
+    return tuple(augmentations.build(c.name, c.arguments, size, c.span) for c in recipe.augment if size is not None)
+
+
+def start_from(network: Network, weights: Path, quiet: bool) -> None:
+    """Take what fits of a file of weights. Raises `CnncError` (exit code 3) where nothing does."""
+    report = network.load_weights(weights, strict=False)
+    diagnostic = report.diagnostic(weights, len(network.weights))
+    if len(report.missing) + len(report.mismatched) == len(network.weights):
+        raise CnncError(diagnostic, exit_code=3)
+    if report and not quiet:
+        say("\n".join([diagnostic.message, *(f"  {n}" for n in diagnostic.notes), "  these are drawn anew"]))
 
 
 def canvas(augment: Sequence[Any], preprocess: Any, shape: tuple[int, ...]) -> tuple[int, int] | None:

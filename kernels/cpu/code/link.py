@@ -94,18 +94,10 @@ def _load(code: bytes, symbol: str) -> int:
         return name, base + placed[section] + value if section in placed else calls.get(name, 0)
 
     for _, kind, _, _, start, length, _, target, _, _ in sections:
-        if kind != _RELA or target not in placed:
-            continue
-        for at in range(start, start + length, _RELOCATION.size):
-            offset, info, addend = _RELOCATION.unpack_from(code, at)
-            name, goal = address(info >> 32)
-            where, kind_of = placed[target] + offset, info & 0xFFFFFFFF
-            if not goal or kind_of not in (_ABSOLUTE, _RELATIVE, _CALL):
-                raise UnlinkableError(f"a reference of kind {kind_of} to '{name}'")
-            if kind_of == _ABSOLUTE:
-                struct.pack_into("<Q", block, where, goal + addend)
-            else:
-                struct.pack_into("<i", block, where, goal + addend - (base + where))
+        if kind == _RELA and target in placed:
+            for at in range(start, start + length, _RELOCATION.size):
+                offset, info, addend = _RELOCATION.unpack_from(code, at)
+                _refer(block, placed[target] + offset, base, info & 0xFFFFFFFF, *address(info >> 32), addend)
     found = dict(address(i) for i in range(table[5] // _SYMBOL.size)).get(symbol, 0)
     if not found:
         raise UnlinkableError(f"no symbol '{symbol}'")
@@ -113,3 +105,13 @@ def _load(code: bytes, symbol: str) -> int:
         raise OSError(ctypes.get_errno(), "the memory cannot be made executable")
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(block))  # threads may be in it while the interpreter ends
     return found
+
+
+def _refer(block: mmap.mmap, where: int, base: int, kind: int, name: str, goal: int, addend: int) -> None:
+    """Write a reference to a symbol into the block, which begins at the address `base`."""
+    if not goal or kind not in (_ABSOLUTE, _RELATIVE, _CALL):
+        raise UnlinkableError(f"a reference of kind {kind} to '{name}'")
+    if kind == _ABSOLUTE:
+        struct.pack_into("<Q", block, where, goal + addend)
+    else:
+        struct.pack_into("<i", block, where, goal + addend - (base + where))
