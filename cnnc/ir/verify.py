@@ -11,18 +11,23 @@ from cnnc.ir.types import PLAIN, TensorType
 Operands = tuple[TensorType | None, ...]
 
 
+def _leaf_problem(node: Node) -> tuple[str, str] | None:
+    """What is wrong with an input, a param or a state."""
+    if node.operands or node.attributes or len(node.results) != 1:
+        return "E0502", f"%{node.name}: {node.op} has a type and nothing else"
+    if node.op == "input" and node.type.rank in PLAIN and node.type.layout != PLAIN[node.type.rank]:
+        return "E0503", f"input %{node.name} must be in the plain layout {PLAIN[node.type.rank]}"
+    try:
+        check_type(node.type, f"%{node.name}")
+    except InferenceError as e:
+        return e.code, e.message
+    return None
+
+
 def _problem(node: Node, types: list[TensorType | None]) -> tuple[str, str] | None:
     """What is wrong with a node whose operands are of these types."""
     if node.op in LEAVES:
-        if node.operands or node.attributes or len(node.results) != 1:
-            return "E0502", f"%{node.name}: {node.op} has a type and nothing else"
-        if node.op == "input" and node.type.rank in PLAIN and node.type.layout != PLAIN[node.type.rank]:
-            return "E0503", f"input %{node.name} must be in the plain layout {PLAIN[node.type.rank]}"
-        try:
-            check_type(node.type, f"%{node.name}")
-        except InferenceError as e:
-            return e.code, e.message
-        return None
+        return _leaf_problem(node)
     record = OPS.get(node.op)
     if record is None:
         return "E0502", f"unknown op '{node.op}'"

@@ -218,24 +218,25 @@ class _State:
             else:
                 return
 
+    def fits(self, producer: Node, user: Node) -> bool:
+        """Whether the two may be one node, as far as they themselves go."""
+        if producer.op in ("constant", "reduce_channels", "expand") or producer.name in self.fixed:
+            return False
+        few = len(producer.results) + len(user.results) <= RESULTS
+        return few and producer.type == user.type and bool(expressions(producer))
+
+    def common_place(self, first: int, second: int) -> int | None:
+        """Where of the two places one node may stand for both; None where others are in the way."""
+        producer, user = self.nodes[first], self.nodes[second]
+        if all(p > second for r in producer.results for p in self.users[r] if p != second):
+            return second
+        between = (o for o in user.inputs if o not in producer.results)
+        return first if all(self.places[o] < first for o in between) else None
+
     def merged(self, first: int, second: int) -> bool:
         producer, user = self.nodes[first], self.nodes[second]
-        if (
-            producer.op in ("constant", "reduce_channels", "expand")
-            or producer.type != user.type
-            or producer.name in self.fixed
-        ):
-            return False
-        if not expressions(producer):
-            return False
-        if len(producer.results) + len(user.results) > RESULTS:
-            return False
-        others = {p for r in producer.results for p in self.users[r] if p != second}
-        if all(p > second for p in others):
-            place = second
-        elif all(self.places[o] < first for o in user.inputs if o not in producer.results):
-            place = first
-        else:
+        place = self.common_place(first, second) if self.fits(producer, user) else None
+        if place is None:
             return False
         operands = list(dict.fromkeys((*producer.inputs, *(o for o in user.inputs if o not in producer.results))))
         sizes = dict(zip(producer.results, map(ex.size, expressions(producer)), strict=True))

@@ -174,6 +174,14 @@ def training_graph(
     return training_stages(graph, loss, optimizer, wanted, gradients)[-1][1]
 
 
+def _chosen(parameters: Sequence[str], wanted: Collection[str] | None) -> list[str]:
+    """The parameters that are wanted, all unless given. Raises `CnncError` (E0808) for a name that is none of them."""
+    for name in wanted or ():
+        if name not in parameters:
+            raise error("E0808", f"'{name}' is no parameter", help=did_you_mean(name, parameters), exit_code=2)
+    return [p for p in parameters if wanted is None or p in wanted]
+
+
 def training_stages(
     graph: Graph,
     loss: str = "cross_entropy",
@@ -190,10 +198,7 @@ def training_stages(
     graph = attach_loss(graph, loss)
     stages.append(("attach-loss", graph))
     parameters = [n.name for n in graph.parameters]
-    for name in wanted or ():
-        if name not in parameters:
-            raise error("E0808", f"'{name}' is no parameter", help=did_you_mean(name, parameters), exit_code=2)
-    chosen = [p for p in parameters if wanted is None or p in wanted]
+    chosen = _chosen(parameters, wanted)
     trained = [p for p in optimizer.trained(parameters) if p in chosen] if optimizer is not None else []
     asked = chosen if gradients else []
     graph, found = differentiate(graph, graph.outputs[0][1], dict.fromkeys((*trained, *asked)))
