@@ -16,7 +16,6 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 NETWORKS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("lenet5_relu", {}),
     ("resnet", {"depth": 50, "size": 32}),
-    ("mobilenetv2", {"size": 96}),
 )
 THREADS = (1, 2, 3, 8)
 

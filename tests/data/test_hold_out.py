@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnnc.data.dataset import Dataset
@@ -14,6 +14,7 @@ SORTED = np.repeat(np.arange(10), 3)
 
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=120), st.integers(0, 2**63 - 1))
+@settings(max_examples=30, deadline=None)
 def test_every_class_stays_in_training(labels: list[int], seed: int) -> None:
     y = np.array(labels)
     train, test = tenth(y, seed)

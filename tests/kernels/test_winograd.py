@@ -125,7 +125,7 @@ def test_sizes_and_paddings(name, scheme, padding):
         close(winograd(name, scheme, x, w, padding, bias), want, 5 * np.prod(scheme.kernel))
 
 
-@pytest.mark.parametrize(("name", "scheme", "dilation"), in_turn(ALL, [(2, 2), (1, 3), (7, 5)]))
+@pytest.mark.parametrize(("name", "scheme", "dilation"), in_turn(ALL, [(2, 2), (7, 5)]))
 def test_dilation(name, scheme, dilation):
     """Forward and the data gradient, with phases of unlike sizes, and some of no output."""
     products, filters = np.prod(scheme.kernel), 18

@@ -29,7 +29,7 @@ from tests.networks import EXAMPLES
 
 FILE = Path(__file__).with_suffix(".json")
 BATCHES, WORKERS = (1, 7, 16), (1, 2)
-FEW = ((7, 2),)  # (batch, workers) of those that the tests compare
+FEW, WIDTHS = ((1, 1), (7, 2)), ("avx512", "neon")  # (batch, workers), and instruction sets, of what the tests compare
 
 GROUPS = """
 model groups() {
@@ -81,15 +81,17 @@ def networks() -> Iterator[tuple[str, cnnc.Network]]:
         yield network.graph.name, network
 
 
-def digests(cases: Iterable[tuple[int, int]] = tuple(product(BATCHES, WORKERS))) -> Iterator[tuple[str, str]]:
-    """(which Plan, the first 16 digits of its text's SHA-256), for these batches and workers."""
+def digests(
+    cases: Iterable[tuple[int, int]] = tuple(product(BATCHES, WORKERS)), sets: Iterable[str] = tuple(TARGETS)
+) -> Iterator[tuple[str, str]]:
+    """(which Plan, the first 16 digits of its text's SHA-256), for these batches and workers, and instruction sets."""
     cases = list(cases)
     for name, network in networks():
         for mode in ("infer", "train"):
             source = network.graph if mode == "infer" else training_graph(network.graph, optimizer=SGD(momentum=0.9))
             optimized = {}
-            for isa, target in TARGETS.items():
-                backend = CpuBackend(isa)
+            for isa in sets:
+                target, backend = TARGETS[isa], CpuBackend(isa)
                 if target.lanes not in optimized:
                     optimized[target.lanes] = driver.optimize(source, backend.layouts())[0]
                 for batch, workers in cases:

@@ -8,7 +8,7 @@ from tests.lowering import digests
 @pytest.mark.slow
 def test_plans_are_those_of_before():
     known = digests.stored()
-    found = dict(digests.digests(digests.FEW))
+    found = dict(digests.digests(digests.FEW, digests.WIDTHS))
     assert len(found) == 96
     assert {key: known[key] for key in found} == found
 

@@ -7,6 +7,7 @@ import pytest
 
 import cnnc
 from cnnc import driver
+from cnnc.backends.cpu.pipeline import layouts
 from cnnc.ir import expression as ex
 from cnnc.ops.bounds import are_probabilities, of_expression
 
@@ -49,7 +50,7 @@ OTHERS = [
 )
 def test_probabilities_are_told_from_logits(body: str, expected: bool) -> None:
     net = cnnc.parse(f"model m() {{ input x: f32[N, 3, 8, 8]\n {body} }}")
-    for graph in (net.graph, driver.optimize(net.graph, 8)[0]):
+    for graph in (net.graph, driver.optimize(net.graph, layouts(8))[0]):
         assert are_probabilities(graph, graph.outputs[0][1]) is expected, str(graph)
 
 

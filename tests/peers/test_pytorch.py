@@ -30,7 +30,7 @@ def pair(name, tmp_path, **more):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["lenet", "alexnet", "vgg16", "resnet18", "resnet50", "mobilenetv2"])
+@pytest.mark.parametrize("name", ["lenet", "alexnet", "resnet50", "mobilenetv2"])
 def test_inference(name, tmp_path):
     module, net = pair(name, tmp_path)
     (node,) = net.graph.inputs
