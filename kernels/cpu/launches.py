@@ -62,6 +62,11 @@ def round_up(count: int, unit: int) -> int:
     return divide(count, unit) * unit
 
 
+def panels(blocks: int, size: int) -> int:
+    """Panels of so many blocks, and those left over, each a panel of its own."""
+    return blocks // size + blocks % size
+
+
 def blocks(channels: int, target: Target) -> int:
     return divide(channels, target.lanes)
 

@@ -42,6 +42,9 @@ class Epilogue:
         return ("expression", self.expression), ("operands", tuple(self.operands))
 
 
+BARE = Epilogue()  # nothing comes behind
+
+
 @dataclass(frozen=True)
 class Conv:
     """x [images, channels, *size], w [filters, channels / groups, *kernel] -> y [images, filters, *out], over one to three axes.

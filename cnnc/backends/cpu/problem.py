@@ -8,7 +8,7 @@ from typing import Any
 from cnnc.backends.cpu.context import Lowering
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
-from cnnc.kernels.cpu.problem import Conv, Epilogue
+from cnnc.kernels.cpu.problem import BARE, Conv, Epilogue
 from cnnc.ops.window import Window
 
 OPS = ("conv", "conv_data_gradient", "conv_weight_gradient")
@@ -16,10 +16,11 @@ OPS = ("conv", "conv_data_gradient", "conv_weight_gradient")
 
 @dataclass(frozen=True)
 class Problem:
-    """A convolution or one of its gradients. x and y: the values that it reads and that has the shape of the convolution's result
-    or input; weight and bias: None where it has none.
+    """A convolution or one of its gradients, by the node's op.
 
-    conv: over the axes that there are. flat: the same over two, None where it really has three.
+    conv: over the axes that there are. flat: the same over two, None where it really has three. x: the value that it reads, of the
+    gradient of its input dy; weight: the other, of a weight gradient dy. bias: None where there is none. operands: those of the
+    epilogue.
     """
 
     op: str
@@ -81,7 +82,7 @@ def _made(low: Lowering, node: Node) -> Problem:
         images, channels, tuple(size), filters, window.kernel, window.stride, window.padding, window.dilation,
         int(node.attributes.get("groups", 1)),
     )  # fmt: skip
-    behind, operands = (Epilogue(), ()) if weights else epilogue(low, node)
+    behind, operands = (BARE, ()) if weights else epilogue(low, node)
     return Problem(node.op, conv, _flat(conv), behind, operands, first, second, rest[0] if rest else None)
 
 

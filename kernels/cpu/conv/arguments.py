@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import Kernel
-from ..launches import Launch, divide
+from ..launches import Launch, divide, panels
 from ..problem import Conv, Epilogue
 from ..target import Target
 
@@ -180,7 +180,7 @@ def source_taps(weights: Any) -> dict[str, Any]:
 
 def pack_plan(weights: PackedWeights) -> Launch:
     """The step that packs oihw weights (`source`) into the buffer `packed`."""
-    units = weights.out_blocks // weights.panel + weights.out_blocks % weights.panel
+    units = panels(weights.out_blocks, weights.panel)
     arguments = {
         "units": units, "panel": weights.panel, "out_blocks": weights.out_blocks, "in_blocks": weights.in_blocks,
         "channel_blocks": weights.channel_blocks, "plane_first": weights.planes[1], "plane_step": weights.planes[2],

@@ -9,8 +9,8 @@ from itertools import product
 import numpy as np
 
 from .. import Kernel, cost
-from ..launches import Launch, divide, round_up
-from ..problem import Conv, Epilogue
+from ..launches import Launch, divide, panels, round_up
+from ..problem import BARE, Conv, Epilogue
 from ..target import Target
 from .arguments import (
     PIXEL_WEIGHT_GRADIENT_ARGUMENTS,
@@ -20,6 +20,7 @@ from .arguments import (
     form_of,
     in_plane,
 )
+from .sums import Taps
 
 # Bytes of x and dy that a pass over one tap may touch: what fits the first level cache beside the sums.
 _ROWS_NEAR = 24 * 1024
@@ -159,8 +160,7 @@ def _vectors(target: Target, conv: Conv) -> int:
 
 def _units(target: Target, conv: Conv) -> int:
     """Panels of output blocks of a group, single ones behind them."""
-    blocks, vectors = divide(conv.of_group.filters, target.lanes), _vectors(target, conv)
-    return blocks // vectors + blocks % vectors
+    return panels(divide(conv.of_group.filters, target.lanes), _vectors(target, conv))
 
 
 def _plain_rows(target: Target, conv: Conv) -> Launch:
@@ -194,11 +194,7 @@ def _taps(target: Target, conv: Conv) -> Launch:
     taps, units = math.prod(c.kernel), _units(target, conv)
     in_blocks, out_blocks = divide(own.channels, lanes), divide(own.filters, lanes)
     chunk_taps = divide(taps, min(taps, divide(_FEW_CHUNKS, c.groups * units * in_blocks)))
-    offsets = [
-        (i * c.dilation[0] - c.padding[0][0], j * c.dilation[1] - c.padding[1][0])
-        for i in range(c.kernel[0])
-        for j in range(c.kernel[1])
-    ]
+    met = Taps.forward(c)
     x_block, dy_block = c.size[0] * c.size[1] * lanes, rows * columns * lanes
     arguments = {
         "images": c.images, "in_blocks": in_blocks, "out_blocks": out_blocks, "in_channels": own.channels,
@@ -210,7 +206,7 @@ def _taps(target: Target, conv: Conv) -> Launch:
         "dy_image": c.groups * out_blocks * dy_block, "dy_block": dy_block, **in_plane(), "dw_channel": taps,
     }  # fmt: skip
     parameters = (("vectors", vectors), ("channels", 8 if target.registers == 32 and lanes >= 8 else 4))
-    tables = {"taps": np.array(offsets, np.int64).reshape(-1)}
+    tables = {"taps": np.array([met.rows, met.columns], np.int64).T.reshape(-1)}
     launch = Launch.of(Kernel("conv_weight_gradient", parameters), WEIGHT_GRADIENT_ARGUMENTS, arguments, tables)
     return launch.cut(c.groups * units * in_blocks * arguments["tap_chunks"], chunk_taps * lanes * vectors * lanes)
 
@@ -222,7 +218,7 @@ PLAIN_KERNELS = {
 }
 
 
-def plain_plan(target: Target, op: str, conv: Conv, epilogue: Epilogue = Epilogue()) -> Launch:  # noqa: B008
+def plain_plan(target: Target, op: str, conv: Conv, epilogue: Epilogue = BARE) -> Launch:
     """A step on plain tensors of one to three axes of space. The epilogue is that of the forward result or of the data gradient.
     ValueError for a kernel that exceeds the padded input.
     """

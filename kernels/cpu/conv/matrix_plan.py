@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import Kernel, cost
-from ..launches import Launch, divide, divisor
+from ..launches import Launch, divide, divisor, panels
 from ..target import Target
 from .arguments import ConvPlan, PackedWeights, direct_arguments, in_plane, register_tile
 from .sums import Sums
@@ -72,7 +72,7 @@ def _cut(target: Target, s: Sums, lines: Lines, tile: tuple[int, int], depth: in
     speeds, lanes, (pixels, vectors) = cost.MATRIX, target.lanes, tile
     streamed = speeds.streamed * target.pace.shared
     blocks, entries = s.out_blocks(lanes), divide(s.in_channels, lanes) * len(s.taps)
-    channels, units = entries * lanes, blocks // vectors + blocks % vectors
+    channels, units = entries * lanes, panels(blocks, vectors)
     tiles = s.images * lines.count * divide(lines.length, pixels)
     most = max(1, int(target.cache * _INPUT) // (4 * pixels * lanes * (entries if lines.flat else depth)))
     products = pixels * vectors * channels / speeds.compute
@@ -125,7 +125,7 @@ def matrix_plan(target: Target, s: Sums) -> ConvPlan | None:
     in_blocks, out_blocks = divide(s.in_channels, lanes), s.out_blocks(lanes)
     entries = in_blocks * taps
     pixels, vectors = register_tile(target, lines.length, out_blocks)
-    tiles, units = divide(lines.length, pixels), out_blocks // vectors + out_blocks % vectors
+    tiles, units = divide(lines.length, pixels), panels(out_blocks, vectors)
     most_depth = max(1, int(target.cache * _WEIGHTS) // (4 * vectors * lanes * lanes))
     depth = divide(entries, divide(entries, most_depth))
     block_tiles, chunk_panels = _cut(target, s, lines, (pixels, vectors), depth)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..launches import divide
-from ..problem import Conv, Epilogue
+from ..problem import BARE, Conv, Epilogue
 from ..target import Target
 from .arguments import ConvPlan, form_of
 from .bands_plan import bands_plan
@@ -27,21 +27,16 @@ def plan_of(target: Target, sums: Sums) -> ConvPlan:
     return next(plan for form in FORMS if (plan := form(target, sums)) is not None)
 
 
-def direct_plan(target: Target, conv: Conv, epilogue: Epilogue = Epilogue(), plain: bool = False) -> ConvPlan:  # noqa: B008
+def direct_plan(target: Target, conv: Conv, epilogue: Epilogue = BARE, plain: bool = False) -> ConvPlan:
     """The forward convolution over two axes, both tensors blocked (x plain nchw with `plain`). ValueError for groups that `form_of`
     does not know, and for a kernel that exceeds the padded input.
     """
     c, lanes = conv, target.lanes
     (height, width), (rows, columns), (down, right) = conv.size, conv.out, conv.stride
-    taps = [
-        (i * c.kernel[1] + j, i * c.dilation[0] - c.padding[0][0], j * c.dilation[1] - c.padding[1][0])
-        for i in range(c.kernel[0])
-        for j in range(c.kernel[1])
-    ]
     block = rows * columns * lanes
     y = Place(divide(c.filters, lanes) * block, block, columns * lanes, lanes)
     sums = Sums(
-        c.images, c.groups, c.channels // c.groups, height, width, c.filters // c.groups, Taps.of(taps, len(taps)), (down, right),
+        c.images, c.groups, c.channels // c.groups, height, width, c.filters // c.groups, Taps.forward(c), (down, right),
         rows, columns, y, form_of(target, c, plain), False, epilogue,
     )  # fmt: skip
     return plan_of(target, sums)
@@ -67,7 +62,7 @@ def met_by(conv: Conv, axis: int) -> list[tuple[int, list[tuple[int, int]]]]:
     return found
 
 
-def data_gradient_plans(target: Target, conv: Conv, epilogue: Epilogue = Epilogue()) -> list[Parity]:  # noqa: B008
+def data_gradient_plans(target: Target, conv: Conv, epilogue: Epilogue = BARE) -> list[Parity]:
     """The gradient of the input: dy (as `x`) [N, K, OH, OW] -> dx (as `y`) [N, C, H, W], both blocked.
 
     dx[i] = sum over taps k with (i + pad - dilation k) divisible by the stride of dy[(i + pad - dilation k) / stride]

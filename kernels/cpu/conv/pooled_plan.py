@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .. import Kernel, cost
 from ..launches import Launch, divide
-from ..problem import Conv, Epilogue
+from ..problem import BARE, Conv, Epilogue
 from ..target import Target
 from .arguments import ConvPlan, PackedWeights
 
@@ -20,7 +20,7 @@ POOLED_ARGUMENTS = (
 _COPIED, _PRODUCTS = 0.02, 6e3
 
 
-def pooled_plan(target: Target, conv: Conv, epilogue: Epilogue = Epilogue()) -> ConvPlan:  # noqa: B008
+def pooled_plan(target: Target, conv: Conv, epilogue: Epilogue = BARE) -> ConvPlan:
     """[N, C, H, W] plain -> [N, K, H' / 2, W' / 2] blocked: the maxima of 2 x 2 outputs of a convolution of stride 1, whose
     numbers of rows and columns are even and at least 2. The epilogue, which has no operands, comes before.
     """

@@ -11,7 +11,7 @@ from itertools import product
 import numpy as np
 
 from .. import Kernel, cost
-from ..launches import Launch, divide
+from ..launches import Launch, divide, panels
 from ..target import Target
 from .arguments import ConvPlan, PackedWeights, direct_arguments, in_plane, register_tile
 from .sums import Sums
@@ -139,7 +139,7 @@ def rows_plan(target: Target, s: Sums) -> ConvPlan:
         s = s.as_row
     reading = reading_of(s)
     pixels, vectors = register_tile(target, s.columns, out_blocks)
-    units = out_blocks // vectors + out_blocks % vectors
+    units = panels(out_blocks, vectors)
     block_rows, chunk_panels = _cut(target, s, reading, units, depth, vectors)
     placed = reading.placed(block_rows, step)
     table = np.arange(in_blocks, dtype=np.int64)[:, None] * placed.block + np.array(placed.offsets, np.int64)[None, :]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from ..launches import divide
-from ..problem import Epilogue, Pair
+from ..problem import Conv, Epilogue, Pair
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,14 @@ class Taps:
         """From (source, row, column) of each."""
         source, rows, columns = zip(*taps, strict=True) if taps else ((), (), ())
         return Taps(rows, columns, source, all_taps)
+
+    @staticmethod
+    def forward(conv: Conv) -> Taps:
+        """Those of a convolution, over its last two axes."""
+        (tall, wide), (down, along) = conv.kernel[-2:], conv.dilation[-2:]
+        (top, _), (left, _) = conv.padding[-2:]
+        taps = [(i * wide + j, i * down - top, j * along - left) for i in range(tall) for j in range(wide)]
+        return Taps.of(taps, len(taps))
 
     def __len__(self) -> int:
         return len(self.source)

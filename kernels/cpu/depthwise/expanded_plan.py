@@ -12,8 +12,8 @@ import numpy as np
 
 from .. import Kernel, cost
 from ..conv.arguments import DIRECT_ARGUMENTS, PackedWeights, in_plane, register_tile
-from ..launches import Launch, divide
-from ..problem import Conv, Epilogue, Pair
+from ..launches import Launch, divide, panels
+from ..problem import BARE, Conv, Epilogue, Pair
 from ..target import Target
 from .plan import DEPTHWISE_ARGUMENTS, depthwise_plan, walks
 
@@ -77,7 +77,7 @@ class _Pair:
 
     @property
     def units(self) -> int:
-        return self.blocks // self.panel + self.blocks % self.panel
+        return panels(self.blocks, self.panel)
 
     @property
     def weights(self) -> int:
@@ -112,7 +112,7 @@ def _cut(p: _Pair) -> Pair:
 
 @lru_cache(maxsize=1024)
 def expanded_plan(
-    target: Target, conv: Conv, in_channels: int, inner: Any = None, epilogue: Epilogue = Epilogue(),  # noqa: B008
+    target: Target, conv: Conv, in_channels: int, inner: Any = None, epilogue: Epilogue = BARE,
     cut: Pair | None = None,
 ) -> ExpandedPlan | None:  # fmt: skip
     """[N, I, H, W] -> [N, C, OH, OW], all blocked: a 1x1 convolution of I = in_channels, `inner` of its `y`, and the depthwise

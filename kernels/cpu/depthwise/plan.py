@@ -14,7 +14,7 @@ from .. import Kernel
 from ..code.expression import keeps_zero
 from ..conv.arguments import SLICES, PackedWeights, in_plane
 from ..launches import Launch, divide, divisor
-from ..problem import Conv, Epilogue, Pair
+from ..problem import BARE, Conv, Epilogue, Pair
 from ..target import Target
 
 # Buffers: x, w (packed: [block][tap][lanes]), bias (0: none), y, then the operands after the last name. x is what the
@@ -159,7 +159,7 @@ def _plan(
 
 
 def depthwise_plan(
-    target: Target, conv: Conv, epilogue: Epilogue = Epilogue(), chunk: Pair | None = None  # noqa: B008
+    target: Target, conv: Conv, epilogue: Epilogue = BARE, chunk: Pair | None = None
 ) -> DepthwisePlan:  # fmt: skip
     """The forward convolution [N, C, H, W] -> [N, C, OH, OW], both blocked, with w [C, 1, kh, kw].
 
@@ -170,7 +170,7 @@ def depthwise_plan(
 
 
 def depthwise_data_gradient_plan(
-    target: Target, conv: Conv, epilogue: Epilogue = Epilogue(), chunk: Pair | None = None  # noqa: B008
+    target: Target, conv: Conv, epilogue: Epilogue = BARE, chunk: Pair | None = None
 ) -> DepthwisePlan:  # fmt: skip
     """The gradient of the input: dy (as `x`) [N, C, OH, OW] -> dx (as `y`) [N, C, H, W], both blocked.
 

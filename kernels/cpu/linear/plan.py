@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from .. import Kernel
 from ..conv.arguments import PackedWeights
-from ..launches import Launch, divide, split
-from ..problem import Epilogue
+from ..launches import Launch, divide, panels, split
+from ..problem import BARE, Epilogue
 from ..target import Target
 
 LINEAR_HEAD = (
@@ -45,7 +45,7 @@ def _behind(bias: bool, epilogue: Epilogue) -> tuple[tuple[str, ...], tuple[tupl
 
 
 def plan_linear(
-    target: Target, layer: Linear, epilogue: Epilogue = Epilogue(), x_row: int | None = None  # noqa: B008
+    target: Target, layer: Linear, epilogue: Epilogue = BARE, x_row: int | None = None
 ) -> Launch:  # fmt: skip
     """x_row: floats between rows of x, `in` when None."""
     n, in_features, out_features = layer.n, layer.in_features, layer.out_features
@@ -78,7 +78,7 @@ def batched(target: Target, n: int) -> bool:
     return n >= target.lanes and 4 * n >= 3 * target.lanes * divide(n, target.lanes)
 
 
-def plan_linear_batch(target: Target, layer: Linear, epilogue: Epilogue = Epilogue()) -> Launch:  # noqa: B008
+def plan_linear_batch(target: Target, layer: Linear, epilogue: Epilogue = BARE) -> Launch:
     """`plan_linear` of many rows; x is given blocked, [ceil(n / L), in, L]: what `plan_block` makes of [1, n, in]."""
     n, in_features, out_features = layer.n, layer.in_features, layer.out_features
     blocks = divide(n, target.lanes)
@@ -110,7 +110,7 @@ def panel_weights(target: Target, in_features: int, out_features: int) -> Packed
 
 
 def plan_linear_panels(
-    target: Target, n: int, weights: PackedWeights, bias: bool, epilogue: Epilogue = Epilogue()  # noqa: B008
+    target: Target, n: int, weights: PackedWeights, bias: bool, epilogue: Epilogue = BARE
 ) -> Launch:  # fmt: skip
     """`plan_linear` of packed weights."""
     in_features, out_features, panel = weights.in_channels, weights.out_channels, weights.panel
@@ -118,7 +118,7 @@ def plan_linear_panels(
     rows, tiles, tall = even_tiles(n, most * vectors // panel)
     chunk_tiles = min(tiles, max(1, 96 // rows))
     row_chunks = divide(tiles, chunk_tiles)
-    units = weights.out_blocks // panel + weights.out_blocks % panel
+    units = panels(weights.out_blocks, panel)
     pieces = even_pieces(target, split(n * in_features * out_features, 131072, max(1, 32 // row_chunks)), row_chunks)
     chunk_units = divide(units, pieces)
     arguments = {

@@ -16,7 +16,7 @@ from ..depthwise.plan import (
     depthwise_weight_gradient_plan,
 )
 from ..launches import divide
-from ..problem import Conv, Epilogue
+from ..problem import BARE, Conv, Epilogue
 from ..target import Target
 from .plan import Piece, Plane, Run, Triple, backward_runs, forward_runs, of_slices, plane_taps, planes_met
 
@@ -61,7 +61,7 @@ class _Way:
 
 
 def depthwise_pieces(
-    target: Target, v: Conv, epilogue: Epilogue = Epilogue(), transposed: bool = False  # noqa: B008
+    target: Target, v: Conv, epilogue: Epilogue = BARE, transposed: bool = False
 ) -> list[tuple[Piece, bool, bool]]:  # fmt: skip
     """The steps of the convolution, or with `transposed` of the gradient of its input, in their order. With each: whether
     it is the first of its slices, which takes the bias, and the others as their last operand the result itself; and
@@ -75,7 +75,7 @@ def depthwise_pieces(
             planes = range(run.begin, run.end) if run.end > run.begin else [-1]
             for i, plane in enumerate(planes):
                 last = i == len(planes) - 1
-                own = epilogue if last else Epilogue()
+                own = epilogue if last else BARE
                 if i:
                     tree = ("var", "y") if own.expression is None else own.expression
                     own = Epilogue(_added(tree, f"a{len(own.operands)}"), (*own.operands, "full"))

@@ -20,7 +20,7 @@ from ..conv.gradient_plan import weight_gradient_plan
 from ..conv.plan import met_by, plan_of
 from ..conv.sums import Place, Sums, Taps
 from ..launches import Launch, divide
-from ..problem import Conv, Epilogue
+from ..problem import BARE, Conv, Epilogue
 from ..target import Target
 from ..winograd.gradient_plan import GradientPlan, GradientProblem, gradient_plan
 from ..winograd.plan import Problem, WinogradPlan, winograd_plan
@@ -181,29 +181,22 @@ class _Direct:
         return ConvPlan(step, weights)
 
 
-def direct_pieces(target: Target, v: Conv, plain: bool = False, epilogue: Epilogue = Epilogue()) -> list[Piece]:  # noqa: B008
+def direct_pieces(target: Target, v: Conv, plain: bool = False, epilogue: Epilogue = BARE) -> list[Piece]:
     """The forward convolution, x blocked or with `plain` plain, y blocked. ValueError for groups that are not whole
     blocks.
     """
     form, own, (runs, packed) = form_of(target, v, plain), v.of_group, forward_runs(v)
     channels, (_, rows, columns) = (own.channels, own.filters), v.out
     direct = _Direct(target, v, v.size, v.out, channels, packed, form, False, epilogue)
-    taps = [
-        (i * v.kernel[2] + j, i * v.dilation[1] - v.padding[1][0], j * v.dilation[2] - v.padding[2][0])
-        for i in range(v.kernel[1])
-        for j in range(v.kernel[2])
-    ]
+    taps = Taps.forward(v)
     x_slice = math.prod(v.size[1:]) * (1 if form == "plain" else target.lanes)
     y_slice = rows * columns * target.lanes
     return [
-        Piece(
-            direct.plan(run, Taps.of(taps, len(taps)), (1, 1), rows, columns), run.source * x_slice, run.first * y_slice
-        )
-        for run in runs
+        Piece(direct.plan(run, taps, (1, 1), rows, columns), run.source * x_slice, run.first * y_slice) for run in runs
     ]
 
 
-def direct_gradient_pieces(target: Target, v: Conv, epilogue: Epilogue = Epilogue()) -> list[Piece]:  # noqa: B008
+def direct_gradient_pieces(target: Target, v: Conv, epilogue: Epilogue = BARE) -> list[Piece]:
     """The gradient of the input, by residues of the three strides: dy as `x`, dx as `y`, both blocked."""
     form, own, (_, height, width) = form_of(target, v), v.of_group, v.size
     lanes, pieces = target.lanes, []
@@ -224,7 +217,7 @@ def direct_gradient_pieces(target: Target, v: Conv, epilogue: Epilogue = Epilogu
 
 
 def winograd_pieces(
-    target: Target, v: Conv, scheme: Scheme, epilogue: Epilogue = Epilogue(), transposed: bool = False  # noqa: B008
+    target: Target, v: Conv, scheme: Scheme, epilogue: Epilogue = BARE, transposed: bool = False
 ) -> list[Piece]:  # fmt: skip
     """The convolution, or with `transposed` the gradient of its input, of one group's channels, by Winograd's algorithm."""
     lanes, pieces = target.lanes, []

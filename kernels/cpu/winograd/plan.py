@@ -9,8 +9,8 @@ from functools import lru_cache
 
 from .. import Kernel, cost
 from ..conv.arguments import PLANES, SLICES, in_plane
-from ..launches import Launch, divide
-from ..problem import Conv, Epilogue, Pair
+from ..launches import Launch, divide, panels
+from ..problem import BARE, Conv, Epilogue, Pair
 from ..target import Target
 from .scheme import SCHEMES, Scheme, WinogradWeights
 
@@ -103,7 +103,7 @@ class Problem:
     @property
     def units(self) -> int:
         """Panels, the single blocks of the tail among them."""
-        return self.out_blocks // self.panel + self.out_blocks % self.panel
+        return panels(self.out_blocks, self.panel)
 
     @property
     def tile_rows(self) -> int:
@@ -179,14 +179,14 @@ def _blocking(s: Problem) -> tuple[float, Blocking]:
     """The cut of the least estimated time, and that time. The choice follows the problem and the target alone."""
     floats = s.scheme.points * s.target.lanes
     most = max(SPEEDS.most, 4 * floats * s.depth * s.out_blocks // SPEEDS.part)
-    panels = cost.parts(s.units, 16)
+    parts = cost.parts(s.units, 16)
 
     def cuts() -> Iterator[Blocking]:
         for block_groups in sorted({*cost.parts(s.groups), *(n for n in (1, 2, 3, 4) if n <= s.groups)}):
             v = 4 * floats * block_groups * s.tiles * s.in_blocks
             if v <= most or block_groups == 1:
                 sets = 4 if v >= 1 << 20 and block_groups > 1 else 1
-                yield from (Blocking(block_groups, part, min(sets, part)) for part in panels)
+                yield from (Blocking(block_groups, part, min(sets, part)) for part in parts)
 
     choice = cost.least(cuts(), lambda cut: _estimate(s, cut), Blocking(1, s.units))
     return _estimate(s, choice), choice
@@ -239,7 +239,7 @@ def _scratch(s: Problem, cut: Blocking, head: int) -> tuple[dict[str, int], int]
 
 
 def winograd_plan(
-    s: Problem, epilogue: Epilogue = Epilogue(), window: int = 1, blocking: Blocking | None = None  # noqa: B008
+    s: Problem, epilogue: Epilogue = BARE, window: int = 1, blocking: Blocking | None = None
 ) -> WinogradPlan:  # fmt: skip
     """The convolution [N, C, H, W] -> [N, K, H', W'], or the gradient of its input, dy (as `x`) -> dx (as `y`), all blocked.
 

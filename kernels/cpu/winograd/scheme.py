@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import Kernel
-from ..launches import Launch, divide
+from ..launches import Launch, divide, panels
 
 # Channels that a scheme of four to six points wants; rows and columns of outputs that one of seven wants.
 FEWEST, SMALLEST = 16, 24
@@ -169,7 +169,7 @@ def winograd_pack_plan(form: WinogradWeights) -> Launch:
     out_stride, in_stride = all_taps * form.in_channels, all_taps
     if form.transposed:
         out_stride, in_stride = all_taps, all_taps * form.out_channels
-    units = form.out_blocks // form.panel + form.out_blocks % form.panel
+    units = panels(form.out_blocks, form.panel)
     scratch = taps * form.lanes + form.scheme.points * (form.panel * form.lanes + 1) * form.lanes
     arguments = {
         "panel": form.panel, "out_blocks": form.out_blocks, "in_blocks": form.in_blocks, "out_channels": form.out_channels,

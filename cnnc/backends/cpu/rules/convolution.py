@@ -1,4 +1,4 @@
-"""Convolutions on the CPU: the algorithms, in the order in which they are asked. Each says why not, of what is not its own."""
+"""Convolutions on the CPU: the algorithms, in the order in which they are asked. Each declines what is not its own."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from cnnc.backends.cpu.problem import Problem, problem
 from cnnc.backends.cpu.rules import depthwise, direct, groups, volume, winograd
 from cnnc.ir.graph import Node
 
-# The steps, and None; or why not.
-Algorithm = Callable[[Lowering, Node, Problem], str | None]
+Algorithm = Callable[[Lowering, Node, Problem], bool]  # whether it made the steps
 # Of a convolution, and of the gradient of its input, whose x is dy.
 ALGORITHMS: tuple[Algorithm, ...] = (
     volume.convolution,
@@ -36,4 +35,4 @@ def convolution(low: Lowering, node: Node) -> None:
     """The steps of a convolution or of one of its gradients, by the first algorithm that takes it."""
     p = problem(low, node)
     algorithms = WEIGHT_GRADIENTS if node.op == "conv_weight_gradient" else ALGORITHMS
-    assert any(algorithm(low, node, p) is None for algorithm in algorithms)
+    assert any(algorithm(low, node, p) for algorithm in algorithms)

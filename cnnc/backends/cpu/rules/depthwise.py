@@ -31,20 +31,20 @@ def _along(low: Lowering, node: Node) -> tuple[Node, ExpandedPlan] | None:
     return None if plan is None else (first, plan)
 
 
-def goes_along(low: Lowering, node: Node, p: Problem) -> str | None:
+def goes_along(low: Lowering, node: Node, p: Problem) -> bool:
     """Whether the step of the depthwise convolution that reads this one computes it."""
     user = low.graph.only_user(node.name)
     if p.transposed or user is None or user.op != "conv" or user.inputs[0] != node.name:
-        return "no convolution alone reads it"
-    return None if _along(low, user) is not None else "no 1x1 ahead of a depthwise one"
+        return False
+    return _along(low, user) is not None
 
 
-def convolution(low: Lowering, node: Node, p: Problem) -> str | None:
+def convolution(low: Lowering, node: Node, p: Problem) -> bool:
     """The step of a depthwise convolution, with the 1x1 one ahead of it where that goes along, or of its data gradient, and
     the packing of the weights.
     """
     if not p.conv.depthwise or not is_blocked(low.type(p.x)):
-        return "not a filter a channel"
+        return False
     along = None if p.transposed else _along(low, node)
     buffers: dict[str, Ref | None] = {
         name: low.ref(value) for name, value in zip(p.epilogue.names, p.operands, strict=True)
@@ -64,13 +64,13 @@ def convolution(low: Lowering, node: Node, p: Problem) -> str | None:
     buffers |= {f"{prefix}w": packed(low, node, p.weight, form), f"{prefix}y": low.ref(node.name)}
     buffers[f"{prefix}bias"] = maybe(low, p.bias)
     emit(low, node, launch, buffers, [f"{prefix}y"], note=note)
-    return None
+    return True
 
 
-def weight_gradient(low: Lowering, node: Node, p: Problem) -> str | None:
+def weight_gradient(low: Lowering, node: Node, p: Problem) -> bool:
     """The step that sums over parts of the images, and the step that adds them."""
     if not p.conv.depthwise or not is_blocked(low.type(p.x)):
-        return "not a filter a channel"
+        return False
     plan = depthwise_weight_gradient_plan(target_of(low), p.two)
     sums = low.buffer(f"{node.name}~sums", "arena", 4 * plan.floats)
     if plan.parts.links:
@@ -78,4 +78,4 @@ def weight_gradient(low: Lowering, node: Node, p: Problem) -> str | None:
     buffers = {"x": low.ref(p.x), "dy": low.ref(p.weight), "sums": sums}
     emit(low, node, plan.parts, buffers, ["sums"], note="depthwise weight gradient")
     emit(low, node, plan.total, {"sums": sums, "dw": low.ref(node.name)}, ["dw"], note="sum of the parts")
-    return None
+    return True

@@ -39,22 +39,22 @@ def step(low: Lowering, node: Node, p: Problem, plan: ConvPlan, note: str = "", 
     emit(low, node, launch, {**buffers, "bias": maybe(low, p.bias)}, ["y"], note=note)
 
 
-def forward(low: Lowering, node: Node, p: Problem) -> str | None:
+def forward(low: Lowering, node: Node, p: Problem) -> bool:
     """The forward convolution over two axes."""
     if p.transposed:
-        return "a data gradient"
+        return False
     plan = conv_plans.direct_plan(target_of(low), p.two, p.epilogue, plain=not is_blocked(low.type(p.x)))
     step(low, node, p, plan)
-    return None
+    return True
 
 
-def data_gradient(low: Lowering, node: Node, p: Problem) -> str | None:
+def data_gradient(low: Lowering, node: Node, p: Problem) -> bool:
     """The gradient of its input, by residues of the strides."""
     plans = conv_plans.data_gradient_plans(target_of(low), p.two, p.epilogue)
     note = "data gradient" + (f", {len(plans)} parities" if len(plans) > 1 else "")
     for parity in plans:
         step(low, node, p, parity.plan, note, Offsets(y=parity.offset))
-    return None
+    return True
 
 
 def pooling(low: Lowering, node: Node, p: Problem) -> Node | None:
@@ -70,19 +70,19 @@ def pooling(low: Lowering, node: Node, p: Problem) -> Node | None:
     return user if regular and whole and is_blocked(low.type(user.name)) else None
 
 
-def pooled(low: Lowering, node: Node, p: Problem) -> str | None:
+def pooled(low: Lowering, node: Node, p: Problem) -> bool:
     """A convolution of plain channels with the pooling behind it, where there is one."""
     if p.transposed or p.epilogue.operands or is_blocked(low.type(p.x)) or merged(low, p.weight):
-        return "not read plain, or more than an expression behind it"
+        return False
     pool = pooling(low, node, p)
     if pool is None or p.conv.groups > 1 or any(n != 1 for n in (*p.conv.stride, *p.conv.dilation)):
-        return "no pooling by 2x2 behind it"
+        return False
     plan = pooled_plan(target_of(low), p.two, p.epilogue)
     buffers = {"x": low.ref(p.x), "w": packed(low, node, p.weight, plan.weights), "y": low.ref(pool.name)}
     tile = f"direct 2x{2 * plan.step.arguments['pairs']}"
     note = f"{tile}, with the maxima of {pool.name}: few channels, read plain"
     emit(low, node, plan.step, {**buffers, "bias": maybe(low, p.bias)}, ["y"], note=note)
-    return None
+    return True
 
 
 @dataclass(frozen=True)
@@ -114,25 +114,25 @@ def parts_of_weights(
         emit(low, node, total, {"x": partial, "y": dw}, ["y"], note=f"sum of {parts} parts")
 
 
-def weight_gradient(low: Lowering, node: Node, p: Problem) -> str | None:
+def weight_gradient(low: Lowering, node: Node, p: Problem) -> bool:
     """The gradient of its weights."""
     choice = choose(low, node)
     launch = gradient_plans.weight_gradient_plan(target_of(low), p.two, plain=not is_blocked(low.type(p.x)))
     note = f"direct: {choice.because()}" if choice is not None else ""
     parts_of_weights(low, node, launch, launch.arguments.get("parts", 1), note)
-    return None
+    return True
 
 
-def plain(low: Lowering, node: Node, p: Problem) -> str | None:
+def plain(low: Lowering, node: Node, p: Problem) -> bool:
     """Any rank and any groups, where the result is plain. The kernels name forward's tensors: x, w, y; in a gradient some of them
     are results.
     """
     gradient = node.op == "conv_weight_gradient"
     if is_blocked(low.type(p.weight if gradient else node.name)):
-        return "the result is in blocks of channels"
+        return False
     launch = gradient_plans.plain_plan(target_of(low), node.op, p.conv, p.epilogue)
     first, second, result = low.ref(p.x), low.ref(p.weight), low.ref(node.name)
     buffers = {"x": first, "w": result, "y": second} if gradient else {"x": first, "w": second, "y": result}
     buffers |= {name: low.ref(value) for name, value in zip(p.epilogue.names, p.operands, strict=True)}
     emit(low, node, launch, {**buffers, "bias": maybe(low, p.bias)}, ["w" if gradient else "y"], note="generic")
-    return None
+    return True

@@ -49,18 +49,18 @@ def merge(low: Lowering, node: Node) -> None:
     diagonal(low, node, low.ref(dense), low.ref(own), Groups(groups, by, filters, row), merging)
 
 
-def weight_gradient(low: Lowering, node: Node, p: Problem) -> str | None:
+def weight_gradient(low: Lowering, node: Node, p: Problem) -> bool:
     """The gradient of the weights of groups that are not whole blocks of channels: of as many as fill some, made one."""
     own, lanes, groups = p.conv.of_group, target_of(low).lanes, p.conv.groups
     parts = own.filters % lanes or own.channels % lanes
     if groups == 1 or not parts or p.conv.depthwise or not is_blocked(low.type(p.weight)):
-        return "groups are whole blocks of channels"
+        return False
     by = min(whole(own.filters, own.channels, lanes), groups)
     merged, rest = divmod(groups, by)
     several(low, node, p, 0, Groups(merged * by, by, own.filters, own.channels * product(own.kernel)))
     if rest:
         several(low, node, p, merged * by, Groups(rest, rest, own.filters, own.channels * product(own.kernel)))
-    return None
+    return True
 
 
 def several(low: Lowering, node: Node, p: Problem, first: int, g: Groups) -> None:

@@ -21,10 +21,10 @@ def _applies(low: Lowering, node: Node, p: Problem) -> bool:
     return p.flat is None and is_blocked(low.type(p.weight if p.op == "conv_weight_gradient" else node.name))
 
 
-def convolution(low: Lowering, node: Node, p: Problem) -> str | None:
+def convolution(low: Lowering, node: Node, p: Problem) -> bool:
     """A convolution, or the gradient of its input."""
     if not _applies(low, node, p):
-        return "two axes of space at most"
+        return False
     target, choice = target_of(low), choose(low, node)
     if p.conv.depthwise:
         _depthwise(low, node, p)
@@ -41,7 +41,7 @@ def convolution(low: Lowering, node: Node, p: Problem) -> str | None:
         note = "data gradient" if p.transposed else ""
         for piece in pieces:
             direct.step(low, node, p, piece.plan, note, direct.Offsets(piece.x, piece.y))
-    return None
+    return True
 
 
 def _depthwise(low: Lowering, node: Node, p: Problem) -> None:
@@ -63,10 +63,10 @@ def _depthwise(low: Lowering, node: Node, p: Problem) -> None:
         emit(low, node, piece.plan.step, buffers, ["y"], note=note)
 
 
-def weight_gradient(low: Lowering, node: Node, p: Problem) -> str | None:
+def weight_gradient(low: Lowering, node: Node, p: Problem) -> bool:
     """The gradient of its weights, plane by plane."""
     if not _applies(low, node, p):
-        return "two axes of space at most"
+        return False
     choice = choose(low, node)
     if p.conv.depthwise:
         _depthwise_weight_gradient(low, node, p)
@@ -80,7 +80,7 @@ def weight_gradient(low: Lowering, node: Node, p: Problem) -> str | None:
                 "dw": further(low.ref(node.name), plane.dw),
             }
             emit(low, node, plane.plan, buffers, ["dw"])
-    return None
+    return True
 
 
 def _depthwise_weight_gradient(low: Lowering, node: Node, p: Problem) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from cnnc.backends.cpu.choice import Choice, choose, why_not
+from cnnc.backends.cpu.choice import Choice, choose
 from cnnc.backends.cpu.context import Lowering
 from cnnc.backends.cpu.emit import apart, emit, further, packed, target_of
 from cnnc.backends.cpu.problem import Problem
@@ -47,18 +47,18 @@ def steps(low: Lowering, node: Node, p: Problem, plan: WinogradPlan, at: Places,
         emit(low, node, launch, buffers, ["y"], note=note)
 
 
-def convolution(low: Lowering, node: Node, p: Problem) -> str | None:
+def convolution(low: Lowering, node: Node, p: Problem) -> bool:
     """The convolution or the gradient of its input, where that was chosen; with the maxima of a pooling behind it."""
     choice = choose(low, node)
     if choice is None or choice.scheme is None:
-        return why_not(low, node)
+        return False
     conv, scheme = p.two.of_group, choice.scheme
     pool = None if p.transposed or conv.dilation != (1, 1) or scheme.tall % 2 else pooling(low, node, p)
     plan = winograd_plan(Winograd(target_of(low), scheme, conv, p.transposed), p.epilogue, window=2 if pool else 1)
     y = low.ref(pool.name if pool else node.name)
     because = choice.because() + (f"; with the maxima of {pool.name}" if pool else "")
     steps(low, node, p, plan, Places(low.ref(p.x), y), because)
-    return None
+    return True
 
 
 def gradient_note(choice: Choice) -> str:
@@ -66,14 +66,14 @@ def gradient_note(choice: Choice) -> str:
     return f"weight gradient, winograd {choice.scheme}: {choice.scheme.fewer:.3g}x fewer products, {choice.because()}"
 
 
-def weight_gradient(low: Lowering, node: Node, p: Problem) -> str | None:
+def weight_gradient(low: Lowering, node: Node, p: Problem) -> bool:
     """The gradient of the weights, where that was chosen."""
     choice = choose(low, node)
     if choice is None or choice.scheme is None:
-        return why_not(low, node)
+        return False
     groups, plan = p.conv.groups, gradient_plan(GradientProblem(target_of(low), choice.scheme, p.two.of_group))
     between = {name: groups * plan.step.arguments[name] for name in ("x_image", "dy_image")}
     launch = replace(plan.step, arguments={**plan.step.arguments, **between})
     for group in range(groups):
         parts_of_weights(low, node, launch, plan.parts, gradient_note(choice), Group(group, groups))
-    return None
+    return True
