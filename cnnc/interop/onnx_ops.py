@@ -19,9 +19,9 @@ from cnnc.ir import expression as ex
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.op import OPS
 from cnnc.ir.types import BATCH, DTYPES, Dim, TensorType, product
+from cnnc.ops.checks import all_axes
 from cnnc.ops.pointwise import DEFINITIONS, channel_aligned, expressions
 from cnnc.ops.pool import divisors, window_of
-from cnnc.ops.shape import all_axes
 from cnnc.ops.window import Window, spatial
 
 

@@ -14,7 +14,7 @@ from cnnc.ir.expression import Expression
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.types import BATCH
 from cnnc.ops import pointwise
-from cnnc.ops.shape import all_axes
+from cnnc.ops.checks import all_axes
 
 Range = tuple[float, float]
 ANYTHING: Range = (-math.inf, math.inf)

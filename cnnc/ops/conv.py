@@ -18,8 +18,9 @@ from cnnc.ir.layer import Argument, Layer, ParameterSpec, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
 from cnnc.ir.receptive import Field
 from cnnc.ir.types import WEIGHTS, TensorType, product
+from cnnc.ops.checks import check_bias, flag, integer, integers
 from cnnc.ops.pointwise import align
-from cnnc.ops.window import Window, field_through, image, integers, spatial, window_field
+from cnnc.ops.window import Window, field_through, image, spatial, window_field
 
 
 def check_epilogue(attributes: Mapping[str, Any], extras: Types, result: TensorType) -> None:
@@ -55,7 +56,7 @@ def _float64(arrays: Sequence[Any]) -> list[Any]:
 
 
 def _check_groups(given: Any, channels: int, filters: int) -> int:
-    groups = integers(given, "groups", 1, 1)[0]
+    groups = integer(given, "groups", 1)
     if channels % groups or filters % groups:
         raise InferenceError(
             f"groups={groups} must divide the {channels} input channels and the {filters} output channels",
@@ -77,8 +78,7 @@ def _infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
         raise InferenceError(
             f"conv expects {per_group * groups} input channels, the input has {x.shape[1]}", "weight", "E0204"
         )
-    if len(types) > 2 and types[2] is not None and types[2].shape != (filters,):
-        raise InferenceError(f"bias {types[2]} does not fit {filters} output channels", "bias", "E0204")
+    check_bias(types, filters, "output channels")
     result = TensorType(
         x.dtype, (x.shape[0], filters, *window.output(spatial(x))), attributes.get("layout") or x.layout
     )
@@ -178,13 +178,9 @@ def _infer_data(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
         raise InferenceError(
             f"a gradient {dy} does not belong to an input of size {size} and weights {w}", "size", "E0204"
         )
-    result = TensorType(
-        dy.dtype,
-        (dy.shape[0], int(w.shape[1]) * attributes.get("groups", 1), *size),
-        attributes.get("layout") or dy.layout,
-    )
-    if len(types) > 2 and types[2] is not None and types[2].shape != result.shape[1:2]:
-        raise InferenceError(f"bias {types[2]} does not fit {result.shape[1]} channels", "bias", "E0204")
+    channels = int(w.shape[1]) * attributes.get("groups", 1)
+    result = TensorType(dy.dtype, (dy.shape[0], channels, *size), attributes.get("layout") or dy.layout)
+    check_bias(types, channels, "channels")
     check_epilogue(attributes, types[3:], result)
     return (result,)
 
@@ -297,22 +293,16 @@ def _window(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> Window
 
 def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> dict[str, ParameterSpec]:
     window = _window(types, arguments)
-    filters = integers(arguments["out_channels"], "out_channels", 1, 1)[0]
+    filters = integer(arguments["out_channels"], "out_channels", 1)
     channels = int(types[0].shape[1])
     groups = _check_groups(arguments["groups"], channels, filters)
     fan_in = channels // groups * product(window.kernel)
     specs = {
         "weight": ParameterSpec((filters, channels // groups, *window.kernel), WEIGHTS[types[0].rank], fan_in=fan_in)
     }
-    if _flag(arguments, "bias"):
+    if flag(arguments["bias"], "bias"):
         specs["bias"] = ParameterSpec((filters,), fan_in=fan_in)
     return specs
-
-
-def _flag(arguments: Mapping[str, Any], name: str) -> bool:
-    if not isinstance(arguments[name], bool):
-        raise InferenceError(f"{name} is true or false, not {arguments[name]!r}", name, "E0203")
-    return bool(arguments[name])
 
 
 def _build(site: Site) -> str:

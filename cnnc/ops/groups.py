@@ -14,14 +14,14 @@ import numpy as np
 from cnnc.ir.graph import Attributes
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
 from cnnc.ir.types import TensorType
-from cnnc.ops.window import integers
+from cnnc.ops.checks import integer
 
 ATTRIBUTES = {"groups": REQUIRED, "by": REQUIRED}
 
 
 def _counts(w: TensorType, attributes: Attributes) -> tuple[int, int]:
     """(groups, by). Raises `InferenceError`."""
-    groups, by = (integers(attributes[name], name, 1, 1)[0] for name in ATTRIBUTES)
+    groups, by = (integer(attributes[name], name, 1) for name in ATTRIBUTES)
     if w.rank < 3 or int(w.shape[0]) % groups:
         raise InferenceError(f"groups={groups} must divide the filters of {w}", "groups", "E0204")
     if groups % by:

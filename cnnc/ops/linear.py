@@ -11,15 +11,14 @@ from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, ParameterSpec, Site, register_layer
 from cnnc.ir.op import InferenceError, Op, Types, register, required, whole_field
 from cnnc.ir.types import TensorType
+from cnnc.ops.checks import check_bias, flag, integer, show
 from cnnc.ops.conv import apply_epilogue, check_epilogue
-from cnnc.ops.window import integers
 
 
 def _matrix(t: TensorType | None, what: str) -> TensorType:
     if t is None or t.rank != 2:
-        shape = "nothing" if t is None else f"[{', '.join(map(str, t.shape))}]"
         raise InferenceError(
-            f"linear works on [N, features], not on {shape}", what, "E0201", help="put `-> flatten` before it"
+            f"linear works on [N, features], not on {show(t)}", what, "E0201", help="put `-> flatten` before it"
         )
     return t
 
@@ -28,8 +27,7 @@ def _infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x, w = _matrix(types[0], "x"), _matrix(types[1], "weight")
     if x.shape[1] != w.shape[1]:
         raise InferenceError(f"linear expects {x.shape[1]} inputs, the weights have {w.shape[1]}", "weight", "E0204")
-    if len(types) > 2 and types[2] is not None and types[2].shape != w.shape[:1]:
-        raise InferenceError(f"bias {types[2]} does not fit {w.shape[0]} outputs", "bias", "E0204")
+    check_bias(types, w.shape[0], "outputs")
     result = TensorType(x.dtype, (x.shape[0], w.shape[0]))
     check_epilogue(attributes, types[3:], result)
     return (result,)
@@ -113,11 +111,10 @@ register(
 
 def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> dict[str, ParameterSpec]:
     features = int(_matrix(types[0], "x").shape[1])
-    outputs = integers(arguments["out_features"], "out_features", 1, 1)[0]
-    if not isinstance(arguments["bias"], bool):
-        raise InferenceError(f"bias is true or false, not {arguments['bias']!r}", "bias", "E0203")
+    outputs = integer(arguments["out_features"], "out_features", 1)
+    biased = flag(arguments["bias"], "bias")
     specs = {"weight": ParameterSpec((outputs, features), fan_in=features)}
-    if arguments["bias"]:
+    if biased:
         specs["bias"] = ParameterSpec((outputs,), fan_in=features)
     return specs
 

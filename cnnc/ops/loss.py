@@ -11,7 +11,7 @@ from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
 from cnnc.ir.op import InferenceError, Op, Types, register, required
 from cnnc.ir.types import TensorType
-from cnnc.ops.shape import one_axis
+from cnnc.ops.checks import one_axis
 
 
 def stable_softmax(x: Any, axis: int) -> Any:

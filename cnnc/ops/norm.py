@@ -12,17 +12,8 @@ from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, ParameterSpec, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
 from cnnc.ir.types import TensorType, product
+from cnnc.ops.checks import integer, number
 from cnnc.ops.pointwise import align, check_expressions, result_type
-from cnnc.ops.window import integers
-
-
-def number(value: Any, name: str, least: float, below: float = float("inf")) -> float:
-    """An argument as a float in [least, below). Raises `InferenceError`."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value < below:
-        limit = f"at least {least:g}" + (f" and below {below:g}" if below != float("inf") else "")
-        raise InferenceError(f"{name} is {value!r}; it must be a number, {limit}", name, "E0203")
-    return float(value)
-
 
 # ------------------------------------------------------------------------------------------------ batch norm
 
@@ -225,7 +216,7 @@ def _infer_same(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
         raise InferenceError(f"lrn works on [N, C, H, W], not on {x}", "x", "E0201")
     if isinstance(attributes["size"], tuple):
         raise InferenceError("size of lrn is one number", "size", "E0203")
-    integers(attributes["size"], "size", 1, 1)
+    integer(attributes["size"], "size", 1)
     for name in ("alpha", "beta", "k"):
         number(attributes.get(name, 0.0), name, 0.0)
     return (x,)
@@ -290,7 +281,7 @@ register(
 
 
 def _build_lrn(site: Site) -> str:
-    attributes: dict[str, Any] = {"size": integers(site.arguments["size"], "size", 1, 1)[0]}
+    attributes: dict[str, Any] = {"size": integer(site.arguments["size"], "size", 1)}
     attributes |= {name: number(site.arguments[name], name, 0.0) for name in ("alpha", "beta", "k")}
     return site.add("lrn", site.operands, attributes)
 

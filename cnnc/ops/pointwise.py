@@ -17,6 +17,7 @@ from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register
 from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType
+from cnnc.ops.checks import show
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al., 2017
 
@@ -72,10 +73,6 @@ def broadcast_shapes(types: Types, at_least: Sequence[Dim] | None = None) -> tup
                 )
             shape[axis] = d
     return tuple(shape)
-
-
-def show(type: TensorType) -> str:
-    return "[" + ", ".join(map(str, type.shape)) + "]"
 
 
 def channel_aligned(shape: Sequence[Dim], rank: int) -> tuple[Dim, ...]:

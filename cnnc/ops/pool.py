@@ -17,7 +17,8 @@ from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, whole_field
 from cnnc.ir.types import TensorType, product
-from cnnc.ops.window import Window, image, integers, spatial, window_field
+from cnnc.ops.checks import flag, integers
+from cnnc.ops.window import Window, image, spatial, window_field
 
 ATTRIBUTES: dict[str, Any] = {"kernel": REQUIRED, "stride": None, "padding": None, "dilation": None, "ceil_mode": False}
 
@@ -223,11 +224,7 @@ def _layer(op: str, arguments: tuple[Argument, ...], doc: str) -> None:
             raise InferenceError(f'padding is a number or a list, not "{given["padding"]}"', "padding", "E0203")
         window = Window.of(given["kernel_size"], given, rank, stride_default=given["kernel_size"])
         attributes: dict[str, Any] = {"kernel": window.kernel, **window.attributes()}
-        for flag in ("ceil_mode", "count_include_pad"):
-            if flag in given:
-                if not isinstance(given[flag], bool):
-                    raise InferenceError(f"{flag} is true or false, not {given[flag]!r}", flag, "E0203")
-                attributes[flag] = given[flag]
+        attributes |= {name: flag(given[name], name) for name in ("ceil_mode", "count_include_pad") if name in given}
         return site.add(op, site.operands, attributes)
 
     dilated = any(a.name == "dilation" for a in arguments)

@@ -14,25 +14,8 @@ from cnnc.ir.layer import Argument, Layer, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
 from cnnc.ir.receptive import Field
 from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType, activation, product
-from cnnc.ops.pointwise import show
-
-
-def one_axis(axis: Any, rank: int, argument: str = "axis") -> int:
-    """An axis counted from the front. Raises `InferenceError`."""
-    if isinstance(axis, bool) or not isinstance(axis, int):
-        raise InferenceError(f"{argument} is a whole number, not {axis!r}", argument, "E0203")
-    if not -rank <= axis < rank:
-        raise InferenceError(f"{argument} is {axis}; the tensor has axes 0 to {rank - 1}", argument, "E0203")
-    return axis % rank
-
-
-def all_axes(axes: Any, rank: int) -> tuple[int, ...]:
-    items = tuple(axes) if isinstance(axes, list | tuple) else (axes,)
-    result = tuple(sorted({one_axis(a, rank) for a in items}))
-    if len(result) != len(items) or not items:
-        raise InferenceError(f"axis {axes!r} names no axis, or one twice", "axis", "E0203")
-    return result
-
+from cnnc.ops.checks import all_axes, flag, one_axis, show
+from cnnc.ops.pointwise import align
 
 # ------------------------------------------------------------------------------------------------ flatten, reshape
 
@@ -280,8 +263,6 @@ def _infer_expand(types: Types, attributes: Attributes) -> tuple[TensorType, ...
 
 
 def _expanded(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    from cnnc.ops.pointwise import align
-
     shape = types[0].sizes
     return (np.broadcast_to(align(arrays[0], len(shape)), shape).astype(np.float64),)
 
@@ -344,9 +325,7 @@ def _concat_layer(site: Site) -> str:
 
 def _mean_layer(op: str) -> Any:
     def build(site: Site) -> str:
-        axes, keepdim = all_axes(site.arguments["axis"], site.type.rank), site.arguments["keepdim"]
-        if not isinstance(keepdim, bool):
-            raise InferenceError(f"keepdim is true or false, not {keepdim!r}", "keepdim", "E0203")
+        axes, keepdim = all_axes(site.arguments["axis"], site.type.rank), flag(site.arguments["keepdim"], "keepdim")
         return site.add(op, site.operands, {"axis": axes, "keepdim": keepdim})
 
     return build

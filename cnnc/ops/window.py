@@ -14,23 +14,7 @@ from cnnc.ir.graph import Node
 from cnnc.ir.op import InferenceError, Types
 from cnnc.ir.receptive import Field, space_of
 from cnnc.ir.types import ELEMENTS, TensorType
-
-LIMIT = 2**31  # every dimension stays below
-
-
-def integers(value: Any, argument: str, rank: int, least: int) -> tuple[int, ...]:
-    """A number for every axis, or one number for all of them. Raises `InferenceError`."""
-    items = tuple(value) if isinstance(value, list | tuple) else (value,) * rank
-    for item in items:
-        if isinstance(item, bool) or not isinstance(item, int):
-            raise InferenceError(f"{argument} is a whole number or a list of {rank}, not {item!r}", argument, "E0203")
-        if item < least:
-            raise InferenceError(f"{argument} is {item}; it must be at least {least}", argument, "E0203")
-        if item >= LIMIT:
-            raise InferenceError(f"{argument} is {item}; it must be below 2^31", argument, "E0402")
-    if len(items) != rank:
-        raise InferenceError(f"{argument} has {len(items)} numbers for {rank} axes of space", argument, "E0203")
-    return items
+from cnnc.ops.checks import LIMIT, flag, integers, show
 
 
 def pairs(
@@ -75,9 +59,7 @@ class Window:
         dilation = attributes.get("dilation")
         d = integers(1 if dilation is None else dilation, "dilation", rank, 1)
         padding = attributes.get("padding")
-        ceil = attributes.get("ceil_mode") or False
-        if not isinstance(ceil, bool):
-            raise InferenceError(f"ceil_mode is true or false, not {ceil!r}", "ceil_mode", "E0203")
+        ceil = flag(attributes.get("ceil_mode") or False, "ceil_mode")
         return cls(k, s, pairs(0 if padding is None else padding, rank, k, s, d), d, ceil)
 
     def attributes(self) -> dict[str, Any]:
@@ -192,9 +174,8 @@ def spatial(type: TensorType) -> tuple[int, ...]:
 def image(type: TensorType | None, layer: str, operand: str = "x") -> TensorType:
     """An activation with axes of space. Raises `InferenceError` where it has none or more than three."""
     if type is None or type.rank not in (3, 4, 5):
-        shape = "nothing" if type is None else f"[{', '.join(map(str, type.shape))}]"
         raise InferenceError(
-            f"{layer} works on [N, C, W], [N, C, H, W] or [N, C, D, H, W], not on {shape}",
+            f"{layer} works on [N, C, W], [N, C, H, W] or [N, C, D, H, W], not on {show(type)}",
             operand,
             "E0201",
             help="a flattened tensor has no space left; put the layer before flatten",

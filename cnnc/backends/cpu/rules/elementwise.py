@@ -9,8 +9,8 @@ from cnnc.ir.graph import Node
 from cnnc.ir.types import DTYPES, TensorType, product
 from cnnc.kernels.cpu.elementwise import layout_plan, map_plan, reduce_plan
 from cnnc.lowering.plan import Ref
+from cnnc.ops.checks import all_axes
 from cnnc.ops.pointwise import expressions
-from cnnc.ops.shape import all_axes
 
 
 def pointwise(low: Lowering, node: Node) -> None:
