@@ -151,7 +151,7 @@ def _openvino(content: bytes, threads: int, inputs: Mapping[str, Array]) -> Call
     return lambda: list(request.infer(feed, share_inputs=True).values())
 
 
-def _placed(torch: Any, array: Array, last: bool) -> Any:
+def placed(torch: Any, array: Array, last: bool) -> Any:
     """An array as a tensor, in the layout that is asked for where it is an image or a volume."""
     t = torch.from_numpy(array)
     return t.contiguous(memory_format=_format(torch, t.ndim)) if last and t.ndim in (4, 5) else t
@@ -179,7 +179,7 @@ def _torch(network: Network, arrays: Sequence[Array], threads: int, last: bool, 
 
     def call() -> list[Array]:
         with torch.inference_mode():
-            y = run(*(_placed(torch, a, last) for a in arrays))
+            y = run(*(placed(torch, a, last) for a in arrays))
             return [t.numpy() for t in (y if isinstance(y, tuple) else (y,))]
 
     return call
@@ -237,7 +237,7 @@ def _torch_step(
     module = _built(torch, network, threads, last).train()
     optimizer = torch.optim.SGD(module.parameters(), lr=RATE, momentum=MOMENTUM)
     run = torch.compile(module) if compiled else module
-    tensors, wanted = [_placed(torch, a, last) for a in arrays], torch.from_numpy(labels)
+    tensors, wanted = [placed(torch, a, last) for a in arrays], torch.from_numpy(labels)
 
     def call() -> list[float]:
         optimizer.zero_grad(set_to_none=True)

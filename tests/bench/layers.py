@@ -1,0 +1,159 @@
+"""Layers one by one beside PyTorch's: forward, and forward with backward, at two sizes each.
+
+    python -m tests.bench.layers                      every layer of the list
+    python -m tests.bench.layers gelu groupnorm       those whose text holds one of these
+    python -m tests.bench.layers --markdown           the table as it stands in tests/bench/README.md
+
+Backward gives the gradients of the input and of the parameters for a given gradient of the result. Both engines get NumPy
+arrays and give arrays back; PyTorch's better layout counts. A row says times in milliseconds, medians over blocks that
+take turns (`cnnc/bench/timing.py`), and PyTorch's time over ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import cnnc
+from cnnc.bench import engines, torch_network
+from cnnc.bench.timing import alternate
+from cnnc.diagnostics import CnncError
+from cnnc.driver import build
+from cnnc.ir.builder import Builder
+from cnnc.ir.graph import Graph
+from cnnc.network import Network
+from cnnc.passes.autodiff import differentiate
+from cnnc.passes.training import training_mode
+from cnnc.runtime.threads import cores
+
+Array = np.ndarray[Any, Any]
+BOUND = 1e-3  # of the two engines' results, relative to the largest value
+
+
+@dataclass(frozen=True)
+class Line:
+    """Layers, and the two inputs that they are timed on, batch first."""
+
+    layers: str
+    sizes: tuple[tuple[int, ...], tuple[int, ...]] = ((4, 64, 28, 28), (16, 64, 56, 56))
+
+
+FLAT = ((16, 1024), (256, 4096))
+WIDE = ((4, 64, 14, 14), (16, 128, 28, 28))
+ROWS = ((4, 32, 256), (16, 64, 1024))
+VOLUME = ((1, 16, 8, 28, 28), (4, 32, 16, 28, 28))
+LINES: tuple[Line, ...] = (
+    *map(Line, ("relu", "leaky_relu", "elu", "selu", "silu", "sigmoid", "tanh", "softmax", "relu6")),
+    *map(
+        Line, ("batchnorm", "lrn(5)", "maxpool(2)", "maxpool(3, stride=2, padding=1)", "avgpool(2)", "global_avgpool")
+    ),
+    Line("conv(64, 3, padding=1)"),
+    Line("conv(64, 3, padding=1, groups=64)"),
+    Line("linear(1000)", FLAT),
+    Line("softmax", FLAT),
+    Line("conv(32, 3, padding=1)", VOLUME),
+    Line("conv(64, 3, padding=1)", ROWS),
+)
+
+
+def network(layers: str, shape: Sequence[int]) -> Network:
+    sizes = ", ".join(map(str, shape[1:]))
+    return cnnc.parse(f"model layer {{ input x: f32[N, {sizes}] return x -> {layers} }}")
+
+
+def with_gradients(graph: Graph) -> Graph:
+    """The results, and for an input `given`, which is the gradient of the first, those of the inputs and parameters."""
+    graph = training_mode(graph)
+    first = graph.outputs[0][1]
+    b = Builder(graph.name, graph.nodes)
+    b.input("given", graph.type(first))
+    product = b.add("mul", [first, "given"])
+    total = b.add("sum", [product], {"axis": tuple(range(graph.type(first).rank))})
+    leaves = [n.name for n in (*graph.inputs, *graph.parameters) if n.name != "seed"]
+    longer, gradients = differentiate(b.finish(graph.outputs, graph.updates), total, leaves)
+    return Graph(
+        longer.name, longer.nodes, (*graph.outputs, *((f"grad:{k}", v) for k, v in gradients.items())), longer.updates
+    )
+
+
+def backward_of_torch(
+    net: Network, arrays: Sequence[Array], given: Array, threads: int, last: bool
+) -> Callable[[], Any]:
+    import torch
+
+    torch.set_num_threads(threads)
+    module = torch_network.module(net.graph, net.weights).train()
+    dy = engines.placed(torch, given, last)
+    tensors = [engines.placed(torch, a, last).requires_grad_(True) for a in arrays]
+
+    def call() -> list[Array]:
+        for t in (*tensors, *module.parameters()):
+            t.grad = None
+        y = module(*tensors)
+        y.backward(dy)
+        leaves = (*tensors, *module.parameters())
+        return [y.detach().numpy(), *(t.grad.numpy() for t in leaves if t.grad is not None)]
+
+    return call
+
+
+def compare(
+    line: Line, shape: Sequence[int], backward: bool, threads: int, rounds: int, block: float
+) -> tuple[float, float]:
+    """Our time and PyTorch's in milliseconds. Raises `AssertionError` where the two do not agree."""
+    net = network(line.layers, shape)
+    arrays = list(engines.random_inputs(net.graph, shape[0]).values())
+    calls: dict[str, Callable[[], Any]] = {}
+    if backward:
+        graph = with_gradients(net.graph)
+        given = np.random.default_rng(1).standard_normal(net.graph.type(net.graph.outputs[0][1]).concrete(shape[0]))
+        given = given.astype(np.float32)
+        executable = build(graph, net.weights, "cpu", threads)
+        inputs = {n.name: a for n, a in zip(net.graph.inputs, arrays, strict=True)} | {"given": given}
+        if any(n.name == "seed" for n in graph.inputs):
+            inputs["seed"] = np.zeros(2, np.int64)
+        calls["cnnc"] = lambda: list(executable.run(inputs).values())
+        for layout, last in engines.LAYOUTS.items():
+            calls["torch" + layout] = backward_of_torch(net, arrays, given, threads, last)
+    else:
+        calls = dict(engines.inference(net, shape[0], threads, ("torch",)).engines)
+    ours, theirs = ([np.asarray(a, np.float64) for a in calls[name]()] for name in ("cnnc", "torch"))
+    for a, b in zip(ours, theirs, strict=True):
+        assert np.abs(a - b).max(initial=0) <= BOUND * max(1.0, np.abs(b).max(initial=0)), (line.layers, backward)
+    times = alternate(calls, rounds, block)
+    return times["cnnc"].median, min(t.median for name, t in times.items() if name != "cnnc")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench.layers", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("layers", nargs="*", metavar="TEXT")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--block", type=float, default=0.2, help="seconds; 3 calls at least")
+    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--markdown", action="store_true")
+    arguments = parser.parse_args()
+    between = " | " if arguments.markdown else "  "
+    for line in LINES:
+        if arguments.layers and not any(t in line.layers for t in arguments.layers):
+            continue
+        for shape in line.sizes:
+            cells = []
+            for backward in (False, True):
+                try:
+                    a, b = compare(line, shape, backward, arguments.threads, arguments.rounds, arguments.block)
+                    cells.append(f"{a:7.3f} {b:7.3f} {b / a:5.2f}")
+                except (CnncError, AssertionError) as e:
+                    cells.append(f"{type(e).__name__}: {str(e).splitlines()[0][:60]}")
+            print(between.join([f"{line.layers:40}", f"{'x'.join(map(str, shape)):16}", *cells]), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
