@@ -149,8 +149,8 @@ def _partial(callee: LayerValue | BlockValue, application: Application) -> Layer
         check_keywords(callee, application.keywords, frame)
         positional = (*callee.positional, *application.positional)
         keywords = {**callee.keywords, **application.keywords}
-        return BlockValue(callee.block, callee.module, positional, keywords, span, scope, home)
+        return BlockValue(callee.block, callee.module, positional, keywords, span=span, scope=scope, home=home)
     if not callee.bare:
         frame.fail(span, "E0208", f"this {callee.layer.name} has its arguments already")
     bound = bind_layer(callee.layer, application, application.positional)
-    return LayerValue(callee.layer, bound, span, scope, home)
+    return LayerValue(callee.layer, bound, span=span, scope=scope, home=home)

@@ -146,7 +146,7 @@ def _program(
 def _warn_unread(node: s.Model, root: Frame) -> None:
     """Warn of parameters that change nothing: of the model, and of the blocks in its file."""
     module = root.module
-    items: list[s.Model | s.Block] = [node, *(b for name, (b, _) in module.blocks.items() if name in module.defined)]
+    items: list[s.Definition] = [node, *(b for name, (b, _) in module.blocks.items() if name in module.defined)]
     for item in items:
         what = "model" if item is node else "block"
         for p in unread(item):

@@ -31,7 +31,7 @@ def returns(node: s.Statement) -> bool:
     return isinstance(node, s.Return)
 
 
-def unread(item: s.Model | s.Block) -> list[s.Parameter]:
+def unread(item: s.Definition) -> list[s.Parameter]:
     """The parameters that nothing in a model or block names."""
     named: set[str] = set()
     waiting: list[Any] = [item.body, *(p.default for p in item.parameters)]
@@ -41,7 +41,7 @@ def unread(item: s.Model | s.Block) -> list[s.Parameter]:
             waiting += node
         elif isinstance(node, s.Name):
             named.add(node.name)
-        elif type(node).__module__ == s.__name__:
+        elif isinstance(node, s.Syntax):
             waiting += [getattr(node, f.name) for f in fields(node)]
     return [p for p in item.parameters if p.name.name not in named]
 

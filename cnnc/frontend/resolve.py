@@ -16,7 +16,7 @@ from cnnc.ir.layer import LAYERS
 
 def check_names(elaboration: Elaboration, module: Module) -> None:
     """Report the unknown names and layers of every block and model of a file and of what it includes."""
-    items: list[tuple[s.Block | s.Model, Module]] = [*module.blocks.values(), *module.models.values()]
+    items: list[tuple[s.Definition, Module]] = [*module.blocks.values(), *module.models.values()]
     for item, home in items:
         frame = Frame(elaboration, home, Scope(""), dict.fromkeys(_variables(item), None))
         defined = set(names_in(frame))
@@ -36,7 +36,7 @@ def _report(code: str, node: s.Name, frame: Frame) -> None:
         pass
 
 
-def _variables(item: s.Block | s.Model) -> Iterator[str]:
+def _variables(item: s.Definition) -> Iterator[str]:
     """Parameters, and all names that the body sets anywhere."""
     for parameter in item.parameters:
         yield parameter.name.name
@@ -54,7 +54,7 @@ def _variables(item: s.Block | s.Model) -> Iterator[str]:
             stack += (inner for _, body in node.clauses for inner in body)
 
 
-def _names(item: s.Block | s.Model) -> Iterator[tuple[str, str, Span]]:
+def _names(item: s.Definition) -> Iterator[tuple[str, str, Span]]:
     """(code where it is unknown, name, place) of every name that is read, in order."""
     waiting: list[Any] = [*reversed(item.body), *(p.default for p in reversed(item.parameters))]
     while waiting:
@@ -73,7 +73,7 @@ def _parts(node: Any) -> Sequence[Any]:
     parts = _PARTS.get(type(node))
     if parts is not None:
         return parts(node)
-    return [getattr(node, f.name) for f in fields(node)] if type(node).__module__ == s.__name__ else ()
+    return [getattr(node, f.name) for f in fields(node)] if isinstance(node, s.Syntax) else ()
 
 
 def _call(node: s.Call | s.Step) -> Sequence[Any]:

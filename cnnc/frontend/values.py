@@ -76,16 +76,14 @@ class Scope:
         return f"{stem}{number}"
 
 
-@dataclass(eq=False, slots=True)
-class LayerValue:
-    """A layer. A bare name (`act = relu`) makes a new layer wherever it is applied; with arguments, `conv(32, 3)`, it
-    is one layer, and all its applications share its parameters.
+@dataclass(eq=False, slots=True, kw_only=True)
+class Shareable:
+    """A layer or a block. A bare name makes a new one wherever it is applied; one with arguments, written at `span`, is
+    one, and all its applications share its parameters.
 
     home: the scope and label its parameters are named by, once it has any.
     """
 
-    layer: Layer
-    arguments: Mapping[str, Given] = field(default_factory=dict)
     span: Span | None = None
     scope: Scope | None = None
     home: tuple[Scope, str] | None = None
@@ -96,20 +94,21 @@ class LayerValue:
 
 
 @dataclass(eq=False, slots=True)
-class BlockValue:
+class LayerValue(Shareable):
+    """A layer: `act = relu` is bare, `conv(32, 3)` is not."""
+
+    layer: Layer
+    arguments: Mapping[str, Given] = field(default_factory=dict)
+
+
+@dataclass(eq=False, slots=True)
+class BlockValue(Shareable):
     """A block, with the arguments it has been given so far. With arguments and no tensor it is shared, like a layer."""
 
     block: syntax.Block
     module: Module
     positional: tuple[Given, ...] = ()
     keywords: Mapping[str, Given] = field(default_factory=dict)
-    span: Span | None = None
-    scope: Scope | None = None
-    home: tuple[Scope, str] | None = None
-
-    @property
-    def bare(self) -> bool:
-        return self.span is None
 
 
 @dataclass(frozen=True, slots=True)

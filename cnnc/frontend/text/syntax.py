@@ -7,142 +7,122 @@ Chains are flat (`a + b - c` is one `Chain`), so that the depth of a tree is the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, dataclass_transform
 
 from cnnc.diagnostics import Span
+
+
+@dataclass_transform(frozen_default=True)
+@dataclass(frozen=True)
+class Syntax:
+    """A node, with the place that it was read from. Every class below is a frozen dataclass, whose first field this is."""
+
+    span: Span
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        dataclass(frozen=True)(cls)
+
 
 # --- expressions
 
 
-@dataclass(frozen=True, slots=True)
-class Number:
-    span: Span
+class Number(Syntax):
     value: int | float
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
-    span: Span
+class Text(Syntax):
     value: str
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Syntax):
     """`true`, `false` or `none`."""
 
-    span: Span
     value: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class Name:
-    span: Span
+class Name(Syntax):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class List:
+class List(Syntax):
     """`[a, b]` or `(a, b)`."""
 
-    span: Span
     items: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Dict:
+class Dict(Syntax):
     """`{key: value}`; `{name = value}` has the name as a text for its key."""
 
-    span: Span
     pairs: tuple[tuple[Expression, Expression], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Attribute:
-    span: Span
+class Attribute(Syntax):
     value: Expression
     name: Name
 
 
-@dataclass(frozen=True, slots=True)
-class Index:
-    span: Span
+class Index(Syntax):
     value: Expression
     index: Expression
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(Syntax):
     """An argument of a call; `name` is None where it is given by position."""
 
-    span: Span
     name: Name | None
     value: Expression
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    span: Span
+class Call(Syntax):
     callee: Expression
     arguments: tuple[Argument, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Unary:
+class Unary(Syntax):
     """`-x`, `+x` or `not x`."""
 
-    span: Span
     operator: str
     value: Expression
 
 
-@dataclass(frozen=True, slots=True)
-class Chain:
+class Chain(Syntax):
     """`first op a op b ...`, from left to right: sums, products, comparisons, `and`, `or`, and single powers."""
 
-    span: Span
     first: Expression
     rest: tuple[tuple[str, Span, Expression], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Choose:
+class Choose(Syntax):
     """`condition ? then : otherwise`"""
 
-    span: Span
     condition: Expression
     then: Expression
     otherwise: Expression
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(Syntax):
     """What follows `as`: literal pieces and expressions, joined."""
 
-    span: Span
     parts: tuple[str | Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Labelled:
+class Labelled(Syntax):
     """`value as label`"""
 
-    span: Span
     value: Expression
     label: Label
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Syntax):
     """`-> callee(arguments) as label`; `arguments` is None where there are no parentheses."""
 
-    span: Span
     callee: Expression
     arguments: tuple[Argument, ...] | None
     label: Label | None
 
 
-@dataclass(frozen=True, slots=True)
-class Pipe:
-    span: Span
+class Pipe(Syntax):
     start: Expression
     steps: tuple[Step, ...]
 
@@ -154,72 +134,54 @@ Expression = (
 # --- statements
 
 
-@dataclass(frozen=True, slots=True)
-class Type:
+class Type(Syntax):
     """`f32[N, C, H, W]`; a dimension named N is the batch."""
 
-    span: Span
     dtype: Name
     dims: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    span: Span
+class Setting(Syntax):
     name: Name
     value: Expression
 
 
-@dataclass(frozen=True, slots=True)
-class Input:
-    span: Span
+class Input(Syntax):
     name: Name
     type: Type
     settings: tuple[Setting, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Assign:
-    span: Span
+class Assign(Syntax):
     targets: tuple[Name, ...]
     value: Expression
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(Syntax):
     """`start..stop`, without its end."""
 
-    span: Span
     start: Expression
     stop: Expression
 
 
-@dataclass(frozen=True, slots=True)
-class For:
-    span: Span
+class For(Syntax):
     targets: tuple[Name, ...]
     over: Expression | Range
     body: tuple[Statement, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class If:
+class If(Syntax):
     """Clauses are tried in order; an `else` has None for its condition."""
 
-    span: Span
     clauses: tuple[tuple[Expression | None, tuple[Statement, ...]], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Expect:
-    span: Span
+class Expect(Syntax):
     name: Name
     type: Type
 
 
-@dataclass(frozen=True, slots=True)
-class Return:
-    span: Span
+class Return(Syntax):
     values: tuple[Expression, ...]
 
 
@@ -228,50 +190,41 @@ Statement = Input | Assign | For | If | Expect | Return
 # --- items
 
 
-@dataclass(frozen=True, slots=True)
-class Include:
-    span: Span
+class Include(Syntax):
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Const:
-    span: Span
+class Const(Syntax):
     name: Name
     value: Expression
     doc: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(Syntax):
     """`name` or `name = default`"""
 
-    span: Span
     name: Name
     default: Expression | None
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
-    span: Span
+class Definition(Syntax):
+    """A block or a model."""
+
     name: Name
     parameters: tuple[Parameter, ...]
     body: tuple[Statement, ...]
     doc: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
-    span: Span
-    name: Name
-    parameters: tuple[Parameter, ...]
-    body: tuple[Statement, ...]
-    doc: str = ""
+class Block(Definition):
+    pass
 
 
-@dataclass(frozen=True, slots=True)
-class Train:
-    span: Span
+class Model(Definition):
+    pass
+
+
+class Train(Syntax):
     settings: tuple[Setting, ...]
     doc: str = ""
 
@@ -279,9 +232,7 @@ class Train:
 Item = Include | Const | Block | Model | Train
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(Syntax):
     """The items of one file, in order."""
 
-    span: Span
     items: tuple[Item, ...]
