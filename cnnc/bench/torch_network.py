@@ -14,7 +14,6 @@ import numpy as np
 from cnnc.diagnostics import CnncError, error
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Graph, Node
-from cnnc.ir.op import OPS
 from cnnc.ir.types import BATCH, Dim
 from cnnc.ops.checks import all_axes
 from cnnc.ops.pointwise import DEFINITIONS, channel_aligned, expressions
@@ -132,7 +131,7 @@ class Writer:
         window = Window.of(kernel, node.attributes, len(kernel))
         x, padding = self.padded(self.local[node.inputs[0]], window)
         bias = self.local[node.inputs[2]] if len(node.inputs) > 2 else "None"
-        numbers = f"{window.stride}, {padding}, {window.dilation}, {node.attributes.get('groups', 1)}"
+        numbers = f"{window.stride}, {padding}, {window.dilation}, {node.attribute('groups')}"
         return f"F.conv{DIMENSIONS[len(kernel)]}({x}, {self.local[node.inputs[1]]}, {bias}, {numbers})"
 
     def linear(self, node: Node) -> str:
@@ -141,13 +140,13 @@ class Writer:
         return f"F.linear({', '.join(self.local[o] for o in node.inputs)})"
 
     def pool(self, node: Node) -> str:
-        rank, ceil = node.type.rank - 2, bool(node.attributes.get("ceil_mode", False))
+        rank, ceil = node.type.rank - 2, bool(node.attribute("ceil_mode"))
         window = window_of(node.attributes, rank)
         # PyTorch's pools pad evenly, by at most half a kernel (dilated or not), some of them no image smaller than the kernel.
         sizes = zip(self.graph.type(node.inputs[0]).shape[2:], window.kernel, window.padding, strict=True)
         beyond = any(a != b or a > kernel // 2 or (a and int(size) < kernel) for size, kernel, (a, b) in sizes)
         maximum = node.op == "maxpool"
-        include = bool(node.attributes.get("count_include_pad", True))
+        include = bool(node.attribute("count_include_pad"))
         if beyond and (ceil or not (maximum or include)):
             raise unknown(node, "PyTorch counts its windows and pixels over even padding of at most half a kernel only")
         x, padding = self.padded(self.local[node.inputs[0]], window, -np.inf if maximum else 0.0, beyond)
@@ -158,16 +157,16 @@ class Writer:
 
     def batchnorm(self, node: Node) -> str:
         x, weight, bias, mean, variance = (self.local[o] for o in node.inputs)
-        momentum, eps = (float(OPS["batchnorm"].get(node.attributes, k)) for k in ("momentum", "eps"))
+        momentum, eps = (float(node.attribute(k)) for k in ("momentum", "eps"))
         return f"F.batch_norm({x}, {mean}, {variance}, {weight}, {bias}, self.training, {momentum!r}, {eps!r})"
 
     def lrn(self, node: Node) -> str:
-        numbers = (OPS["lrn"].get(node.attributes, k) for k in ("size", "alpha", "beta", "k"))
+        numbers = (node.attribute(k) for k in ("size", "alpha", "beta", "k"))
         return f"F.local_response_norm({self.local[node.inputs[0]]}, {', '.join(map(repr, numbers))})"
 
     def reduction(self, node: Node) -> str:
         axes = all_axes(node.attributes["axis"], self.graph.type(node.inputs[0]).rank)
-        return f"{self.local[node.inputs[0]]}.{node.op}({axes}, {bool(node.attributes.get('keepdim', False))})"
+        return f"{self.local[node.inputs[0]]}.{node.op}({axes}, {bool(node.attribute('keepdim'))})"
 
     def slice(self, node: Node) -> str:
         numbers = ", ".join(str(node.attributes[k]) for k in ("axis", "start", "size"))
@@ -176,7 +175,7 @@ class Writer:
     def dropout(self, node: Node) -> str:
         if len(node.inputs) > 1:
             raise unknown(node, "a dropout with a seed belongs to training; give the network as written")
-        return f"F.dropout({self.local[node.inputs[0]]}, {float(node.attributes.get('p', 0.5))!r}, self.training)"
+        return f"F.dropout({self.local[node.inputs[0]]}, {float(node.attribute('p'))!r}, self.training)"
 
     def expand(self, node: Node) -> str:
         return f"{self.aligned(node.inputs[0], node.type.rank)}.expand({self.dims(node.type.shape)})"
@@ -194,15 +193,15 @@ RULES: dict[str, Rule] = {
     "batchnorm": Writer.batchnorm,
     "lrn": Writer.lrn,
     "dropout": Writer.dropout,
-    "flatten": lambda w, n: f"{w.local[n.inputs[0]]}.flatten({n.attributes.get('start', 1)})",
+    "flatten": lambda w, n: f"{w.local[n.inputs[0]]}.flatten({n.attribute('start')})",
     "reshape": lambda w, n: f"{w.local[n.inputs[0]]}.reshape({w.dims(n.type.shape)})",
-    "concat": lambda w, n: f"torch.cat([{', '.join(w.local[o] for o in n.inputs)}], {n.attributes.get('axis', 1)})",
+    "concat": lambda w, n: f"torch.cat([{', '.join(w.local[o] for o in n.inputs)}], {n.attribute('axis')})",
     "slice": Writer.slice,
     "sum": Writer.reduction,
     "mean": Writer.reduction,
     "expand": Writer.expand,
     "batch_size": lambda w, n: "torch.tensor(float(n))",
-    "softmax": lambda w, n: f"{w.local[n.inputs[0]]}.softmax({n.attributes.get('axis', 1)})",
+    "softmax": lambda w, n: f"{w.local[n.inputs[0]]}.softmax({n.attribute('axis')})",
 }
 
 

@@ -17,7 +17,6 @@ import cnnc.ops  # noqa: F401  (registers the ops)
 from cnnc.diagnostics import CnncError, error
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Graph, Node
-from cnnc.ir.op import OPS
 from cnnc.ir.types import BATCH, DTYPES, Dim, TensorType, product
 from cnnc.ops.checks import all_axes
 from cnnc.ops.pointwise import DEFINITIONS, channel_aligned, expressions
@@ -162,10 +161,6 @@ NAMED: dict[str, tuple[str, dict[str, str]]] = {
 Rule = Callable[[Writer, Node], None]
 
 
-def _get(node: Node, name: str) -> Any:
-    return OPS[node.op].get(node.attributes, name)
-
-
 def _write_pointwise(w: Writer, node: Node) -> None:
     """A named operator where there is one; clipping; a sigmoid under `silu`; else the expressions, broadcast to what
     the node says."""
@@ -174,12 +169,12 @@ def _write_pointwise(w: Writer, node: Node) -> None:
     result = w.names[node.name]
     if node.op in NAMED:
         operator, shared = NAMED[node.op]
-        w.add(operator, values, stem, result, **{k: float(_get(node, v)) for k, v in shared.items()})
+        w.add(operator, values, stem, result, **{k: float(node.attribute(v)) for k, v in shared.items()})
     elif node.op == "relu6":
         limits = [w.constant(np.float32(v), f"{stem}.limit") for v in (0, 6)]
         w.add("Clip", [*values, *limits], stem, result)
     elif node.op == "silu":
-        beta, x = float(_get(node, "beta")), values[0]
+        beta, x = float(node.attribute("beta")), values[0]
         scaled = x if beta == 1 else w.add("Mul", [x, w.constant(np.float32(beta), f"{stem}.beta")], stem)
         w.add("Mul", [x, w.add("Sigmoid", [scaled], stem)], stem, result)
     else:
@@ -222,7 +217,7 @@ def _write_conv(w: Writer, node: Node) -> None:
         strides=window.stride,
         pads=_pads(window.padding),
         dilations=window.dilation,
-        group=node.attributes.get("groups", 1),
+        group=node.attribute("groups"),
     )
 
 
@@ -262,20 +257,20 @@ def _write_avgpool(w: Writer, node: Node) -> None:
     padding = _covering(window, size, out)
     shared: dict[str, Any] = {"kernel_shape": window.kernel, "strides": window.stride}
     if padding == list(window.padding) and all(a == b for a, b in padding):
-        include = int(_get(node, "count_include_pad"))
+        include = int(node.attribute("count_include_pad"))
         w.add(
             "AveragePool", [x], node.name, w.names[node.name], pads=_pads(padding), count_include_pad=include, **shared
         )
         return
     mean = w.add("AveragePool", [_padded(w, x, padding, 0.0, node.name)], node.name, **shared)
-    scale = product(window.kernel) / divisors(node.attributes, size, out)
+    scale = product(window.kernel) / divisors(window, node.attribute("count_include_pad"), size, out)
     w.add("Mul", [mean, w.constant(scale, f"{node.name}.scale")], node.name, w.names[node.name])
 
 
 def _write_lrn(w: Writer, node: Node) -> None:
     """Over an even number of channels, or another rank than 4: the mean of squares as pooling along the channels."""
     x, stem, result, t = w.names[node.inputs[0]], node.name, w.names[node.name], node.type
-    size, alpha, beta, k = (_get(node, name) for name in ("size", "alpha", "beta", "k"))
+    size, alpha, beta, k = (node.attribute(name) for name in ("size", "alpha", "beta", "k"))
     if size % 2 and t.rank == 4:
         w.add("LRN", [x], stem, result, size=size, alpha=float(alpha), beta=float(beta), bias=float(k))
         return
@@ -291,7 +286,7 @@ def _write_lrn(w: Writer, node: Node) -> None:
 
 def _write_batchnorm(w: Writer, node: Node) -> None:
     inputs = [w.names[o] for o in node.inputs]
-    w.add("BatchNormalization", inputs, node.name, w.names[node.name], epsilon=float(_get(node, "eps")))
+    w.add("BatchNormalization", inputs, node.name, w.names[node.name], epsilon=float(node.attribute("eps")))
 
 
 def _write_dropout(w: Writer, node: Node) -> None:
@@ -306,7 +301,7 @@ def _write_identity(w: Writer, node: Node) -> None:
 
 def _write_flatten(w: Writer, node: Node) -> None:
     x = w.names[node.inputs[0]]
-    if node.attributes.get("start", 1) == 1:
+    if node.attribute("start") == 1:
         w.add("Flatten", [x], node.name, w.names[node.name], axis=1)
     else:
         w.reshape(x, node.type.shape, node.name, w.names[node.name])
@@ -317,7 +312,7 @@ def _write_reshape(w: Writer, node: Node) -> None:
 
 
 def _write_concat(w: Writer, node: Node) -> None:
-    w.add("Concat", [w.names[o] for o in node.inputs], node.name, w.names[node.name], axis=_get(node, "axis"))
+    w.add("Concat", [w.names[o] for o in node.inputs], node.name, w.names[node.name], axis=node.attribute("axis"))
 
 
 def _write_slice(w: Writer, node: Node) -> None:
@@ -330,7 +325,7 @@ def _write_reduction(operator: str) -> Rule:
     def write(w: Writer, node: Node) -> None:
         axes = all_axes(node.attributes["axis"], w.graph.type(node.inputs[0]).rank)
         inputs = [w.names[node.inputs[0]], w.integers(axes, f"{node.name}.axes")]
-        w.add(operator, inputs, node.name, w.names[node.name], keepdims=int(_get(node, "keepdim")))
+        w.add(operator, inputs, node.name, w.names[node.name], keepdims=int(node.attribute("keepdim")))
 
     return write
 
@@ -364,7 +359,7 @@ WRITERS: dict[str, Rule] = {
     "mean": _write_reduction("ReduceMean"),
     "expand": _write_expand,
     "batch_size": _write_batch_size,
-    "softmax": lambda w, n: _plain(w, n, "Softmax", axis=_get(n, "axis")),
+    "softmax": lambda w, n: _plain(w, n, "Softmax", axis=n.attribute("axis")),
     "to_layout": _write_identity,
 }
 

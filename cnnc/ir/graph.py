@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 LEAVES = ("input", "param", "state")
 OPERANDS: dict[str, tuple[str, ...]] = {}  # of each op, the names of its operands, as its record gives them
+DEFAULTS: dict[str, Mapping[str, Any]] = {}  # of each op, the attributes that may be left out
 
 
 class Attributes(Mapping[str, Any]):
@@ -53,6 +54,10 @@ class Attributes(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return f"Attributes({self._items})"
+
+    def over(self, defaults: Mapping[str, Any]) -> Attributes:
+        """These, and the defaults of those that are not among them."""
+        return Attributes({**defaults, **self._items}) if defaults.keys() - self._items.keys() else self
 
     def with_(self, **changes: Any) -> Attributes:
         """A copy with some attributes set, and those given as None removed."""
@@ -100,6 +105,10 @@ class Node:
             raise KeyError(f"{self.op} has no operand {name}")
         at = OPERANDS[self.op].index(name)
         return self.operands[at] if at < len(self.operands) else None
+
+    def attribute(self, name: str) -> Any:
+        """An attribute, its default where it is left out. Raises `KeyError` where the op has none of that name."""
+        return self.attributes[name] if name in self.attributes else DEFAULTS[self.op][name]
 
 
 @dataclass(frozen=True)

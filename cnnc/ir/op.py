@@ -7,10 +7,10 @@ it, its gradient as graph-building code, its cost, and how it is shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from cnnc.ir.graph import OPERANDS, Attributes, Node, freeze
+from cnnc.ir.graph import DEFAULTS, OPERANDS, Attributes, Node, freeze
 from cnnc.ir.receptive import Field, space_of
 from cnnc.ir.types import TensorType
 
@@ -51,6 +51,16 @@ def one_result(count: int) -> tuple[str, ...]:
     return ("",) * count
 
 
+def same_type(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    """Of an op whose result is as its first operand."""
+    return (required(types[0]),)
+
+
+def one_number(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    """Of an op that gives a number."""
+    return (TensorType("f32", ()),)
+
+
 def no_macs(node: Node, types: Types, batch: int) -> int:
     return 0
 
@@ -71,7 +81,8 @@ class Op:
     """One op.
 
     operands: names; a trailing `?` marks an optional one, a trailing `*` any number of them.
-    attributes: names and defaults (`REQUIRED` where there is none).
+    attributes: names and defaults (`REQUIRED` where there is none); `infer` and `reference` of a registered op are given
+        all of them, a `node.attribute(name)` is one.
     infer(types, attributes) -> result types; raises `InferenceError`.
     reference(arrays, attributes, types) -> float64 results; arrays have logical shapes, absent operands are None,
         types are the result types with the batch bound.
@@ -88,7 +99,7 @@ class Op:
     operands: tuple[str, ...]
     infer: Callable[[Types, Attributes], tuple[TensorType, ...]]
     reference: Callable[[Sequence[Any], Attributes, Sequence[TensorType]], tuple[Any, ...]]
-    attributes: Mapping[str, Any]
+    attributes: Mapping[str, Any] = Attributes()
     gradient: Callable[[Any, Node, Sequence[str | None]], Sequence[str | None]] | None = None
     macs: Callable[[Node, Types, int], int] = no_macs
     results: tuple[str, ...] = ("",)
@@ -114,9 +125,6 @@ class Op:
             }
         )
 
-    def get(self, attributes: Mapping[str, Any], name: str) -> Any:
-        return attributes.get(name, self.attributes[name])
-
     def result_names(self, count: int) -> tuple[str, ...]:
         return self.results if len(self.results) == count else tuple(str(i) if i else "" for i in range(count))
 
@@ -130,9 +138,18 @@ OPS: dict[str, Op] = {}
 
 
 def register(op: Op) -> Op:
-    OPS[op.name] = op
-    OPERANDS[op.name] = tuple(o.rstrip("?*") for o in op.operands)
-    return op
+    """Put an op into the registry. What it gives reads attributes at their defaults where a node leaves them out."""
+    defaults = {name: default for name, default in op.attributes.items() if default is not REQUIRED}
+
+    def infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+        return op.infer(types, attributes.over(defaults))
+
+    def reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+        return op.reference(arrays, attributes.over(defaults), types)
+
+    OPS[op.name] = replace(op, infer=infer, reference=reference) if defaults else op
+    OPERANDS[op.name], DEFAULTS[op.name] = tuple(o.rstrip("?*") for o in op.operands), defaults
+    return OPS[op.name]
 
 
 def required(type: TensorType | None) -> TensorType:

@@ -25,7 +25,7 @@ from cnnc.ops.window import Window, field_through, image, spatial, window_field
 
 def check_epilogue(attributes: Mapping[str, Any], extras: Types, result: TensorType) -> None:
     """An epilogue reads y and the extra operands, each of the result's shape, one value a channel, or one value."""
-    text = attributes.get("epilogue")
+    text = attributes["epilogue"]
     if text is None:
         if extras:
             raise InferenceError("operands after the bias need an epilogue", "epilogue", "E0502")
@@ -44,7 +44,7 @@ def check_epilogue(attributes: Mapping[str, Any], extras: Types, result: TensorT
 
 
 def apply_epilogue(y: Any, attributes: Mapping[str, Any], extras: Sequence[Any]) -> Any:
-    text = attributes.get("epilogue")
+    text = attributes["epilogue"]
     if text is None:
         return y
     values = {"y": y, **{f"a{i}": align(a, y.ndim) for i, a in enumerate(extras)}}
@@ -73,15 +73,14 @@ def _infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
         raise InferenceError(f"weights {w} do not fit an input {x}", "weight", "E0204")
     window = Window.of(w.shape[2:], attributes, rank)
     filters, per_group = int(w.shape[0]), int(w.shape[1])
-    groups = _check_groups(attributes.get("groups", 1), int(x.shape[1]), filters)
+    groups = _check_groups(attributes["groups"], int(x.shape[1]), filters)
     if per_group * groups != x.shape[1]:
         raise InferenceError(
             f"conv expects {per_group * groups} input channels, the input has {x.shape[1]}", "weight", "E0204"
         )
     check_bias(types, filters, "output channels")
-    result = TensorType(
-        x.dtype, (x.shape[0], filters, *window.output(spatial(x))), attributes.get("layout") or x.layout
-    )
+    shape = (x.shape[0], filters, *window.output(spatial(x)))
+    result = TensorType(x.dtype, shape, attributes["layout"] or x.layout)
     check_epilogue(attributes, types[3:], result)
     return (result,)
 
@@ -92,11 +91,8 @@ def _grouped(a: Any, groups: int, axis: int) -> list[Any]:
 
 def _forward(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     x, w = _float64(arrays[:2])
-    window, groups, out = (
-        Window.of(w.shape[2:], attributes, x.ndim - 2),
-        attributes.get("groups", 1),
-        types[0].sizes[2:],
-    )
+    window, groups = Window.of(w.shape[2:], attributes, x.ndim - 2), attributes["groups"]
+    out = types[0].sizes[2:]
     y = np.zeros((x.shape[0], w.shape[0], product(out)))
     padded = window.pad(x, out)
     for tap, where in window.taps(x.shape[2:], out):
@@ -178,8 +174,8 @@ def _infer_data(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
         raise InferenceError(
             f"a gradient {dy} does not belong to an input of size {size} and weights {w}", "size", "E0204"
         )
-    channels = int(w.shape[1]) * attributes.get("groups", 1)
-    result = TensorType(dy.dtype, (dy.shape[0], channels, *size), attributes.get("layout") or dy.layout)
+    channels = int(w.shape[1]) * attributes["groups"]
+    result = TensorType(dy.dtype, (dy.shape[0], channels, *size), attributes["layout"] or dy.layout)
     check_bias(types, channels, "channels")
     check_epilogue(attributes, types[3:], result)
     return (result,)
@@ -187,12 +183,8 @@ def _infer_data(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
 
 def _data(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     dy, w = _float64(arrays[:2])
-    window, groups, size = (
-        Window.of(w.shape[2:], attributes, dy.ndim - 2),
-        attributes.get("groups", 1),
-        attributes["size"],
-    )
-    out, channels = dy.shape[2:], w.shape[1] * groups
+    window, groups = Window.of(w.shape[2:], attributes, dy.ndim - 2), attributes["groups"]
+    size, out, channels = attributes["size"], dy.shape[2:], w.shape[1] * groups
     padded = window.pad(np.zeros((dy.shape[0], channels, *size)), out)
     flat = dy.reshape(*dy.shape[:2], product(out))
     for tap, where in window.taps(size, out):
@@ -237,17 +229,14 @@ def _infer_weight(types: Types, attributes: Attributes) -> tuple[TensorType, ...
         raise InferenceError(
             f"a gradient {dy} does not belong to an input {x} and a kernel {kernel}", "kernel", "E0204"
         )
-    groups = _check_groups(attributes.get("groups", 1), int(x.shape[1]), int(dy.shape[1]))
+    groups = _check_groups(attributes["groups"], int(x.shape[1]), int(dy.shape[1]))
     return (TensorType(x.dtype, (int(dy.shape[1]), int(x.shape[1]) // groups, *kernel), WEIGHTS[rank + 2]),)
 
 
 def _weight(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     x, dy = _float64(arrays)
-    window, groups, out = (
-        Window.of(attributes["kernel"], attributes, x.ndim - 2),
-        attributes.get("groups", 1),
-        dy.shape[2:],
-    )
+    window, groups = Window.of(attributes["kernel"], attributes, x.ndim - 2), attributes["groups"]
+    out = dy.shape[2:]
     dw: Any = np.zeros(types[0].sizes)
     padded = window.pad(x, out)
     g = dy.reshape(*dy.shape[:2], product(out))

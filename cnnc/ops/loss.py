@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
-from cnnc.ir.op import InferenceError, Op, Types, register, required
+from cnnc.ir.op import InferenceError, Op, Types, register, required, same_type
 from cnnc.ir.types import TensorType
 from cnnc.ops.checks import one_axis
 
@@ -22,7 +22,7 @@ def stable_softmax(x: Any, axis: int) -> Any:
 
 def _infer_softmax(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x = required(types[0])
-    one_axis(attributes.get("axis", 1), x.rank)
+    one_axis(attributes["axis"], x.rank)
     return (x,)
 
 
@@ -30,7 +30,7 @@ def _softmax_gradient_reference(
     arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]
 ) -> tuple[Any, ...]:
     y, dy = (np.asarray(a, np.float64) for a in arrays)
-    return (y * (dy - (y * dy).sum(attributes.get("axis", 1), keepdims=True)),)
+    return (y * (dy - (y * dy).sum(attributes["axis"], keepdims=True)),)
 
 
 register(
@@ -38,9 +38,7 @@ register(
         name="softmax",
         operands=("x",),
         infer=_infer_softmax,
-        reference=lambda a, attributes, types: (
-            stable_softmax(np.asarray(a[0], np.float64), attributes.get("axis", 1)),
-        ),
+        reference=lambda a, attributes, types: (stable_softmax(np.asarray(a[0], np.float64), attributes["axis"]),),
         attributes={"axis": 1},
         gradient=lambda context, node, g: [context.add("softmax_gradient", [node.name, g[0]], node.attributes)],
         doc="exp(x_i) / sum over j of exp(x_j) along an axis, shifted by the maximum.",
@@ -115,7 +113,6 @@ register(
         operands=("logits", "labels"),
         infer=_infer_loss,
         reference=_cross_entropy,
-        attributes={},
         gradient=_loss_gradient,
         doc="Mean over the batch of -log softmax(logits)[label]; NaN where a label is no class.",
     )
@@ -124,9 +121,8 @@ register(
     Op(
         name="cross_entropy_gradient",
         operands=("logits", "labels", "dloss"),
-        infer=lambda types, attributes: (required(types[0]),),
+        infer=same_type,
         reference=_cross_entropy_gradient,
-        attributes={},
         doc="dL/dlogits = dloss * (softmax - one_hot) / N.",
     )
 )
@@ -143,7 +139,6 @@ register(
         operands=("logits", "labels"),
         infer=_infer_loss,
         reference=_accuracy,
-        attributes={},
         doc="Share of rows whose first largest logit is the label's.",
     )
 )

@@ -10,7 +10,7 @@ import numpy as np
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, ParameterSpec, Site, register_layer
-from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, one_number, register, required
 from cnnc.ir.types import TensorType, product
 from cnnc.ops.checks import integer, number
 from cnnc.ops.pointwise import align, check_expressions, result_type
@@ -31,7 +31,7 @@ def _infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
 def _reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     x, *vectors = (np.asarray(a, np.float64) for a in arrays)
     gamma, beta, mean, variance = (align(v, x.ndim) for v in vectors)
-    return ((x - mean) / np.sqrt(variance + attributes.get("eps", 1e-5)) * gamma + beta,)
+    return ((x - mean) / np.sqrt(variance + attributes["eps"]) * gamma + beta,)
 
 
 def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
@@ -39,7 +39,7 @@ def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list
     and beta need anyway.
     """
     dy, (x, gamma, beta, mean, variance) = gradients[0], node.operands
-    eps = node.attributes.get("eps", 1e-5)
+    eps = node.attribute("eps")
     values = {"dy": dy, "x": x, "gamma": gamma, "mean": mean, "variance": variance}
     # per-channel factors stand in brackets of their own, so that they are computed once a channel
     dx = context.pointwise(ex.parse(f"dy * (gamma / sqrt(variance + {eps!r}))"), values) if context.wanted(x) else None
@@ -109,7 +109,6 @@ register(
         operands=("x",),
         infer=_infer_moments,
         reference=_moments,
-        attributes={},
         gradient=_moments_gradient,
         results=("mean", "variance"),
         layout="sink",
@@ -119,19 +118,14 @@ register(
 )
 
 
-def _infer_count(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    return (TensorType("f32", ()),)
-
-
 register(
     Op(
         name="count",
         operands=("x",),
-        infer=_infer_count,
+        infer=one_number,
         reference=lambda a, attributes, types: (
             np.float64(np.size(a[0]) / np.shape(a[0])[1] if np.ndim(a[0]) > 1 else np.size(a[0])),
         ),
-        attributes={},
         layout="sink",
         doc="How many values of x there are to a channel; of a vector, its length.",
     )
@@ -218,7 +212,7 @@ def _infer_same(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
         raise InferenceError("size of lrn is one number", "size", "E0203")
     integer(attributes["size"], "size", 1)
     for name in ("alpha", "beta", "k"):
-        number(attributes.get(name, 0.0), name, 0.0)
+        number(attributes[name], name, 0.0)
     return (x,)
 
 
@@ -232,10 +226,10 @@ def _neighbours(squares: Any, size: int, mirrored: bool = False) -> Any:
 
 
 def _lrn_terms(x: Any, attributes: Attributes) -> tuple[Any, float, float]:
-    size, alpha = attributes["size"], attributes.get("alpha", 1e-4)
+    size, alpha = attributes["size"], attributes["alpha"]
     return (
-        attributes.get("k", 1.0) + alpha / size * _neighbours(x * x, size),
-        attributes.get("beta", 0.75),
+        attributes["k"] + alpha / size * _neighbours(x * x, size),
+        attributes["beta"],
         alpha / size,
     )
 
@@ -329,18 +323,18 @@ def dropout_mask(shape: Sequence[int], p: float, seed: int, step: int, salt: int
 
 def _infer_dropout(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x = required(types[0])
-    number(attributes.get("p", 0.5), "p", 0.0, 1.0)
+    number(attributes["p"], "p", 0.0, 1.0)
     if len(types) > 1 and types[1] is not None and (types[1].dtype, types[1].shape) != ("i64", (2,)):
         raise InferenceError(f"dropout's seed is i64[2], the seed and the step, not {types[1]}", "seed", "E0204")
     return (x,)
 
 
 def _dropout(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    x, p = np.asarray(arrays[0], np.float64), attributes.get("p", 0.5)
+    x, p = np.asarray(arrays[0], np.float64), attributes["p"]
     if len(arrays) < 2 or arrays[1] is None:
         return (x,)
     seed, step = (int(v) for v in np.asarray(arrays[1]))
-    return (np.where(dropout_mask(x.shape, p, seed, step, attributes.get("salt", 0)), x / (1 - p), 0.0),)
+    return (np.where(dropout_mask(x.shape, p, seed, step, attributes["salt"]), x / (1 - p), 0.0),)
 
 
 def _dropout_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:

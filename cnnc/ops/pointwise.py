@@ -107,7 +107,7 @@ def expressions(node: Node) -> tuple[Expression, ...]:
     if node.op == _CALCULATED:
         return tuple(ex.parse(t) for t in node.attributes["expressions"])
     if node.op == "batchnorm":
-        return (ex.parse(f"(a0 - a3) * (a1 / sqrt(a4 + {node.attributes.get('eps', 1e-5)!r})) + a2"),)
+        return (ex.parse(f"(a0 - a3) * (a1 / sqrt(a4 + {node.attribute('eps')!r})) + a2"),)
     if node.op == "constant":
         return (ex.const(node.attributes["value"]),)
     return (definition(node.op, node.attributes),)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -82,11 +83,10 @@ def _maximum_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequ
     return (window.unpad(dx, x.shape[2:]),)
 
 
-def divisors(attributes: Attributes, size: Sequence[int], out: Sequence[int]) -> Any:
+def divisors(window: Window, include_pad: bool, size: Sequence[int], out: Sequence[int]) -> Any:
     """By how much each average is divided."""
-    window = window_of(attributes, len(size))
     ones = np.ones((1, 1, *size))
-    if attributes.get("count_include_pad", True):
+    if include_pad:
         ones = np.pad(ones, [(0, 0), (0, 0), *window.padding], constant_values=1)
         window = replace(window, padding=((0, 0),) * len(size))
     padded = window.pad(ones, out)
@@ -99,33 +99,27 @@ def _average(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tens
     window, out = window_of(attributes, x.ndim - 2), types[0].sizes[2:]
     padded = window.pad(x, out)
     total = sum(padded[(slice(None), slice(None), *where)] for _, where in window.taps(x.shape[2:], out))
-    return (total / divisors(attributes, x.shape[2:], out),)
+    return (total / divisors(window, attributes["count_include_pad"], x.shape[2:], out),)
 
 
 def _average_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     dy, size = np.asarray(arrays[0], np.float64), attributes["size"]
     window, out = window_of(attributes, dy.ndim - 2), dy.shape[2:]
-    dx, part = window.pad(np.zeros((*dy.shape[:2], *size)), out), dy / divisors(attributes, size, out)
+    dx = window.pad(np.zeros((*dy.shape[:2], *size)), out)
+    part = dy / divisors(window, attributes["count_include_pad"], size, out)
     for _, where in window.taps(size, out):
         dx[(slice(None), slice(None), *where)] += part
     return (window.unpad(dx, size),)
 
 
-def _shared(node: Node) -> dict[str, Any]:
-    return dict(node.attributes)
-
-
 def _maximum_backward(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
     x = node.operand("x")
-    return [context.add("maxpool_gradient", [x, gradients[0]], {**_shared(node), "size": spatial(context.type(x))})]
+    return [context.add("maxpool_gradient", [x, gradients[0]], {**node.attributes, "size": spatial(context.type(x))})]
 
 
 def _average_backward(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
-    return [
-        context.add(
-            "avgpool_gradient", [gradients[0]], {**_shared(node), "size": spatial(context.type(node.operands[0]))}
-        )
-    ]
+    size = spatial(context.type(node.operand("x")))
+    return [context.add("avgpool_gradient", [gradients[0]], {**node.attributes, "size": size})]
 
 
 def _global_backward(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
@@ -134,58 +128,47 @@ def _global_backward(context: Any, node: Node, gradients: Sequence[str | None]) 
 
 
 AVERAGE = {k: v for k, v in ATTRIBUTES.items() if k != "dilation"} | {"count_include_pad": True}
+_pool = partial(Op, layout="any", kind="pooling", field=window_field)
 register(
-    Op(
+    _pool(
         name="maxpool",
         operands=("x",),
         infer=_infer,
         reference=_maximum,
         attributes=ATTRIBUTES,
         gradient=_maximum_backward,
-        layout="any",
-        kind="pooling",
-        field=window_field,
         doc="The largest value of each window, NaN where it has one. Padding is never the largest.",
     )
 )
 register(
-    Op(
+    _pool(
         name="maxpool_gradient",
         operands=("x", "dy"),
         infer=_infer_gradient(1),
         reference=_maximum_gradient,
         attributes={**ATTRIBUTES, "size": REQUIRED},
-        layout="any",
-        kind="pooling",
-        field=window_field,
         doc="dL/dx of maxpool: each gradient goes to the first largest value of its window.",
     )
 )
 register(
-    Op(
+    _pool(
         name="avgpool",
         operands=("x",),
         infer=_infer,
         reference=_average,
         attributes=AVERAGE,
         gradient=_average_backward,
-        layout="any",
-        kind="pooling",
-        field=window_field,
         doc="The mean of each window: with `count_include_pad` over the window as far as the padded input goes, otherwise over "
         "the pixels that are there.",
     )
 )
 register(
-    Op(
+    _pool(
         name="avgpool_gradient",
         operands=("dy",),
         infer=_infer_gradient(0),
         reference=_average_gradient,
         attributes={**AVERAGE, "size": REQUIRED},
-        layout="any",
-        kind="pooling",
-        field=window_field,
         doc="dL/dx of avgpool: each gradient spread evenly over its window.",
     )
 )
@@ -204,7 +187,6 @@ register(
         reference=lambda a, attributes, types: (
             np.asarray(a[0], np.float64).mean(tuple(range(2, np.ndim(a[0]))), keepdims=True),
         ),
-        attributes={},
         gradient=_global_backward,
         layout="any",
         kind="pooling",

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
-from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, one_number, register, required
 from cnnc.ir.receptive import Field
 from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType, activation, product
 from cnnc.ops.checks import all_axes, flag, one_axis, show
@@ -22,7 +22,7 @@ from cnnc.ops.pointwise import align
 
 def _infer_flatten(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x = required(types[0])
-    start = one_axis(attributes.get("start", 1), max(x.rank, 1), "start")
+    start = one_axis(attributes["start"], max(x.rank, 1), "start")
     if start == 0:
         raise InferenceError("flatten cannot merge the batch; start is at least 1", "start", "E0203")
     return (activation((*x.shape[:start], product(tuple(int(d) for d in x.shape[start:]))), x.dtype),)
@@ -39,7 +39,7 @@ def _infer_reshape(types: Types, attributes: Attributes) -> tuple[TensorType, ..
 
     if size(x.shape) != size(shape):
         raise InferenceError(f"{show(x)} cannot be reshaped to {list(shape)}", "shape", "E0204")
-    result = activation(tuple(shape), x.dtype, attributes.get("layout"))
+    result = activation(tuple(shape), x.dtype, attributes["layout"])
     if result.block != 1 or x.block != 1:
         raise InferenceError(f"reshape works on plain layouts, not from {x} to {result}", "layout", "E0503")
     return (result,)
@@ -91,7 +91,7 @@ def _infer_concat(types: Types, attributes: Attributes) -> tuple[TensorType, ...
     if not types:
         raise InferenceError("concat needs at least one tensor", "operands", "E0203")
     first = required(types[0])
-    axis = one_axis(attributes.get("axis", 1), first.rank)
+    axis = one_axis(attributes["axis"], first.rank)
     for t in types:
         t = required(t)
         if t.rank != first.rank or any(
@@ -115,7 +115,7 @@ def _concat_gradient(context: Any, node: Node, gradients: Sequence[str | None]) 
     if len(node.inputs) == 1:  # along whatever axis, the batch's too
         return list(gradients)
     result: list[str | None] = []
-    start, axis = 0, node.attributes.get("axis", 1) % node.type.rank
+    start, axis = 0, node.attribute("axis") % node.type.rank
     for operand in node.inputs:
         size = context.type(operand).shape[axis]
         result.append(
@@ -132,7 +132,7 @@ register(
         name="concat",
         operands=("x*",),
         infer=_infer_concat,
-        reference=lambda a, attributes, types: (np.concatenate(a, attributes.get("axis", 1)),),
+        reference=lambda a, attributes, types: (np.concatenate(a, attributes["axis"]),),
         attributes={"axis": 1},
         gradient=_concat_gradient,
         layout="channels",
@@ -192,7 +192,7 @@ register(
 def _infer_reduced(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x = required(types[0])
     axes = all_axes(attributes["axis"], x.rank)
-    if attributes.get("keepdim", False):
+    if attributes["keepdim"]:
         return (activation(tuple(1 if i in axes else d for i, d in enumerate(x.shape)), x.dtype),)
     return (activation(tuple(d for i, d in enumerate(x.shape) if i not in axes), x.dtype),)
 
@@ -200,7 +200,7 @@ def _infer_reduced(types: Types, attributes: Attributes) -> tuple[TensorType, ..
 def _reduced(function: Any) -> Any:
     def reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
         x = np.asarray(arrays[0], np.float64)
-        return (function(x, all_axes(attributes["axis"], x.ndim), keepdims=attributes.get("keepdim", False)),)
+        return (function(x, all_axes(attributes["axis"], x.ndim), keepdims=attributes["keepdim"]),)
 
     return reference
 
@@ -244,9 +244,8 @@ register(
     Op(
         name="batch_size",
         operands=("x",),
-        infer=lambda types, attributes: (TensorType("f32", ()),),
+        infer=one_number,
         reference=lambda a, attributes, types: (np.float64(np.shape(a[0])[0]),),
-        attributes={},
         layout="sink",
         doc="The batch N as a number.",
     )
@@ -259,7 +258,7 @@ def _infer_expand(types: Types, attributes: Attributes) -> tuple[TensorType, ...
         a not in (1, b) for a, b in zip(x.shape, shape, strict=False) if x.rank == len(shape)
     ):
         raise InferenceError(f"{show(x)} does not expand to {list(shape)}", "shape", "E0205")
-    return (TensorType(x.dtype, shape, attributes.get("layout") or x.layout or PLAIN.get(len(shape))),)
+    return (TensorType(x.dtype, shape, attributes["layout"] or x.layout or PLAIN.get(len(shape))),)
 
 
 def _expanded(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
@@ -315,14 +314,6 @@ register(
 # ------------------------------------------------------------------------------------------------ layers
 
 
-def _flatten_layer(site: Site) -> str:
-    return site.add("flatten", site.operands, {"start": site.arguments["start"]})
-
-
-def _concat_layer(site: Site) -> str:
-    return site.add("concat", site.operands, {"axis": site.arguments["axis"]})
-
-
 def _mean_layer(op: str) -> Any:
     def build(site: Site) -> str:
         axes, keepdim = all_axes(site.arguments["axis"], site.type.rank), flag(site.arguments["keepdim"], "keepdim")
@@ -335,7 +326,7 @@ register_layer(
     Layer(
         name="flatten",
         arguments=(Argument("start", 1, "the first axis that is merged"),),
-        build=_flatten_layer,
+        build=lambda site: site.add("flatten", site.operands, site.arguments),
         doc="`[N, C, H, W]` to `[N, C * H * W]`",
         shapes="[N, C, H, W] -> [N, C * H * W]",
         example="x -> flatten",
@@ -345,7 +336,7 @@ register_layer(
     Layer(
         name="concat",
         arguments=(Argument("axis", 1, "along which they are joined; the channels, unless told"),),
-        build=_concat_layer,
+        build=lambda site: site.add("concat", site.operands, site.arguments),
         operands=None,
         doc="tensors joined",
         shapes="[N, A, H, W], [N, B, H, W], ... -> [N, A + B + ..., H, W]",

@@ -48,14 +48,14 @@ def _folds(graph: Graph, norm: Node, fixed: frozenset[str]) -> bool:
     producer = graph.node(norm.inputs[0])
     if producer.op not in ("conv", "linear", "conv_data_gradient") or graph.only_user(producer.name) is not norm:
         return False
-    if producer.op == "conv_data_gradient" and producer.attributes.get("groups", 1) != 1:
+    if producer.op == "conv_data_gradient" and producer.attribute("groups") != 1:
         return False  # its weights have no axis of output channels
     return "epilogue" not in producer.attributes and all(v in fixed for v in (*norm.inputs[1:], *producer.inputs[1:]))
 
 
 def _scale(rewriter: Rewriter, norm: Node) -> str:
     _, weight, _, _, variance = norm.inputs
-    eps = norm.attributes.get("eps", 1e-5)
+    eps = norm.attribute("eps")
     return rewriter.add(
         "pointwise",
         [weight, variance],

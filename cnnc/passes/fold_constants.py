@@ -53,7 +53,7 @@ def _twice_negated(rewriter: Rewriter, node: Node) -> str | None:
 
 def _no_dropout(rewriter: Rewriter, node: Node) -> str | None:
     """dropout(x) --> x where there is no seed, as in prediction, or p = 0"""
-    if node.op != "dropout" or (len(node.inputs) > 1 and node.attributes.get("p", 0.5) > 0):
+    if node.op != "dropout" or (len(node.inputs) > 1 and node.attribute("p") > 0):
         return None
     return node.inputs[0]
 

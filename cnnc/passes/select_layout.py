@@ -129,7 +129,7 @@ class _Walk:
     def eligible(self, node: Node) -> bool:
         """Whether a convolution, or a gradient of one, works on blocks of channels."""
         weights = node.type if node.op == "conv_weight_gradient" else self.graph.type(node.inputs[1])
-        groups = node.attributes.get("groups", 1)
+        groups = node.attribute("groups")
         filters, channels = int(weights.shape[0]) // groups, int(weights.shape[1])  # of one group
         whole = filters % self.lanes == 0 and channels % self.lanes == 0
         return weights.rank in (3, 4) or (weights.rank == 5 and (groups == 1 or whole or filters == channels == 1))
@@ -141,7 +141,7 @@ class _Walk:
             node.op != "conv_data_gradient"
             and t.block == 1
             and int(t.shape[1]) <= self.lanes // 2
-            and node.attributes.get("groups", 1) == 1
+            and node.attribute("groups") == 1
         )
         return t.layout if few else block
 
@@ -222,7 +222,7 @@ class _Walk:
 
     def channels(self, node: Node) -> None:
         rank = node.type.rank
-        axis = node.attributes.get("axis", 1) % rank
+        axis = node.attribute("axis") % rank
         layout = self.shared(node, rank)
         if axis == 1 and layout != PLAIN[rank]:
             sizes = [int(t.shape[1]) for o in node.inputs if (t := self.type(o)) is not None]

@@ -45,7 +45,7 @@ def training_mode(graph: Graph, frozen_statistics: Sequence[str] = ()) -> Graph:
                 f"there are {len(states)}" + (f", the first {min(states)}" if states else ""),
                 help=did_you_mean(pattern, states),
             )
-    noisy = [n for n in graph.of("dropout") if len(n.inputs) == 1 and n.attributes.get("p", 0.5) > 0]
+    noisy = [n for n in graph.of("dropout") if len(n.inputs) == 1 and n.attribute("p") > 0]
     salts = {n.name: i for i, n in enumerate(noisy)}
     for node in graph.nodes:
         if node.name in salts:
@@ -67,7 +67,7 @@ def _batch_statistics(rewriter: Rewriter, node: Node, updates: dict[str, str]) -
     stem = node.name
     new = (rewriter.unused(f"{stem}.mean"), rewriter.unused(f"{stem}.variance"))
     rewriter.add("moments", [x], {}, origin=node.origin, results=new)
-    m = node.attributes.get("momentum", 0.1)
+    m = node.attribute("momentum")
     if m:
         count = rewriter.add("count", [x], {}, f"{stem}.count", node.origin)
         # a batch norm used twice updates its statistics twice, in order

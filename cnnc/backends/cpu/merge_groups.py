@@ -99,7 +99,7 @@ class MergeGroups(Pass):
 
     def _by(self, graph: Graph, node: Node) -> int:
         """How many groups of a node are made one."""
-        groups = int(node.attributes.get("groups", 1)) if node.op in CONVOLUTIONS else 1
+        groups = int(node.attribute("groups")) if node.op in CONVOLUTIONS else 1
         if groups == 1:
             return 1
         weights = node.type if node.op == "conv_weight_gradient" else graph.type(node.inputs[1])

@@ -80,7 +80,7 @@ def _made(low: Lowering, node: Node) -> Problem:
     window = Window.of(tuple(kernel), node.attributes, len(kernel))
     conv = Conv(
         images, channels, tuple(size), filters, window.kernel, window.stride, window.padding, window.dilation,
-        int(node.attributes.get("groups", 1)),
+        int(node.attribute("groups")),
     )  # fmt: skip
     behind, operands = (BARE, ()) if weights else epilogue(low, node)
     return Problem(node.op, conv, _flat(conv), behind, operands, first, second, rest[0] if rest else None)

@@ -80,8 +80,8 @@ def dropout(low: Lowering, node: Node) -> None:
         target_of(low),
         low.shape(x),
         is_blocked(node.type),
-        node.attributes.get("p", 0.5),
-        node.attributes.get("salt", 0),
+        node.attribute("p"),
+        node.attribute("salt"),
     )
     emit(low, node, plan, {"state": low.ref(node.inputs[1]), "x": low.ref(x), "y": low.ref(node.name)}, ["y"])
 

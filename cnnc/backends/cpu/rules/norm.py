@@ -12,11 +12,9 @@ from cnnc.lowering.plan import Ref
 
 def lrn(low: Lowering, node: Node) -> None:
     """The kernel works on blocks of channels; a plain tensor is converted for it."""
-    a, target, shape = node.attributes, target_of(low), low.shape(node.name)
+    target, shape = target_of(low), low.shape(node.name)
     gradient = node.op == "lrn_gradient"
-    plan = loss_plan.plan_lrn(
-        target, shape, a["size"], a.get("alpha", 1e-4), a.get("beta", 0.75), a.get("k", 1.0), gradient
-    )
+    plan = loss_plan.plan_lrn(target, shape, *map(node.attribute, ("size", "alpha", "beta", "k")), gradient)
     plain = not is_blocked(node.type)
 
     def operand(value: str) -> Ref:
@@ -39,7 +37,7 @@ def lrn(low: Lowering, node: Node) -> None:
 
 
 def softmax(low: Lowering, node: Node) -> None:
-    shape, axis = low.shape(node.name), node.attributes.get("axis", 1)
+    shape, axis = low.shape(node.name), node.attribute("axis")
     if node.op == "softmax":
         emit(
             low,

@@ -26,7 +26,7 @@ def pool(low: Lowering, node: Node) -> None:
     if node.op.startswith("maxpool"):
         plan = pool_plan.plan_maxpool(target_of(low), windows, gradient)
     else:
-        include = node.attributes.get("count_include_pad", True)
+        include = node.attribute("count_include_pad")
         plan = pool_plan.plan_avgpool(target_of(low), replace(windows, dilation=(1,) * rank), include, gradient)
     if gradient:
         buffers = {"dy": low.ref(node.inputs[-1]), "dx": low.ref(node.name)}

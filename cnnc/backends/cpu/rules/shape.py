@@ -24,7 +24,7 @@ def same_memory(low: Lowering, node: Node) -> None:
 
 
 def concat(low: Lowering, node: Node) -> None:
-    axis = node.attributes.get("axis", 1) % node.type.rank
+    axis = node.attribute("axis") % node.type.rank
     plans = layout_plan.plan_concat(target_of(low), [low.shape(o) for o in node.inputs], axis, is_blocked(node.type))
     for o, plan in zip(node.inputs, plans, strict=True):
         result, part = plan.buffers
