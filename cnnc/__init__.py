@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cnnc.driver import compile, load, parse, value_and_grad
     from cnnc.network import Network
     from cnnc.runtime.executable import Executable
-    from cnnc.train import Trainer, adadelta, adam, sgd
+    from cnnc.train import Trainer, adadelta, adam, lsuv, sgd, start
 
 __version__ = "0.1.0"
 
@@ -46,6 +46,8 @@ _HOMES = {
     "adam": "train",
     "adadelta": "train",
     "Dataset": "data.dataset",
+    "start": "train",
+    "lsuv": "train",
 }
 __all__ = [
     "CnncError",
@@ -58,10 +60,12 @@ __all__ = [
     "adam",
     "compile",
     "load",
+    "lsuv",
     "open",
     "parse",
     "save",
     "sgd",
+    "start",
     "value_and_grad",
 ]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from cnnc.files import escaped
 from cnnc.interop import safetensors
 from cnnc.ir.graph import Graph
 from cnnc.ir.layer import ParameterSpec
+from cnnc.ir.start import Site, Start, drawn, unfit_default
 from cnnc.ir.types import product
 from cnnc.runtime import room
 from cnnc.untrusted import Malformed, read_json
@@ -33,31 +33,21 @@ Floats = NDArray[np.float32]
 Measure = Callable[
     ["Network", int], "tuple[int, int]"
 ]  # (network, batch) -> planned peak bytes of inference and of training
+Starts = tuple[Start | None, Start | None]  # of weights and of biases, where a layer does not say how
 IGNORED = "num_batches_tracked"  # PyTorch's counter beside running statistics, of no use here
 SHOWN = 8  # names that a message lists
 CLASSES = "cnnc.classes"  # the names of the classes, in the metadata of weights and of ONNX models
 CLASS_LIMIT = 100_000
 
 
-def initial(spec: ParameterSpec, name: str, seed: int) -> Floats:
-    """The first value of a parameter, as PyTorch starts it: float32 of the spec's shape.
+def initial(spec: ParameterSpec, begin: Start, name: str, seed: int) -> Floats:
+    """The first value of a parameter: float32 of the spec's shape, drawn as `begin` says.
 
     The generator is Philox under the key (seed, name), so a value depends on no other parameter and on no order.
     """
-    match spec.initialization:
-        case "zeros":
-            return np.zeros(spec.shape, np.float32)
-        case "ones":
-            return np.ones(spec.shape, np.float32)
-        case "uniform_fan_in":
-            digest = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
-            generator = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, digest], np.uint64)))
-            bound = np.float32(1 / math.sqrt(max(1, spec.fan_in)))
-            values = generator.random(spec.shape, np.float32)
-            values *= 2 * bound
-            values -= bound
-            return values
-    raise AssertionError(f"initialization '{spec.initialization}' of {name}")
+    digest = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")
+    generator = np.random.Generator(np.random.Philox(key=np.array([seed % 2**64, digest], np.uint64)))
+    return drawn(begin, Site(spec.shape, spec.fan_in, spec.groups), generator)
 
 
 def as_float32(value: Any, name: str) -> Floats:
@@ -95,17 +85,18 @@ def frozen(array: Floats) -> Floats:
 class Drawn:
     """What a seed gives for every parameter, drawn when it is asked for and kept as long as somebody holds it."""
 
-    def __init__(self, specs: Mapping[str, ParameterSpec], seed: int) -> None:
-        self._specs, self._seed = specs, seed
+    def __init__(self, specs: Mapping[str, ParameterSpec], seed: int, starts: Starts) -> None:
+        self._specs, self._seed, self._starts = specs, seed, starts
         self._held: weakref.WeakValueDictionary[str, Floats] = weakref.WeakValueDictionary()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Drawn, (self._specs, self._seed)
+        return Drawn, (self._specs, self._seed, self._starts)
 
     def __call__(self, name: str) -> Floats:
         value = self._held.get(name)
         if value is None:
-            value = self._held[name] = frozen(initial(self._specs[name], name, self._seed))
+            spec = self._specs[name]
+            value = self._held[name] = frozen(initial(spec, spec.start(*self._starts), name, self._seed))
         return value
 
 
@@ -137,11 +128,11 @@ class Weights(MutableMapping[str, Floats]):
     Assignment copies, and checks shape and element type: raises `CnncError` (E0611, E0613).
     """
 
-    def __init__(self, specs: Mapping[str, ParameterSpec], seed: int) -> None:
+    def __init__(self, specs: Mapping[str, ParameterSpec], seed: int, starts: Starts) -> None:
         self._specs = dict(specs)
         self._values: dict[str, Floats] = {}
         self._sources: dict[str, Callable[[], Floats]] = {}
-        self._drawn = Drawn(self._specs, seed)
+        self._drawn = Drawn(self._specs, seed, starts)
 
     def __getitem__(self, name: str) -> Floats:
         if not isinstance(name, str) or name not in self._specs:
@@ -197,9 +188,9 @@ class Weights(MutableMapping[str, Floats]):
         """Whether a parameter has been assigned, or read since it was deferred."""
         return name in self._values
 
-    def restart(self, seed: int) -> None:
-        """Start over with what `seed` gives."""
-        deferred, self._sources, self._drawn = self._sources, {}, Drawn(self._specs, seed)
+    def restart(self, seed: int, starts: Starts) -> None:
+        """Start over with what `seed` gives, where layers do not say how by these starts of weights and of biases."""
+        deferred, self._sources, self._drawn = self._sources, {}, Drawn(self._specs, seed, starts)
         self._values = {name: self._drawn(name) for name in deferred}
 
     def __delitem__(self, name: str) -> None:
@@ -289,7 +280,7 @@ class Network:
         self.measure = measure
         self._classes: tuple[str, ...] | None = None
         leaves = [n.name for n in program.graph.nodes if n.op in ("param", "state")]
-        self._weights = Weights({name: program.parameters[name] for name in leaves}, seed)
+        self._weights = Weights({name: program.parameters[name] for name in leaves}, seed, program.starts)
 
     @property
     def weights(self) -> Weights:
@@ -336,9 +327,17 @@ class Network:
     def warnings(self) -> tuple[Diagnostic, ...]:
         return tuple(self.program.warnings)
 
-    def initialize(self, seed: int) -> None:
-        """Start over: every weight as PyTorch would draw it, from another seed."""
-        self.weights.restart(seed_of(seed))
+    def initialize(self, seed: int, init: Start | None = None, bias_init: Start | None = None) -> None:
+        """Start over: every weight drawn from a seed, as its layer says; else by `init`, and biases by `bias_init`, of
+        which `cnnc.start` makes one; else as the model says; else as PyTorch would. Raises `CnncError` (E0706)."""
+        for name, begin in (("init", init), ("bias_init", bias_init)):
+            if begin is not None:
+                of_kind(name, begin, Start, "a start", 'cnnc.start("kaiming_normal") is one')
+                refused = unfit_default(name, begin)
+                if refused is not None:
+                    raise wrong(name, str(begin), refused)
+        weight, bias = self.program.starts
+        self.weights.restart(seed_of(seed), (init or weight, bias_init or bias))
 
     def load_weights(self, path: str | Path, strict: bool = True) -> Loaded:
         """Take the weights of a safetensors file by name; nothing changes unless all that is taken can be read.

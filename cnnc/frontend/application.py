@@ -98,6 +98,8 @@ def _callee(node: s.Expression, frame: Frame) -> LayerValue | BlockValue | Funct
             if help is not None:
                 frame.fail(node, "E0302", f"unknown layer '{node.name}'", help=help)
             frame.unknown(node, "E0302", "unknown layer", node.name, layers, "the layers are")
+        if isinstance(value, Function):
+            return value
     value = evaluate(node, frame)
     if isinstance(value, LayerValue | BlockValue | Function):
         return value

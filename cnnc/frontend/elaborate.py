@@ -15,7 +15,7 @@ from cnnc.frontend import application, operators  # noqa: F401  register what ev
 from cnnc.frontend.elaboration import Elaboration, Failure, Frame, Stop
 from cnnc.frontend.expressions import constant
 from cnnc.frontend.inputs import Preprocess
-from cnnc.frontend.models import outputs, pick, set_parameters
+from cnnc.frontend.models import outputs, pick, set_parameters, starts
 from cnnc.frontend.modules import root_module
 from cnnc.frontend.names import labels_in, unread
 from cnnc.frontend.recipes import Recipe, recipe
@@ -26,6 +26,7 @@ from cnnc.frontend.values import MISSING, POISON, Module, Scope
 from cnnc.ir.builder import Builder
 from cnnc.ir.graph import LEAVES, Graph
 from cnnc.ir.layer import LAYERS, ParameterSpec
+from cnnc.ir.start import Start
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Program:
     parameters: trained parameters and running statistics by name, in the order of the source.
     inputs: how an image becomes each input.
     arguments: the model's parameters and what they were set to.
+    starts: of weights and of biases, where a layer does not say how.
     """
 
     graph: Graph
@@ -47,6 +49,7 @@ class Program:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     doc: str = ""
     warnings: tuple[Diagnostic, ...] = ()
+    starts: tuple[Start | None, Start | None] = (None, None)
 
 
 @contextmanager
@@ -115,6 +118,7 @@ def _program(
         with suppress(Failure):
             constant(const, frame)
     arguments = set_parameters(node, parameters, frame)
+    begin = starts(node, arguments, frame)
     value = run(node.body, frame)
     if value is MISSING:
         frame.fail(node.name, "E0312", f"model {node.name.name} returns nothing", help="end it with: return x")
@@ -127,7 +131,7 @@ def _program(
     if value is POISON or elaboration.diagnostics:
         raise Failure
     graph = elaboration.builder.finish(results)
-    _warn_unread(node, root)
+    _warn_unread(node, root, arguments)
     _warn_unused(graph, root)
     return Program(
         graph,
@@ -140,16 +144,23 @@ def _program(
         arguments,
         node.doc,
         tuple(elaboration.warnings),
+        begin,
     )
 
 
-def _warn_unread(node: s.Model, root: Frame) -> None:
+def _warn_unread(node: s.Model, root: Frame, arguments: Mapping[str, Any]) -> None:
     """Warn of parameters that change nothing: of the model, and of the blocks in its file."""
     module = root.module
     items: list[s.Definition] = [node, *(b for name, (b, _) in module.blocks.items() if name in module.defined)]
     for item in items:
         what = "model" if item is node else "block"
         for p in unread(item):
+            if (
+                item is node
+                and p.name.name in ("init", "bias_init")
+                and isinstance(arguments[p.name.name], Start | None)
+            ):
+                continue
             root.warn(p, "W0106", f"the parameter {p.name.name} of {what} {item.name.name} is not used")
 
 

@@ -6,7 +6,7 @@ Each kind of node has its function in `EVALUATORS`; operators and applications a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from cnnc.diagnostics import Span, did_you_mean
@@ -18,6 +18,7 @@ from cnnc.frontend.values import (
     POISON,
     BlockValue,
     Function,
+    Given,
     LayerValue,
     Tensor,
     Value,
@@ -26,6 +27,8 @@ from cnnc.frontend.values import (
     shown_type,
 )
 from cnnc.ir.layer import LAYERS
+from cnnc.ir.op import InferenceError
+from cnnc.ir.start import STARTS, Start, start
 
 ITEMS = 20_000
 FUNCTIONS = ("len", "min", "max", "int", "round")
@@ -119,17 +122,17 @@ def name(node: s.Name, frame: Frame) -> Value:
         if node.name == "N":
             frame.fail(node, "E0318", "the batch N has no name outside a type", help="write x.batch")
         frame.unknown(node, "E0301", "unknown name", node.name, names_in(frame))
-    return value
+    return begin(node.name, (), {}, node, frame) if isinstance(value, Function) and node.name in STARTS else value
 
 
 def names_in(frame: Frame) -> list[str]:
     """All names there are in a frame."""
     m = frame.module
-    return [*frame.names, *m.consts, *m.blocks, *LAYERS, *FUNCTIONS]
+    return [*frame.names, *m.consts, *m.blocks, *LAYERS, *FUNCTIONS, *STARTS]
 
 
 def lookup(name: str, frame: Frame) -> Value:
-    """A variable, then a constant or block of the file, then a layer, then a function; or UNDEFINED."""
+    """A variable, then a constant or block of the file, then a layer, then a function or start; or UNDEFINED."""
     if name in frame.names:
         return frame.names[name]
     module = frame.module
@@ -139,7 +142,7 @@ def lookup(name: str, frame: Frame) -> Value:
         return BlockValue(*module.blocks[name])
     if name in LAYERS:
         return LayerValue(LAYERS[name])
-    return Function(name) if name in FUNCTIONS else UNDEFINED
+    return Function(name) if name in FUNCTIONS or name in STARTS else UNDEFINED
 
 
 def constant(name: str, frame: Frame) -> Value:
@@ -156,6 +159,22 @@ def constant(name: str, frame: Frame) -> Value:
         finally:
             module.pending.discard(name)
     return module.values[name]
+
+
+def begin(name: str, positional: Sequence[Given], keywords: Mapping[str, Given], where: Placed, frame: Frame) -> Start:
+    """The start of a name with its arguments: `normal(std=0.01)`; a name alone has its defaults."""
+    names = list(STARTS[name].arguments)
+    if len(positional) > len(names):
+        frame.fail(positional[len(names)], "E0208", f"{name} takes {len(names)} arguments")
+    given = dict(zip(names, positional, strict=False))
+    for key, value in keywords.items():
+        if key in given:
+            frame.fail(value, "E0208", f"the argument {key} is given twice")
+        given[key] = value
+    try:
+        return start(name, **{key: g.value for key, g in given.items()})
+    except InferenceError as e:
+        frame.fail(given.get(e.argument or "", where), e.code, e.message, help=e.help)
 
 
 # --- what is in a value

@@ -1,4 +1,4 @@
-"""The functions on compile-time values: `len`, `min`, `max`, `int`, `round`."""
+"""The functions on compile-time values: `len`, `min`, `max`, `int`, `round`; and starts, which are called like them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 from cnnc.frontend.arithmetic import LARGEST, number
 from cnnc.frontend.binding import Application
 from cnnc.frontend.elaboration import Frame
+from cnnc.frontend.expressions import begin
 from cnnc.frontend.values import Given, Value, kind
+from cnnc.ir.start import STARTS
 
 NUMBERS: dict[str, Callable[[list[Any]], Any]] = {
     "min": min,
@@ -21,6 +23,8 @@ NUMBERS: dict[str, Callable[[list[Any]], Any]] = {
 def call_function(name: str, application: Application) -> Value:
     """The result of a function. Fails with E0206, E0207, E0308 or E0404."""
     frame, given = application.frame, application.positional
+    if name in STARTS:
+        return begin(name, given, application.keywords, application, frame)
     if application.keywords:
         frame.fail(application, "E0206", f"{name} has no argument '{next(iter(application.keywords))}'")
     items = [g.value for g in given]

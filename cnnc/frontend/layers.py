@@ -16,7 +16,7 @@ from cnnc.frontend.limits import LAYERS_LIMIT
 from cnnc.frontend.text import syntax as s
 from cnnc.frontend.tiling import leftover
 from cnnc.frontend.values import Given, LayerValue, Made, Scope, Tensor, Value, kind, show, shown_type, tensors_in
-from cnnc.ir.layer import Layer, ParameterSpec, Site
+from cnnc.ir.layer import Layer, ParameterSpec, Site, told
 from cnnc.ir.op import InferenceError
 from cnnc.untrusted import FLOAT32, NORMAL
 
@@ -73,7 +73,7 @@ def _node(
     arguments = {a.name: bound[a.name].value if a.name in bound else a.default for a in layer.arguments}
     types = [o.value.type for o in operands]
     try:
-        specs = layer.parameters(types, arguments)
+        specs = told(layer.parameters(types, arguments), arguments)
     except InferenceError as e:
         _refuse(e, application, operands, bound)
     home, (scope, stem) = _home(callee, application, bool(specs))

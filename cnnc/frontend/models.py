@@ -13,6 +13,7 @@ from cnnc.frontend.expressions import bounded, evaluate
 from cnnc.frontend.text import syntax as s
 from cnnc.frontend.text.tree import parse_expression
 from cnnc.frontend.values import POISON, BlockValue, Function, LayerValue, Module, Tensor, Value, kind, show
+from cnnc.ir.start import Start, unfit_default
 
 _OUTPUT = re.compile(r"[A-Za-z0-9_.]+")
 
@@ -121,7 +122,7 @@ def _is_value(value: Any) -> bool:
         return all(map(_is_value, value))
     if isinstance(value, dict):
         return all(map(_is_value, value.values()))
-    return value is None or isinstance(value, bool | int | float | str | LayerValue | BlockValue | Function)
+    return value is None or isinstance(value, bool | int | float | str | LayerValue | BlockValue | Function | Start)
 
 
 def _same_kind(default: Value, value: Value) -> bool:
@@ -131,6 +132,23 @@ def _same_kind(default: Value, value: Value) -> bool:
         if isinstance(default, kinds):
             return isinstance(value, kinds)
     return type(default) is type(value)
+
+
+def starts(node: s.Model, arguments: Mapping[str, Any], frame: Frame) -> tuple[Start | None, Start | None]:
+    """The starts of weights and of biases that a model has for its layers: its parameters `init` and `bias_init`, where
+    these are starts."""
+    found: list[Start | None] = []
+    for name in ("init", "bias_init"):
+        value = arguments.get(name)
+        begin = value if isinstance(value, Start) else None
+        refused = unfit_default(name, begin) if begin is not None else None
+        if begin is not None and begin.name == "lsuv":
+            refused = "the recipe's, which has data,"
+        if refused is not None:
+            where = next(p for p in node.parameters if p.name.name == name)
+            frame.fail(where, "E0305", f"{name} is {begin}; {refused} is needed")
+        found.append(begin)
+    return found[0], found[1]
 
 
 # --- what it returns

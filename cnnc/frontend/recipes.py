@@ -14,6 +14,7 @@ from cnnc.frontend.expressions import evaluate
 from cnnc.frontend.text import syntax as s
 from cnnc.frontend.values import Tensor, Value, kind, show
 from cnnc.ir.op import REQUIRED
+from cnnc.ir.start import Start, unfit_default
 
 # What can be called, with argument names and defaults in their order.
 LOSSES: dict[str, dict[str, Any]] = {"cross_entropy": {}}
@@ -36,7 +37,19 @@ AUGMENTATIONS: dict[str, dict[str, Any]] = {
     "color_jitter": {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0},
 }
 GROUP_SETTINGS = ("lr", "weight_decay")
-SETTINGS = ("loss", "optimizer", "schedule", "epochs", "batch", "augment", "freeze", "freeze_statistics", "groups")
+SETTINGS = (
+    "loss",
+    "optimizer",
+    "schedule",
+    "epochs",
+    "batch",
+    "augment",
+    "freeze",
+    "freeze_statistics",
+    "groups",
+    "init",
+    "bias_init",
+)
 POSITIVE = ("lr", "eps", "every", "factor")
 SHARES = ("momentum", "p", "brightness", "contrast", "saturation")
 
@@ -66,6 +79,8 @@ class Recipe:
     freeze: tuple[str, ...] = ()
     freeze_statistics: tuple[str, ...] = ()
     groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    init: Start | None = None
+    bias_init: Start | None = None
 
 
 def recipe(node: s.Train, frame: Frame, parameters: Iterable[str]) -> Recipe:
@@ -123,6 +138,23 @@ class Reader:
 
     def freeze_statistics(self, node: s.Expression) -> tuple[str, ...]:
         return self.freeze(node)
+
+    def init(self, node: s.Expression) -> Start:
+        return self.start("init", node)
+
+    def bias_init(self, node: s.Expression) -> Start:
+        return self.start("bias_init", node)
+
+    def start(self, name: str, node: s.Expression) -> Start:
+        """How weights, or biases, start whose layers do not say it."""
+        value = evaluate(node, self.frame)
+        if not isinstance(value, Start):
+            what = f"{name} is a start such as {'zeros()' if name == 'bias_init' else 'kaiming_normal()'}"
+            self.frame.fail(node, "E0322", f"{what}, not {show(value)}")
+        refused = unfit_default(name, value)
+        if refused is not None:
+            self.frame.fail(node, "E0322", f"{name} is {show(value)}; {refused} is needed")
+        return value
 
     def pattern(self, value: Any, node: s.Expression) -> str:
         """A pattern of parameter names; one that matches nothing is a warning."""

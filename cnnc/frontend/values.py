@@ -12,6 +12,7 @@ from typing import Any
 from cnnc.diagnostics import Span
 from cnnc.frontend.text import syntax
 from cnnc.ir.layer import Layer, ParameterSpec
+from cnnc.ir.start import Start
 from cnnc.ir.types import TensorType
 
 Value = Any
@@ -113,7 +114,7 @@ class BlockValue(Shareable):
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function on compile-time values: `len`, `min`, `max`, `int`, `round`."""
+    """A function on compile-time values: `len`, `min`, `max`, `int`, `round`; or one that gives a start: `normal`."""
 
     name: str
 
@@ -146,10 +147,10 @@ def tensors_in(value: Value) -> bool:
 
 
 def is_plain(value: Value) -> bool:
-    """Whether a value is a number, a text, a truth, none, or a list of such."""
+    """Whether a value is a number, a text, a truth, none, a start, or a list of such."""
     return (
         value is None
-        or isinstance(value, bool | int | float | str)
+        or isinstance(value, bool | int | float | str | Start)
         or (isinstance(value, tuple) and all(is_plain(v) for v in value))
     )
 
@@ -176,6 +177,8 @@ def kind(value: Value) -> str:
         return "a block"
     if isinstance(value, Function):
         return "a function"
+    if isinstance(value, Start):
+        return "a start"
     return "the batch size"
 
 
@@ -195,6 +198,8 @@ def show(value: Value) -> str:
         return value.layer.name
     if isinstance(value, BlockValue):
         return value.block.name.name
+    if isinstance(value, Start):
+        return str(value)
     return "N" if isinstance(value, Batch) else kind(value)
 
 

@@ -6,12 +6,13 @@ A `Layer` says how a layer of the language becomes parameters and nodes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cnnc.diagnostics import Origin
 from cnnc.ir.builder import Builder
-from cnnc.ir.op import REQUIRED
+from cnnc.ir.op import REQUIRED, InferenceError
+from cnnc.ir.start import Start, check
 from cnnc.ir.types import TensorType
 
 
@@ -28,18 +29,56 @@ class Argument:
 class ParameterSpec:
     """A trained parameter, or a running statistic (`trained=False`), and how it starts.
 
-    initialization: "uniform_fan_in" (PyTorch's default: U(-1/sqrt(fan_in), 1/sqrt(fan_in))), "zeros" or "ones".
+    initialization: the layer's own start, PyTorch's for it: "uniform_fan_in" (U(-1/sqrt(fan_in), 1/sqrt(fan_in))),
+    "zeros", "ones", or a `Start`. told: the start that `init=` or `bias_init=` has named. groups: of a convolution.
     """
 
     shape: tuple[int, ...]
     layout: str | None = None
-    initialization: str = "uniform_fan_in"
+    initialization: str | Start = "uniform_fan_in"
     fan_in: int = 1
     trained: bool = True
+    groups: int = 1
+    told: Start | None = None
 
     @property
     def type(self) -> TensorType:
         return TensorType("f32", self.shape, self.layout)
+
+    def start(self, init: Start | None = None, bias_init: Start | None = None) -> Start:
+        """How it is drawn: as the layer was told, else by a default of the recipe or the model, else as its layer starts.
+
+        init, bias_init: these defaults, for weights and biases of layers whose own start is "uniform_fan_in".
+        """
+        own = self.initialization if isinstance(self.initialization, Start) else Start(self.initialization)
+        default = init if len(self.shape) > 1 else bias_init
+        return self.told or (default if default is not None and own.name == "uniform_fan_in" else own)
+
+
+STARTS_OF_LAYERS = (
+    Argument("init", None, "how the weight starts, such as kaiming_normal(); unless told as in PyTorch"),
+    Argument("bias_init", None, "how the bias starts"),
+)
+
+
+def told(specs: Mapping[str, ParameterSpec], arguments: Mapping[str, Any]) -> dict[str, ParameterSpec]:
+    """The parameters of a layer, with the starts among its arguments. Raises `InferenceError` (E0203)."""
+    result = dict(specs)
+    for argument, short in (("init", "weight"), ("bias_init", "bias")):
+        begin = arguments.get(argument)
+        if begin is None:
+            continue
+        if not isinstance(begin, Start):
+            what = f"{argument} is a start such as kaiming_normal(), not {begin!r}"
+            raise InferenceError(what, argument, "E0203")
+        if short not in result:
+            raise InferenceError(f"{argument} is for a {short}, and there is none here", argument, "E0203")
+        try:
+            check(begin, result[short].shape)
+        except InferenceError as e:
+            raise InferenceError(e.message, argument, e.code, e.notes, e.help) from None
+        result[short] = replace(result[short], told=begin)
+    return result
 
 
 def no_parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> dict[str, ParameterSpec]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, ParameterSpec, Site, register_layer
+from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Layer, ParameterSpec, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
 from cnnc.ir.receptive import Field
 from cnnc.ir.types import WEIGHTS, TensorType, product
@@ -287,7 +287,9 @@ def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> di
     groups = _check_groups(arguments["groups"], channels, filters)
     fan_in = channels // groups * product(window.kernel)
     specs = {
-        "weight": ParameterSpec((filters, channels // groups, *window.kernel), WEIGHTS[types[0].rank], fan_in=fan_in)
+        "weight": ParameterSpec(
+            (filters, channels // groups, *window.kernel), WEIGHTS[types[0].rank], fan_in=fan_in, groups=groups
+        )
     }
     if flag(arguments["bias"], "bias"):
         specs["bias"] = ParameterSpec((filters,), fan_in=fan_in)
@@ -312,6 +314,7 @@ register_layer(
             Argument("dilation", 1, "pixels from one tap of a window to the next"),
             Argument("groups", 1, "groups of channels that do not see each other; as many as channels: depthwise"),
             Argument("bias", True, "whether a trained number is added to each filter's sums"),
+            *STARTS_OF_LAYERS,
         ),
         build=_build,
         parameters=_parameters,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, ParameterSpec, Site, register_layer
+from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Layer, ParameterSpec, Site, register_layer
 from cnnc.ir.op import InferenceError, Op, Types, register, required, whole_field
 from cnnc.ir.types import TensorType
 from cnnc.ops.checks import check_bias, flag, integer, show
@@ -127,6 +127,7 @@ register_layer(
         arguments=(
             Argument("out_features", doc="how many numbers it gives for an image"),
             Argument("bias", True, "whether a trained number is added to each"),
+            *STARTS_OF_LAYERS,
         ),
         build=_build,
         parameters=_parameters,

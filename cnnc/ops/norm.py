@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, ParameterSpec, Site, register_layer
+from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Layer, ParameterSpec, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, one_number, register, required
 from cnnc.ir.types import TensorType, product
 from cnnc.ops.checks import integer, number
@@ -191,6 +191,7 @@ register_layer(
         arguments=(
             Argument("eps", 1e-5, "is added to variances"),
             Argument("momentum", 0.1, "share of the newest batch in the running statistics"),
+            *STARTS_OF_LAYERS,
         ),
         build=_build,
         parameters=_parameters,

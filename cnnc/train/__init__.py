@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cnnc.train.loop import Interrupted, Result, train
 from cnnc.train.optimizers import adadelta, adam, sgd
+from cnnc.train.starts import lsuv, start
 from cnnc.train.trainer import Trainer
 
-__all__ = ["Interrupted", "Result", "Trainer", "adadelta", "adam", "sgd", "train"]
+__all__ = ["Interrupted", "Result", "Trainer", "adadelta", "adam", "lsuv", "sgd", "start", "train"]

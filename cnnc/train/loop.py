@@ -27,6 +27,7 @@ from cnnc.train.folder import WEIGHTS, Keeper, check_unused, make_folder, run_fo
 from cnnc.train.overrides import override
 from cnnc.train.progress import Progress
 from cnnc.train.provenance import differences, provenance
+from cnnc.train.starts import lsuv
 from cnnc.train.trainer import Record, Sums, Trainer, single_input, steps_of, tell
 
 CHECKPOINT_SECONDS = 10.0  # between checkpoints at the ends of epochs, at least
@@ -109,11 +110,12 @@ def train(
     dataset = data if isinstance(data, Dataset) else Dataset.open(data, preprocess, shape, kept, seed)
     if not quiet:
         tell(dataset)
-    network.initialize(seed)
-    if weights is not None:
-        start_from(network, weights, quiet)
+    network.initialize(seed, recipe.init, recipe.bias_init)
+    taken = start_from(network, weights, quiet) if weights is not None else set()
     if dataset.classes is not None:
         network.classes = dataset.classes
+    if recipe.init is not None and recipe.init.name == "lsuv":
+        _unit_variance(network, recipe, dataset, augment, seed, taken, threads, target)
     run = _Run(network, recipe, dataset, folder, seed, threads, target)
     run.record = provenance(
         network, recipe, dataset, data, seed, weights, run.trainer.optimizer, target, dataset.classes
@@ -121,6 +123,25 @@ def train(
     make_folder(folder)
     first = run.resume(quiet) if resume else Checkpoint({}, 0, 0, 0, (0.0, 0.0, 0), (), {})
     return run.go(first, augment, quiet, checkpoint_seconds)
+
+
+def _unit_variance(
+    network: Network,
+    recipe: Recipe,
+    dataset: Dataset,
+    augment: Sequence[Any],
+    seed: int,
+    kept: set[str],
+    threads: int | None,
+    target: str,
+) -> None:
+    """`init = lsuv()`: the weights that no file gave are scaled on the first batch."""
+    assert recipe.init is not None
+    batches = dataset.batches(recipe.batch, seed, 0, augment)
+    x, _ = next(batches)
+    batches.close()
+    tolerance, iterations = map(recipe.init.argument, ("tolerance", "iterations"))
+    lsuv(network, x, tolerance, iterations, kept, threads, target)
 
 
 def augmentation(recipe: Recipe, shape: tuple[int, ...]) -> tuple[augmentations.Augmentation, ...]:
@@ -131,14 +152,15 @@ def augmentation(recipe: Recipe, shape: tuple[int, ...]) -> tuple[augmentations.
     return tuple(augmentations.build(c.name, c.arguments, size, c.span) for c in recipe.augment if size is not None)
 
 
-def start_from(network: Network, weights: Path, quiet: bool) -> None:
-    """Take what fits of a file of weights. Raises `CnncError` (exit code 3) where nothing does."""
+def start_from(network: Network, weights: Path, quiet: bool) -> set[str]:
+    """Take what fits of a file of weights, and give its names. Raises `CnncError` (exit code 3) where nothing does."""
     report = network.load_weights(weights, strict=False)
     diagnostic = report.diagnostic(weights, len(network.weights))
     if len(report.missing) + len(report.mismatched) == len(network.weights):
         raise CnncError(diagnostic, exit_code=3)
     if report and not quiet:
         say("\n".join([diagnostic.message, *(f"  {n}" for n in diagnostic.notes), "  these are drawn anew"]))
+    return set(network.weights) - {*report.missing, *report.mismatched}
 
 
 def canvas(augment: Sequence[Any], preprocess: Any, shape: tuple[int, ...]) -> tuple[int, int] | None:

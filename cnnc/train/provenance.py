@@ -59,6 +59,7 @@ def provenance(
         "augment": [str(c) for c in recipe.augment],
         "freeze": list(recipe.freeze),
         **({"freeze_statistics": list(recipe.freeze_statistics)} if recipe.freeze_statistics else {}),
+        **{k: str(v) for k, v in (("init", recipe.init), ("bias_init", recipe.bias_init)) if v is not None},
         "groups": {k: dict(v) for k, v in recipe.groups.items()},
         "seed": seed,
         "target": target,
