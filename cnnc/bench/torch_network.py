@@ -146,8 +146,8 @@ class Writer:
         sizes = zip(self.graph.type(node.inputs[0]).shape[2:], window.kernel, window.padding, strict=True)
         beyond = any(a != b or a > kernel // 2 or (a and int(size) < kernel) for size, kernel, (a, b) in sizes)
         maximum = node.op == "maxpool"
-        include = bool(node.attribute("count_include_pad"))
-        if beyond and (ceil or not (maximum or include)):
+        include = maximum or bool(node.attribute("count_include_pad"))
+        if beyond and (ceil or not include):
             raise unknown(node, "PyTorch counts its windows and pixels over even padding of at most half a kernel only")
         x, padding = self.padded(self.local[node.inputs[0]], window, -np.inf if maximum else 0.0, beyond)
         if maximum:
