@@ -27,24 +27,26 @@ from cnnc.lowering.memory import memory_of
 from cnnc.network import Network
 from cnnc.passes.manager import Observer, Pass, PassManager, Stages, observers
 from cnnc.passes.optimizer import SGD, Optimizer
+from cnnc.passes.output_gradient import WEIGHTS, output_gradient_graph
 from cnnc.passes.pipelines import inference_pipeline, training_pipeline
 from cnnc.passes.training import training_graph, training_stages
 from cnnc.runtime import room
 from cnnc.runtime.executable import Executable
-from cnnc.runtime.inputs import check_labels, gather, whole
+from cnnc.runtime.inputs import batch_of, broadcast, check_labels, gather, whole
 from cnnc.runtime.threads import cores
 
 Array = np.ndarray[Any, Any]
+GRADIENT = "grad:"  # begins the labels of outputs that are gradients
 
 
 def load(path: str | Path, model: str | None = None, **parameters: Any) -> Network:
     """The network of a `.cnn` file. Raises `CnncError` with every diagnostic."""
-    return Network(frontend.load(path, model, **parameters), measure=measure)
+    return Network(frontend.load(path, model, **parameters), measure=measure, build=build)
 
 
 def parse(text: str, model: str | None = None, **parameters: Any) -> Network:
     """The network of a `.cnn` text. Raises `CnncError` with every diagnostic."""
-    return Network(frontend.parse(text, model, **parameters), measure=measure)
+    return Network(frontend.parse(text, model, **parameters), measure=measure, build=build)
 
 
 def optimize(
@@ -64,7 +66,8 @@ def tuning(tune: bool | None) -> bool:
 
 
 def is_training(graph: Graph) -> bool:
-    return bool(graph.updates) or any(n.name == "labels" and n.type.dtype == "i64" for n in graph.inputs)
+    has_labels = any(n.name == "labels" and n.type.dtype == "i64" for n in graph.inputs)
+    return bool(graph.updates) or has_labels or any(label.startswith(GRADIENT) for label, _ in graph.outputs)
 
 
 def build(
@@ -119,8 +122,13 @@ def compile(
     return executable
 
 
+def gradients_of(outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The gradients among a graph's outputs, by the name of what they are by."""
+    return {k.removeprefix(GRADIENT): v for k, v in outputs.items() if k.startswith(GRADIENT)}
+
+
 class ValueAndGrad:
-    """A function (inputs..., labels) -> (loss, gradients by parameter name)."""
+    """A function (inputs..., labels) -> (loss, gradients by name)."""
 
     def __init__(self, executable: Executable, classes: int) -> None:
         self.executable, self.classes = executable, classes
@@ -134,7 +142,26 @@ class ValueAndGrad:
         if self._seeded:
             given["seed"] = np.array([seed_of(seed), 0], np.int64)
         outputs = self.executable.run(given)
-        return float(outputs["loss"]), {k.removeprefix("grad:"): v for k, v in outputs.items() if k.startswith("grad:")}
+        return float(outputs["loss"]), gradients_of(outputs)
+
+
+class OutputAndGrad:
+    """A function (inputs...) -> (weighted sum of an output, gradients by name)."""
+
+    def __init__(self, executable: Executable) -> None:
+        self.executable = executable
+        self._inputs = [n for n in executable.graph.inputs if n.name != WEIGHTS]
+        self._weights = next(n for n in executable.graph.inputs if n.name == WEIGHTS)
+
+    def __call__(self, *inputs: Any, grad_output: Any = None, **named: Any) -> tuple[float, dict[str, Array]]:
+        """grad_output: what each number of the output counts in the sum, an array of its shape or one that broadcasts to
+        it; 1 unless given. Raises `CnncError` (E07xx for arrays that do not fit).
+        """
+        given = gather(self._inputs, inputs, named)
+        batch = batch_of(given, self._inputs)
+        given[WEIGHTS] = broadcast(1.0 if grad_output is None else grad_output, self._weights, batch)
+        outputs = self.executable.run(given)
+        return float(outputs["value"]), gradients_of(outputs)
 
 
 def value_and_grad(
@@ -143,12 +170,28 @@ def value_and_grad(
     threads: int | None = None,
     target: str = "cpu",
     tune: bool | None = None,
-) -> ValueAndGrad:
-    """A function (inputs..., labels) -> (loss, gradients by parameter name), with the network's weights of now, in
-    training mode. It raises `CnncError` (E0629 for a label that is no class, E07xx for arrays that do not fit).
+    wrt: Sequence[str] | None = None,
+    of: str | None = None,
+) -> ValueAndGrad | OutputAndGrad:
+    """A function (inputs..., labels) -> (loss, gradients by name), with the network's weights of now, in training mode.
+
+    wrt: by what the gradients are, all parameters unless given: names of parameters, inputs and inner values as
+    `cnnc ir` prints them, `["image", "conv1", "fc.weight"]`. A gradient has the shape of its value; that of an input or
+    an inner value has the batch, and is that of the loss, a mean over the batch.
+
+    of: an output, or an inner value, in place of the loss. The function is then (inputs..., grad_output=1) -> (sum of
+    `of` * grad_output, its gradients) of the network as it predicts: batch norms use their running statistics, and
+    nothing is dropped. `grad_output` has the shape of `of` or broadcasts to it: with a row of zeros and a 1 the
+    gradients are those of one class (Simonyan, Vedaldi and Zisserman, 2013).
+
+    Raises `CnncError` (E0830 for a name that the network does not have, with the nearest); the function raises it too
+    (E0629 for a label that is no class, E07xx for arrays that do not fit).
     """
     of_kind("network", network, Network, "a network", "cnnc.load gives one")
-    graph = training_graph(network.graph, loss, gradients=True)
+    if of is not None:
+        graph = output_gradient_graph(network.graph, of, wrt)
+        return OutputAndGrad(build(graph, network.weights, target, threads, tune=tune))
+    graph = training_graph(network.graph, loss, gradients=True, wanted=wrt)
     executable = build(graph, network.weights, target, threads, tune=tune)
     return ValueAndGrad(executable, int(network.graph.type(network.graph.outputs[0][1]).shape[1]))
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import weakref
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,20 +21,21 @@ from cnnc.ir.graph import Graph
 from cnnc.ir.layer import ParameterSpec
 from cnnc.ir.start import Site, Start, drawn, unfit_default
 from cnnc.ir.types import product
+from cnnc.loaded import Loaded
 from cnnc.runtime import room
 from cnnc.untrusted import Malformed, read_json
 
 if TYPE_CHECKING:
     from cnnc.frontend.elaborate import Program
+    from cnnc.runtime.executable import Executable
     from cnnc.summary import Summary
 
 Floats = NDArray[np.float32]
-Measure = Callable[
-    ["Network", int], "tuple[int, int]"
-]  # (network, batch) -> planned peak bytes of inference and of training
+# (network, batch) -> planned peak bytes of inference and of training; (graph, values, target, threads) -> executable
+Measure = Callable[["Network", int], "tuple[int, int]"]
+Build = Callable[..., "Executable"]
 Starts = tuple[Start | None, Start | None]  # of weights and of biases, where a layer does not say how
 IGNORED = "num_batches_tracked"  # PyTorch's counter beside running statistics, of no use here
-SHOWN = 8  # names that a message lists
 CLASSES = "cnnc.classes"  # the names of the classes, in the metadata of weights and of ONNX models
 CLASS_LIMIT = 100_000
 
@@ -209,56 +209,6 @@ class Weights(MutableMapping[str, Floats]):
         return "{" + ", ".join(f"'{name}': float32{list(spec.shape)}" for name, spec in self._specs.items()) + "}"
 
 
-@dataclass(frozen=True)
-class Loaded:
-    """What a file of weights had and had not: `mismatched` by name, (shape in the network, shape in the file)."""
-
-    missing: tuple[str, ...] = ()
-    unexpected: tuple[str, ...] = ()
-    mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
-
-    @staticmethod
-    def of(shapes: Mapping[str, tuple[int, ...]], present: Mapping[str, tuple[int, ...]]) -> Loaded:
-        """From the shapes of the network, and those in the file."""
-        return Loaded(
-            tuple(n for n in shapes if n not in present),
-            tuple(sorted(n for n in present if n not in shapes)),
-            {n: (s, present[n]) for n, s in shapes.items() if n in present and present[n] != s},
-        )
-
-    def __bool__(self) -> bool:
-        return bool(self.missing or self.unexpected or self.mismatched)
-
-    def diagnostic(self, path: Path, total: int) -> Diagnostic:
-        def listed(names: tuple[str, ...]) -> str:
-            return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-
-        notes, help = [], None
-        if self.missing:
-            notes.append(f"missing in the file, {len(self.missing)} of {total}: {listed(self.missing)}")
-        if self.unexpected:
-            notes.append(f"unexpected, {len(self.unexpected)}: {listed(self.unexpected)}")
-        if self.mismatched:
-            shown = tuple(
-                f"{n} is {list(a)} in the network and {list(b)} in the file" for n, (a, b) in self.mismatched.items()
-            )
-            notes.append(f"mismatched, {len(shown)}: {listed(shown)}")
-        known = set(self.missing)
-        prefix = next(
-            (
-                p
-                for p in ("module.", "model.", "_orig_mod.")
-                if any(n.startswith(p) and n.removeprefix(p) in known for n in self.unexpected)
-            ),
-            None,
-        )
-        if prefix:
-            help = f"the file's names begin with '{prefix}', the network's do not; save them without it"
-        elif self.mismatched:
-            help = "were the weights made for another size or number of classes? parameters are set with -p name=value"
-        return Diagnostic("E0611", f"the weights of {path} do not fit the network", notes=tuple(notes), help=help)
-
-
 def class_names(file: safetensors.File) -> tuple[str, ...] | None:
     """The names of the classes that weights were trained on, where the file has them. Raises `CnncError` (E0610)."""
     if CLASSES not in file.metadata:
@@ -275,9 +225,11 @@ class Network:
     names of what the network tells apart, where they are known: training on class folders sets them, and they are
     saved and loaded with the weights."""
 
-    def __init__(self, program: Program, seed: int = 0, measure: Measure | None = None) -> None:
+    def __init__(
+        self, program: Program, seed: int = 0, measure: Measure | None = None, build: Build | None = None
+    ) -> None:
         self.program = program
-        self.measure = measure
+        self.measure, self.build = measure, build
         self._classes: tuple[str, ...] | None = None
         leaves = [n.name for n in program.graph.nodes if n.op in ("param", "state")]
         self._weights = Weights({name: program.parameters[name] for name in leaves}, seed, program.starts)
@@ -379,6 +331,31 @@ class Network:
         whole("batch", batch)
         measure = self.measure
         return summarize(self.graph, batch, None if measure is None else partial(measure, self, batch))
+
+    def trace(
+        self,
+        *inputs: Any,
+        names: Sequence[str] | None = None,
+        target: str = "cpu",
+        threads: int | None = None,
+        **named: Any,
+    ) -> dict[str, Floats]:
+        """Every named value of a call, as the network predicts: {"image": ..., "conv1": ..., "relu1": ...}, in the order of
+        the source, by the names that `cnnc ir` prints.
+
+        inputs: as an executable takes them. names: only these values, which need less memory. Arrays of the values'
+        shapes: float32 by compiled kernels, which make each value by itself; float64 by target "reference". Raises
+        `CnncError` (E0830 for a name that there is not, with the nearest; E0410 with the bytes where the values would
+        not fit in memory; E07xx for inputs that do not fit).
+        """
+        from cnnc.runtime.inputs import batch_of, gather
+        from cnnc.trace import check_room, traced
+
+        assert self.build is not None, "networks of cnnc.load and cnnc.parse can be compiled"
+        graph = traced(self.graph, names)
+        given = gather(graph.inputs, inputs, named)
+        check_room(graph, batch_of(given, graph.inputs))
+        return self.build(graph, self.weights, target, threads).run(given)
 
     def __repr__(self) -> str:
         return f"<Network {self.name}: {len(self.graph.nodes)} nodes, {self.parameter_count():,} parameters>"

@@ -80,6 +80,8 @@ CALLS: dict[str, dict[str, Call]] = {
     "value_and_grad": {
         "network": cnnc.value_and_grad,
         **named(lambda **o: cnnc.value_and_grad(network(), **o), "loss", "threads", "target", "tune"),
+        **named(lambda **o: cnnc.value_and_grad(network(), **{"target": "reference", **o}), "wrt", "of"),
+        "grad_output": lambda v: cnnc.value_and_grad(network(), target="reference", of="fc")(X, grad_output=v),
         "x": lambda v: cnnc.value_and_grad(network(), target="reference")(v, Y),
         "labels": lambda v: cnnc.value_and_grad(network(), target="reference")(X, v),
     },
@@ -110,6 +112,8 @@ CALLS: dict[str, dict[str, Call]] = {
         "a weight": lambda v: network().weights.__setitem__("fc.bias", v),
         "no weight": lambda v: network().weights.__setitem__(v, 1),
         "summary": lambda v: network().summary(v),
+        "trace": lambda v: network().trace(v, target="reference"),
+        **named(lambda **o: network().trace(X, **{"target": "reference", **o}), "names", "target", "threads"),
     },
     "Trainer": {
         "network": cnnc.Trainer,

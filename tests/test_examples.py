@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from cnnc import driver
 from cnnc.data.dataset import Dataset
@@ -43,7 +44,7 @@ def command(*arguments: str, folder: Path = ROOT, **variables: str) -> subproces
 
 def test_all_are_named_here() -> None:
     assert {p.stem for p in EXAMPLES.glob("*.cnn")} == set(FORMS)
-    assert {p.stem for p in EXAMPLES.glob("*.py")} == {"__init__", "embed"}
+    assert {p.stem for p in EXAMPLES.glob("*.py")} == {"__init__", "embed", "saliency"}
 
 
 @pytest.mark.parametrize(("name", "parameters"), [(n, p) for n, forms in FORMS.items() for p in forms])
@@ -92,6 +93,19 @@ def test_embedding(tmp_path: Path) -> None:
     share = float(output.split("% of 360 digits recognized")[0].split()[-1])
     assert share > 90
     assert {p.name for p in tmp_path.iterdir()} == {"data", "embed.py"}
+
+
+@pytest.mark.slow
+def test_saliency(tmp_path: Path) -> None:
+    """The network finds the digits, and pixels that are white in most digits count more than those that never are."""
+    out = tmp_path / "saliency.png"
+    output = command(str(EXAMPLES / "saliency.py"), str(out)).stdout
+    said = output.split("taken for ")[1].split(";")[0].split(", ")
+    assert sum(int(digit) == i for i, digit in enumerate(said)) >= 9
+    picture = np.asarray(Image.open(out).convert("RGB"), np.float64).reshape(20, 12, 100, 12, 3).mean((1, 3))
+    assert picture.std() > 30
+    tiles = picture[10:].reshape(10, 10, 10, 3)[1:9, :, 1:9].sum((1, 3))
+    assert tiles[2:6, 2:6].mean() > 1.5 * tiles[:, [0, 7]].mean()
 
 
 @pytest.mark.alone

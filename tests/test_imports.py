@@ -31,7 +31,7 @@ ORDER = [
     ["lowering"],
     ["runtime"],
     ["backends"],
-    ["interop", "data", "summary", "manual", "drawing"],
+    ["interop", "data", "summary", "manual", "drawing", "loaded", "trace"],
     ["network", "artifact", "notebook"],
     ["driver"],
     ["train", "bench"],

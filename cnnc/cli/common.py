@@ -108,7 +108,7 @@ def load(path: str, model: str | None, parameters: Mapping[str, Any], weights: s
     from cnnc.network import Network
 
     exists(path, "model")
-    network = Network(load_with(path, model, parameters), measure=driver.measure)
+    network = Network(load_with(path, model, parameters), measure=driver.measure, build=driver.build)
     warn(network.warnings)
     if weights is not None:
         network.load_weights(weights)

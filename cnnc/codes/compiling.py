@@ -155,4 +155,10 @@ COMPILING: dict[str, Code] = {
         "model m() { input x: f32[N, 8]  a = x -> linear(3)  b = x -> linear(3)  return a, b }",
         "Return the other output from a model of its own, or make one output of both.",
     ),
+    "E0830": Code(
+        "value that the network does not have",
+        "A value was asked for, or a gradient by it, and no input, layer or parameter has its name.",
+        'net.trace(x, names=["conv"])',
+        "`cnnc ir` prints the names; the message has the nearest.",
+    ),
 }

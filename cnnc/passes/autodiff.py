@@ -125,17 +125,20 @@ class Context:
         return result if not leading else self.add("reshape", [result], {"shape": tuple(shape)})
 
 
-def differentiate(graph: Graph, value: str, wanted: Iterable[str]) -> tuple[Graph, dict[str, str]]:
-    """The graph with nodes for d value / d param added, and the name of each wanted param's gradient.
+def differentiate(
+    graph: Graph, value: str, wanted: Iterable[str], weights: str | None = None
+) -> tuple[Graph, dict[str, str]]:
+    """The graph with nodes for d value / d w added, and the name of each wanted leaf's or inner value's gradient.
 
-    value: a scalar. A wanted param that does not reach it has a gradient of zeros. The gradient of a value `v` is
+    value: a scalar; or of any shape, where `weights` names a value of that shape: then it is sum(value * weights) whose
+    gradients are made. What is wanted and does not reach it has a gradient of zeros. The gradient of a value `v` is
     called `grad.v`. Raises `CnncError` (E0807) where an op on the way has no gradient.
     """
     leaves = tuple(dict.fromkeys(wanted))
     context = Context(Builder(graph.name, graph.nodes), dependent(graph, leaves))
     gradients: dict[str, str] = {}
     if context.wanted(value):
-        gradients[value] = context.add("constant", [], {"value": 1.0})
+        gradients[value] = context.add("constant", [], {"value": 1.0}) if weights is None else weights
     for node in reversed(graph.nodes):
         given = [gradients.get(r) for r in node.results]
         if not node.inputs or all(g is None for g in given) or not any(context.wanted(o) for o in node.inputs):

@@ -18,6 +18,7 @@ from cnnc.ir.types import TensorType
 from cnnc.ops.bounds import are_probabilities
 from cnnc.passes.autodiff import differentiate
 from cnnc.passes.eliminate_dead import EliminateDead
+from cnnc.passes.named import chosen, differentiable
 from cnnc.passes.optimizer import Optimizer, add_updates
 
 LOSSES = ("cross_entropy",)
@@ -167,19 +168,21 @@ def training_graph(
     """One training step of a network.
 
     Inputs behind the network's: seed i64[2] (the seed, the step) if it has dropout; labels i64[N]; the optimizer's
-    scalars (`learning_rate` f32[], ...). Outputs: "loss", "accuracy" and, with `gradients`, "grad:<param>" for each of
-    `wanted` (all params unless given). Updates: the running statistics and, with an optimizer, every param of `wanted`
-    that is not frozen and the optimizer's states `optimizer.<state>.<param>`.
+    scalars (`learning_rate` f32[], ...). Outputs: "loss", "accuracy" and, with `gradients`, "grad:<name>" for each of
+    `wanted`, params, inputs and inner values (all params unless given). Updates: the running statistics and, with an
+    optimizer, every param of `wanted` that is not frozen and the optimizer's states `optimizer.<state>.<param>`.
     """
     return training_stages(graph, loss, optimizer, wanted, gradients)[-1][1]
 
 
-def _chosen(parameters: Sequence[str], wanted: Collection[str] | None) -> list[str]:
-    """The parameters that are wanted, all unless given. Raises `CnncError` (E0808) for a name that is none of them."""
-    for name in wanted or ():
-        if name not in parameters:
-            raise error("E0808", f"'{name}' is no parameter", help=did_you_mean(name, parameters), exit_code=2)
-    return [p for p in parameters if wanted is None or p in wanted]
+def _chosen(graph: Graph, wanted: Collection[str] | None, gradients: bool) -> list[str]:
+    """What is wanted, all parameters unless given; with `gradients`, values may be named too. Raises `CnncError` (E0706,
+    E0830).
+    """
+    parameters = [n.name for n in graph.parameters]
+    if wanted is None:
+        return parameters
+    return chosen("wrt", wanted, differentiable(graph)) if gradients else chosen("wanted", wanted, parameters)
 
 
 def training_stages(
@@ -190,7 +193,7 @@ def training_stages(
     gradients: bool = False,
 ) -> list[tuple[str, Graph]]:
     """The way to a training graph: what `training_graph` gives comes last, its title tells what was added."""
-    stages = [("source", graph)]
+    stages, wished = [("source", graph)], _chosen(graph, wanted, gradients)
     for name in ("seed", "labels", *(optimizer.scalars(1) if optimizer is not None else ())):
         _free(graph, name)
     graph = training_mode(graph, optimizer.frozen_statistics if optimizer is not None else ())
@@ -198,9 +201,8 @@ def training_stages(
     graph = attach_loss(graph, loss)
     stages.append(("attach-loss", graph))
     parameters = [n.name for n in graph.parameters]
-    chosen = _chosen(parameters, wanted)
-    trained = [p for p in optimizer.trained(parameters) if p in chosen] if optimizer is not None else []
-    asked = chosen if gradients else []
+    trained = [p for p in optimizer.trained(parameters) if p in wished] if optimizer is not None else []
+    asked = wished if gradients else []
     graph, found = differentiate(graph, graph.outputs[0][1], dict.fromkeys((*trained, *asked)))
     stages.append(("autodiff", graph))
     b = Builder(graph.name, graph.nodes)

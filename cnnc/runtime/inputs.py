@@ -120,6 +120,21 @@ def gather(nodes: Sequence[Node], positional: Sequence[Any], named: Mapping[str,
     return arrays
 
 
+def batch_of(arrays: Mapping[str, Array], nodes: Sequence[Node]) -> int:
+    """The batch of inputs that `gather` gave; 1 where none has one."""
+    return next((arrays[n.name].shape[axis] for n in nodes for axis, d in enumerate(n.type.shape) if d == BATCH), 1)
+
+
+def broadcast(value: Any, node: Node, batch: int) -> Array:
+    """A number, or an array that NumPy broadcasts, as the whole input of a batch. Raises `CnncError` (E0701, E0702)."""
+    array, shape = as_array(value, node.name), node.type.concrete(batch)
+    try:
+        return convert(np.broadcast_to(array, shape), node)
+    except ValueError:
+        what = f"'{node.name}' is {list(array.shape)}; {list(shape)}, or what broadcasts to it, is needed"
+        raise error("E0702", what, exit_code=3) from None
+
+
 class Signature:
     """The inputs of a graph, worked out once: a call that gives them as kernels read them takes 2 us here, not 10."""
 

@@ -44,13 +44,13 @@ def left() -> int:
     return min(_limits(), default=(cgroup.UNLIMITED, ""))[0]
 
 
-def check(size: int, what: str = "") -> None:
+def check(size: int, what: str = "", *notes: str) -> None:
     """Raises `CnncError` (E0410, exit code 5) where so many bytes are not left."""
     if size < SMALL:
         return
     left, whose = min(_limits(), default=(size, ""))
     if size > left:
-        raise refused(size, what, f"{left / 2**20:,.0f} MiB are left {whose}")
+        raise refused(size, what, f"{left / 2**20:,.0f} MiB are left {whose}", *notes)
 
 
 def refused(size: int, what: str = "", *notes: str) -> Exception:
