@@ -8,6 +8,7 @@ bias, `a0`, `a1`, ...: what fusion has put behind the convolution.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -143,8 +144,9 @@ ATTRIBUTES: dict[str, Any] = {
     "layout": None,
     "epilogue": None,
 }
+_convolution = partial(Op, kind="convolution")
 register(
-    Op(
+    _convolution(
         name="conv",
         operands=("x", "weight", "bias?", "epilogue*"),
         infer=_infer,
@@ -153,7 +155,6 @@ register(
         gradient=_gradient,
         macs=_macs,
         layout="window",
-        kind="convolution",
         field=_field,
         doc="y[n, k, o] = b[k] + sum over c, t of w[k, c, t] * x[n, c, o * stride + t * dilation - padding] within each of "
         "`groups` groups of channels. `epilogue` is an expression over this sum y and the operands behind the bias, a0, "
@@ -206,7 +207,7 @@ def _data_macs(node: Node, types: Types, batch: int) -> int:
 
 
 register(
-    Op(
+    _convolution(
         name="conv_data_gradient",
         operands=("dy", "weight", "bias?", "epilogue*"),
         infer=_infer_data,
@@ -214,7 +215,6 @@ register(
         attributes={**ATTRIBUTES, "size": REQUIRED},
         macs=_data_macs,
         layout="window",
-        kind="convolution",
         doc="dL/dx of conv: every output gradient spread over the pixels its window saw. `size`: of the input.",
     )
 )
@@ -258,7 +258,7 @@ def _weight_macs(node: Node, types: Types, batch: int) -> int:
 
 
 register(
-    Op(
+    _convolution(
         name="conv_weight_gradient",
         operands=("x", "dy"),
         infer=_infer_weight,
@@ -266,7 +266,6 @@ register(
         attributes={"stride": None, "padding": None, "dilation": None, "groups": 1, "kernel": REQUIRED},
         macs=_weight_macs,
         layout="weight_gradient",
-        kind="convolution",
         field=window_field,
         doc="dL/dw of conv: products of input pixels and output gradients, summed over images and positions.",
     )

@@ -64,25 +64,27 @@ def _split(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tensor
     return (_diagonal(dense, attributes["groups"], attributes["by"]).reshape(types[0].sizes),)
 
 
-register(
-    Op(
-        name="merge_groups",
-        operands=("w",),
-        infer=_infer_merge,
-        reference=_merge,
-        attributes=ATTRIBUTES,
-        gradient=lambda context, node, gradients: [context.add("split_groups", [gradients[0]], node.attributes)],
-        doc="Weights [K, C, ...] of `groups` groups as weights [K, C by, ...] of groups / by groups.",
+def _register(name: str, back: str, infer: Any, reference: Any, doc: str) -> None:
+    """One of the two, whose gradient the other is."""
+    register(
+        Op(
+            name=name,
+            operands=("w",),
+            infer=infer,
+            reference=reference,
+            attributes=ATTRIBUTES,
+            gradient=lambda context, node, gradients: [context.add(back, [gradients[0]], node.attributes)],
+            doc=doc,
+        )
     )
-)
-register(
-    Op(
-        name="split_groups",
-        operands=("w",),
-        infer=_infer_split,
-        reference=_split,
-        attributes=ATTRIBUTES,
-        gradient=lambda context, node, gradients: [context.add("merge_groups", [gradients[0]], node.attributes)],
-        doc="Of weights [K, C by, ...] of groups / by groups, those that join channels of the same of `groups` groups.",
-    )
+
+
+_MERGED = "weights [K, C by, ...] of groups / by groups"
+_register("merge_groups", "split_groups", _infer_merge, _merge, f"Weights [K, C, ...] of `groups` groups as {_MERGED}.")
+_register(
+    "split_groups",
+    "merge_groups",
+    _infer_split,
+    _split,
+    f"Of {_MERGED}, those that join channels of the same of `groups` groups.",
 )

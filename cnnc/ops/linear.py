@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -54,16 +55,15 @@ def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list
     return [dx, dw, db][: len(node.operands)]
 
 
+_linear = partial(Op, macs=_macs, kind="linear")
 register(
-    Op(
+    _linear(
         name="linear",
         operands=("x", "weight", "bias?", "epilogue*"),
         infer=_infer,
         reference=_forward,
         attributes={"epilogue": None},
         gradient=_gradient,
-        macs=_macs,
-        kind="linear",
         field=whole_field,
         doc="y[n, o] = b[o] + sum over i of w[o, i] * x[n, i]. `epilogue` is an expression over this sum y and the operands "
         "behind the bias, a0, a1, ...",
@@ -84,24 +84,20 @@ def _infer_weight(types: Types, attributes: Attributes) -> tuple[TensorType, ...
 
 
 register(
-    Op(
+    _linear(
         name="linear_data_gradient",
         operands=("dy", "weight"),
         infer=_infer_data,
         reference=lambda a, attributes, types: (np.asarray(a[0], np.float64) @ a[1],),
-        macs=_macs,
-        kind="linear",
         doc="dL/dx = dy w.",
     )
 )
 register(
-    Op(
+    _linear(
         name="linear_weight_gradient",
         operands=("x", "dy"),
         infer=_infer_weight,
         reference=lambda a, attributes, types: (np.asarray(a[1], np.float64).T @ a[0],),
-        macs=_macs,
-        kind="linear",
         doc="dL/dw = dy^T x.",
     )
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -33,24 +34,21 @@ def _softmax_gradient_reference(
     return (y * (dy - (y * dy).sum(attributes["axis"], keepdims=True)),)
 
 
+_softmax = partial(Op, infer=_infer_softmax, attributes={"axis": 1})
 register(
-    Op(
+    _softmax(
         name="softmax",
         operands=("x",),
-        infer=_infer_softmax,
         reference=lambda a, attributes, types: (stable_softmax(np.asarray(a[0], np.float64), attributes["axis"]),),
-        attributes={"axis": 1},
         gradient=lambda context, node, g: [context.add("softmax_gradient", [node.name, g[0]], node.attributes)],
         doc="exp(x_i) / sum over j of exp(x_j) along an axis, shifted by the maximum.",
     )
 )
 register(
-    Op(
+    _softmax(
         name="softmax_gradient",
         operands=("y", "dy"),
-        infer=_infer_softmax,
         reference=_softmax_gradient_reference,
-        attributes={"axis": 1},
         doc="dL/dx of softmax over its result: y * (dy - sum of y * dy).",
     )
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -249,27 +250,22 @@ def _lrn_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence
 
 
 _LRN = {"size": REQUIRED, "alpha": 1e-4, "beta": 0.75, "k": 1.0}
+_lrn_op = partial(Op, infer=_infer_same, attributes=_LRN, layout="any")
 register(
-    Op(
+    _lrn_op(
         name="lrn",
         operands=("x",),
-        infer=_infer_same,
         reference=_lrn,
-        attributes=_LRN,
         gradient=lambda context, node, g: [context.add("lrn_gradient", [node.operands[0], g[0]], node.attributes)],
-        layout="any",
         kind="norm",
         doc="x / (k + alpha / size * sum of squares over `size` channels)^beta (Krizhevsky et al., 2012; PyTorch's alpha / size).",
     )
 )
 register(
-    Op(
+    _lrn_op(
         name="lrn_gradient",
         operands=("x", "dy"),
-        infer=_infer_same,
         reference=_lrn_gradient,
-        attributes=_LRN,
-        layout="any",
         doc="dL/dx of lrn.",
     )
 )

@@ -5,6 +5,7 @@ layout.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from cnnc.ir.receptive import Field
 from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType, activation, product
 from cnnc.ops.checks import all_axes, flag, one_axis, show
 from cnnc.ops.pointwise import align
+
+_moving = partial(Op, kind="shape")
 
 # ------------------------------------------------------------------------------------------------ flatten, reshape
 
@@ -59,26 +62,24 @@ def _reshape_back(context: Any, node: Node, gradients: Sequence[str | None]) -> 
 
 
 register(
-    Op(
+    _moving(
         name="flatten",
         operands=("x",),
         infer=_infer_flatten,
         reference=_reshaped,
         attributes={"start": 1},
         gradient=_reshape_back,
-        kind="shape",
         doc="Axes from `start` on merged into one.",
     )
 )
 register(
-    Op(
+    _moving(
         name="reshape",
         operands=("x",),
         infer=_infer_reshape,
         reference=_reshaped,
         attributes={"shape": REQUIRED, "layout": None},
         gradient=_reshape_back,
-        kind="shape",
         doc="The same values in another shape; `layout` names a plain order that is no activation's, such as oihw.",
     )
 )
@@ -128,7 +129,7 @@ def _concat_gradient(context: Any, node: Node, gradients: Sequence[str | None]) 
 
 
 register(
-    Op(
+    _moving(
         name="concat",
         operands=("x*",),
         infer=_infer_concat,
@@ -136,7 +137,6 @@ register(
         attributes={"axis": 1},
         gradient=_concat_gradient,
         layout="channels",
-        kind="shape",
         doc="Tensors joined along an axis.",
     )
 )
@@ -172,7 +172,7 @@ def _slice_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -
 
 
 register(
-    Op(
+    _moving(
         name="slice",
         operands=("x",),
         infer=_infer_slice,
@@ -180,7 +180,6 @@ register(
         attributes={"axis": REQUIRED, "start": REQUIRED, "size": REQUIRED},
         gradient=_slice_gradient,
         layout="channels",
-        kind="shape",
         doc="`size` entries of an axis from `start` on.",
     )
 )
@@ -267,7 +266,7 @@ def _expanded(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Ten
 
 
 register(
-    Op(
+    _moving(
         name="expand",
         operands=("x",),
         infer=_infer_expand,
@@ -275,7 +274,6 @@ register(
         attributes={"shape": REQUIRED, "layout": None},
         gradient=lambda context, node, g: [context.reduce_to(g[0], node.operands[0])],
         layout="any",
-        kind="shape",
         doc="x broadcast to a shape.",
     )
 )
@@ -295,7 +293,7 @@ def _infer_layout(types: Types, attributes: Attributes) -> tuple[TensorType, ...
 
 
 register(
-    Op(
+    _moving(
         name="to_layout",
         operands=("x",),
         infer=_infer_layout,
@@ -305,7 +303,6 @@ register(
             context.add("to_layout", [g[0]], {"layout": context.type(node.operands[0]).layout})
         ],
         layout="convert",
-        kind="shape",
         doc="The same tensor in another memory layout.",
     )
 )
