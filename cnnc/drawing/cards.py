@@ -4,6 +4,7 @@ one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cnnc import describe
@@ -50,12 +51,15 @@ def size(node: Node) -> str:
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a card: text on the left and on the right; a small one says more of the line above it."""
+    """A line of a card: text on the left and on the right; a small one says more of the line above it. tone: of a small
+    one, its color: "more", "value" or "gradient".
+    """
 
     kind: str
     left: str
     right: str = ""
     small: bool = False
+    tone: str = "more"
 
     @property
     def height(self) -> int:
@@ -65,6 +69,14 @@ class Line:
     def width(self) -> float:
         letters = len(self.left) + len(self.right) + (3 if self.right else 0)
         return letters * (SMALL_LETTER if self.small else LETTER) + 2 * PADDING + 6
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What is said of a value in a drawing, as text: the value itself, and its gradient."""
+
+    value: str = ""
+    gradient: str = ""
 
 
 @dataclass
@@ -99,8 +111,10 @@ def shown(graph: Graph) -> list[Node]:
     return found or [n for n in graph.nodes if computes(n)]
 
 
-def cards_of(graph: Graph) -> tuple[list[Card], list[tuple[int, int]]]:
-    """The cards in order and the edges between them, by index."""
+def cards_of(graph: Graph, numbers: Mapping[str, Numbers] | None = None) -> tuple[list[Card], list[tuple[int, int]]]:
+    """The cards in order and the edges between them, by index. numbers: what is said of values and parameters, by name;
+    then each node has a card of its own.
+    """
     cards: list[Card] = []
     home: dict[str, int] = {}
     edges: dict[tuple[int, int], None] = {}
@@ -108,7 +122,8 @@ def cards_of(graph: Graph) -> tuple[list[Card], list[tuple[int, int]]]:
         before = [o for o in node.inputs if o in home]
         last = cards[home[before[0]]] if len(before) == 1 else None
         alone = last is not None and last.nodes[-1].name == before[0] and graph.only_user(before[0]) is node
-        if last is not None and alone and kind(node.op) in JOINS and last.nodes[0].op != "input":
+        joins = kind(node.op) in JOINS and numbers is None
+        if last is not None and alone and joins and last.nodes[0].op != "input":
             last.nodes.append(node)
             home.update(dict.fromkeys(node.results, home[before[0]]))
         else:
@@ -118,6 +133,8 @@ def cards_of(graph: Graph) -> tuple[list[Card], list[tuple[int, int]]]:
     trained, made = {n.name: product(n.type.concrete(1)) for n in graph.parameters}, made_of(graph)
     for card in cards:
         _write(card, graph, trained, made)
+        if numbers is not None:
+            _say(card, graph, numbers)
     for label, value in graph.outputs:
         if value in home:
             cards.append(Card(lines=[Line("terminal", "output" if label in (value, "output") else f"output  {label}")]))
@@ -143,14 +160,14 @@ def made_of(graph: Graph) -> dict[str, frozenset[str]]:
     return made
 
 
-def numbers(nodes: list[Node], trained: dict[str, int], made: dict[str, frozenset[str]]) -> int:
-    """The trained numbers that nodes read, as they are or folded, each once."""
+def count_of(nodes: list[Node], trained: dict[str, int], made: dict[str, frozenset[str]]) -> int:
+    """How many trained numbers nodes read, as they are or folded, each once."""
     return sum(trained[p] for p in {p for n in nodes for o in n.inputs for p in made.get(o, ())})
 
 
 def _write(card: Card, graph: Graph, trained: dict[str, int], made: dict[str, frozenset[str]]) -> None:
     main = describe.main(card.nodes)
-    total = numbers(card.nodes, trained, made)
+    total = count_of(card.nodes, trained, made)
     for node in card.nodes:
         words = describe.layer(graph, node) + (" + epilogue" if node.attributes.get("epilogue") else "")
         name = named(node)
@@ -158,8 +175,22 @@ def _write(card: Card, graph: Graph, trained: dict[str, int], made: dict[str, fr
         if node is main and (name or total):
             parameters = f"{total:,} parameters" if total else ""
             card.lines.append(Line(kind(node.op), name, parameters, small=True))
-    card.tip = "\n".join(_tip(n, graph, numbers([n], trained, made)) for n in card.nodes)
+    card.tip = "\n".join(_tip(n, graph, count_of([n], trained, made)) for n in card.nodes)
     card.label = (tuple((line.kind, line.left if not line.small else "", line.right) for line in card.lines),)
+
+
+def _say(card: Card, graph: Graph, numbers: Mapping[str, Numbers]) -> None:
+    """Add the value and the gradient of a card's node, and of the parameters that it reads."""
+    (node,) = card.nodes
+    for name in (*node.results, *node.inputs):
+        known = numbers.get(name)
+        if known is None or (name not in node.results and graph.node(name).op != "param"):
+            continue  # other operands have a card of their own
+        whose = "" if name == node.name else f"{name}: "
+        for tone, text in (("value", known.value), ("gradient", known.gradient)):
+            if text:
+                card.lines.append(Line(kind(node.op), whose + tone, text, small=True, tone=tone))
+    card.label = (*card.label, node.name)  # no two are alike
 
 
 def _tip(node: Node, graph: Graph, count: int) -> str:

@@ -5,11 +5,11 @@ Colors are classes of a style sheet that follows the reader's choice of a dark o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import pairwise
 
-from cnnc.drawing.cards import COLORS, DARK, LONG, PADDING, SMALL, Card, Line, cards_of
+from cnnc.drawing.cards import COLORS, DARK, LONG, PADDING, SMALL, Card, Line, Numbers, cards_of
 from cnnc.drawing.fold import Repeated, fold
 from cnnc.drawing.layout import MARGIN, arrange
 from cnnc.ir.graph import Graph
@@ -17,15 +17,17 @@ from cnnc.ir.types import product
 
 HEAD, LEGEND, FRAME, TIMES = 52, 24, 9, 36  # pixels; frames are closer than half of what is between cards
 LIGHT_PAGE = ("#fcfcfd", "#223", "#556", "#667", "#8250df")  # page, text, text beside it, lines, frames
+TONES = {"value": ("#116329", "#7ee787"), "gradient": ("#b3261e", "#ff9b8e")}  # on a light page and on a dark one
 DARK_PAGE = ("#0d1117", "#e6edf3", "#aab4c0", "#8b949e", "#d2a8ff")
 
 
-def svg(graph: Graph, title: str = "", dark: bool | None = None) -> str:
+def svg(graph: Graph, title: str = "", dark: bool | None = None, numbers: Mapping[str, Numbers] | None = None) -> str:
     """The drawing as an SVG document.
 
     title: stands above it; the graph's name otherwise. dark: for a dark page or a light one; as the reader's is, if None.
+    numbers: of values, inputs and parameters by name, written on a card for each node.
     """
-    cards, edges, repeated = fold(*cards_of(graph))
+    cards, edges, repeated = fold(*cards_of(graph, numbers))
     edges = _named(cards, edges)
     paths = arrange(cards, edges)
     kinds = list(dict.fromkeys(line.kind for c in cards for line in c.lines))
@@ -47,7 +49,7 @@ def svg(graph: Graph, title: str = "", dark: bool | None = None) -> str:
         f'width="{width:.0f}" height="{height:.0f}" class="cnnc" '
         'font-family="ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace" font-size="11">',
         f"<title>{escape(head)}</title>",
-        f"<style>{_style(dark)}</style>",
+        f"<style>{_style(dark, TONES if numbers else {})}</style>",
         '<defs><marker id="cnnc-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
         'orient="auto"><path d="M0,0 L8,4 L0,8 z" class="cnnc-head"/></marker></defs>',
         '<rect width="100%" height="100%" class="cnnc-page"/>',
@@ -88,16 +90,17 @@ def _named(cards: Sequence[Card], edges: Sequence[tuple[int, int]]) -> list[tupl
     return kept
 
 
-def _style(dark: bool | None) -> str:
-    def rules(page: Sequence[str], colors: dict[str, str]) -> str:
+def _style(dark: bool | None, tones: Mapping[str, tuple[str, str]]) -> str:
+    def rules(page: Sequence[str], colors: dict[str, str], night: bool) -> str:
         ground, text, more, line, frame = page
         return (
             f".cnnc-page{{fill:{ground}}}.cnnc-text{{fill:{text}}}.cnnc-more{{fill:{more}}}.cnnc-line{{stroke:{line}}}"
             f".cnnc-head{{fill:{line}}}.cnnc-frame{{stroke:{frame}}}.cnnc-times{{fill:{frame}}}"
             + "".join(f".cnnc-{kind}{{fill:{color}}}" for kind, color in colors.items())
+            + "".join(f".cnnc-of-{tone}{{fill:{both[night]}}}" for tone, both in tones.items())
         )
 
-    light, night = rules(LIGHT_PAGE, COLORS), rules(DARK_PAGE, DARK)
+    light, night = rules(LIGHT_PAGE, COLORS, False), rules(DARK_PAGE, DARK, True)
     if dark is not None:
         return night if dark else light
     return f"{light}@media (prefers-color-scheme:dark){{{night}}}"
@@ -126,14 +129,15 @@ def _box(card: Card) -> list[str]:
         parts.append(
             f'<rect x="{left:.1f}" y="{top:.1f}" width="{card.width:.1f}" height="{tall}" class="cnnc-{line.kind}"/>'
         )
+        tone = f"of-{line.tone}" if line.tone in TONES else "more"
         if line.left:
-            tone = "more" if line.small else "text"
             parts.append(
-                f'<text x="{left + PADDING + 2:.1f}" y="{base:.1f}" class="cnnc-{tone}"{small}>{escape(line.left)}</text>'
+                f'<text x="{left + PADDING + 2:.1f}" y="{base:.1f}" class="cnnc-{tone if line.small else "text"}"{small}>'
+                f"{escape(line.left)}</text>"
             )
         if line.right:
             parts.append(
-                f'<text x="{left + card.width - PADDING - 2:.1f}" y="{base:.1f}" class="cnnc-more"{small} '
+                f'<text x="{left + card.width - PADDING - 2:.1f}" y="{base:.1f}" class="cnnc-{tone}"{small} '
                 f'text-anchor="end">{escape(line.right)}</text>'
             )
         y += line.height

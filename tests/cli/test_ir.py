@@ -7,6 +7,7 @@ import re
 import xml.dom.minidom
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cnnc.ir.text import parse_graph
@@ -145,3 +146,59 @@ def test_graph(cnnc: Cnnc, lenet: Path, tmp_path: Path, suffix: str) -> None:
 def test_graph_refuses(cnnc: Cnnc, lenet: Path, tmp_path: Path) -> None:
     assert ".svg" in cnnc("graph", lenet, "-o", tmp_path / "net.png", code=2).stderr
     assert "mkdir" in cnnc("graph", lenet, "-o", tmp_path / "no" / "net.svg", code=3).stderr
+
+
+LECTURE = ("-i", "x0=1", "-i", "x1=-1", "-i", "y0=1", "-i", "y1=-2")
+
+
+def numbers_of(svg: Path) -> dict[str, dict[str, str]]:
+    """What stands on each card, by its op, or its name where it is an input."""
+    found = {}
+    for card in re.findall(r"<g>\n<title>(.*?)</g>", svg.read_text(), re.DOTALL):
+        words = re.findall(r"<text [^>]*>([^<]*)</text>", card)
+        said = {words[i]: words[i + 1] for i in range(len(words) - 1) if words[i] in ("value", "gradient")}
+        found[words[2] if words[0] == "input" else words[0]] = said
+    return found
+
+
+def test_the_computational_graph_of_the_lectures(cnnc: Cnnc, examples: Path, tmp_path: Path) -> None:
+    out = tmp_path / "f.svg"
+    cnnc("graph", examples / "expression.cnn", "--values", "--gradients", *LECTURE, "-o", out)
+    found = numbers_of(out)
+    assert {name: (card["value"], card["gradient"]) for name, card in found.items() if card} == {
+        "x0": ("1", "40.17"), "x1": ("-1", "-40.17"), "y0": ("1", "20.09"), "y1": ("-2", "-20.09"),
+        "mul": ("2", "20.09"), "add": ("3", "20.09"), "neg": ("-3", "-20.09"), "exp": ("0.04979", "-403.4"),
+        "div": ("20.09", "1"),
+    }  # fmt: skip
+    cnnc("graph", examples / "expression.cnn", "--gradients", "--of", "neg1", *LECTURE, "-o", out)
+    assert numbers_of(out)["x0"] == {"gradient": "-1"}
+
+
+def test_values_of_a_network(cnnc: Cnnc, lenet: Path, tmp_path: Path) -> None:
+    out = tmp_path / "net.svg"
+    assert "random" in cnnc("graph", lenet, "--values", "--gradients", "-o", out).stderr
+    text = out.read_text()
+    assert "c1.weight: gradient" in text
+    assert "c1.weight: value" in text
+    assert re.search(r"± [\d.e-]+", text)
+    np.save(tmp_path / "x.npy", np.zeros((2, 1, 12, 12), np.float32))
+    cnnc("graph", lenet, "--values", "-i", tmp_path / "x.npy", "-o", out)
+    assert "gradient<" not in out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["-i", "x0=1"], 2, "go with --values"),
+        (["--values", "--mode", "train"], 2, "as it is written"),
+        (["--values", "-i", "x0=1", "-i", "x1=1", "-i", "y0=1"], 3, "y1 missing"),
+        (["--values", "-i", "x0=[1, 2]"], 3, "is given 2 numbers"),
+        (["--values", *LECTURE, "-i", "z=1"], 3, "no input 'z'"),
+        (["--values", "-i", "x0=no.npy"], 3, "nothing is given for the input 'x1'"),
+        (["--gradients", "--of", "dif1"], 2, "did you mean 'div1'"),
+    ],
+)
+def test_values_refused(cnnc: Cnnc, examples: Path, tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    run = cnnc("graph", examples / "expression.cnn", *arguments, "-o", tmp_path / "f.svg", code=code)
+    assert said in run.stderr
+    assert not (tmp_path / "f.svg").exists()
