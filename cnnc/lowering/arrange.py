@@ -23,9 +23,9 @@ def chained(work: Work, cache: int) -> Placed:
     """
 
     def reaching(reach: float, room: float) -> Placed:
-        about = (work.buffers, work.per_image, work.batch, cache, reach, room, work.workers)
-        order = chain.gather(work.steps, *about)
-        return placed(work, order, chain.form([work.steps[i] for i in order], *about))
+        limits = chain.Limits(work.buffers, work.per_image, work.batch, cache, reach, room, work.workers)
+        order = chain.gather(work.steps, limits)
+        return placed(work, order, chain.form([work.steps[i] for i in order], limits))
 
     near = reaching(chain.NEAR, math.inf)
     tried = (reaching(chain.FAR, part * near.most(work.workers)) for part in ROOM)

@@ -28,58 +28,78 @@ AHEAD = 32
 WORKERS, UNEVEN = 8, 1.25
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What chains are made of, and how far they go.
+
+    buffers: all that steps touch. per_image: the names of those that hold an equal share for each of `batch` images, one
+    after the other. cache: bytes of a core's own. reach: of the cache, for a link's intermediate result. room: bytes, for all
+    that a chain's steps touch in the arena.
+    """
+
+    buffers: Mapping[str, Buffer]
+    per_image: Collection[str]
+    batch: int
+    cache: int
+    reach: float = NEAR
+    room: float = math.inf
+    workers: int = WORKERS
+
+    @property
+    def balanced(self) -> bool:
+        """Whether the workers can share the images about equally."""
+        return -(-self.batch // self.workers) * self.workers <= UNEVEN * self.batch
+
+    def whole(self, step: Step) -> int:
+        """Bytes that every link of a step reads."""
+        return sum(self.buffers[b].bytes for b in step.reads() if b not in self.per_image)
+
+
 @dataclass
 class _Chain:
-    steps: list[Step]
-    cache: int  # bytes
-    reach: float  # of the cache, for a link's intermediate result
-    room: float  # bytes, for all that the steps touch in the arena
+    limits: Limits
+    steps: list[Step] = field(default_factory=list)
     written: set[str] = field(default_factory=set)
     touched: set[str] = field(default_factory=set)
     whole: int = 0  # bytes that every link reads, weights mostly
 
-    def accepts(
-        self, step: Step, buffers: Mapping[str, Buffer], per_image: Collection[str], feeds: bool = False
-    ) -> bool:
+    def accepts(self, step: Step, feeds: bool = False) -> bool:
         """Whether a step may follow, and gains from it, or `feeds` one that does."""
+        limits, buffers = self.limits, self.limits.buffers
         links, between = self.steps[0].links, self.written & set(step.reads())
         meeting = {b for b in step.buffers() if b in self.written or (b in step.writes and b in self.touched)}
         return (
             step.links == links
             and (feeds or bool(between))
-            and all(b in per_image for b in (*meeting, *step.writes))
-            and sum(buffers[b].bytes for b in between) // links <= self.reach * self.cache
+            and all(b in limits.per_image for b in (*meeting, *step.writes))
+            and sum(buffers[b].bytes for b in between) // links <= limits.reach * limits.cache
             and sum(b.bytes for b in map(buffers.__getitem__, self.touched.union(step.buffers())) if b.place == "arena")
-            <= self.room
-            and self.whole + whole_bytes(step, buffers, per_image) <= WHOLE * self.cache
+            <= limits.room
+            and self.whole + limits.whole(step) <= WHOLE * limits.cache
         )
 
-    def fed(self, step: Step, following: Step, buffers: Mapping[str, Buffer], per_image: Collection[str]) -> bool:
+    def fed(self, step: Step, following: Step) -> bool:
         """Whether a step that reads nothing of the chain may follow, because the one behind it reads what both write."""
         if (
             set(step.writes).isdisjoint(following.reads())
-            or not self.accepts(following, buffers, per_image)
-            or not self.accepts(step, buffers, per_image, feeds=True)
+            or not self.accepts(following)
+            or not self.accepts(step, feeds=True)
         ):
             return False
         longer = replace(self, steps=[*self.steps], written={*self.written}, touched={*self.touched})
-        longer.add(step, buffers, per_image)
-        return longer.accepts(following, buffers, per_image)
+        longer.add(step)
+        return longer.accepts(following)
 
-    def add(self, step: Step, buffers: Mapping[str, Buffer], per_image: Collection[str]) -> None:
+    def add(self, step: Step) -> None:
         self.steps.append(step)
         self.written |= set(step.writes)
         self.touched |= set(step.buffers())
-        self.whole += whole_bytes(step, buffers, per_image)
+        self.whole += self.limits.whole(step)
 
     def result(self) -> list[Step]:
         if len(self.steps) == 1:
             return [replace(self.steps[0], links=0)]
         return [replace(s, follows=i > 0) for i, s in enumerate(self.steps)]
-
-
-def whole_bytes(step: Step, buffers: Mapping[str, Buffer], per_image: Collection[str]) -> int:
-    return sum(buffers[b].bytes for b in step.reads() if b not in per_image)
 
 
 def _meet(one: Step, other: Step) -> bool:
@@ -101,34 +121,25 @@ def _ahead(step: Step, between: Sequence[Step], chain: Sequence[Step]) -> list[i
     return found[::-1]
 
 
-def gather(
-    steps: Sequence[Step],
-    buffers: Mapping[str, Buffer],
-    per_image: Collection[str],
-    batch: int,
-    cache: int,
-    reach: float = NEAR,
-    room: float = math.inf,
-    workers: int = WORKERS,
-) -> list[int]:
+def gather(steps: Sequence[Step], limits: Limits) -> list[int]:
     """An order of the steps that does the same, in which those that `form` makes a chain of stand together."""
     left, order = list(range(len(steps))), list[int]()
-    if not _balanced(batch, workers):
+    if not limits.balanced:
         return left
     left.reverse()  # the next one is the last
     while left:
         begin = left.pop()
         order.append(begin)
-        if steps[begin].links != batch:
+        if steps[begin].links != limits.batch:
             continue
-        chain, members, at = _Chain([], cache, reach, room), [begin], 0
-        chain.add(steps[begin], buffers, per_image)
+        chain, members, at = _Chain(limits), [begin], 0
+        chain.add(steps[begin])
         order.pop()
         while at < min(AHEAD, len(left)):
             window = left[: -at - 2 : -1]
             step = steps[window[-1]]
             ahead = None
-            if chain.accepts(step, buffers, per_image):
+            if chain.accepts(step):
                 ahead = _ahead(step, [steps[i] for i in window[:-1]], chain.steps)
             if ahead is None:
                 at += 1
@@ -137,52 +148,33 @@ def gather(
             gone = {*moved, window[-1]}
             for at, i in enumerate(moved):
                 alone = not any(_meet(steps[i], steps[j]) for j in moved[at + 1 :])
-                if alone and chain.fed(steps[i], step, buffers, per_image):
-                    chain.add(steps[i], buffers, per_image)
+                if alone and chain.fed(steps[i], step):
+                    chain.add(steps[i])
                     members.append(moved.pop(at))
                     break
             order += moved
             members.append(window[-1])
-            chain.add(step, buffers, per_image)
+            chain.add(step)
             left[-len(window) :] = [i for i in reversed(window) if i not in gone]
             at = 0
         order += members
     return order
 
 
-def _balanced(batch: int, workers: int) -> bool:
-    return -(-batch // workers) * workers <= UNEVEN * batch
-
-
-def form(
-    steps: Sequence[Step],
-    buffers: Mapping[str, Buffer],
-    per_image: Collection[str],
-    batch: int,
-    cache: int,
-    reach: float = NEAR,
-    room: float = math.inf,
-    workers: int = WORKERS,
-) -> list[Step]:
-    """The steps with those that are better run link by link marked so. `per_image` names the buffers that hold an equal
-    share for each of `batch` images, one after the other; `cache` is the bytes of a core's own cache.
-    """
-    balanced = _balanced(batch, workers)
+def form(steps: Sequence[Step], limits: Limits) -> list[Step]:
+    """The steps with those that are better run link by link marked so."""
     result: list[Step] = []
     chain: _Chain | None = None
     for step, following in zip_longest(steps, steps[1:]):
-        able = balanced and step.links == batch
-        accepted = chain is not None and (
-            chain.accepts(step, buffers, per_image)
-            or (following is not None and chain.fed(step, following, buffers, per_image))
-        )
+        able = limits.balanced and step.links == limits.batch
+        accepted = chain is not None and (chain.accepts(step) or (following is not None and chain.fed(step, following)))
         if not (able and accepted):
             result += chain.result() if chain is not None else []
-            chain = _Chain([], cache, reach, room) if able else None
+            chain = _Chain(limits) if able else None
         if chain is None:
             result.append(replace(step, links=0))
         else:
-            chain.add(step, buffers, per_image)
+            chain.add(step)
     return result + (chain.result() if chain is not None else [])
 
 

@@ -74,6 +74,22 @@ class Own:
     bytes: int = 0
 
 
+@dataclass(frozen=True)
+class Job:
+    """Steps to launch, and the memory that they work in.
+
+    where: the address of what is neither an input nor a worker's own. scratch: floats that each of the workers has to
+    itself. inputs: buffers that are bound at each launch.
+    """
+
+    steps: tuple[Step, ...]
+    where: Callable[[Ref], int]
+    scratch: int
+    workers: int
+    inputs: frozenset[str] = frozenset()
+    own: Own = field(default_factory=Own)
+
+
 class Device(Protocol):
     """Memory, and what launches kernels over it."""
 
@@ -86,18 +102,8 @@ class Device(Protocol):
     def put(self, array: Array) -> Block:
         """The numbers of a contiguous array, which nobody changes: the array itself where memory is the host's."""
 
-    def runner(
-        self,
-        steps: tuple[Step, ...],
-        where: Callable[[Ref], int],
-        scratch: int,
-        workers: int,
-        inputs: frozenset[str] = frozenset(),
-        own: Own | None = None,
-    ) -> Runner:
-        """A launch of steps whose kernels are ready. where: the address of what is no input; scratch: floats that each
-        of the workers has to itself; inputs: buffers that are bound at each launch.
-        """
+    def runner(self, job: Job) -> Runner:
+        """A launch of steps whose kernels are ready."""
 
 
 class Runnable(Protocol):

@@ -16,7 +16,7 @@ from cnnc.ir.op import OPS, no_macs
 from cnnc.ir.types import BATCH
 from cnnc.lowering.place import apart
 from cnnc.lowering.plan import Ref, Step
-from cnnc.lowering.target import Array
+from cnnc.lowering.target import Array, Job
 from cnnc.runtime.compiled import Compiled
 
 
@@ -77,7 +77,7 @@ def steps(compiled: Compiled, inputs: Mapping[str, Array], rounds: int = 5) -> l
             return arena.address + buffer.offset + ref.offset
         return (given if buffer.place == "input" else program.fixed)[buffer.name].address + ref.offset
 
-    runners = [device.runner((s,), where, plan.scratch, program.workers) for s in plan.steps]
+    runners = [device.runner(Job((s,), where, plan.scratch, program.workers)) for s in plan.steps]
     times: list[list[float]] = [[] for _ in runners]
     for turn in range(rounds + 1):
         for i, runner in enumerate(runners):

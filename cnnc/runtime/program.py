@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnc.lowering.memory import working
 from cnnc.lowering.plan import Plan, Ref
-from cnnc.lowering.target import Array, Block, Device, Own, Target
+from cnnc.lowering.target import Array, Block, Device, Job, Own, Target
 from cnnc.runtime import setup
 from cnnc.runtime.values import Values
 
@@ -25,8 +25,8 @@ class Frame:
 
     def __init__(self, program: Program) -> None:
         plan, device = program.plan, program.device
-        own = working(plan.steps, program.workers) * plan.own
-        self.arena = device.block(max(plan.arena + own, 64))  # the workers' own memory lies behind
+        behind = working(plan.steps, program.workers) * plan.own  # the workers' own memory
+        self.arena = device.block(max(plan.arena + behind, 64))
         base = self.arena.address
         self.buffers = {b.name: b for b in plan.buffers}
 
@@ -35,14 +35,8 @@ class Frame:
             return (base + b.offset if b.place == "arena" else program.fixed[b.name].address) + ref.offset
 
         names = frozenset(b.name for b in plan.buffers if b.place == "input")
-        self.runner = device.runner(
-            plan.steps,
-            where,
-            plan.scratch,
-            program.workers,
-            names,
-            Own({b.name: b for b in plan.buffers if b.place == "own"}, base + plan.arena, plan.own),
-        )
+        own = Own({b.name: b for b in plan.buffers if b.place == "own"}, base + plan.arena, plan.own)
+        self.runner = device.runner(Job(plan.steps, where, plan.scratch, program.workers, names, own))
         # an output that is an input is copied from what the caller gave
         self.outputs: list[tuple[str, Callable[[], Array] | None, str, Result]] = [
             (label, None if name in names else self.memory(name, program).reader(*result), name, result)

@@ -13,7 +13,7 @@ import numpy as np
 
 from cnnc.lowering.memory import Life, aligned, place
 from cnnc.lowering.plan import Plan, Ref, Step
-from cnnc.lowering.target import Block, Device
+from cnnc.lowering.target import Block, Device, Job
 from cnnc.runtime.values import Values
 
 Packed = dict[str, Block]  # digest of what is in a packed buffer -> the buffer
@@ -101,6 +101,6 @@ def run(setup: Setup, todo: tuple[Step, ...], device: Device, workers: int) -> N
         def where(ref: Ref, held: Mapping[str, Block] = held) -> int:
             return (held[ref.buffer] if ref.buffer in held else memory[ref.buffer]).address + ref.offset
 
-        device.runner(todo[first:last], where, plan.scratch, workers)()
+        device.runner(Job(todo[first:last], where, plan.scratch, workers))()
         first = last
     packed |= {digests[b.name]: memory[b.name] for b in kept}

@@ -20,8 +20,8 @@ from cnnc.lowering.arrange import in_order
 from cnnc.lowering.context import Lowering
 from cnnc.lowering.figures import Figures
 from cnnc.lowering.place import Placed, Work
-from cnnc.lowering.plan import KernelName, Ref, Step
-from cnnc.lowering.target import Array, Own
+from cnnc.lowering.plan import KernelName, Ref
+from cnnc.lowering.target import Array, Job
 from cnnc.passes.manager import Pass
 from cnnc.passes.select_layout import SelectLayout
 from cnnc.runtime.compiled import Compiled
@@ -84,32 +84,22 @@ class ByteDevice:
         assert at + size <= len(piece), "beyond the end"
         return np.frombuffer(bytes(piece[at : at + size]), dtype).reshape(shape).copy()
 
-    def runner(
-        self,
-        steps: tuple[Step, ...],
-        where: Callable[[Ref], int],
-        scratch: int,
-        workers: int,
-        inputs: frozenset[str] = frozenset(),
-        own: Own | None = None,
-    ) -> ByteRunner:
-        assert own is None or not own.buffers
-        assert {s.kernel for s in steps} <= set(self.compiled), "a kernel is not ready"
-        return ByteRunner(self, steps, where, inputs)
+    def runner(self, job: Job) -> ByteRunner:
+        assert not job.own.buffers
+        assert {s.kernel for s in job.steps} <= set(self.compiled), "a kernel is not ready"
+        return ByteRunner(self, job)
 
 
 class ByteRunner:
-    def __init__(
-        self, device: ByteDevice, steps: tuple[Step, ...], where: Callable[[Ref], int], inputs: frozenset[str]
-    ) -> None:
-        self._device, self._steps, self._where, self._inputs = device, steps, where, inputs
+    def __init__(self, device: ByteDevice, job: Job) -> None:
+        self._device, self._job = device, job
         self._given: dict[str, ByteBlock] = {}
 
     def bind(self, inputs: Mapping[str, Array]) -> None:
-        self._given = {name: self._device.put(inputs[name]) for name in self._inputs}
+        self._given = {name: self._device.put(inputs[name]) for name in self._job.inputs}
 
     def __call__(self) -> None:
-        for step in self._steps:
+        for step in self._job.steps:
             at = [self._address(a) for _, a in step.arguments]
             kernel(self._device, step.kernel, at)
             self._device.launches += 1
@@ -119,7 +109,7 @@ class ByteRunner:
             return argument
         if argument.buffer in self._given:
             return self._given[argument.buffer].address + argument.offset
-        return self._where(argument)
+        return self._job.where(argument)
 
 
 Shaped = tuple[str, tuple[int, ...]]  # an element type, and a shape

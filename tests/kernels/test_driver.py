@@ -12,6 +12,7 @@ from cnnc.backends.cpu import BACKEND
 from cnnc.backends.cpu.run.launch import Runner
 from cnnc.kernels.cpu.code import compile
 from cnnc.lowering.plan import KernelName, Step
+from cnnc.lowering.target import Job
 from cnnc.runtime.threads import cores
 
 # Counts the chunk, keeps what the note said before and how many chunks of all steps had begun, and notes the chunk. With
@@ -83,7 +84,7 @@ class _Log:
 
 
 def run(machine, logs, workers, times=1):
-    runner = Runner(tuple(log.step for log in logs), lambda ref: 0, machine, 64, workers)
+    runner = Runner(Job(tuple(log.step for log in logs), lambda ref: 0, 64, workers), machine)
     for _ in range(times):
         runner()
 

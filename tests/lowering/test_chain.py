@@ -166,7 +166,7 @@ def step(reads, writes, links=8, chunks=8):
 
 def formed(*steps, divided="abcd", size=8000):
     buffers = {b: Buffer(b, "arena", size) for b in "abcdwy"}
-    return [s.follows for s in chain.form(steps, buffers, set(divided), 8, 1 << 19)]
+    return [s.follows for s in chain.form(steps, chain.Limits(buffers, set(divided), 8, 1 << 19))]
 
 
 def test_what_makes_a_chain():
@@ -184,7 +184,7 @@ def test_what_makes_a_chain():
 
 def gathered(*steps, divided="abcd"):
     buffers = {b: Buffer(b, "arena", 8000) for b in "abcdwxy"}
-    return chain.gather(steps, buffers, set(divided), 8, 1 << 19, chain.NEAR)
+    return chain.gather(steps, chain.Limits(buffers, set(divided), 8, 1 << 19))
 
 
 def test_what_could_follow_is_brought_there():

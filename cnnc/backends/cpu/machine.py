@@ -22,6 +22,7 @@ from cnnc.backends.cpu.code import Code
 from cnnc.backends.cpu.run.launch import Runner
 from cnnc.lowering.figures import Figures, Level
 from cnnc.lowering.plan import KernelName, Ref, Step
+from cnnc.lowering.target import Job
 from cnnc.runtime import room
 from cnnc.runtime.device import aligned_empty
 from cnnc.runtime.threads import cores
@@ -100,7 +101,8 @@ class _Bench:
             kernel, arguments = make(repetitions)
             values: list[tuple[str, int | Ref]] = [*arguments.items(), ("x", Ref("x"))]
             step = Step("probe", kernel, tuple(values), workers, ("x",))
-            runner = Runner((step,), lambda ref: int(data.ctypes.data), self.code, 4 * self.code.lanes, workers)
+            job = Job((step,), lambda ref: int(data.ctypes.data), 4 * self.code.lanes, workers)
+            runner = Runner(job, self.code)
             start = time.perf_counter()
             runner()
             return time.perf_counter() - start

@@ -31,7 +31,7 @@ from cnnc.lowering import chain
 from cnnc.lowering.lower import lower
 from cnnc.lowering.memory import memory_of
 from cnnc.lowering.plan import KernelName, Ref, Step
-from cnnc.lowering.target import Array
+from cnnc.lowering.target import Array, Job
 from cnnc.runtime import room
 from cnnc.runtime.device import aligned_empty
 from cnnc.runtime.threads import cores
@@ -145,7 +145,7 @@ class _Trial:
             def where(ref: Ref) -> int:
                 return int(own[ref.buffer].ctypes.data) + ref.offset
 
-            return Runner(tuple(steps), where, backend.code, self.low.scratch, cores())
+            return Runner(Job(tuple(steps), where, self.low.scratch, cores()), backend.code)
 
         return runner(once), runner(each)
 
@@ -207,7 +207,7 @@ def _eviction(backend: CpuBackend, kernel: KernelName, size: int) -> Callable[[]
         fill = layout_plan.plan_fill(backend.target, data.size, 1.0)
         arguments, chunks = {k: v for k, v in fill.arguments.items() if k != "y"}, fill.chunks
     step = Step("evict", kernel, (*arguments.items(), ("at", int(data.ctypes.data))), chunks, ())
-    runner = Runner((step,), lambda ref: 0, backend.code, 4 * backend.lanes, cores())
+    runner = Runner(Job((step,), lambda ref: 0, 4 * backend.lanes, cores()), backend.code)
 
     def evict() -> None:
         data[0] = 1  # it is kept as long as this

@@ -14,7 +14,7 @@ from cnnc.kernels.cpu.steps import driver
 from cnnc.lowering import chain
 from cnnc.lowering.memory import working
 from cnnc.lowering.plan import Ref, Step
-from cnnc.lowering.target import Array, Own
+from cnnc.lowering.target import Array, Job
 from cnnc.runtime.device import HostMemory, address, aligned_empty
 
 SPINS = 2_000  # pauses before a worker of another's pool yields: about a tenth of a millisecond
@@ -28,44 +28,25 @@ _WORKER = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void
 class Runner:
     """A list of steps with its argument blocks, ready to be launched."""
 
-    def __init__(
-        self,
-        steps: tuple[Step, ...],
-        where: Callable[[Ref], int],
-        code: Code,
-        scratch: int,
-        workers: int,
-        inputs: frozenset[str] = frozenset(),
-        own: Own | None = None,
-    ) -> None:
-        own = own or Own()
+    def __init__(self, job: Job, code: Code) -> None:
+        steps, own = job.steps, job.own
         width = max((len(s.arguments) for s in steps), default=1)
         self.blocks = np.zeros((max(len(steps), 1), width), np.int64)
         self.slots: dict[str, list[tuple[int, int, int]]] = {}
         self._bound: dict[str, int] = {}
         words = np.zeros((max(len(steps), 1), driver.STEP), np.int64)
-        spans = chain.spans(steps)
-        owned: list[list[tuple[int, int, int]]] = [[] for _ in steps]
-        for i, s in enumerate(steps):
-            for j, (_, a) in enumerate(s.arguments):
-                if isinstance(a, Ref) and a.buffer in own.buffers:
-                    b = own.buffers[a.buffer]
-                    owned[i].append((j, b.offset + a.offset, b.bytes))
-                elif isinstance(a, Ref) and a.buffer in inputs:
-                    self.slots.setdefault(a.buffer, []).append((i, j, a.offset))
-                else:
-                    self.blocks[i, j] = where(a) if isinstance(a, Ref) else a
-            begin, end = spans[i]
+        owned = [self._arguments(i, s, job) for i, s in enumerate(steps)]
+        for i, (s, (begin, end)) in enumerate(zip(steps, chain.spans(steps), strict=True)):
             claims, length = s.links or s.chunks, end - begin + 1
             words[i, :5] = code.address(s.kernel), self.blocks[i:].ctypes.data, claims, s.chunks // claims, length
         self._owned = np.array([value for found in owned for value in found], np.int64).reshape(-1, 3)
         for i, before in enumerate(accumulate(map(len, owned), initial=0)):
             if i < len(steps):
                 words[i, 5:7] = len(owned[i]), self._owned.ctypes.data + 24 * before
-        workers = working(steps, workers)
+        workers = working(steps, job.workers)
         queues = min(workers, driver.QUEUES)
         # a page and a bit apart, so that workers do not share sets of the cache; ahead of each a line for a kernel's note
-        size = -(-max(scratch, 16) * 4 // 4096) * 4096 + 2 * NOTE
+        size = -(-max(job.scratch, 16) * 4 // 4096) * 4096 + 2 * NOTE
         self._scratch = [aligned_empty(size) for _ in range(workers)]
         self._rooms = np.zeros((workers, -(-width // 8) * 8), np.int64)
         self._records = np.zeros((workers, 8), np.int64)
@@ -81,6 +62,19 @@ class Runner:
         self._launch: Callable[[], None] = (
             _Alone(run, bytes_) if helped is None else _Helped(helped, run, bytes_, (self._records, words))
         )
+
+    def _arguments(self, i: int, step: Step, job: Job) -> list[tuple[int, int, int]]:
+        """Write the argument block of a step; what of it each worker has of its own: (argument, offset, bytes)."""
+        owned = []
+        for j, (_, a) in enumerate(step.arguments):
+            if isinstance(a, Ref) and a.buffer in job.own.buffers:
+                b = job.own.buffers[a.buffer]
+                owned.append((j, b.offset + a.offset, b.bytes))
+            elif isinstance(a, Ref) and a.buffer in job.inputs:
+                self.slots.setdefault(a.buffer, []).append((i, j, a.offset))
+            else:
+                self.blocks[i, j] = job.where(a) if isinstance(a, Ref) else a
+        return owned
 
     def bind(self, inputs: Mapping[str, Array]) -> None:
         """Put the addresses of the inputs into the argument blocks."""
@@ -176,13 +170,5 @@ class CpuDevice(HostMemory):
     def ready(self) -> None:
         self.code.driver()
 
-    def runner(
-        self,
-        steps: tuple[Step, ...],
-        where: Callable[[Ref], int],
-        scratch: int,
-        workers: int,
-        inputs: frozenset[str] = frozenset(),
-        own: Own | None = None,
-    ) -> Runner:
-        return Runner(steps, where, self.code, scratch, workers, inputs, own)
+    def runner(self, job: Job) -> Runner:
+        return Runner(job, self.code)
