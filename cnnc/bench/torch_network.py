@@ -18,7 +18,7 @@ from cnnc.ir.types import BATCH, Dim
 from cnnc.ops.checks import all_axes
 from cnnc.ops.pointwise import DEFINITIONS, channel_aligned, expressions
 from cnnc.ops.pool import window_of
-from cnnc.ops.window import Window
+from cnnc.ops.window import Window, spatial
 
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 CALLS = {
@@ -42,7 +42,7 @@ NAMED = {
     "selu": "F.selu({0})",
 }
 IN_PLACE = ("relu", "relu6")  # behind a layer whose backward does not read its own output
-PRODUCERS = ("conv", "linear", "batchnorm", "add")
+PRODUCERS = ("conv", "conv_transpose", "linear", "batchnorm", "add")
 DIMENSIONS = {1: "1d", 2: "2d", 3: "3d"}
 
 
@@ -134,6 +134,23 @@ class Writer:
         numbers = f"{window.stride}, {padding}, {window.dilation}, {node.attribute('groups')}"
         return f"F.conv{DIMENSIONS[len(kernel)]}({x}, {self.local[node.inputs[1]]}, {bias}, {numbers})"
 
+    def conv_transpose(self, node: Node) -> str:
+        """Uneven padding is cut off behind the layer."""
+        if "epilogue" in node.attributes:
+            raise unknown(node, "it has an epilogue; give the network as written")
+        given, w = (spatial(self.graph.type(o)) for o in node.inputs[:2])
+        window, size = Window.of(w, node.attributes, len(w)), spatial(node.type)
+        even = tuple(min(pair) for pair in window.padding)
+        more, cuts = [], []
+        for i, (n, (before, _)) in enumerate(zip(given, window.padding, strict=True)):
+            made, first = (n - 1) * window.stride[i] + window.reach(i) - 2 * even[i], before - even[i]
+            more.append(max(0, first + size[i] - made))
+            if first or made > size[i]:
+                cuts.append(f".narrow({i + 2}, {first}, {size[i]})")
+        operands = [self.local[o] for o in node.inputs] + ["None"] * (3 - len(node.inputs))
+        numbers = f"{window.stride}, {even}, {tuple(more)}, {node.attribute('groups')}, {window.dilation}"
+        return f"F.conv_transpose{DIMENSIONS[len(w)]}({', '.join(operands)}, {numbers})" + "".join(cuts)
+
     def linear(self, node: Node) -> str:
         if "epilogue" in node.attributes:
             raise unknown(node, "it has an epilogue; give the network as written")
@@ -186,6 +203,7 @@ RULES: dict[str, Rule] = {
     **dict.fromkeys((*DEFINITIONS, "pointwise"), Writer.pointwise),
     "constant": lambda w, n: f"torch.tensor({float(n.attributes['value'])!r})",
     "conv": Writer.conv,
+    "conv_transpose": Writer.conv_transpose,
     "linear": Writer.linear,
     "maxpool": Writer.pool,
     "avgpool": Writer.pool,

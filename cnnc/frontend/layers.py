@@ -86,7 +86,7 @@ def _node(
     type = builder.type(value)
     if any(isinstance(d, int) and d >= DIMENSION for d in type.shape):
         frame.fail(span, "E0402", f"the result would be {shown_type(type)}; every size is below 2^31")
-    found = leftover(arguments, types[0] if types else None)
+    found = leftover(arguments, types[0] if types else None, type)
     if found is not None:
         message, notes, help = found
         frame.warn(bound.get("stride", application), "W0101", f"{layer.name}: {message}", *notes, help=help)

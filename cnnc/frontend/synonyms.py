@@ -6,6 +6,8 @@ import re
 
 # other programs' names, without case, `_` and the number of dimensions
 SAME = {
+    "convtranspose": "conv_transpose", "transposedconv": "conv_transpose", "convolutiontranspose": "conv_transpose",
+    "deconv": "conv_transpose", "deconvolution": "conv_transpose",
     "conv": "conv", "convolution": "conv", "batchnorm": "batchnorm", "batchnormalization": "batchnorm", "bn": "batchnorm",
     "linear": "linear", "dense": "linear", "fc": "linear", "fullyconnected": "linear", "gemm": "linear", "innerproduct": "linear",
     "maxpool": "maxpool", "maxpooling": "maxpool", "avgpool": "avgpool", "avgpooling": "avgpool", "averagepool": "avgpool",

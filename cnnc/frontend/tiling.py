@@ -10,11 +10,14 @@ from cnnc.ir.types import TensorType
 from cnnc.ops.window import Window, spatial
 
 
-def leftover(arguments: Mapping[str, Any], type: TensorType | None) -> tuple[str, list[str], str] | None:
+def leftover(
+    arguments: Mapping[str, Any], type: TensorType | None, result: TensorType
+) -> tuple[str, list[str], str] | None:
     """Message, notes and help where pixels of the input are in no window although the windows should cover it.
 
     Pixels that a stride larger than the kernel skips, and columns of padding, are no loss: torchvision's ResNet leaves
-    a column of padding over at every stride of 2, and nobody wants to hear of it.
+    a column of padding over at every stride of 2, and nobody wants to hear of it. Where the result is not what windows over
+    the input give, they lie over the result, as a transposed convolution's do.
     """
     if type is None or type.rank < 3 or "kernel_size" not in arguments:
         return None
@@ -22,6 +25,8 @@ def leftover(arguments: Mapping[str, Any], type: TensorType | None) -> tuple[str
     kernel = arguments["kernel_size"]
     try:
         window = Window.of(kernel, arguments, len(size), kernel if arguments.get("stride") is None else 1)
+        if window.output(size) != spatial(result):
+            return None
     except InferenceError:
         return None
     parts, notes, count = [], [], 0

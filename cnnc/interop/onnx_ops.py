@@ -221,6 +221,27 @@ def _write_conv(w: Writer, node: Node) -> None:
     )
 
 
+def _write_conv_transpose(w: Writer, node: Node) -> None:
+    kernel = w.graph.type(node.inputs[1]).sizes[2:]
+    window = Window.of(kernel, node.attributes, len(kernel))
+    more = [
+        size - (extent - 1) * window.stride[i] - window.reach(i) + sum(window.padding[i])
+        for i, (size, extent) in enumerate(zip(spatial(node.type), spatial(w.graph.type(node.inputs[0])), strict=True))
+    ]
+    _epilogue(
+        w,
+        node,
+        "ConvTranspose",
+        [w.names[o] for o in node.operands[:3] if o is not None],
+        kernel_shape=kernel,
+        strides=window.stride,
+        pads=_pads(window.padding),
+        dilations=window.dilation,
+        output_padding=more,
+        group=node.attribute("groups"),
+    )
+
+
 def _write_linear(w: Writer, node: Node) -> None:
     _epilogue(w, node, "Gemm", [w.names[o] for o in node.operands[:3] if o is not None], transB=1)
 
@@ -344,6 +365,7 @@ WRITERS: dict[str, Rule] = {
     **dict.fromkeys((*DEFINITIONS, "pointwise"), _write_pointwise),
     "constant": _write_constant,
     "conv": _write_conv,
+    "conv_transpose": _write_conv_transpose,
     "linear": _write_linear,
     "maxpool": _write_maxpool,
     "avgpool": _write_avgpool,

@@ -7,7 +7,7 @@ bias, `a0`, `a1`, ...: what fusion has put behind the convolution.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -56,7 +56,7 @@ def _float64(arrays: Sequence[Any]) -> list[Any]:
     return [np.asarray(a, np.float64) for a in arrays]
 
 
-def _check_groups(given: Any, channels: int, filters: int) -> int:
+def check_groups(given: Any, channels: int, filters: int) -> int:
     groups = integer(given, "groups", 1)
     if channels % groups or filters % groups:
         raise InferenceError(
@@ -74,7 +74,7 @@ def _infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
         raise InferenceError(f"weights {w} do not fit an input {x}", "weight", "E0204")
     window = Window.of(w.shape[2:], attributes, rank)
     filters, per_group = int(w.shape[0]), int(w.shape[1])
-    groups = _check_groups(attributes["groups"], int(x.shape[1]), filters)
+    groups = check_groups(attributes["groups"], int(x.shape[1]), filters)
     if per_group * groups != x.shape[1]:
         raise InferenceError(
             f"conv expects {per_group * groups} input channels, the input has {x.shape[1]}", "weight", "E0204"
@@ -136,6 +136,8 @@ def _field(node: Node, types: Types, seen: Field) -> Field:
     return field_through(Window.of(kernel, node.attributes, len(kernel)), node, seen)
 
 
+# Ops that spread the pixels of their first operand over windows: a convolution's data gradient, and that as a layer.
+TRANSPOSED = ("conv_data_gradient", "conv_transpose")
 ATTRIBUTES: dict[str, Any] = {
     "stride": None,
     "padding": None,
@@ -166,23 +168,31 @@ register(
 # ------------------------------------------------------------------------------------------------ gradients
 
 
-def _infer_data(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    dy, w = image(types[0], "conv_data_gradient", "dy"), required(types[1])
-    rank = dy.rank - 2
-    size = integers(attributes["size"], "size", rank, 1)
-    window = Window.of(w.shape[2:], attributes, rank)
-    if dy.shape[1:] != (w.shape[0], *window.output(size)):
-        raise InferenceError(
-            f"a gradient {dy} does not belong to an input of size {size} and weights {w}", "size", "E0204"
-        )
-    channels = int(w.shape[1]) * attributes["groups"]
-    result = TensorType(dy.dtype, (dy.shape[0], channels, *size), attributes["layout"] or dy.layout)
-    check_bias(types, channels, "channels")
-    check_epilogue(attributes, types[3:], result)
-    return (result,)
+def infer_data(op: str, operand: str) -> Callable[[Types, Attributes], tuple[TensorType, ...]]:
+    """Inference of an op that spreads the pixels of its operand over windows of a result of `size`."""
+
+    def infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+        x, w = image(types[0], op, operand), required(types[1])
+        rank = x.rank - 2
+        size = integers(attributes["size"], "size", rank, 1)
+        window = Window.of(w.shape[2:], attributes, rank)
+        if x.shape[1:] != (w.shape[0], *window.output(size)):
+            raise InferenceError(
+                f"{operand} {x} does not belong to windows over an image of size {size} and weights {w}",
+                "size",
+                "E0204",
+            )
+        channels = int(w.shape[1]) * check_groups(attributes["groups"], int(w.shape[0]), int(w.shape[0]))
+        result = TensorType(x.dtype, (x.shape[0], channels, *size), attributes["layout"] or x.layout)
+        check_bias(types, channels, "channels")
+        check_epilogue(attributes, types[3:], result)
+        return (result,)
+
+    return infer
 
 
-def _data(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+def spread(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """The pixels of dy [N, K, ...], each times the weights [K, C / groups, ...], added up over windows of [N, C, *size]."""
     dy, w = _float64(arrays[:2])
     window, groups = Window.of(w.shape[2:], attributes, dy.ndim - 2), attributes["groups"]
     size, out, channels = attributes["size"], dy.shape[2:], w.shape[1] * groups
@@ -201,7 +211,7 @@ def _data(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorT
     return (apply_epilogue(dx, attributes, arrays[3:]),)
 
 
-def _data_macs(node: Node, types: Types, batch: int) -> int:
+def data_macs(node: Node, types: Types, batch: int) -> int:
     dy, w = required(types[0]), required(types[1])
     return product(dy.concrete(batch)) * product(w.concrete(batch)[1:])
 
@@ -210,10 +220,10 @@ register(
     _convolution(
         name="conv_data_gradient",
         operands=("dy", "weight", "bias?", "epilogue*"),
-        infer=_infer_data,
-        reference=_data,
+        infer=infer_data("conv_data_gradient", "dy"),
+        reference=spread,
         attributes={**ATTRIBUTES, "size": REQUIRED},
-        macs=_data_macs,
+        macs=data_macs,
         layout="window",
         doc="dL/dx of conv: every output gradient spread over the pixels its window saw. `size`: of the input.",
     )
@@ -229,7 +239,7 @@ def _infer_weight(types: Types, attributes: Attributes) -> tuple[TensorType, ...
         raise InferenceError(
             f"a gradient {dy} does not belong to an input {x} and a kernel {kernel}", "kernel", "E0204"
         )
-    groups = _check_groups(attributes["groups"], int(x.shape[1]), int(dy.shape[1]))
+    groups = check_groups(attributes["groups"], int(x.shape[1]), int(dy.shape[1]))
     return (TensorType(x.dtype, (int(dy.shape[1]), int(x.shape[1]) // groups, *kernel), WEIGHTS[rank + 2]),)
 
 
@@ -283,7 +293,7 @@ def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> di
     window = _window(types, arguments)
     filters = integer(arguments["out_channels"], "out_channels", 1)
     channels = int(types[0].shape[1])
-    groups = _check_groups(arguments["groups"], channels, filters)
+    groups = check_groups(arguments["groups"], channels, filters)
     fan_in = channels // groups * product(window.kernel)
     specs = {
         "weight": ParameterSpec(

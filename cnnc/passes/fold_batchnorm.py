@@ -7,6 +7,8 @@ from typing import ClassVar
 
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.rewrite import Rewriter, fixed_values, renamed
+from cnnc.ir.types import Dim, product
+from cnnc.ops.conv import TRANSPOSED
 from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
 
@@ -14,7 +16,8 @@ from cnnc.passes.manager import Form, Forms, Pass, register_pass
 @dataclass(frozen=True)
 class FoldBatchnorm(Pass):
     """y = batchnorm(conv(x, w, b), weight, bias, mean, variance)
-    --> y = conv(x, w * s, (b - mean) * s + bias)  with  s = weight / sqrt(variance + eps);  the same for linear.
+    --> y = conv(x, w * s, (b - mean) * s + bias)  with  s = weight / sqrt(variance + eps);  the same for linear and for
+    a transposed convolution.
 
     Only with statistics that are fixed (a training graph's are not), and where nothing else reads the convolution and
     nothing has been fused into it. Everything new depends on params alone, so it is computed once, when the weights are
@@ -46,10 +49,8 @@ class FoldBatchnorm(Pass):
 
 def _folds(graph: Graph, norm: Node, fixed: frozenset[str]) -> bool:
     producer = graph.node(norm.inputs[0])
-    if producer.op not in ("conv", "linear", "conv_data_gradient") or graph.only_user(producer.name) is not norm:
+    if producer.op not in ("conv", "linear", *TRANSPOSED) or graph.only_user(producer.name) is not norm:
         return False
-    if producer.op == "conv_data_gradient" and producer.attribute("groups") != 1:
-        return False  # its weights have no axis of output channels
     return "epilogue" not in producer.attributes and all(v in fixed for v in (*norm.inputs[1:], *producer.inputs[1:]))
 
 
@@ -67,20 +68,36 @@ def _scale(rewriter: Rewriter, norm: Node) -> str:
 
 def _fold(rewriter: Rewriter, conv: Node, norm: Node) -> None:
     _, _, beta, mean, _ = norm.inputs
-    scale, w = _scale(rewriter, norm), conv.inputs[1]
+    scale = _scale(rewriter, norm)
     b = conv.operands[2] if len(conv.operands) > 2 else None
-    t = rewriter.type(w)
-    axis = 1 if conv.op == "conv_data_gradient" else 0
-    shape = tuple(d if i == axis else 1 for i, d in enumerate(t.shape))
-    column = rewriter.add(
-        "reshape", [scale], {"shape": shape, "layout": t.layout}, f"{norm.name}.scale.column", norm.origin
-    )
-    weight = rewriter.add("mul", [w, column], {}, f"{norm.name}.weight.folded", norm.origin)
+    weight = _scaled(rewriter, conv, norm, scale)
     text, operands = (
         ("a2 - a0 * a1", [mean, scale, beta]) if b is None else ("(a3 - a0) * a1 + a2", [mean, scale, beta, b])
     )
     bias = rewriter.add("pointwise", operands, {"expressions": [text]}, f"{norm.name}.bias.folded", norm.origin)
     rewriter.add(conv.op, [conv.operands[0], weight, bias], conv.attributes, origin=norm.origin, results=norm.results)
+
+
+def _scaled(rewriter: Rewriter, conv: Node, norm: Node, scale: str) -> str:
+    """The weights times a number for each output channel, whose axis is the first; of a transposed convolution the second,
+    within each of the groups, one behind the other along the first.
+    """
+    w, stem = conv.inputs[1], norm.name
+    t = rewriter.type(w)
+    groups = int(conv.attribute("groups")) if conv.op in TRANSPOSED else 1
+
+    def shaped(value: str, shape: tuple[Dim, ...], layout: str | None, what: str) -> str:
+        return rewriter.add("reshape", [value], {"shape": shape, "layout": layout}, f"{stem}.{what}", norm.origin)
+
+    if groups == 1:
+        axis = 1 if conv.op in TRANSPOSED else 0
+        column = shaped(scale, tuple(d if i == axis else 1 for i, d in enumerate(t.shape)), t.layout, "scale.column")
+        return rewriter.add("mul", [w, column], {}, f"{stem}.weight.folded", norm.origin)
+    inputs, filters, *kernel = t.sizes
+    apart = shaped(w, (groups, inputs // groups, filters, product(tuple(kernel))), None, "weight.groups")
+    column = shaped(scale, (groups, 1, filters, 1), None, "scale.column")
+    scaled = rewriter.add("mul", [apart, column], {}, f"{stem}.weight.scaled", norm.origin)
+    return shaped(scaled, t.shape, t.layout, "weight.folded")
 
 
 def _normalize(rewriter: Rewriter, norm: Node) -> None:

@@ -11,9 +11,10 @@ from cnnc.ir.expression import Expression
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.rewrite import Rewriter, renamed
 from cnnc.ops import pointwise
+from cnnc.ops.conv import TRANSPOSED
 from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
-PRODUCERS = ("conv", "linear", "conv_data_gradient")
+PRODUCERS = ("conv", "linear", *TRANSPOSED)
 LARGEST = 48  # functions in an epilogue
 
 

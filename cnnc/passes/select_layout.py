@@ -9,6 +9,7 @@ from cnnc.ir.graph import LEAVES, Graph, Node
 from cnnc.ir.op import OPS
 from cnnc.ir.rewrite import Rewriter, rename_pairs
 from cnnc.ir.types import PLAIN, TensorType, blocked
+from cnnc.ops.conv import TRANSPOSED
 from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
 SPREADING = ("expand", "avgpool_gradient")  # one small operand, a large result: better converted before than behind
@@ -138,7 +139,7 @@ class _Walk:
         """The layout in which a convolution reads x."""
         t = self.now(node.inputs[0])
         few = (
-            node.op != "conv_data_gradient"
+            node.op not in TRANSPOSED
             and t.block == 1
             and int(t.shape[1]) <= self.lanes // 2
             and node.attribute("groups") == 1

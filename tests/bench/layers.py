@@ -54,6 +54,8 @@ LINES: tuple[Line, ...] = (
     ),
     Line("conv(64, 3, padding=1)"),
     Line("conv(64, 3, padding=1, groups=64)"),
+    Line("conv_transpose(32, 2, stride=2)"),
+    Line("conv_transpose(64, 4, stride=2, padding=1)", WIDE),
     Line("linear(1000)", FLAT),
     Line("softmax", FLAT),
     Line("conv(32, 3, padding=1)", VOLUME),

@@ -242,6 +242,7 @@ def test_every_gradient_is_checked() -> None:
         "pointwise",
         "constant",
         "conv",
+        "conv_transpose",
         "linear",
         "maxpool",
         "avgpool",

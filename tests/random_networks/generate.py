@@ -26,6 +26,7 @@ WHOLE = ("relu", "relu6", "neg", "abs")
 SMOOTH = ("sigmoid", "tanh", "leaky_relu", "elu", "selu", "silu", "exp", "log", "sqrt")
 KINDS = {  # how often each kind of layer is drawn, in a whole-number network and in any
     "convolution": (8, 6),
+    "transposed": (2, 2),
     "activation": (3, 3),
     "smooth": (0, 4),
     "binary": (4, 4),
@@ -198,6 +199,26 @@ class _Maker:
         if self.chance(60):
             operands.append(self.param((filters,), "b"))
         return self.b.add("conv", operands, {**window.attributes(), "groups": groups}, name)
+
+    def _transposed(self) -> str | None:
+        x = self.image()
+        if x is None:
+            return None
+        size, channels = tuple(int(d) for d in self.sizes(x)[2:]), int(self.sizes(x)[1])
+        window = Window.of((given := self.window(x))["kernel"], given, len(size))
+        more = [self.below(s) if self.chance(30) else 0 for s in window.stride]
+        made = tuple(
+            (n - 1) * window.stride[i] + window.reach(i) - sum(window.padding[i]) + more[i] for i, n in enumerate(size)
+        )
+        groups = self.one((channels, 1, 2)) if self.chance(30) else 1
+        filters = self.one(CHANNELS) if groups == 1 else self.one((1, 1, 2, 16))
+        shape = (channels, filters, *window.kernel)
+        if channels % groups or groups * filters > 64 or min(made) < 1 or product(shape) * product(size) > WORK:
+            return None
+        name, operands = self.name(), [x, self.param(shape, "w", WEIGHTS[len(shape)])]
+        if self.chance(60):
+            operands.append(self.param((groups * filters,), "b"))
+        return self.b.add("conv_transpose", operands, {**window.attributes(), "groups": groups, "size": made}, name)
 
     def _activation(self) -> str:
         return self.b.add(self.one(WHOLE), [self.any()], {}, self.name())

@@ -24,6 +24,7 @@ from cnnc.ir.graph import Graph, Node
 from cnnc.ir.interpret import bind, random_values
 from cnnc.ir.op import OPS
 from cnnc.ops import pointwise
+from cnnc.ops.conv import TRANSPOSED
 
 Array = np.ndarray[Any, Any]
 UNIT = 2.0**-24
@@ -99,7 +100,7 @@ def _by_winograd(graph: Graph, node: Node) -> bool:
     """Whether a fast algorithm may compute it: 3x3 or 5x5 kernels, groups of them and slices of volumes among them, and of
     lines, but for the gradient of their weights.
     """
-    if node.op not in ("conv", "conv_data_gradient", "conv_weight_gradient"):
+    if node.op not in ("conv", "conv_weight_gradient", *TRANSPOSED):
         return False
     weights = node.type if node.op == "conv_weight_gradient" else graph.type(node.inputs[1])
     if (
@@ -136,7 +137,7 @@ def _only_chooses(node: Node) -> bool:
 
 _EXACT = _MOVING | {
     "conv",
-    "conv_data_gradient",
+    *TRANSPOSED,
     "conv_weight_gradient",
     "linear",
     "linear_data_gradient",

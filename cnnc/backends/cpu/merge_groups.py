@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.rewrite import Rewriter
 from cnnc.ir.types import product
+from cnnc.ops.conv import TRANSPOSED
 from cnnc.ops.window import Window
 from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
@@ -20,7 +21,7 @@ BANDED, WINOGRAD, FEW = 1.15, 2.6, 16
 # Of the kernels whose lanes meet the channels of their own group: what copying the pixels of an output takes, in products of a
 # tap; and the blocks of channels that a block of filters may meet.
 COPY, WIDEST = 8.4, 4
-CONVOLUTIONS = ("conv", "conv_data_gradient", "conv_weight_gradient")
+CONVOLUTIONS = ("conv", "conv_weight_gradient", *TRANSPOSED)
 
 
 def whole(filters: int, channels: int, lanes: int) -> int:
@@ -112,7 +113,7 @@ class MergeGroups(Pass):
             return by if by <= 2 * self.lanes else 1
         if groups % by or node.op == "conv_weight_gradient":
             return by if groups % by == 0 else 1
-        if node.op == "conv_data_gradient":
+        if node.op in TRANSPOSED:
             filters, channels = channels, filters
         lanes = -(-by * filters // self.lanes) * self.lanes
         merged = (
@@ -121,9 +122,7 @@ class MergeGroups(Pass):
         window = Window.of(tuple(int(k) for k in weights.shape[2:]), node.attributes, weights.rank - 2)
         taps: float = product(window.kernel)
         stride = product(window.stride)
-        if (
-            node.op == "conv_data_gradient"
-        ):  # for each residue of a pixel modulo the stride, a convolution of some of the taps
+        if node.op in TRANSPOSED:  # for each residue of a pixel modulo the stride, a convolution of some of the taps
             taps, stride = taps / stride, 1
         apart = min(
             BANDED * banded(groups, filters, channels, self.lanes),

@@ -9,14 +9,15 @@ from cnnc.backends.cpu.context import Lowering
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
 from cnnc.kernels.cpu.problem import BARE, Conv, Epilogue
+from cnnc.ops.conv import TRANSPOSED
 from cnnc.ops.window import Window
 
-OPS = ("conv", "conv_data_gradient", "conv_weight_gradient")
+OPS = ("conv", "conv_weight_gradient", *TRANSPOSED)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A convolution or one of its gradients, by the node's op.
+    """A convolution or one of its gradients: `op` is the node's, and that of the data gradient of a transposed convolution.
 
     conv: over the axes that there are. flat: the same over two, None where it really has three. x: the value that it reads, of the
     gradient of its input dy; weight: the other, of a weight gradient dy. bias: None where there is none. operands: those of the
@@ -74,7 +75,7 @@ def _flat(c: Conv) -> Conv | None:
 
 def _made(low: Lowering, node: Node) -> Problem:
     (first, second), rest = node.inputs[:2], node.operands[2:3]
-    back, weights = node.op == "conv_data_gradient", node.op == "conv_weight_gradient"
+    back, weights = node.op in TRANSPOSED, node.op == "conv_weight_gradient"
     images, channels, *size = low.shape(node.name if back else first)
     filters, _, *kernel = low.shape(node.name if weights else second)
     window = Window.of(tuple(kernel), node.attributes, len(kernel))
@@ -83,7 +84,8 @@ def _made(low: Lowering, node: Node) -> Problem:
         int(node.attribute("groups")),
     )  # fmt: skip
     behind, operands = (BARE, ()) if weights else epilogue(low, node)
-    return Problem(node.op, conv, _flat(conv), behind, operands, first, second, rest[0] if rest else None)
+    op = "conv_data_gradient" if back else node.op
+    return Problem(op, conv, _flat(conv), behind, operands, first, second, rest[0] if rest else None)
 
 
 def problem(low: Lowering, node: Node) -> Problem:

@@ -30,6 +30,7 @@ RULES: dict[str, Rule] = {
     "global_avgpool": pool.global_average,
     "conv": convolution.convolution,
     "conv_data_gradient": convolution.convolution,
+    "conv_transpose": convolution.convolution,
     "conv_weight_gradient": convolution.convolution,
     "merge_groups": groups.merge,
     "split_groups": groups.merge,

@@ -130,7 +130,7 @@ def plain(low: Lowering, node: Node, p: Problem) -> bool:
     gradient = node.op == "conv_weight_gradient"
     if is_blocked(low.type(p.weight if gradient else node.name)):
         return False
-    launch = gradient_plans.plain_plan(target_of(low), node.op, p.conv, p.epilogue)
+    launch = gradient_plans.plain_plan(target_of(low), p.op, p.conv, p.epilogue)
     first, second, result = low.ref(p.x), low.ref(p.weight), low.ref(node.name)
     buffers = {"x": first, "w": result, "y": second} if gradient else {"x": first, "w": second, "y": result}
     buffers |= {name: low.ref(value) for name, value in zip(p.epilogue.names, p.operands, strict=True)}
