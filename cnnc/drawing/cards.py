@@ -115,21 +115,7 @@ def cards_of(graph: Graph, numbers: Mapping[str, Numbers] | None = None) -> tupl
     """The cards in order and the edges between them, by index. numbers: what is said of values and parameters, by name;
     then each node has a card of its own.
     """
-    cards: list[Card] = []
-    home: dict[str, int] = {}
-    edges: dict[tuple[int, int], None] = {}
-    for node in shown(graph):
-        before = [o for o in node.inputs if o in home]
-        last = cards[home[before[0]]] if len(before) == 1 else None
-        alone = last is not None and last.nodes[-1].name == before[0] and graph.only_user(before[0]) is node
-        joins = kind(node.op) in JOINS and numbers is None
-        if last is not None and alone and joins and last.nodes[0].op != "input":
-            last.nodes.append(node)
-            home.update(dict.fromkeys(node.results, home[before[0]]))
-        else:
-            cards.append(Card([node]))
-            home.update(dict.fromkeys(node.results, len(cards) - 1))
-            edges.update({(home[o], len(cards) - 1): None for o in before})
+    cards, home, edges = _joined(graph, apart=numbers is not None)
     trained, made = {n.name: product(n.type.concrete(1)) for n in graph.parameters}, made_of(graph)
     for card in cards:
         _write(card, graph, trained, made)
@@ -138,10 +124,30 @@ def cards_of(graph: Graph, numbers: Mapping[str, Numbers] | None = None) -> tupl
     for label, value in graph.outputs:
         if value in home:
             cards.append(Card(lines=[Line("terminal", "output" if label in (value, "output") else f"output  {label}")]))
-            edges[(home[value], len(cards) - 1)] = None
+            edges.append((home[value], len(cards) - 1))
     for card in cards:
         card.width = max(line.width for line in card.lines)
-    return cards, list(edges)
+    return cards, edges
+
+
+def _joined(graph: Graph, apart: bool) -> tuple[list[Card], dict[str, int], list[tuple[int, int]]]:
+    """Nodes on cards: by itself, `apart`, or with those that it follows alone; the card of each value; the edges."""
+    cards: list[Card] = []
+    home: dict[str, int] = {}
+    edges: dict[tuple[int, int], None] = {}
+    for node in shown(graph):
+        before = [o for o in node.inputs if o in home]
+        last = cards[home[before[0]]] if len(before) == 1 else None
+        alone = last is not None and last.nodes[-1].name == before[0] and graph.only_user(before[0]) is node
+        joins = kind(node.op) in JOINS and not apart
+        if last is not None and alone and joins and last.nodes[0].op != "input":
+            last.nodes.append(node)
+            home.update(dict.fromkeys(node.results, home[before[0]]))
+        else:
+            cards.append(Card([node]))
+            home.update(dict.fromkeys(node.results, len(cards) - 1))
+            edges.update({(home[o], len(cards) - 1): None for o in before})
+    return cards, home, list(edges)
 
 
 def named(node: Node) -> str:

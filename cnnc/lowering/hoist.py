@@ -21,12 +21,13 @@ def hoist(low: Lowering) -> tuple[list[Step], list[int]]:
     writers = Counter(w for s in low.steps for w in s.writes)
     done: Counter[str] = Counter()
     once: set[int] = set()
+
+    def fits(s: Step) -> bool:
+        in_arena = all(low.buffers[w].place == "arena" for w in s.writes)
+        return in_arena and fixed.issuperset(s.reads()) and (any(s.reads()) or all(writers[w] > 1 for w in s.writes))
+
     for i, s in enumerate(low.steps):
-        if (
-            all(b in fixed for b in s.reads())
-            and all(low.buffers[w].place == "arena" for w in s.writes)
-            and (any(s.reads()) or all(writers[w] > 1 for w in s.writes))
-        ):
+        if fits(s):
             once.add(i)
             done.update(s.writes)
             fixed.update(w for w in s.writes if done[w] == writers[w])

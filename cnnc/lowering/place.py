@@ -53,29 +53,14 @@ def placed(work: Work, order: Sequence[int], steps: Sequence[Step]) -> Placed:
     """Give every arena buffer a place. `steps` are those of the work in the order of their indices, in chains where they are
     better run so.
     """
-    buffers, outputs, per_image = work.buffers, work.outputs, work.per_image
-    reuse = {
-        (position, w): work.reuse[i, w]
-        for position, i in enumerate(order)
-        for w in work.steps[i].writes
-        if (i, w) in work.reuse
-    }
+    buffers, outputs = work.buffers, work.outputs
     first, last = _uses(steps, outputs, {b.name for b in buffers.values() if b.place == "arena"})
-    same: dict[str, str] = {}
+    same = _same(work, order, first, last)
 
     def root(b: str) -> str:
-        while b in same:
-            b = same[b]
-        return b
+        return _root(same, b)
 
-    for (position, w), read in reuse.items():
-        if first.get(w) != position:
-            continue
-        old = root(read)
-        if last.get(old) == position and buffers[old].bytes == buffers[w].bytes and root(w) != old:
-            same[w] = old
-            last[old] = last[w]
-    whole = {root(b) for b in first if b not in per_image}
+    whole = {root(b) for b in first if b not in work.per_image}
     if same:
         steps = [s if same.keys().isdisjoint(s.buffers()) else _moved(s, root) for s in steps]
     spans = chain.spans(steps)
@@ -95,6 +80,26 @@ def placed(work: Work, order: Sequence[int], steps: Sequence[Step]) -> Placed:
 
     kept = tuple(found(b) for b in buffers.values() if b.name not in same)
     return Placed(kept, tuple(steps), tuple((label, root(b)) for label, b in outputs), aligned(size), aligned(own))
+
+
+def _root(same: Mapping[str, str], b: str) -> str:
+    while b in same:
+        b = same[b]
+    return b
+
+
+def _same(work: Work, order: Sequence[int], first: Mapping[str, int], last: dict[str, int]) -> dict[str, str]:
+    """For a buffer the one whose memory it is in: one that the step that begins it reads for the last time. `last` follows."""
+    same: dict[str, str] = {}
+    writes = ((at, w, work.reuse.get((i, w))) for at, i in enumerate(order) for w in work.steps[i].writes)
+    for position, w, read in writes:
+        if read is None or first.get(w) != position:
+            continue
+        old = _root(same, read)
+        if last.get(old) == position and work.buffers[old].bytes == work.buffers[w].bytes and _root(same, w) != old:
+            same[w] = old
+            last[old] = last[w]
+    return same
 
 
 def _moved(step: Step, root: Callable[[str], str]) -> Step:

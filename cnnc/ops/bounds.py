@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from cnnc.ir import expression as ex
 from cnnc.ir.expression import Expression
 from cnnc.ir.graph import Graph, Node
-from cnnc.ir.types import BATCH
+from cnnc.ir.types import BATCH, Dim
 from cnnc.ops import pointwise
 from cnnc.ops.checks import all_axes
 
@@ -47,9 +47,7 @@ def _of_node(graph: Graph, node: Node, given: Sequence[Range]) -> list[Range]:
     if node.op == "softmax":
         return [(0.0, 1.0)]
     if node.op in ("conv", "linear"):
-        epilogue = node.attributes.get("epilogue")
-        extras = {f"a{i}": r for i, r in enumerate(given[len(given) - _extras(node) :])}
-        return [of_expression(ex.parse(epilogue), {"y": ANYTHING, **extras})] if epilogue else everything
+        return [_of_epilogue(node, given)]
     if not given and node.op != "constant":
         return everything
     if node.op in SELECTING or (node.op == "avgpool" and not any(map(any, _padding(node)))):
@@ -59,20 +57,28 @@ def _of_node(graph: Graph, node: Node, given: Sequence[Range]) -> list[Range]:
     if node.op == "concat":
         return [(min(low for low, _ in given), max(high for _, high in given))]
     if node.op == "sum":
-        shape = graph.type(node.inputs[0]).shape
-        sizes = [shape[a] for a in all_axes(node.attributes["axis"], len(shape))]
-        if BATCH not in sizes:
-            count = float(math.prod(int(d) for d in sizes))
-            return [(_product(given[0][0], count), _product(given[0][1], count))]
+        return [_of_sum(node, graph.type(node.inputs[0]).shape, given[0])]
     if pointwise.is_pointwise(node):
         named = {f"a{i}": r for i, r in enumerate(given)}
         return [of_expression(e, named) for e in pointwise.expressions(node)]
     return everything
 
 
-def _extras(node: Node) -> int:
-    """How many operands of a convolution or linear layer its epilogue reads: those behind the input, weight and bias."""
-    return sum(o is not None for o in node.operands[3:])
+def _of_sum(node: Node, shape: Sequence[Dim], given: Range) -> Range:
+    sizes = [shape[a] for a in all_axes(node.attributes["axis"], len(shape))]
+    if BATCH in sizes:
+        return ANYTHING
+    count = float(math.prod(int(d) for d in sizes))
+    return (_product(given[0], count), _product(given[1], count))
+
+
+def _of_epilogue(node: Node, given: Sequence[Range]) -> Range:
+    """Of a convolution or a linear layer, whose sums can be anything. Its epilogue reads what is behind the bias."""
+    epilogue, extras = node.attribute("epilogue"), sum(o is not None for o in node.operands[3:])
+    if epilogue is None:
+        return ANYTHING
+    named = {f"a{i}": r for i, r in enumerate(given[len(given) - extras :])}
+    return of_expression(ex.parse(epilogue), {"y": ANYTHING, **named})
 
 
 def _padding(node: Node) -> Sequence[Sequence[int]]:
@@ -93,7 +99,11 @@ def _bounds(e: Expression, given: Mapping[Expression, Range]) -> Range:
         return ANYTHING
     if e[0] == "where":
         return _where(e, given)
-    a = [_bounds(x, given) for x in e[1:]]
+    return _of_operator(e, [_bounds(x, given) for x in e[1:]])
+
+
+def _of_operator(e: Expression, a: Sequence[Range]) -> Range:
+    """The range of an expression whose operands have the ranges a."""
     (low, high), (low2, high2) = a[0], a[-1]
     match e[0]:
         case "add":

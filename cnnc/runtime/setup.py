@@ -5,14 +5,14 @@ than what calls need afterwards.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cnnc.lowering.memory import Life, aligned, place
-from cnnc.lowering.plan import Plan, Ref, Step
+from cnnc.lowering.plan import Buffer, Plan, Ref, Step
 from cnnc.lowering.target import Block, Device, Job
 from cnnc.runtime.values import Values
 
@@ -69,26 +69,10 @@ def run(setup: Setup, todo: tuple[Step, ...], device: Device, workers: int) -> N
     """Run steps that are pending. What is wanted is put into `packed`; what is between lies in memory that later steps
     use again, and values are held while they are read.
     """
-    plan, digests, packed = setup.plan, setup.digests, setup.packed
-    buffers = {b.name: b for b in plan.buffers}
-    made = {w for s in todo for w in s.writes if digests[w] not in packed}
-    used: dict[str, list[int]] = {}
-    for i, s in enumerate(todo):
-        for name in s.buffers():
-            used.setdefault(name, []).append(i)
-    between = [Life(b, buffers[b].bytes, used[b][0], used[b][-1]) for b in used if b in made and b not in setup.wanted]
-    offsets, size = place(between)
-    passing = device.block(size)
-    memory = {name: passing.part(at, buffers[name].bytes) for name, at in offsets.items()}
+    plan, buffers = setup.plan, {b.name: b for b in setup.plan.buffers}
+    made = {w for s in todo for w in s.writes if setup.digests[w] not in setup.packed}
     kept = [b for b in plan.buffers if b.name in made and b.name in setup.wanted]
-    # One block, whose pages may be large.
-    block, at = device.block(sum(aligned(b.bytes) for b in kept)), 0
-    for b in kept:
-        memory[b.name] = block.part(at, b.bytes)
-        at += aligned(b.bytes)
-    tables = {name: np.array(buffers[name].data, np.int64) for name in used if buffers[name].place == "table"}
-    memory |= {name: device.put(table) for name, table in tables.items()}
-    memory |= {name: packed[digests[name]] for name in used if name in digests and name not in made}
+    memory = _memory(setup, todo, made, kept, device)
     first = 0
     while first < len(todo):
         last = first
@@ -103,4 +87,27 @@ def run(setup: Setup, todo: tuple[Step, ...], device: Device, workers: int) -> N
 
         device.runner(Job(todo[first:last], where, plan.scratch, workers))()
         first = last
-    packed |= {digests[b.name]: memory[b.name] for b in kept}
+    setup.packed.update((setup.digests[b.name], memory[b.name]) for b in kept)
+
+
+def _memory(
+    setup: Setup, todo: Sequence[Step], made: Container[str], kept: Sequence[Buffer], device: Device
+) -> dict[str, Block]:
+    """Where all lies that steps touch but values: what they make to keep, what is between, tables, and what is packed."""
+    digests, buffers = setup.digests, {b.name: b for b in setup.plan.buffers}
+    used: dict[str, list[int]] = {}
+    for i, s in enumerate(todo):
+        for name in s.buffers():
+            used.setdefault(name, []).append(i)
+    between = [Life(b, buffers[b].bytes, used[b][0], used[b][-1]) for b in used if b in made and b not in setup.wanted]
+    offsets, size = place(between)
+    passing = device.block(size)
+    memory = {name: passing.part(at, buffers[name].bytes) for name, at in offsets.items()}
+    # One block, whose pages may be large.
+    block, at = device.block(sum(aligned(b.bytes) for b in kept)), 0
+    for b in kept:
+        memory[b.name] = block.part(at, b.bytes)
+        at += aligned(b.bytes)
+    tables = {name: np.array(buffers[name].data, np.int64) for name in used if buffers[name].place == "table"}
+    memory |= {name: device.put(table) for name, table in tables.items()}
+    return memory | {name: setup.packed[digests[name]] for name in used if name in digests and name not in made}

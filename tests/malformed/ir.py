@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Sequence
 
 NUMBERS = (
     "0",
@@ -106,44 +107,46 @@ def forged_ir(text: str, draw: random.Random) -> str:
 
 
 def _once(text: str, draw: random.Random) -> str:
-    lines = text.split("\n")
     if draw.random() < 0.15:
-        i, j = draw.randrange(len(lines)), draw.randrange(len(lines))
-        kind = draw.randrange(5)
-        if kind == 0:
-            del lines[i]
-        elif kind == 1:
-            lines.insert(i, lines[j])
-        elif kind == 2:
-            lines[i], lines[j] = lines[j], lines[i]
-        elif kind == 3:
-            return text[: draw.randrange(len(text) + 1)]
-        else:
-            lines[i] = lines[i].replace(
-                "{", "{" + draw.choice(("x=1, ", "layout=nchw, ", "groups=1, ", "epilogue=1, "))
-            )
-        return "\n".join(lines)
+        return _forged_line(text, draw)
     tokens = list(_TOKEN.finditer(text))
     kind = draw.choices(KINDS, (40, 25, 15, 15, 8, 2))[0]
     token = draw.choice([t for t in tokens if re.match(kind, t[0])] or tokens)
-    found = token[0]
+    return text[: token.start()] + _forged_token(token[0], [t[0] for t in tokens], draw) + text[token.end() :]
+
+
+def _forged_line(text: str, draw: random.Random) -> str:
+    lines = text.split("\n")
+    i, j = draw.randrange(len(lines)), draw.randrange(len(lines))
+    kind = draw.randrange(5)
+    if kind == 0:
+        del lines[i]
+    elif kind == 1:
+        lines.insert(i, lines[j])
+    elif kind == 2:
+        lines[i], lines[j] = lines[j], lines[i]
+    elif kind == 3:
+        return text[: draw.randrange(len(text) + 1)]
+    else:
+        lines[i] = lines[i].replace("{", "{" + draw.choice(("x=1, ", "layout=nchw, ", "groups=1, ", "epilogue=1, ")))
+    return "\n".join(lines)
+
+
+def _forged_token(found: str, tokens: Sequence[str], draw: random.Random) -> str:
+    """Another token for the one that is found."""
     if re.fullmatch(r"-?\d.*", found):
         value = found if "." in found or "e" in found else str(int(found[:300]) + draw.choice((-1, 1)))
-        new = value if draw.random() < 0.5 else draw.choice((*NUMBERS, draw.choice(VALUES)))
-    elif found[0] == "[":
+        return value if draw.random() < 0.5 else draw.choice((*NUMBERS, draw.choice(VALUES)))
+    if found[0] == "[":
         near = re.sub(r"\d+", lambda m: draw.choice((m[0], str(int(m[0]) + 1), str(max(0, int(m[0]) - 1)))), found)
         if draw.random() < 0.3:
             near = near.replace(",", draw.choice((",1,", ",N,", ",")), 1)
         far = re.sub(r"\d+", lambda m: draw.choice((m[0], m[0], draw.choice(NUMBERS))), found)
-        new = near if draw.random() < 0.4 else draw.choice((*VALUES, far, far, far, far, found[:-1] + ",1]"))
-    elif found[0] == '"':
-        new = draw.choice((*TERMS, *VALUES, found[:-1] + draw.choice((' + y"', ' * a0"', ' / 0"', ' + q"'))))
-    elif found[0] == "%":
-        new = draw.choice([t[0] for t in tokens if t[0][0] == "%"] + ["%", "%missing", "_"])
-    elif found[0].isalpha():
-        new = draw.choice(
-            (*WORDS, *(t[0] for t in tokens if t[0][0].isalpha()), draw.choice(VALUES), draw.choice(TERMS))
-        )
-    else:
-        new = draw.choice(("", "(", ")", "{", "}", ",", "=", ":", "_", "\0", "\ud800", "é", "#", '"'))
-    return text[: token.start()] + new + text[token.end() :]
+        return near if draw.random() < 0.4 else draw.choice((*VALUES, far, far, far, far, found[:-1] + ",1]"))
+    if found[0] == '"':
+        return draw.choice((*TERMS, *VALUES, found[:-1] + draw.choice((' + y"', ' * a0"', ' / 0"', ' + q"'))))
+    if found[0] == "%":
+        return draw.choice([t for t in tokens if t[0] == "%"] + ["%", "%missing", "_"])
+    if found[0].isalpha():
+        return draw.choice((*WORDS, *(t for t in tokens if t[0].isalpha()), draw.choice(VALUES), draw.choice(TERMS)))
+    return draw.choice(("", "(", ")", "{", "}", ",", "=", ":", "_", "\0", "\ud800", "é", "#", '"'))

@@ -13,7 +13,7 @@ side, so tolerates much; a value well within its branch does not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,19 @@ def evaluate(
             return a
         return np.asarray(a) * (1 + ERRORS * UNIT * rng.uniform(-1, 1, np.shape(a)))
 
+    def computed(node: Node, operands: list[Any]) -> tuple[Any, ...]:
+        types = [bind(t, batch) for t in node.types]
+        with np.errstate(all="ignore"):
+            results = OPS[node.op].reference(operands, node.attributes, types)
+            if rng is not None and fast and _by_winograd(graph, node):
+                sizes = [None if a is None else np.abs(a) for a in operands[:2]]
+                (whole,) = OPS[node.op].reference(sizes, node.attributes.with_(epilogue=None), types)
+                error = WINOGRAD * UNIT * np.max(whole, initial=0)
+                results = (results[0] + error * rng.uniform(-1, 1, np.shape(results[0])),)
+        if rng is not None and node.op in _OF_PROBABILITIES:  # 1 - p and log(p) where p is nearly 1
+            results = tuple(r + ERRORS * UNIT * rng.uniform(-1, 1, np.shape(r)) for r in results)
+        return results
+
     for node in graph.nodes:
         if node.op in ("input", "param", "state"):
             a = (inputs if node.op == "input" else values)[node.name]
@@ -80,18 +93,7 @@ def evaluate(
             continue
         operands = [None if o is None else live[o] for o in node.operands]
         loose = rng is not None and not _only_chooses(node)
-        if loose:
-            operands = [rounded(a) for a in operands]
-        with np.errstate(all="ignore"):
-            results = OPS[node.op].reference(operands, node.attributes, [bind(t, batch) for t in node.types])
-            if rng is not None and fast and _by_winograd(graph, node):
-                sizes = [None if a is None else np.abs(a) for a in operands[:2]]
-                attributes = node.attributes.with_(epilogue=None)
-                (whole,) = OPS[node.op].reference(sizes, attributes, [bind(t, batch) for t in node.types])
-                error = WINOGRAD * UNIT * np.max(whole, initial=0)
-                results = (results[0] + error * rng.uniform(-1, 1, np.shape(results[0])),)
-        if rng is not None and node.op in _OF_PROBABILITIES:  # 1 - p and log(p) where p is nearly 1
-            results = tuple(r + ERRORS * UNIT * rng.uniform(-1, 1, np.shape(r)) for r in results)
+        results = computed(node, [rounded(a) for a in operands] if loose else operands)
         live.update(zip(node.results, map(rounded, results) if loose else results, strict=True))
     return live
 
@@ -159,36 +161,45 @@ def exact_values(graph: Graph, found: Mapping[str, Array], batch: int, fast: boo
 
 
 def _is_exact(node: Node, found: Mapping[str, Array], batch: int) -> bool:
-    operands = [None if o is None else found[o] for o in node.operands]
-    sizes = [None if a is None else np.abs(a) for a in operands]
     results = [found[r] for r in node.results]
     if any(not np.isfinite(r).all() or (r != np.rint(r)).any() for r in results):
         return False
+    magnitudes = _magnitudes(node, found, batch)
+    return magnitudes is not None and all(np.max(np.abs(m), initial=0) < 2**24 for m in magnitudes)
+
+
+def _magnitudes(node: Node, found: Mapping[str, Array], batch: int) -> list[Any] | None:
+    """Bounds on all that a node computes on its way; None where it rounds even whole numbers."""
+    operands = [None if o is None else found[o] for o in node.operands]
+    sizes = [None if a is None else np.abs(a) for a in operands]
+    results = [found[r] for r in node.results]
     es = _expressions(node)
     if node.op in ("input", "param", "state"):
-        magnitudes = results
-    elif node.op == "dropout":
-        if len(operands) > 1 and node.attributes.get("p", 0.5) not in (0.0, 0.5):
-            return False
-        magnitudes = [2 * np.abs(r) for r in results]
-    elif es:
-        if any(not _functions(e) <= _CHOOSING | {"add", "sub", "mul"} for e in es):
-            return False
-        rank = max((np.ndim(a) for a in sizes), default=0)
-        names = {f"a{i}": pointwise.align(a, rank) for i, a in enumerate(sizes)}
-        with np.errstate(invalid="ignore"):
-            magnitudes = [_magnitude(e, names) for e in es]
-        if node.op == "reduce_channels":
-            shape = np.broadcast_shapes(*map(np.shape, names.values()))
-            magnitudes = [np.broadcast_to(m, shape).sum((0, *range(2, rank))) for m in magnitudes]
-    elif node.op in _EXACT:
-        if node.op == "maxpool_gradient":
-            sizes[0] = operands[0]
-        with np.errstate(all="ignore"):
-            magnitudes = list(OPS[node.op].reference(sizes, node.attributes, [bind(t, batch) for t in node.types]))
-    else:
-        return False
-    return all(np.max(np.abs(m), initial=0) < 2**24 for m in magnitudes)
+        return results
+    if node.op == "dropout":
+        halves = len(operands) < 2 or node.attribute("p") in (0.0, 0.5)
+        return [2 * np.abs(r) for r in results] if halves else None
+    if es:
+        return _of_expressions(node, es, sizes)
+    if node.op not in _EXACT:
+        return None
+    if node.op == "maxpool_gradient":
+        sizes[0] = operands[0]
+    with np.errstate(all="ignore"):
+        return list(OPS[node.op].reference(sizes, node.attributes, [bind(t, batch) for t in node.types]))
+
+
+def _of_expressions(node: Node, es: Sequence[ex.Expression], sizes: Sequence[Any]) -> list[Any] | None:
+    if any(not _functions(e) <= _CHOOSING | {"add", "sub", "mul"} for e in es):
+        return None
+    rank = max((np.ndim(a) for a in sizes), default=0)
+    names = {f"a{i}": pointwise.align(a, rank) for i, a in enumerate(sizes)}
+    with np.errstate(invalid="ignore"):
+        magnitudes = [_magnitude(e, names) for e in es]
+    if node.op != "reduce_channels":
+        return magnitudes
+    shape = np.broadcast_shapes(*map(np.shape, names.values()))
+    return [np.broadcast_to(m, shape).sum((0, *range(2, rank))) for m in magnitudes]
 
 
 def _magnitude(e: ex.Expression, values: Mapping[str, Any]) -> Any:

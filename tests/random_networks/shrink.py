@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 
 from cnnc.diagnostics import CnncError
 from cnnc.ir.graph import LEAVES, Attributes, Graph, Node
@@ -31,29 +32,42 @@ def shrink(graph: Graph, fails: Callable[[Graph], bool]) -> Graph:
 
 def candidates(graph: Graph) -> Iterator[Graph]:
     """Graphs with less in them, what takes most away first."""
+    yield from map(live, chain(_fewer_outputs(graph), _fewer_nodes(graph), _less_of_nodes(graph)))
+
+
+def _fewer_outputs(graph: Graph) -> Iterator[Graph]:
     if len(graph.outputs) > 1:
         for one in graph.outputs:
-            yield live(replace(graph, outputs=(one,)))
+            yield replace(graph, outputs=(one,))
         for one in graph.outputs:
-            yield live(replace(graph, outputs=tuple(o for o in graph.outputs if o != one)))
+            yield replace(graph, outputs=tuple(o for o in graph.outputs if o != one))
+
+
+def _fewer_nodes(graph: Graph) -> Iterator[Graph]:
     for node in reversed(graph.nodes):
         if node.op in LEAVES or len(node.results) > 1:
             continue
         plain = node.type.layout == PLAIN.get(node.type.rank) and node.op != "constant"
         if plain:  # what leads to it goes
             leaf = Node("input", (), Attributes(), node.results, node.types)
-            yield live(replace(graph, nodes=tuple(leaf if n is node else n for n in graph.nodes)))
+            yield _with(graph, node, leaf)
         for operand in node.inputs:  # the node goes
             if graph.type(operand) == node.type:
-                yield live(_without(graph, node, operand))
+                yield _without(graph, node, operand)
+
+
+def _less_of_nodes(graph: Graph) -> Iterator[Graph]:
     for node in graph.nodes:  # a bias goes
         if node.op in ("conv", "linear") and len(node.operands) == 3:
-            less = replace(node, operands=node.operands[:2])
-            yield live(replace(graph, nodes=tuple(less if n is node else n for n in graph.nodes)))
+            yield _with(graph, node, replace(node, operands=node.operands[:2]))
     for node in graph.nodes:  # an attribute goes
         for key in node.attributes:
-            less = replace(node, attributes=node.attributes.with_(**{key: None}))
-            yield live(replace(graph, nodes=tuple(less if n is node else n for n in graph.nodes)))
+            yield _with(graph, node, replace(node, attributes=node.attributes.with_(**{key: None})))
+
+
+def _with(graph: Graph, node: Node, other: Node) -> Graph:
+    """The graph with another node in the place of one."""
+    return replace(graph, nodes=tuple(other if n is node else n for n in graph.nodes))
 
 
 def _without(graph: Graph, node: Node, operand: str) -> Graph:

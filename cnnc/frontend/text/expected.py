@@ -128,6 +128,10 @@ def either(words: list[str]) -> str:
 
 def hint(last: Token | None, found: str, accepts: Collection[str]) -> str | None:
     """The way out of the commonest slips."""
+    return _slip_of_sign(last, found, accepts) or _slip_of_word(last, found, accepts)
+
+
+def _slip_of_sign(last: Token | None, found: str, accepts: Collection[str]) -> str | None:
     if found == "=" and "COMPARE" in accepts:
         return "to compare, write '=='"
     if found == "=" and str(last) in KEYWORDS:
@@ -138,14 +142,18 @@ def hint(last: Token | None, found: str, accepts: Collection[str]) -> str | None
         return f"give the result a name: {last} = {last} -> ..."
     if found == "(" and "EQUAL" in accepts:
         return f"a statement gives its result a name: y = {last}(...)"
-    if found in ("elif", "elseif"):
-        return "write 'else if'"
     if found in ("//", "/") and {"RETURN", "MODEL"} & set(accepts):
         return "comments begin with '#'"
+    if found == "." and "NUMBER" in accepts:
+        return "a number begins with a digit: 0.5"
+    return None
+
+
+def _slip_of_word(last: Token | None, found: str, accepts: Collection[str]) -> str | None:
+    if found in ("elif", "elseif"):
+        return "write 'else if'"
     if last is not None and str(last) == "else" and found != "if":
         return "write 'else { ... }' or 'else if condition { ... }'"
     if found in ("def", "fn", "function", "layer", "class") and "BLOCK" in accepts:
         return "a reusable piece is written: block name(x, ...) { ... }"
-    if found == "." and "NUMBER" in accepts:
-        return "a number begins with a digit: 0.5"
     return None
