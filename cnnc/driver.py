@@ -10,21 +10,23 @@ as ordinary ops.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cnnc import frontend
-from cnnc.arguments import a_call, flag, of_kind, seed_of
+from cnnc.arguments import a_call, as_path, flag, of_kind, seed_of
 from cnnc.backends import backend, native
-from cnnc.diagnostics import CnncError
+from cnnc.diagnostics import CnncError, error
+from cnnc.foreign import ONNX, recognize
 from cnnc.ir.graph import Graph
-from cnnc.ir.types import product
+from cnnc.ir.types import BATCH, Dim, product
 from cnnc.lowering.lower import lower
 from cnnc.lowering.memory import memory_of
 from cnnc.network import Network
+from cnnc.open_sizes import OpenExecutable, OpenNetwork
 from cnnc.passes.manager import Observer, Pass, PassManager, Stages, observers
 from cnnc.passes.optimizer import SGD, Optimizer
 from cnnc.passes.output_gradient import WEIGHTS, output_gradient_graph
@@ -35,18 +37,102 @@ from cnnc.runtime.executable import Executable
 from cnnc.runtime.inputs import batch_of, broadcast, check_labels, gather, whole
 from cnnc.runtime.threads import cores
 
+if TYPE_CHECKING:
+    from cnnc.frontend.elaborate import Program
+
 Array = np.ndarray[Any, Any]
+Shapes = Mapping[str, Sequence[int | None]]
 GRADIENT = "grad:"  # begins the labels of outputs that are gradients
 
 
-def load(path: str | Path, model: str | None = None, **parameters: Any) -> Network:
-    """The network of a `.cnn` file. Raises `CnncError` with every diagnostic."""
-    return Network(frontend.load(path, model, **parameters), measure=measure, build=build)
+def load(
+    path: str | Path,
+    model: str | None = None,
+    *,
+    shapes: Shapes | None = None,
+    external_data: bool = False,
+    **parameters: Any,
+) -> Network:
+    """The network of a `.cnn` or an `.onnx` file. Raises `CnncError` with every diagnostic.
+
+    model: one of several in a `.cnn` file; parameters: those of the model there.
+    shapes: of an `.onnx` file's inputs by name, where it leaves sizes open: {"image": (None, 3, 640, 640)}, None for the
+    open batch. external_data: whether tensors that it keeps in other files of its folder are read.
+    """
+    return load_with(path, model, parameters, shapes, external_data)
+
+
+def load_with(
+    path: str | Path,
+    model: str | None,
+    parameters: Mapping[str, Any],
+    shapes: Shapes | None = None,
+    external_data: bool = False,
+) -> Network:
+    """`load`, with the parameters as a mapping."""
+    flag("external_data", external_data)
+    if isinstance(path, str | os.PathLike) and recognize(path) is ONNX:
+        if model is not None or parameters:
+            what = f"model '{model}'" if model is not None else f"parameter '{next(iter(parameters))}'"
+            why = "an ONNX file holds one model, in which all is set"
+            raise error("E0655", f"{path} has no {what} to choose", why, exit_code=2)
+        return _onnx(as_path("path", path), shapes, external_data)
+    found = _opened(lambda sizes: frontend.load_with(path, model, parameters, sizes))
+    return found.of_shapes(shapes) if shapes is not None and isinstance(found, OpenNetwork) else found
 
 
 def parse(text: str, model: str | None = None, **parameters: Any) -> Network:
     """The network of a `.cnn` text. Raises `CnncError` with every diagnostic."""
-    return Network(frontend.parse(text, model, **parameters), measure=measure, build=build)
+    return _opened(lambda sizes: frontend.parse_with(text, model, parameters, sizes))
+
+
+def _onnx(path: Path, shapes: Shapes | None, external_data: bool) -> Network:
+    """The network of an ONNX file; an open one where sizes are open and not given."""
+    from cnnc.interop.onnx_import import model as onnx
+    from cnnc.interop.onnx_import.reading import read
+
+    model = read(path)
+
+    def made(given: Shapes) -> Network:
+        found = onnx.of_model(model, path, given, external_data)
+        result = _network(onnx.program_of(found))
+        for name, value in found.weights.items():
+            result.weights[name] = value
+        return result
+
+    opened = onnx.open_shapes(model.graph)
+    if shapes or not any(isinstance(d, str) and d != BATCH for shape in opened.values() for d in shape):
+        return made(shapes or {})
+
+    def sized(sizes: Mapping[str, int]) -> Network:
+        given = {k: [_size(d, sizes) for d in shape] for k, shape in opened.items()}
+        try:
+            return made(given)
+        except CnncError:  # a batch of 1 that cannot be opened
+            single = {v.name for v in model.graph.input if onnx.first_size(v) == 1}
+            if not single:
+                raise
+            return made({k: [1, *shape[1:]] if k in single else shape for k, shape in given.items()})
+
+    return OpenNetwork(opened, sized, onnx.name_of(model))
+
+
+def _size(d: Dim, sizes: Mapping[str, int]) -> int | None:
+    if isinstance(d, int):
+        return d
+    return None if d == BATCH else sizes[d]
+
+
+def _network(program: Program) -> Network:
+    return Network(program, measure=measure, build=build)
+
+
+def _opened(program: Callable[[Mapping[str, int]], Program]) -> Network:
+    """The network of a program for given sizes; an open one where it needs some."""
+    try:
+        return _network(program({}))
+    except frontend.OpenSizes as e:
+        return OpenNetwork(e.shapes, lambda sizes: _network(program(sizes)), e.model)
 
 
 def optimize(
@@ -115,6 +201,8 @@ def compile(
     of_kind("network", network, Network, "a network", "cnnc.load gives one")
     if batch is not None:
         whole("batch", batch)
+    if isinstance(network, OpenNetwork):
+        return OpenExecutable(network, lambda fixed: compile(fixed, target, threads, exact, batch, observer, tune))
     executable = build(network.graph, network.weights, target, threads, observer, exact, tune=tune)
     executable.classes = network.classes
     if batch is not None:

@@ -69,7 +69,8 @@ TORCHSCRIPT = Kind(
 PICKLE = Kind("a pickle, which can run code when it is read", weights=PYTORCH.weights)
 ONNX = Kind(
     "an ONNX model",
-    model=f"{WRITE}; `cnnc export` writes ONNX, and nothing here reads it",
+    ("model",),
+    model="it goes wherever a .cnn file goes: cnnc summary {file}",
     weights=_one_line(
         "import onnx, onnx.numpy_helper as h, safetensors.numpy as s; s.save_file({t.name: h.to_array(t).copy() for t in "
         "onnx.load('{file}').graph.initializer}, '{target}')"

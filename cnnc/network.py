@@ -268,6 +268,16 @@ class Network:
         self._classes = None if names is None else tuple(escaped(n) for n in names)
 
     @property
+    def open_sizes(self) -> tuple[str, ...]:
+        """The names of sizes that inputs leave open besides the batch; `cnnc.open_sizes.OpenNetwork` has some."""
+        return ()
+
+    @property
+    def representative(self) -> Network:
+        """The network; of one with open sizes, that of some."""
+        return self
+
+    @property
     def graph(self) -> Graph:
         return self.program.graph
 

@@ -91,6 +91,8 @@ def test_contents(name: str, files: Callable[[str, bytes], Path]) -> None:
     assert kind is not None
     assert kind.name.startswith(called)
     for load in (package.load, package.open):
+        if name == "onnx" and load is package.load:
+            continue  # a model: see tests/interop/test_onnx_import.py
         with pytest.raises(CnncError) as e:
             load(path)
         (d,) = e.value.diagnostics
@@ -109,7 +111,7 @@ def test_names(ending: str, files: Callable[[str, bytes], Path]) -> None:
     """Where the content says nothing the name does; a model is one under any name."""
     with pytest.raises(CnncError) as e:
         package.load(files(f"m{ending}", bytes(range(128, 200))))
-    assert e.value.diagnostics[0].code == "E0604"
+    assert e.value.diagnostics[0].code in (("E0650", "E0654") if ending == ".onnx" else ("E0604",))
     assert package.load(files(f"n{ending}", MODEL.encode())).name == "m"
 
 
@@ -147,21 +149,23 @@ def test_files_of_this_program(tmp_path: Path, files: Callable[[str, bytes], Pat
 
 def test_every_command_says_it(tmp_path: Path, files: Callable[[str, bytes], Path]) -> None:
     model, onnx = files("m.cnn", MODEL.encode()), files("m.onnx", CONTENTS["onnx"][0])
+    tflite = files("m.tflite", CONTENTS["tflite"][0])
     x = files("x.npy", array())
     png = files("7.png", CONTENTS["PNG"][0])
     commands: list[list[object]] = [
-        *([name, onnx] for name in ("check", "summary", "ir", "opt", "bench", "gradcheck")),
-        ["graph", onnx, "-o", tmp_path / "o.svg"],
-        ["compile", onnx, "-o", tmp_path / "o.cnnx"],
-        ["run", onnx, "-i", x],
+        *([name, tflite] for name in ("check", "summary", "ir", "opt", "bench", "gradcheck")),
+        ["graph", tflite, "-o", tmp_path / "o.svg"],
+        ["compile", tflite, "-o", tmp_path / "o.cnnx"],
+        ["run", tflite, "-i", x],
+        ["opt", onnx],
         ["run", model, "-i", onnx],
         ["run", model, "-i", x, "-w", onnx],
         ["run", png, "-i", model],
         ["run", model, "-i", model],
-        ["train", onnx, "-d", x, "--out", tmp_path / "r"],
+        ["train", tflite, "-d", x, "--out", tmp_path / "r"],
         ["train", model, "-d", onnx, "--out", tmp_path / "r"],
         ["train", model, "-d", png, "--out", tmp_path / "r"],
-        ["cache", "warm", onnx],
+        ["cache", "warm", tflite],
     ]
     for command in commands:
         result = CliRunner().invoke(cli, [str(a) for a in command])

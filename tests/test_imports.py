@@ -33,8 +33,9 @@ ORDER = [
     ["backends"],
     ["interop", "data", "summary", "manual", "drawing", "loaded", "trace"],
     ["network", "artifact", "notebook"],
+    ["open_sizes"],
     ["driver"],
-    ["train", "bench"],
+    ["train", "bench", "onnx_backend"],
     ["cli"],
     ["__main__"],
 ]

@@ -82,9 +82,45 @@ parameters_option = click.option(
 )
 
 
+def shapes(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> None:
+    """`name=1,3,640,640` pairs, kept for `load`; a click callback. `N` or `?` leaves the batch open."""
+    result: dict[str, tuple[int | None, ...]] = {}
+    for name, value in texts(ctx, option, given).items():
+        sizes = [part.strip() for part in value.replace("x", ",").split(",")]
+        if not all(part.isdecimal() or part in ("N", "?") for part in sizes):
+            raise click.BadParameter(f"'{value}' is no list of sizes such as 1,3,640,640", ctx, option)
+        result[name] = tuple(int(part) if part.isdecimal() else None for part in sizes)
+    ctx.meta["cnnc.shapes"] = result
+
+
+def external(ctx: click.Context, option: click.Parameter, given: bool) -> None:
+    ctx.meta["cnnc.external"] = given
+
+
+# of ONNX files; `load` reads them
+onnx_options = (
+    click.option(
+        "--input-shape",
+        multiple=True,
+        metavar="NAME=1,3,640,640",
+        callback=shapes,
+        expose_value=False,
+        help="Sizes of an .onnx file's input that it leaves open.",
+    ),
+    click.option(
+        "--external-data",
+        is_flag=True,
+        callback=external,
+        expose_value=False,
+        help="Read tensors that an .onnx file keeps in other files of its folder.",
+    ),
+)
+
+
 def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The model file, `-p` and `-m`."""
-    for decorator in (model_option, parameters_option, click.argument("path", metavar="MODEL", type=click.Path())):
+    """The model file, `-p` and `-m`; what else an ONNX file may need."""
+    path = click.argument("path", metavar="MODEL", type=click.Path())
+    for decorator in (*onnx_options, model_option, parameters_option, path):
         function = decorator(function)
     return function
 
@@ -104,11 +140,12 @@ batch_option = click.option(
 def load(path: str, model: str | None, parameters: Mapping[str, Any], weights: str | None = None) -> Network:
     """The network of a file, its warnings shown, its weights loaded."""
     from cnnc import driver
-    from cnnc.frontend import load_with
-    from cnnc.network import Network
 
     exists(path, "model")
-    network = Network(load_with(path, model, parameters), measure=driver.measure, build=driver.build)
+    meta = click.get_current_context().meta
+    network = driver.load_with(
+        path, model, parameters, meta.get("cnnc.shapes") or None, meta.get("cnnc.external", False)
+    )
     warn(network.warnings)
     if weights is not None:
         network.load_weights(weights)

@@ -31,7 +31,8 @@ def arrays_of(network: Network, given: Sequence[str], batch: int = 1, seed: int 
     if len(numbers) < len(given):
         from cnnc.cli.run import read
 
-        opened = read(network.graph, network.program.inputs, given)
+        shapes = {n.name: n.type.shape for n in network.graph.inputs}
+        opened = read(shapes, network.program.inputs, given)
         return {name: inputs.take(0, 1) for name, inputs in opened.items()}
     from cnnc.runtime.inputs import gather
 

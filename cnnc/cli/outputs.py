@@ -68,6 +68,10 @@ class Rows:
             if name not in self._files:
                 self._files[name] = self._open.enter_context(tempfile.TemporaryFile(dir=Path(self.path).parent))
                 self._kinds[name] = (array.dtype, array.shape[1:])
+            if array.shape[1:] != self._kinds[name][1]:
+                before, now = list(self._kinds[name][1]), list(array.shape[1:])
+                what = f"'{name}' is {before} of one image and {now} of another: they make no array"
+                raise error("E0705", what, help="give images of one size, or write each for itself", exit_code=3)
             self._files[name].write(np.ascontiguousarray(array).tobytes())
         self.count += len(next(iter(arrays.values())))
 

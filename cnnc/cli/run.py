@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cnnc.data.inputs import Inputs
     from cnnc.frontend.inputs import Preprocess
     from cnnc.ir.graph import Graph
+    from cnnc.ir.types import Dim
     from cnnc.network import Network
     from cnnc.runtime.executable import Executable
 
@@ -89,12 +90,15 @@ def command(
         network = load(path, model, parameters, weights)
         if weights is None and len(network.weights):
             say("no --weights given: the network is as it was initialized, and what it prints means nothing")
-        settings, labels = network.program.inputs, names_of(network, path)
+        if network.open_sizes:
+            batch = 1  # each picture has a size of its own
+        settings, labels = network.representative.program.inputs, names_of(network.representative, path)
         executable = driver.compile(network, threads=threads)
-    check_outputs(executable.graph)
-    inputs_by_name = read(executable.graph, settings, inputs)
+    graph = executable.representative
+    check_outputs(graph)
+    inputs_by_name = read(executable.input_shapes, settings, inputs)
     warn(w for given in inputs_by_name.values() for w in given.warnings)
-    few = classes_of(executable.graph)
+    few = classes_of(graph)
     asked = click.get_current_context().get_parameter_source("top") is ParameterSource.COMMANDLINE
     if asked and few is not None and top > few:
         say(f"--top {top}: the network tells {few} classes apart, and these are all of them")
@@ -121,7 +125,7 @@ def go(
     """Run all images, `batch` of them at a time; print what each gives, and keep the outputs in `rows`."""
     from cnnc.cli.outputs import Records, progress
 
-    graph, first = executable.graph, next(iter(inputs.values()))
+    graph, first = executable.representative, next(iter(inputs.values()))
     if first.count == 0:
         say("there are no images in the input")
     lost = 0
@@ -243,23 +247,25 @@ def names_of(network: Network, path: str) -> tuple[str, ...] | None:
     return None
 
 
-def read(graph: Graph, settings: Mapping[str, Preprocess], given: Sequence[str]) -> dict[str, Inputs]:
-    """The images, or arrays [n, ...], for each input of the network, as many for each."""
+def read(
+    shapes: Mapping[str, tuple[Dim, ...]], settings: Mapping[str, Preprocess], given: Sequence[str]
+) -> dict[str, Inputs]:
+    """The images, or arrays [n, ...], for each input of the network by its shape, as many for each."""
     from cnnc.data.inputs import open_input
     from cnnc.frontend.inputs import Preprocess
 
-    nodes = graph.inputs
+    names = list(shapes)
     paths: dict[str, str] = {}
     for item in given:
         name, equal, path = item.partition("=")
-        if not equal or (not any(n.name == name for n in nodes) and Path(item).exists()):
-            name, path = next((n.name for n in nodes if n.name not in paths), nodes[0].name), item
-        if not any(n.name == name for n in nodes):
+        if not equal or (name not in shapes and Path(item).exists()):
+            name, path = next((n for n in names if n not in paths), names[0]), item
+        if name not in shapes:
             raise error(
                 "E0701",
                 f"the network has no input '{name}'",
-                f"its inputs are {', '.join(n.name for n in nodes)}",
-                help=did_you_mean(name, [n.name for n in nodes]),
+                f"its inputs are {', '.join(names)}",
+                help=did_you_mean(name, names),
                 exit_code=DATA,
             )
         if name in paths:
@@ -270,23 +276,23 @@ def read(graph: Graph, settings: Mapping[str, Preprocess], given: Sequence[str])
                 help="put the images into one folder to run them all",
             )
         paths[name] = path
-    missing = [n.name for n in nodes if n.name not in paths]
+    missing = [n for n in names if n not in paths]
     if missing:
         raise error(
             "E0701", f"nothing is given for the input '{missing[0]}'", help=f"--input {missing[0]}=FILE", exit_code=DATA
         )
     opened: dict[str, Inputs] = {}
-    for node in nodes:
-        refuse(exists(paths[node.name], "input", folder=True), "input")
-        found = open_input(paths[node.name], settings.get(node.name, Preprocess()), node.type.concrete(1)[1:])
-        first = opened.setdefault(nodes[0].name, found)
+    for name, shape in shapes.items():
+        refuse(exists(paths[name], "input", folder=True), "input")
+        found = open_input(paths[name], settings.get(name, Preprocess()), shape[1:])
+        first = opened.setdefault(names[0], found)
         if found.count != first.count:
             raise error(
                 "E0701",
-                f"{paths[node.name]} has {found.count} images, {paths[nodes[0].name]} has {first.count}",
+                f"{paths[name]} has {found.count} images, {paths[names[0]]} has {first.count}",
                 exit_code=DATA,
             )
-        opened[node.name] = found
+        opened[name] = found
     return opened
 
 

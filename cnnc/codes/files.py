@@ -205,6 +205,31 @@ FILES: dict[str, Code] = {
         "cnnc export wide.cnn -o wide.onnx, with 600 million parameters",
         "Export a smaller network.",
     ),
+    "E0653": Code(
+        "ONNX model that uses what is not read",
+        "An operator, or a form of one, has no layer or op here. Operators that are unknown are listed all at once.",
+        "cnnc run net.onnx, which has a Loop in it",
+        "Export the network in another form: for inference, with fixed sizes, simplified.",
+    ),
+    "E0654": Code(
+        "damaged ONNX model",
+        "The file is no valid ONNX model, or of operators older than version 6.",
+        "cnnc summary half.onnx",
+        "Fetch or export it again.",
+    ),
+    "E0655": Code(
+        "sizes of an ONNX model's inputs",
+        "The model leaves sizes of an input open other than the batch, or other sizes were given than it has.",
+        "cnnc run detector.onnx --input street.png",
+        "Give them: --input-shape image=1,3,640,640, or shapes={...} in Python.",
+    ),
+    "E0656": Code(
+        "tensors outside of an ONNX file",
+        "A model may keep tensors in files beside it. They are read only where that is allowed, and only from the "
+        "model's own folder.",
+        "cnnc run large.onnx",
+        "Allow it with --external-data where you trust the file.",
+    ),
     # ------------------------------------------------------------------------------------------- W06xx: training
     "W0641": Code(
         "classes without images",

@@ -259,11 +259,19 @@ def image_shape(shape: Sequence[int | str], path: Path) -> tuple[int, int, int]:
     return sizes[0], sizes[1], sizes[2]
 
 
-def load_image(path: str | Path, preprocess: Preprocess, shape: Sequence[int]) -> Floats:
-    """An image file as the network takes it: float32 [C, H, W]. Raises `CnncError` (E0620 to E0623)."""
+def load_image(path: str | Path, preprocess: Preprocess, shape: Sequence[int | str]) -> Floats:
+    """An image file as the network takes it: float32 [C, H, W]. Sizes that are left open, names in `shape`, are the
+    picture's own. Raises `CnncError` (E0620 to E0623).
+    """
     path = Path(path)
-    channels, height, width = image_shape(shape, path)
-    return normalize(fit(decode(path, channels), preprocess, (height, width)), preprocess)
+    channels, height, width = image_shape([1 if isinstance(d, str) else d for d in shape], path)
+    picture = decode(path, channels)
+    if any(isinstance(d, str) for d in shape):
+        own = picture.size[::-1]
+        whole = own if preprocess.resize is None else resized(*own, preprocess, own)
+        whole = _pair(preprocess.crop) or whole
+        height, width = (o if isinstance(d, str) else d for o, d in zip(whole, shape[1:], strict=True))
+    return normalize(fit(picture, preprocess, (height, width)), preprocess)
 
 
 def label_names(preprocess: Preprocess, model: str | Path) -> list[str] | None:

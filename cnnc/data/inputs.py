@@ -24,7 +24,7 @@ from cnnc.files import escaped
 if TYPE_CHECKING:
     from cnnc.frontend.inputs import Preprocess
 
-Shape = tuple[int, ...]
+Shape = tuple[int | str, ...]  # without the batch; names for sizes that are open
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,13 @@ class Inputs:
     warnings: tuple[Diagnostic, ...] = ()
 
 
-def open_input(path: str | Path, preprocess: Preprocess, shape: Sequence[int]) -> Inputs:
+def open_input(path: str | Path, preprocess: Preprocess, shape: Sequence[int | str]) -> Inputs:
     """An image; a folder of images, or what `cnnc train` takes, of which it is the part to test on; a .npy, or a .npz of
     one array or of one named x, images or x_test.
 
-    Bytes in an array file are pixels, and are preprocessed as images are; floats are taken as they are. Raises
-    `CnncError` (E0620 to E0630), also while samples are taken.
+    Bytes in an array file are pixels, and are preprocessed as images are; floats are taken as they are. Where `shape`
+    leaves sizes open, each picture keeps its own, and one is taken at a time. Raises `CnncError` (E0620 to E0630), also
+    while samples are taken.
     """
     path, shape = Path(path), tuple(shape)
     if path.is_dir():
@@ -61,11 +62,11 @@ def open_input(path: str | Path, preprocess: Preprocess, shape: Sequence[int]) -
 
 
 def _files(files: Sequence[Path], root: Path, preprocess: Preprocess, shape: Shape) -> Inputs:
-    channels, height, width = image_shape(shape, files[0])
+    image_shape([1 if isinstance(d, str) else d for d in shape], files[0])
 
     def take(begin: int, end: int) -> Floats:
-        images = [load_image(f, preprocess, (channels, height, width)) for f in files[begin:end]]
-        return np.stack(images) if images else np.zeros((0, channels, height, width), np.float32)
+        images = [load_image(f, preprocess, shape) for f in files[begin:end]]
+        return np.stack(images) if images else np.zeros((0, *_closed(shape, ())), np.float32)
 
     return Inputs(len(files), lambda i: escaped(files[i].relative_to(root)), take)
 
@@ -74,7 +75,7 @@ def _folder(path: Path, preprocess: Preprocess, shape: Shape) -> Inputs:
     found = read_folder(path)
     if found is not None:
         return replace(_pick(found.arrays, preprocess, shape, path), classes=found.classes)
-    image_shape(shape, path)
+    image_shape([1 if isinstance(d, str) else d for d in shape], path)
     skipped = Skipped(path)
     if has_images(path):
         return replace(_files(walk(path, skipped), path, preprocess, shape), warnings=skipped.warnings())
@@ -105,6 +106,7 @@ def _pick(arrays: Mapping[str, NDArray[Any]], preprocess: Preprocess, shape: Sha
 
 
 def _array(array: NDArray[Any], preprocess: Preprocess, shape: Shape, name: str, short: str) -> Inputs:
+    shape = _closed(shape, array.shape)
     view = rows(array, shape, name)
 
     def take(begin: int, end: int) -> Floats:
@@ -119,6 +121,12 @@ def _array(array: NDArray[Any], preprocess: Preprocess, shape: Shape, name: str,
     doubt = unlikely(np.asarray(view[:1])) if len(shape) == 3 else None
     _let_go(array)
     return Inputs(len(view), lambda i: f"{escaped(short)}[{i}]", take, warnings=() if doubt is None else (doubt,))
+
+
+def _closed(shape: Shape, own: Sequence[int]) -> tuple[int, ...]:
+    """A shape whose open sizes are an array's own."""
+    behind = own[len(own) - len(shape) :] if len(own) >= len(shape) else (1,) * len(shape)
+    return tuple(o if isinstance(d, str) else d for d, o in zip(shape, behind, strict=True))
 
 
 def _let_go(array: NDArray[Any]) -> None:

@@ -23,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from cnnc.arguments import as_path, of_kind
 from cnnc.diagnostics import Source
+from cnnc.frontend.sizes import OpenSizes
 
 if TYPE_CHECKING:
     from cnnc.frontend.elaborate import Program
 
-__all__ = ["load", "load_with", "parse"]
+__all__ = ["OpenSizes", "load", "load_with", "parse", "parse_with"]
 
 
 def load(path: str | os.PathLike[str], /, model: str | None = None, **parameters: Any) -> Program:
@@ -35,20 +36,36 @@ def load(path: str | os.PathLike[str], /, model: str | None = None, **parameters
     return load_with(path, model, parameters)
 
 
-def load_with(path: str | os.PathLike[str], model: str | None, parameters: Mapping[str, Any]) -> Program:
-    """`load`, with the parameters as a mapping."""
+def load_with(
+    path: str | os.PathLike[str],
+    model: str | None,
+    parameters: Mapping[str, Any],
+    sizes: Mapping[str, int] | None = None,
+) -> Program:
+    """`load`, with the parameters as a mapping, and the sizes that inputs leave open. Raises `OpenSizes` without them."""
     from cnnc.frontend.elaborate import elaborate
     from cnnc.frontend.text.scan import read
 
     path = as_path("path", path)
     of_kind("model", model, (str, type(None)), "the name of a model")
-    return elaborate(read(path), path, model, parameters)
+    return elaborate(read(path), path, model, parameters, sizes)
 
 
 def parse(text: str, /, model: str | None = None, name: str = "<text>", **parameters: Any) -> Program:
     """The program of a text. It cannot include files."""
+    return parse_with(text, model, parameters, name=name)
+
+
+def parse_with(
+    text: str,
+    model: str | None,
+    parameters: Mapping[str, Any],
+    sizes: Mapping[str, int] | None = None,
+    name: str = "<text>",
+) -> Program:
+    """`parse`, with the parameters as a mapping, and the sizes that inputs leave open. Raises `OpenSizes` without them."""
     from cnnc.frontend.elaborate import elaborate
 
     of_kind("text", text, str, "the text of a model", "cnnc.load takes a file")
     of_kind("model", model, (str, type(None)), "the name of a model")
-    return elaborate(Source(name, text.removeprefix("\ufeff")), None, model, parameters)
+    return elaborate(Source(name, text.removeprefix("\ufeff")), None, model, parameters, sizes)

@@ -105,14 +105,15 @@ def read_type(node: s.Type, frame: Frame) -> TensorType:
     if len(node.dims) > AXES_LIMIT:
         what = f"this type has {len(node.dims)} axes; a tensor has at most {AXES_LIMIT}"
         frame.fail(node.dims[AXES_LIMIT], "E0320", what)
-    type = activation(tuple(_dimension(dim, frame) for dim in node.dims), dtype)
+    type = activation(tuple(dimension(dim, frame) for dim in node.dims), dtype)
     if type.elements >= ELEMENTS:
         what = f"a tensor of {type.elements:,} numbers an image: they must be below 2^45"
         frame.fail(node, "E0402", what)
     return type
 
 
-def _dimension(node: s.Expression, frame: Frame) -> Dim:
+def dimension(node: s.Expression, frame: Frame) -> Dim:
+    """A size of a type: a positive whole number, or the batch."""
     if isinstance(node, s.Name) and node.name == BATCH:
         return BATCH
     value = evaluate(node, frame)

@@ -11,7 +11,7 @@ from typing import Any
 
 import cnnc.ops  # noqa: F401  registers the layers
 from cnnc.diagnostics import LIMIT, CnncError, Diagnostic, Source, Span
-from cnnc.frontend import application, operators  # noqa: F401  register what evaluates their expressions
+from cnnc.frontend import application, open_sizes, operators  # noqa: F401  register what evaluates their expressions
 from cnnc.frontend.elaboration import Elaboration, Failure, Frame, Stop
 from cnnc.frontend.expressions import constant
 from cnnc.frontend.inputs import Preprocess
@@ -52,6 +52,15 @@ class Program:
     starts: tuple[Start | None, Start | None] = (None, None)
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What of a file is elaborated: which model, its parameters, and the sizes that its inputs leave open."""
+
+    model: str | None
+    parameters: Mapping[str, Any]
+    sizes: Mapping[str, int]
+
+
 @contextmanager
 def _no_collection() -> Iterator[None]:
     """Trees and graphs have no cycles to be found, and looking for them takes a third of the time of a large file."""
@@ -71,11 +80,16 @@ def first_frame(name: str, module: Module) -> Frame:
 
 @_no_collection()
 def elaborate(
-    source: Source, path: Path | None = None, model: str | None = None, parameters: Mapping[str, Any] | None = None
+    source: Source,
+    path: Path | None = None,
+    model: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> Program:
-    """The program of one model. Raises `CnncError` with up to 20 diagnostics.
+    """The program of one model. Raises `CnncError` with up to 20 diagnostics, `OpenSizes` where sizes are not given.
 
     parameters: the model's, by name; a text is read as an expression of the language unless the default is a text.
+    sizes: what its inputs leave open, by name.
     """
     module, diagnostics = root_module(source, path)
     frame = first_frame("model", module)
@@ -85,7 +99,7 @@ def elaborate(
     try:
         if len(found) < LIMIT:
             with suppress(Failure):
-                program = _program(source, path, model, dict(parameters or {}), frame)
+                program = _program(source, path, Choice(model, dict(parameters or {}), dict(sizes or {})), frame)
             check_names(frame.elaboration, module)  # mistakes in what the program does not use
     except Stop:
         pass
@@ -106,18 +120,17 @@ def _in_order(diagnostics: list[Diagnostic], root: Source) -> list[Diagnostic]:
     )
 
 
-def _program(
-    source: Source, path: Path | None, name: str | None, parameters: Mapping[str, Any], root: Frame
-) -> Program:
+def _program(source: Source, path: Path | None, choice: Choice, root: Frame) -> Program:
     """The program of a model; `root` is the frame of its file. Raises `Failure` where anything is wrong."""
     elaboration, module = root.elaboration, root.module
-    node, home = pick(name, source, root)
+    node, home = pick(choice.model, source, root)
     elaboration.builder.name = node.name.name
     frame = Frame(elaboration, home, Scope("", {}, labels_in(node.body)), in_model=True)
     for const in home.consts:  # a mistake in one that is not used is found as well
         with suppress(Failure):
             constant(const, frame)
-    arguments = set_parameters(node, parameters, frame)
+    arguments = set_parameters(node, choice.parameters, frame)
+    open_sizes.bind(node, choice.sizes, frame)
     begin = starts(node, arguments, frame)
     value = run(node.body, frame)
     if value is MISSING:

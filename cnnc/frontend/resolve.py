@@ -9,6 +9,7 @@ from typing import Any
 from cnnc.diagnostics import Span
 from cnnc.frontend.elaboration import Elaboration, Failure, Frame
 from cnnc.frontend.expressions import evaluate, names_in
+from cnnc.frontend.open_sizes import open_names
 from cnnc.frontend.text import syntax as s
 from cnnc.frontend.values import Module, Scope
 from cnnc.ir.layer import LAYERS
@@ -20,6 +21,8 @@ def check_names(elaboration: Elaboration, module: Module) -> None:
     for item, home in items:
         frame = Frame(elaboration, home, Scope(""), dict.fromkeys(_variables(item), None))
         defined = set(names_in(frame))
+        if isinstance(item, s.Model):
+            defined.update(open_names(item, defined))
         for code, name, span in _names(item):
             if name not in defined:
                 _report(code, s.Name(span, name), frame)

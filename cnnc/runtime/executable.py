@@ -10,6 +10,7 @@ import numpy as np
 from cnnc.arguments import of_kind, wrong
 from cnnc.ir.display import shown
 from cnnc.ir.graph import Graph
+from cnnc.ir.types import Dim
 from cnnc.locks import lazy
 from cnnc.lowering.memory import Memory
 from cnnc.lowering.target import Array, Runnable
@@ -34,6 +35,16 @@ class Executable:
     def graph(self) -> Graph:
         """The graph after all passes."""
         return self.runner.graph
+
+    @property
+    def representative(self) -> Graph:
+        """The graph; of a network with open sizes, that of some."""
+        return self.graph
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[Dim, ...]]:
+        """The shapes of the inputs by name, with names for sizes that are open: "N" is the batch."""
+        return {n.name: n.type.shape for n in self.graph.inputs}
 
     @property
     def values(self) -> Mapping[str, Array]:

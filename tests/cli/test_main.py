@@ -126,7 +126,7 @@ def test_exceptions(
     def fail(*_: object) -> None:
         raise exception
 
-    monkeypatch.setattr(check, "exists", fail)
+    monkeypatch.setattr(check, "load", fail)
     monkeypatch.delenv("CNNC_DEBUG", raising=False)
     result = cnnc("check", lenet, code=code)
     assert said in result.stderr
@@ -139,7 +139,7 @@ def test_traceback_on_request(
     def fail(*_: object) -> None:
         raise RuntimeError("oops")
 
-    monkeypatch.setattr(check, "exists", fail)
+    monkeypatch.setattr(check, "load", fail)
     monkeypatch.setenv("CNNC_DEBUG", "1")
     result = cnnc("check", lenet, code=70)
     assert "Traceback" in result.stderr + capsys.readouterr().err

@@ -89,7 +89,7 @@ def test_a_pass_that_fails(cnnc: Cnnc, lenet: Path, folder: Path, monkeypatch: p
 def test_any_other_bug(cnnc: Cnnc, lenet: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The model, with the command that met the bug."""
 
-    monkeypatch.setattr(check, "exists", fail)
+    monkeypatch.setattr(check, "load", fail)
     path = written(cnnc("check", lenet, "-p", "classes=3", code=70), folder)
     said = path.read_text()
     assert said.endswith(lenet.read_text())
@@ -106,13 +106,13 @@ def test_what_a_model_includes_goes_along(
     (tmp_path / "more.cnn").write_text('include "blocks.cnn"\nconst DEPTH = 4\n')
     model = tmp_path / "net.cnn"
     model.write_text('include "blocks.cnn"\nmodel m() { input x: f32[N, WIDTH] return x -> relu }\n')
-    monkeypatch.setattr(check, "exists", fail)
+    monkeypatch.setattr(check, "load", fail)
     said = written(cnnc("check", model, code=70), folder).read_text()
     assert all(part in said for part in ("const WIDTH = 3", "const DEPTH = 4", "model m()", f"## {model}"))
 
 
 def test_without_a_file_to_read(cnnc: Cnnc, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "exists", fail)
+    monkeypatch.setattr(check, "load", fail)
     path = written(cnnc("check", folder / "none.cnn", code=70), folder)
     assert commented(path.read_text(), "command").startswith("cnnc check ")
 
@@ -124,7 +124,7 @@ def test_nowhere_to_write(cnnc: Cnnc, lenet: Path, monkeypatch: pytest.MonkeyPat
     def full(*_: object, **__: object) -> None:
         raise failure
 
-    monkeypatch.setattr(check, "exists", fail)
+    monkeypatch.setattr(check, "load", fail)
     monkeypatch.setattr(tempfile, "mkstemp", full)
     result = cnnc("check", lenet, code=70)
     assert "internal error: RuntimeError: oops " in result.stderr
@@ -134,7 +134,7 @@ def test_nowhere_to_write(cnnc: Cnnc, lenet: Path, monkeypatch: pytest.MonkeyPat
 def test_a_disk_that_is_full(cnnc: Cnnc, lenet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not os.access("/dev/full", os.W_OK):
         pytest.skip("there is no /dev/full")
-    monkeypatch.setattr(check, "exists", fail)
+    monkeypatch.setattr(check, "load", fail)
     monkeypatch.setattr(tempfile, "mkstemp", lambda *_: (os.open("/dev/full", os.O_WRONLY), "/dev/full"))
     result = cnnc("check", lenet, code=70)
     assert "internal error: RuntimeError: oops " in result.stderr

@@ -413,7 +413,8 @@ def test_explain_layers(cnnc: Cnnc) -> None:
     text = cnnc("explain", "conv").stdout
     assert text.startswith("conv(out_channels, kernel_size, stride=1, padding=0, ")
     for part in (
-        "    stride=1      pixels from one",
+        "    stride=1  ",
+        " pixels from one window to the next",
         "    x -> conv(16, 3, padding=1)",
         "f32[N, 16, 32, 32]",
         "bias [16]",

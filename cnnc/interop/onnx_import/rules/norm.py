@@ -1,0 +1,86 @@
+"""Normalizations and softmax."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cnnc.interop.onnx_import.calls import Call, Unsupported
+from cnnc.interop.onnx_import.importer import Importer, rule
+from cnnc.ir.types import BATCH, product
+
+
+@rule("BatchNormalization")
+def batch_norm(i: Importer, c: Call) -> str:
+    if c.integer("training_mode", 0) or (i.opset < 14 and len([o for o in c.outputs if o]) > 1):
+        raise Unsupported(c, "it normalizes by the batch; export the network for inference (model.eval())")
+    x = i.tensor(c, 0)
+    i.layer(c)
+    names = ("weight", "bias", "running_mean", "running_var")
+    starts = ("ones", "zeros", "zeros", "ones")
+    operands = [x]
+    for at, (short, start) in enumerate(zip(names, starts, strict=True), 1):
+        array = i.known(c, at, short).reshape(-1)
+        trained = short in ("weight", "bias")
+        operands.append(i.parameter(array, c.inputs[at], short, None, start, trained))
+    eps, momentum = c.number("epsilon", 1e-5), round(1 - c.number("momentum", 0.9), 7)
+    return i.add("batchnorm", operands, {"eps": eps, "momentum": momentum})
+
+
+@rule("LRN")
+def local_response(i: Importer, c: Call) -> str:
+    numbers = {
+        ours: c.number(name, v)
+        for ours, name, v in (("alpha", "alpha", 1e-4), ("beta", "beta", 0.75), ("k", "bias", 1.0))
+    }
+    return i.add("lrn", [i.tensor(c, 0)], {"size": c.integer("size", 1), **numbers})
+
+
+def _rows(i: Importer, c: Call, op: str) -> str:
+    """Along an axis; before opset 13 along all axes from one on."""
+    x = i.tensor(c, 0)
+    t = i.type(x)
+    axis = c.integer("axis", -1 if i.opset >= 13 else 1) % max(1, t.rank)
+    if i.opset >= 13 or axis == t.rank - 1 or all(d == 1 for d in t.shape[axis + 1 :]):
+        return i.add(op, [x], {"axis": axis})
+    if BATCH in t.shape[axis:]:
+        raise Unsupported(c, "it runs along the batch, which is open")
+    flat = (*t.shape[:axis], product(tuple(int(d) for d in t.shape[axis:])))
+    y = i.add(op, [i.add("reshape", [x], {"shape": flat})], {"axis": axis})
+    return i.add("reshape", [y], {"shape": t.shape})
+
+
+@rule("Softmax")
+def softmax(i: Importer, c: Call) -> str:
+    return _rows(i, c, "softmax")
+
+
+@rule("LogSoftmax")
+def log_softmax(i: Importer, c: Call) -> str:
+    return _rows(i, c, "log_softmax")
+
+
+@rule("LpNormalization")
+def lp_norm(i: Importer, c: Call) -> str:
+    x, axis, p = i.tensor(c, 0), c.integer("axis", -1), c.integer("p", 2)
+    axis %= i.type(x).rank
+    power = i.pointwise("abs(a0)" if p == 1 else "a0 * a0", x)
+    total = i.add("sum", [power], {"axis": (axis,), "keepdim": True})
+    return i.pointwise("a0 / a1" if p == 1 else "a0 / sqrt(a1)", x, total)
+
+
+@rule("MeanVarianceNormalization")
+def mean_variance(i: Importer, c: Call) -> str:
+    x = i.tensor(c, 0)
+    axes = tuple(a % i.type(x).rank for a in c.integers("axes") or (0, 2, 3))
+    mean = i.add("mean", [x], {"axis": axes, "keepdim": True})
+    apart = i.pointwise("a0 - a1", x, mean)
+    square = i.add("mean", [i.pointwise("a0 * a0", apart)], {"axis": axes, "keepdim": True})
+    return i.pointwise("a0 / (sqrt(a1) + 1e-9)", apart, square)
+
+
+def affine(i: Importer, c: Call, x: str, rank: int) -> str:
+    """x * scale + bias by operands 1 and 2."""
+    for at, op in ((1, "mul"), (2, "add")):
+        if c.has(at):
+            x = i.add(op, [x, i.aligned(np.asarray(i.known(c, at, "scale")), rank, c.inputs[at])])
+    return x
