@@ -6,6 +6,7 @@ batch norm and dropout are those of training, and the parameters are the graph's
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ from cnnc.ir import expression as ex
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.types import BATCH, Dim
 from cnnc.ops.checks import all_axes
-from cnnc.ops.pointwise import DEFINITIONS, channel_aligned, expressions
+from cnnc.ops.definitions import DEFINITIONS
+from cnnc.ops.pointwise import channel_aligned, expressions
 from cnnc.ops.pool import window_of
 from cnnc.ops.window import Window, spatial
 
@@ -31,7 +33,15 @@ CALLS = {
     "tanh": "torch.tanh",
     "sqrt": "torch.sqrt",
     "abs": "torch.abs",
+    "log1p": "torch.log1p",
+    "softplus": "F.softplus",
+    "pow": "torch.pow",
+    "sign": "torch.sign",
+    "floor": "torch.floor",
+    "erf": "torch.erf",
+    "normal_cdf": "torch.special.ndtr",
 }
+COMPARES = {"gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 NAMED = {
     "relu": "F.relu({0})",
     "relu6": "F.relu6({0})",
@@ -40,7 +50,22 @@ NAMED = {
     "leaky_relu": "F.leaky_relu({0}, {negative_slope})",
     "elu": "F.elu({0}, {alpha})",
     "selu": "F.selu({0})",
+    "celu": "F.celu({0}, {alpha})",
+    "gelu": "F.gelu({0})",
+    "gelu_tanh": "F.gelu({0}, approximate='tanh')",
+    "mish": "F.mish({0})",
+    "softplus": "F.softplus({0}, {beta}, {threshold})",
+    "log_sigmoid": "F.logsigmoid({0})",
+    "softsign": "F.softsign({0})",
+    "hardsigmoid": "F.hardsigmoid({0})",
+    "hardswish": "F.hardswish({0})",
+    "hardtanh": "F.hardtanh({0}, {min_val}, {max_val})",
+    "clamp": "torch.clamp({0}, {min}, {max})",
+    "threshold": "F.threshold({0}, {threshold}, {value})",
+    "maximum": "torch.maximum({0}, {1})",
+    "minimum": "torch.minimum({0}, {1})",
 }
+_DENSITY = ex.parse(f"exp(-0.5 * x * x) * {1 / math.sqrt(2 * math.pi)}")
 IN_PLACE = ("relu", "relu6")  # behind a layer whose backward does not read its own output
 PRODUCERS = ("conv", "conv_transpose", "linear", "batchnorm", "add")
 DIMENSIONS = {1: "1d", 2: "2d", 3: "3d"}
@@ -51,6 +76,11 @@ def unknown(node: Node, why: str = "") -> CnncError:
     return error(
         "E0651", f"'{node.op}' cannot be built in PyTorch", f"at %{node.name}", *([why] * bool(why)), span=span
     )
+
+
+def number(value: float) -> str:
+    """A number as Python writes it."""
+    return repr(float(value)) if math.isfinite(value) else f"float('{value}')"
 
 
 class Writer:
@@ -74,11 +104,13 @@ class Writer:
         if e[0] == "var":
             return values[e[1]]
         if e[0] == "const":
-            return f"({float(e[1])!r})" if np.isfinite(e[1]) else f"float('{e[1]}')"
+            return f"({number(e[1])})"
         if e[0] == "neg":
             return f"(-{self.expression(e[1], values)})"
-        if e[0] == "gt":
+        if e[0] in COMPARES:
             return f"({self.truth(e, values)}).to(torch.float32)"
+        if e[0] == "normal_pdf":
+            return self.expression(ex.substitute(_DENSITY, {"x": e[1]}), values)
         if e[0] == "where":
             branches = (self.expression(a, values) for a in e[2:])
             return f"torch.where({self.truth(e[1], values)}, {', '.join(branches)})"
@@ -90,17 +122,15 @@ class Writer:
         return f"{CALLS[e[0]]}({', '.join(arguments)})"
 
     def truth(self, e: ex.Expression, values: Mapping[str, str]) -> str:
-        if e[0] == "gt":
-            return f"({self.expression(e[1], values)} > {self.expression(e[2], values)})"
+        if e[0] in COMPARES:
+            return f"({self.expression(e[1], values)} {COMPARES[e[0]]} {self.expression(e[2], values)})"
         return f"({self.expression(e, values)} != 0)"
 
     # ---- rules
 
     def pointwise(self, node: Node) -> str:
-        values = [self.aligned(o, node.type.rank) for o in node.inputs]
-        given = {
-            k: repr(float(node.attributes.get(k, v))) for k, v in DEFINITIONS.get(node.op, (0, "", "", {}))[3].items()
-        }
+        values, known = [self.aligned(o, node.type.rank) for o in node.inputs], DEFINITIONS.get(node.op)
+        given = {k: number(node.attributes.get(k, v)) for k, v in (known.defaults.items() if known is not None else ())}
         if node.op in IN_PLACE and self.replaces(node.inputs[0]):
             return f"F.{node.op}({values[0]}, inplace=True)"
         if node.op in NAMED:

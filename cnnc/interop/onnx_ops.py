@@ -7,6 +7,7 @@ local response norm over an even number of channels), the definition is spelled 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,8 @@ from cnnc.ir import expression as ex
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.types import BATCH, DTYPES, Dim, TensorType, product
 from cnnc.ops.checks import all_axes
-from cnnc.ops.pointwise import DEFINITIONS, channel_aligned, expressions
+from cnnc.ops.definitions import DEFINITIONS
+from cnnc.ops.pointwise import channel_aligned, expressions
 from cnnc.ops.pool import divisors, window_of
 from cnnc.ops.window import Window, spatial
 
@@ -107,23 +109,42 @@ class Writer:
         if e[0] == "const":
             value = self.constant(np.float32(e[1]), f"{stem}.constant")
             return self.add("Identity", [value], stem, result) if result else value
-        if e[0] == "gt":
+        if e[0] in ex.COMPARISONS:
             return self.add("Cast", [self.truth(e, values, stem)], stem, result, to=self.element("f32"))
         if e[0] == "where":
             branches = [self.expression(a, values, stem) for a in e[2:]]
             return self.add("Where", [self.truth(e[1], values, stem), *branches], stem, result)
-        if e[0] == "expm1":
-            return self.expression(ex.substitute(_EXPM1, {"x": e[1]}), values, stem, result)
+        if e[0] in _COMPOSED:
+            return self.expression(ex.substitute(_COMPOSED[e[0]], {"x": e[1]}), values, stem, result)
+        if e[0] == "log1p":
+            return self.log1p(self.expression(e[1], values, stem), stem, result)
         return self.add(PRIMITIVES[e[0]], [self.expression(a, values, stem) for a in e[1:]], stem, result)
+
+    def log1p(self, x: str, stem: str, result: str | None) -> str:
+        """log(1 + x): near 0 as 2 artanh(x / (2 + x)), which keeps its digits."""
+        one, two, near = (self.constant(np.float32(v), f"{stem}.constant") for v in (1, 2, 0.5))
+        ratio = self.add("Div", [x, self.add("Add", [x, two], stem)], stem)
+        exact = self.add("Mul", [self.add("Atanh", [ratio], stem), two], stem)
+        small = self.add("Less", [self.add("Abs", [x], stem), near], stem)
+        return self.add("Where", [small, exact, self.add("Log", [self.add("Add", [x, one], stem)], stem)], stem, result)
 
     def truth(self, e: ex.Expression, values: Mapping[str, str], stem: str) -> str:
         """Whether an expression is not 0, as ONNX's truth values."""
-        if e[0] == "gt":
-            return self.add("Greater", [self.expression(a, values, stem) for a in e[1:]], stem)
+        if e[0] in COMPARISONS:
+            return self.add(COMPARISONS[e[0]], [self.expression(a, values, stem) for a in e[1:]], stem)
+        if e[0] == "ne":
+            return self.add("Not", [self.truth(("eq", *e[1:]), values, stem)], stem)
         return self.add("Cast", [self.expression(e, values, stem)], stem, to=self.onnx.TensorProto.BOOL)
 
 
-_EXPM1 = ex.parse("tanh(0.5 * x) * (exp(x) + 1)")  # the same number, and as exact near 0; ONNX has no operator for it
+# what ONNX has no operator for: the same numbers, and expm1 as exact near 0; of the normal distribution ONNX has only erf,
+# which leaves no digits of the lower tail
+_COMPOSED = {
+    "expm1": ex.parse("tanh(0.5 * x) * (exp(x) + 1)"),
+    "normal_cdf": ex.parse(f"0.5 * erf({math.sqrt(0.5)} * x) + 0.5"),
+    "normal_pdf": ex.parse(f"exp(-0.5 * x * x) * {1 / math.sqrt(2 * math.pi)}"),
+}
+COMPARISONS = {"gt": "Greater", "ge": "GreaterOrEqual", "eq": "Equal"}
 PRIMITIVES = {
     "add": "Add",
     "sub": "Sub",
@@ -138,6 +159,11 @@ PRIMITIVES = {
     "tanh": "Tanh",
     "sqrt": "Sqrt",
     "abs": "Abs",
+    "softplus": "Softplus",
+    "pow": "Pow",
+    "sign": "Sign",
+    "floor": "Floor",
+    "erf": "Erf",
 }
 
 # op: (operator, attributes that it shares with ours under another name)
@@ -157,7 +183,17 @@ NAMED: dict[str, tuple[str, dict[str, str]]] = {
     "leaky_relu": ("LeakyRelu", {"alpha": "negative_slope"}),
     "elu": ("Elu", {"alpha": "alpha"}),
     "selu": ("Selu", {}),
+    "celu": ("Celu", {"alpha": "alpha"}),
+    "mish": ("Mish", {}),
+    "softsign": ("Softsign", {}),
+    "hardswish": ("HardSwish", {}),
+    "maximum": ("Max", {}),
+    "minimum": ("Min", {}),
+    "sign": ("Sign", {}),
+    "floor": ("Floor", {}),
+    "erf": ("Erf", {}),
 }
+CLIPPED = {"relu6": (0, 6), "hardtanh": ("min_val", "max_val"), "clamp": ("min", "max")}
 Rule = Callable[[Writer, Node], None]
 
 
@@ -170,9 +206,11 @@ def _write_pointwise(w: Writer, node: Node) -> None:
     if node.op in NAMED:
         operator, shared = NAMED[node.op]
         w.add(operator, values, stem, result, **{k: float(node.attribute(v)) for k, v in shared.items()})
-    elif node.op == "relu6":
-        limits = [w.constant(np.float32(v), f"{stem}.limit") for v in (0, 6)]
-        w.add("Clip", [*values, *limits], stem, result)
+    elif node.op in CLIPPED:
+        limits = [float(node.attribute(v)) if isinstance(v, str) else v for v in CLIPPED[node.op]]
+        w.add("Clip", [*values, *(w.constant(np.float32(v), f"{stem}.limit") for v in limits)], stem, result)
+    elif node.op == "hardsigmoid":
+        w.add("HardSigmoid", values, stem, result, alpha=1 / 6, beta=0.5)
     elif node.op == "silu":
         beta, x = float(node.attribute("beta")), values[0]
         scaled = x if beta == 1 else w.add("Mul", [x, w.constant(np.float32(beta), f"{stem}.beta")], stem)

@@ -25,6 +25,15 @@ def _sigmoid(a: Any) -> Any:
     return np.where(a < 0, e, 1) / (1 + e)
 
 
+def _each(function: Callable[[float], float]) -> Callable[[Any], Any]:
+    """A function of Python's numbers on arrays."""
+    return lambda a: np.vectorize(function, otypes=[np.float64])(a)
+
+
+def _truth(compare: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    return lambda a, b: compare(a, b).astype(np.float64)
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "add": np.add,
     "sub": np.subtract,
@@ -37,15 +46,38 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "exp": np.exp,
     "expm1": np.expm1,
     "log": np.log,
+    "log1p": np.log1p,
     "sigmoid": _sigmoid,
+    "softplus": lambda a: np.logaddexp(0, a),  # log(1 + exp(a))
     "tanh": np.tanh,
     "sqrt": np.sqrt,
+    "pow": np.power,
     "abs": np.abs,
-    "gt": lambda a, b: np.greater(a, b).astype(np.float64),
+    "sign": np.sign,
+    "floor": np.floor,
+    "erf": _each(math.erf),
+    # the normal distribution: its part below a, and its density, whose tails 1 + erf(a) would lose
+    "normal_cdf": _each(lambda a: math.erfc(-a / math.sqrt(2)) / 2),
+    "normal_pdf": lambda a: np.exp(-0.5 * a * a) / math.sqrt(2 * math.pi),
+    "gt": _truth(np.greater),
+    "ge": _truth(np.greater_equal),
+    "eq": _truth(np.equal),
+    "ne": _truth(np.not_equal),
     "where": lambda c, a, b: np.where(c != 0, a, b),
 }
-ARITY = {"neg": 1, "exp": 1, "expm1": 1, "log": 1, "sigmoid": 1, "tanh": 1, "sqrt": 1, "abs": 1, "where": 3}
-_INFIX = {"add": ("+", 2), "sub": ("-", 2), "mul": ("*", 3), "div": ("/", 3), "gt": (">", 1)}
+ARITY = dict.fromkeys(FUNCTIONS, 1) | dict.fromkeys(
+    ("add", "sub", "mul", "div", "max", "min", "pow", "gt", "ge", "eq", "ne"), 2
+)
+ARITY["where"] = 3
+COMPARISONS = ("gt", "ge", "eq", "ne")  # 1 where it holds, 0 elsewhere
+_INFIX = {
+    "add": ("+", 2), "sub": ("-", 2), "mul": ("*", 3), "div": ("/", 3),
+    "gt": (">", 1), "ge": (">=", 1), "eq": ("==", 1), "ne": ("!=", 1),
+}  # fmt: skip
+_COMPARE: dict[type, tuple[str, bool]] = {  # and whether the sides change places
+    ast.Gt: ("gt", False), ast.GtE: ("ge", False), ast.Lt: ("gt", True), ast.LtE: ("ge", True),
+    ast.Eq: ("eq", False), ast.NotEq: ("ne", False),
+}  # fmt: skip
 _BINARY: dict[type, str] = {ast.Add: "add", ast.Sub: "sub", ast.Mult: "mul", ast.Div: "div"}
 
 
@@ -94,13 +126,13 @@ def _convert(node: ast.expr) -> Expression:
             return ("neg", _convert(a))
         case ast.BinOp(left=a, op=op, right=b) if type(op) in _BINARY:
             return (_BINARY[type(op)], _convert(a), _convert(b))
-        case ast.Compare(left=a, ops=[ast.Gt()], comparators=[b]):
-            return ("gt", _convert(a), _convert(b))
-        case ast.Compare(left=a, ops=[ast.Lt()], comparators=[b]):
-            return ("gt", _convert(b), _convert(a))
+        case ast.Compare(left=a, ops=[op], comparators=[b]) if type(op) in _COMPARE:
+            name, swapped = _COMPARE[type(op)]
+            left, right = (b, a) if swapped else (a, b)
+            return (name, _convert(left), _convert(right))
         case ast.Call(func=ast.Name(id=f), args=args, keywords=[]) if f in FUNCTIONS:
-            if len(args) != ARITY.get(f, 2):
-                raise ValueError(f"{f} takes {ARITY.get(f, 2)} arguments, not {len(args)}")
+            if len(args) != ARITY[f]:
+                raise ValueError(f"{f} takes {ARITY[f]} arguments, not {len(args)}")
             return (f, *map(_convert, args))
         case ast.Call(func=ast.Name(id=f)):
             raise ValueError(f"unknown function '{f}' in an expression")
@@ -128,7 +160,8 @@ def text(e: Expression, outer: int = 0) -> str:
         return f"(-{text(e[1], 4)})" if outer > 1 else f"-{text(e[1], 4)}"
     if head in _INFIX:
         sign, level = _INFIX[head]
-        shown = f"{text(e[1], level)} {sign} {text(e[2], level + 1)}"
+        left = text(e[1], 2 if e[1][0] in COMPARISONS else level)  # a > b > c would be a chain
+        shown = f"{left} {sign} {text(e[2], level + 1)}"
         return f"({shown})" if level < outer else shown
     return f"{head}({', '.join(text(a) for a in e[1:])})"
 
@@ -222,6 +255,14 @@ def simplify(e: Expression) -> Expression:
             return tuple(inner)
         case ("where", [c, x, y]) if x == y:
             return x
+        case ("where", [("const", c), x, y]):
+            return x if c != 0 else y
+        case ("gt", [x, y]) if y == const(math.inf) or x == const(-math.inf):
+            return zero
+        case ("pow", [x, ("const", 0.5)]):
+            return ("sqrt", x)
+        case ("pow", [x, ("const", power)]) if power in (0, 1, 2, 3):
+            return (one, x, ("mul", x, x), ("mul", ("mul", x, x), x))[int(power)]
     return (head, *a)
 
 
@@ -235,6 +276,12 @@ def differentiate(e: Expression, name: str) -> Expression:
     counts.
     """
     return simplify(_derivative(e, name))
+
+
+def _chosen(first: Expression, second: Expression, d: Expression, other: Expression) -> Expression:
+    """The derivative of what is chosen of two: their mean where they are equal."""
+    mean = ("mul", const(0.5), ("add", d, other))
+    return d if d == other else ("where", first, d, ("where", second, other, mean))
 
 
 def _derivative(e: Expression, name: str) -> Expression:
@@ -253,15 +300,30 @@ def _derivative(e: Expression, name: str) -> Expression:
         case ("neg", _):
             return ("neg", d[0])
         case ("max", a, b):
-            return ("where", ("gt", a, b), d[0], d[1])
+            return _chosen(("gt", a, b), ("gt", b, a), *d)
         case ("min", a, b):
-            return ("where", ("gt", b, a), d[0], d[1])
+            return _chosen(("gt", b, a), ("gt", a, b), *d)
+        case ("pow", a, b):
+            by_base = ("mul", d[0], ("mul", b, ("pow", a, ("sub", b, const(1)))))
+            logarithm = ("log", ("where", ("eq", a, const(0)), const(1), a))  # 0^b does not move with b
+            return ("add", by_base, ("mul", d[1], ("mul", e, logarithm)))
         case ("exp", _):
             return ("mul", d[0], e)
         case ("expm1", a):
             return ("mul", d[0], ("exp", a))
         case ("log", a):
             return ("div", d[0], a)
+        case ("log1p", a):
+            return ("div", d[0], ("add", const(1), a))
+        case ("softplus", a):
+            return ("mul", d[0], ("sigmoid", a))
+        case ("normal_cdf", a):
+            return ("mul", d[0], ("normal_pdf", a))
+        case ("normal_pdf", a):
+            return ("mul", d[0], ("neg", ("mul", a, e)))
+        case ("erf", a):  # 2 / sqrt(pi) e^(-a^2), of which the density is the root
+            density = ("normal_pdf", a)
+            return ("mul", d[0], ("mul", ("mul", const(4 * math.sqrt(math.pi)), density), density))
         case ("sigmoid", a):  # s (1 - s), without the difference that has no digits left where s is near 1
             return ("mul", d[0], ("mul", e, ("sigmoid", ("neg", a))))
         case ("tanh", a):  # 1 - tanh^2, likewise
@@ -275,7 +337,7 @@ def _derivative(e: Expression, name: str) -> Expression:
                 d[0],
                 ("where", ("gt", a, const(0)), const(1), ("where", ("gt", const(0), a), const(-1), const(0))),
             )
-        case ("gt", _, _):
+        case (f, *_) if f in COMPARISONS or f in ("floor", "sign"):
             return const(0)
         case ("where", c, _, _):
             return ("where", c, d[1], d[2])

@@ -18,7 +18,9 @@ from cnnc.ops.checks import all_axes
 
 Range = tuple[float, float]
 ANYTHING: Range = (-math.inf, math.inf)
-INCREASING = ("exp", "expm1", "log", "sigmoid", "tanh", "sqrt")
+INCREASING = (
+    "exp", "expm1", "log", "log1p", "sigmoid", "softplus", "tanh", "sqrt", "sign", "floor", "erf", "normal_cdf",
+)  # fmt: skip
 ROUNDING = 1e-6  # a third of three probabilities, added up, may be a little more than 1
 # ops whose results are some of their operand's values, or means of some
 SELECTING = frozenset(
@@ -124,11 +126,21 @@ def _of_operator(e: Expression, a: Sequence[Range]) -> Range:
             return (min(low, low2), min(high, high2))
         case "abs":
             return (0.0 if low <= 0 <= high else min(abs(low), abs(high)), max(abs(low), abs(high)))
-        case "gt":
+        case "normal_pdf":
+            near = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
+            return (_at("normal_pdf", max(abs(low), abs(high))), _at("normal_pdf", near))
+        case "pow" if low >= 0:  # monotonic in either of the two: the ends are among the corners
+            corners = [_at("pow", x, y) for x in a[0] for y in a[1]]
+            return _sound(min(corners), max(corners))
+        case f if f in ex.COMPARISONS:
             return (0.0, 1.0)
         case f if f in INCREASING:
-            return _sound(*(float(ex.evaluate((f, ("const", x)), {})) for x in (low, high)))
+            return _sound(_at(f, low), _at(f, high))
     return ANYTHING
+
+
+def _at(function: str, *arguments: float) -> float:
+    return float(ex.evaluate((function, *map(ex.const, arguments)), {}))
 
 
 def _where(e: Expression, given: Mapping[Expression, Range]) -> Range:

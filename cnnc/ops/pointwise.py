@@ -5,7 +5,9 @@ Operands broadcast as in NumPy, with one addition: an operand of rank 1 is one v
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,32 +20,8 @@ from cnnc.ir.layer import Argument, Layer, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register
 from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType
 from cnnc.ops.checks import show
+from cnnc.ops.definitions import DEFINITIONS, Definition
 
-SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805  # Klambauer et al., 2017
-
-# s + beta x s (1 - s); beyond +-1000 the product is 0, which inf * 0 is not
-_SILU_SLOPE = "sigmoid(beta * a0) * (1 + max(min(beta * a0, 1000), -1000) * sigmoid(-beta * a0))"
-
-# name: (operands, expression over a0, a1, ... and attributes, derivative by a0 over the result y and a0, attributes)
-DEFINITIONS: dict[str, tuple[int, str, str | None, dict[str, Any]]] = {
-    "add": (2, "a0 + a1", None, {}),
-    "sub": (2, "a0 - a1", None, {}),
-    "mul": (2, "a0 * a1", None, {}),
-    "div": (2, "a0 / a1", None, {}),
-    "neg": (1, "-a0", None, {}),
-    "exp": (1, "exp(a0)", "y", {}),
-    "log": (1, "log(a0)", None, {}),
-    "sqrt": (1, "sqrt(a0)", "1 / (2 * y)", {}),
-    "abs": (1, "abs(a0)", None, {}),
-    "relu": (1, "where(a0 < 0, 0, a0)", "where(y > 0, 1, 0)", {}),
-    "relu6": (1, "where(a0 < 0, 0, where(a0 > 6, 6, a0))", "where(y > 0, where(y < 6, 1, 0), 0)", {}),
-    "sigmoid": (1, "sigmoid(a0)", None, {}),
-    "tanh": (1, "tanh(a0)", None, {}),
-    "leaky_relu": (1, "where(a0 < 0, negative_slope * a0, a0)", None, {"negative_slope": 0.01}),
-    "elu": (1, "where(a0 < 0, alpha * expm1(a0), a0)", None, {"alpha": 1.0}),
-    "selu": (1, f"{SELU_SCALE} * where(a0 < 0, {SELU_ALPHA} * expm1(a0), a0)", None, {}),
-    "silu": (1, "a0 * sigmoid(beta * a0)", _SILU_SLOPE, {"beta": 1.0}),
-}
 _CALCULATED = "pointwise"  # the op that carries its expressions as attributes
 
 
@@ -89,13 +67,14 @@ def align(array: Any, rank: int) -> Any:
 
 def definition(op: str, attributes: Mapping[str, Any]) -> Expression:
     """The expression of a named op with its attributes put in."""
-    return _defined(op, tuple(attributes.get(k, v) for k, v in DEFINITIONS[op][3].items()))
+    return _defined(op, tuple(attributes.get(k, v) for k, v in DEFINITIONS[op].defaults.items()))
 
 
 @lru_cache(maxsize=1024)
 def _defined(op: str, constants: tuple[float, ...]) -> Expression:
-    _, text, _, defaults = DEFINITIONS[op]
-    return ex.simplify(ex.substitute(ex.parse(text), dict(zip(defaults, map(ex.const, constants), strict=True))))
+    defined = DEFINITIONS[op]
+    given = dict(zip(defined.defaults, map(ex.const, constants), strict=True))
+    return ex.simplify(ex.substitute(ex.parse(defined.value), given))
 
 
 def is_pointwise(node: Node) -> bool:
@@ -127,8 +106,24 @@ def result_type(types: Types, shape: Sequence[Dim] | None = None) -> TensorType:
     return TensorType(dtype, result, layouts.pop() if layouts else PLAIN.get(len(result)))
 
 
-def _infer_named(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    return (result_type(types),)
+def _check_constants(op: str, attributes: Mapping[str, Any]) -> None:
+    """Raises `InferenceError` where an op's attributes are no numbers, or not such as it needs."""
+    defined = DEFINITIONS[op]
+    values = {k: attributes.get(k, v) for k, v in defined.defaults.items()}
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+            raise InferenceError(f"{name} is a number", name, "E0203")
+    if defined.needs is not None and not ex.evaluate(ex.parse(defined.needs), values):
+        given = ", ".join(f"{k}={v:g}" for k, v in values.items())
+        raise InferenceError(f"{op} needs {defined.needs}; here {given}", next(iter(values)), "E0203")
+
+
+def _infer_named(op: str) -> Any:
+    def infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+        _check_constants(op, attributes)
+        return (result_type(types),)
+
+    return infer
 
 
 def check_expressions(texts: Any, operands: int) -> None:
@@ -173,11 +168,11 @@ def _reference(op: str) -> Any:
 def slope(node: Node, e: Expression, operand: int) -> Expression:
     """The derivative of one of the node's expressions by a_operand, over a0, a1, ...; over y itself too where the op
     says how."""
-    _, _, written, defaults = DEFINITIONS.get(node.op, (0, "", None, {}))
-    if written is None:
+    defined = DEFINITIONS.get(node.op)
+    if defined is None or defined.slope is None or operand > 0:
         return ex.differentiate(e, f"a{operand}")
-    constants = {k: ex.const(node.attributes.get(k, v)) for k, v in defaults.items()}
-    return ex.substitute(ex.parse(written), constants)
+    constants = {k: ex.const(node.attributes.get(k, v)) for k, v in defined.defaults.items()}
+    return ex.substitute(ex.parse(defined.slope), constants)
 
 
 def gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
@@ -201,23 +196,23 @@ def gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[
     return result
 
 
-def _register(name: str, operands: int, defaults: dict[str, Any], doc: str) -> None:
+def _register(name: str, defined: Definition) -> None:
     register(
         Op(
             name=name,
-            operands=tuple(f"a{i}" for i in range(operands)),
-            infer=_infer_named,
+            operands=tuple(f"a{i}" for i in range(defined.operands)),
+            infer=_infer_named(name),
             reference=_reference(name),
-            attributes=defaults,
+            attributes=defined.defaults,
             gradient=gradient,
             layout="any",
-            doc=doc,
+            doc=f"y = {defined.value}",
         )
     )
 
 
-for _name, (_count, _text, _over, _defaults) in DEFINITIONS.items():
-    _register(_name, _count, _defaults, f"y = {_text}")
+for _name, _definition in DEFINITIONS.items():
+    _register(_name, _definition)
 
 register(
     Op(
@@ -254,44 +249,38 @@ register(
 )
 
 
-def _layer(op: str, doc: str) -> None:
-    operands, _, _, defaults = DEFINITIONS[op]
+def _layer(op: str, defined: Definition) -> None:
+    """The layer of an op: a bound that is infinite is none there."""
 
     def build(site: Site) -> str:
-        for key in defaults:
-            if isinstance(site.arguments[key], bool) or not isinstance(site.arguments[key], int | float):
-                raise InferenceError(f"{key} is a number", key, "E0203")
-        return site.add(op, site.operands, {k: float(site.arguments[k]) for k in defaults})
+        given = {a.name: site.arguments[a.name] for a in arguments}
+        if given and all(v is None for v in given.values()):
+            raise InferenceError(f"{op} needs {' or '.join(given)}", code="E0207")
+        for name, value in given.items():
+            if isinstance(value, bool) or not isinstance(value, int | float | None):
+                raise InferenceError(f"{name} is a number", name, "E0203")
+        return site.add(op, site.operands, {k: float(v) for k, v in given.items() if v is not None})
 
+    arguments = tuple(replace(a, default=None) if _unbounded(a) else a for a in defined.constants)
+    needed = ", ".join("2" for a in arguments if a.default is REQUIRED)
+    if arguments and all(a.default is None for a in arguments):
+        needed = f"{arguments[0].name}=0"
     register_layer(
         Layer(
             name=op,
-            arguments=tuple(Argument(k, v, _CONSTANTS[k]) for k, v in defaults.items()),
+            arguments=arguments,
             build=build,
-            operands=operands,
-            doc=doc,
-            example=f"x -> {op}",
+            operands=defined.operands,
+            doc=defined.doc,
+            example=f"x -> {op}" + f"({needed})" * bool(needed),
         )
     )
 
 
-_CONSTANTS = {
-    "negative_slope": "of the part below 0",
-    "alpha": "how far results go below 0",
-    "beta": "factor of x within the sigmoid",
-}
-for _name, _doc in {
-    "relu": "x, or 0 where it is negative",
-    "relu6": "x between 0 and 6",
-    "sigmoid": "`1 / (1 + exp(-x))`",
-    "tanh": "the hyperbolic tangent",
-    "leaky_relu": "x, or `negative_slope * x` where it is negative",
-    "elu": "x, or `alpha * (exp(x) - 1)` where it is negative",
-    "selu": "elu times a number, with the constants that keep mean and variance",
-    "silu": "`x * sigmoid(beta * x)`",
-    "exp": "e to the power of x",
-    "log": "the natural logarithm",
-    "sqrt": "the square root",
-    "abs": "the absolute value",
-}.items():
-    _layer(_name, _doc)
+def _unbounded(argument: Argument) -> bool:
+    return isinstance(argument.default, float) and math.isinf(argument.default)
+
+
+for _name, _definition in DEFINITIONS.items():
+    if _definition.doc:
+        _layer(_name, _definition)

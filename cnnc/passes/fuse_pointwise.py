@@ -15,7 +15,23 @@ from cnnc.ir.types import TensorType
 from cnnc.ops import pointwise
 from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
-EXPENSIVE = frozenset(("exp", "expm1", "log", "sigmoid", "tanh", "sqrt", "div"))
+EXPENSIVE = frozenset(
+    (
+        "exp",
+        "expm1",
+        "log",
+        "log1p",
+        "sigmoid",
+        "softplus",
+        "tanh",
+        "sqrt",
+        "div",
+        "pow",
+        "erf",
+        "normal_cdf",
+        "normal_pdf",
+    )
+)
 LARGEST = 64  # functions in one expression
 RESULTS = 4  # of one node
 ROUNDS = 4  # a merge may leave a producer one reader, which the next round puts into it

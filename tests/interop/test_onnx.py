@@ -17,7 +17,8 @@ from cnnc.ir.graph import Graph
 from cnnc.ir.interpret import random_values, run
 from cnnc.ir.op import OPS
 from cnnc.ir.types import TensorType, activation
-from cnnc.ops.pointwise import DEFINITIONS
+from cnnc.ops.definitions import DEFINITIONS
+from tests.ops.checking import POSITIVE, SETTINGS
 from tests.networks import ALL_EXAMPLES, EXAMPLES, MIXED
 from tests.random_networks.generate import network as random_network
 
@@ -26,7 +27,7 @@ onnx = pytest.importorskip("onnx")
 # ops that only graphs of training have: losses, gradients, statistics of a batch
 TRAINING = {"cross_entropy", "accuracy", "moments", "count", "reduce_channels"}
 LOWERED = {"merge_groups", "split_groups"}  # of graphs on their way to kernels
-POSITIVE = ("log", "sqrt", "div")
+AWAY_FROM_ZERO = (*POSITIVE, "div", "log1p")
 
 
 def agree(graph: Graph, batch: int = 3, fixed: int | None = None, relative: float = 1e-4) -> None:
@@ -73,20 +74,13 @@ def test_every_op_of_inference_has_a_rule() -> None:
 @pytest.mark.parametrize("op", DEFINITIONS)
 def test_pointwise_ops(op: str) -> None:
     b = Builder("case")
-    operands = [b.input(f"x{i}", activation(("N", 5, 4, 3))) for i in range(DEFINITIONS[op][0])]
-    if op in POSITIVE:
+    operands = [b.input(f"x{i}", activation(("N", 5, 4, 3))) for i in range(DEFINITIONS[op].operands)]
+    if op in AWAY_FROM_ZERO:
         one = b.add("constant", [], {"value": 0.5}, "half")
         operands[-1] = b.add("add", [b.add("abs", operands[-1:]), one], {}, "positive")
     scaled = [b.add("mul", [o, b.add("constant", [], {"value": 4.0})], {}) for o in operands]
-    agree(b.finish([("y", b.add(op, scaled if op != "exp" else operands, {}, "result"))]))
-
-
-ATTRIBUTES = [("leaky_relu", {"negative_slope": 0.3}), ("elu", {"alpha": 0.5}), ("silu", {"beta": 1.7})]
-
-
-@pytest.mark.parametrize(("op", "attributes"), ATTRIBUTES)
-def test_attributes_of_pointwise_ops(op: str, attributes: dict[str, float]) -> None:
-    agree(one_op(op, [("N", 4, 6)], attributes))
+    attributes = SETTINGS.get(op, {})
+    agree(b.finish([("y", b.add(op, scaled if op not in ("exp", "expm1") else operands, attributes, "result"))]))
 
 
 EXPRESSIONS = [
@@ -94,6 +88,8 @@ EXPRESSIONS = [
     ["max(min(a0, 1), -1) * abs(a1)", "a0 - tanh(a1) / 3"],
     ["(a0 > 0) * a1", "where(a1, exp(a0), sqrt(abs(a0)))"],
     ["log(abs(a0) + 1)", "a1", "-a1"],
+    ["(a0 >= a1) + (a0 != a1) * 2 - (a0 == a0)", "log1p(abs(a0)) + log1p(a1 * a1 * 1e-4)"],
+    ["normal_cdf(a0) + normal_pdf(a1)", "pow(abs(a0), a1) + softplus(a0)"],
 ]
 
 

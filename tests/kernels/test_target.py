@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import subprocess
 import sys
 
@@ -11,7 +12,7 @@ import pytest
 
 from cnnc.kernels.cpu import FAMILIES, Kernel, target
 from cnnc.kernels.cpu.code import compile, link
-from cnnc.kernels.cpu.code.emit import zero_at_zero
+from cnnc.kernels.cpu.code.expression import keeps_zero
 from cnnc.kernels.cpu.code.vector import expression, vectors
 from tests.kernels.launching import TARGETS
 
@@ -51,7 +52,14 @@ def samples():
 
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize(
-    ("operation", "definition", "ulps"), [("exp", np.exp, 2), ("log", np.log, 2), ("tanh", np.tanh, 3)]
+    ("operation", "definition", "ulps"),
+    [
+        ("exp", np.exp, 2),
+        ("log", np.log, 2),
+        ("tanh", np.tanh, 3),
+        ("normal_cdf", lambda x: np.vectorize(lambda x: math.erfc(-x / math.sqrt(2)) / 2)(x), 4),
+        ("normal_pdf", lambda x: np.exp(-0.5 * np.minimum(x * x, 1e4)) / np.sqrt(2 * np.pi), 4),
+    ],
 )
 def test_error_in_units_of_the_last_place(name, operation, definition, ulps):
     x = samples()
@@ -66,6 +74,27 @@ def test_error_in_units_of_the_last_place(name, operation, definition, ulps):
 
 
 @pytest.mark.parametrize("name", TARGETS)
+def test_powers(name):
+    """Of all sizes within 2 units of the last place, and C's values at 0, infinities and NaN."""
+    x = np.concatenate([samples()[::17], [np.inf, -np.inf, np.nan, 0, -0.0, 1, -1]]).astype(np.float32)
+    for power in (-2.5, 0.3, 7.0, 0.0, np.inf):
+        got = unary(name, ("pow", ("var", "x"), ("const", power)))(x)
+        with np.errstate(all="ignore"):
+            want = np.power(x.astype(np.float64), float(np.float32(power)))
+            rounded = want.astype(np.float32)
+        finite = np.isfinite(rounded) & (np.abs(want) >= 2.0**-126)
+        np.testing.assert_array_equal(got[~np.isfinite(rounded)], rounded[~np.isfinite(rounded)])
+        spacing = np.spacing(abs(rounded[finite])).astype(np.float64)
+        assert (abs(got[finite].astype(np.float64) - want[finite]) <= 2 * spacing).all()
+    special = np.array([np.inf, -np.inf, np.nan, 0, 1, -1, 2, -2, 0.5], np.float32)
+    for base in special:
+        with np.errstate(all="ignore"):
+            want = np.power(np.float64(base), special.astype(np.float64)).astype(np.float32)
+        if base in (0, -2, 1) or base != base:
+            np.testing.assert_array_equal(unary(name, ("pow", ("const", float(base)), ("var", "x")))(special), want)
+
+
+@pytest.mark.parametrize("name", TARGETS)
 def test_special_values(name):
     inf, nan = np.inf, np.nan
     x = [inf, -inf, nan, 0.0, 1e30, -1e30]
@@ -73,6 +102,15 @@ def test_special_values(name):
     np.testing.assert_array_equal(unary(name, ("tanh", ("var", "x")))(x), [1, -1, nan, 0, 1, -1])
     got = unary(name, ("log", ("var", "x")))([inf, -inf, nan, 0.0, -0.0, -1.0, 1.0, 1e-40])
     np.testing.assert_array_equal(got, [inf, nan, nan, -inf, -inf, nan, 0, -inf])
+    x = [inf, -inf, nan, 2.5, -2.5, -0.0, 1e9, -1e9]
+    np.testing.assert_array_equal(unary(name, ("floor", ("var", "x")))(x), [inf, -inf, nan, 2, -3, 0, 1e9, -1e9])
+    np.testing.assert_array_equal(unary(name, ("sign", ("var", "x")))(x), [1, -1, nan, 1, -1, 0, 1, -1])
+    tree = ("add", ("erf", ("var", "x")), ("mul", ("const", 4.0), ("normal_cdf", ("var", "x"))))
+    np.testing.assert_array_equal(unary(name, tree)(x)[[0, 1, 2, 5, 6, 7]], [5, -1, nan, 2, 5, -1])
+    tree = ("where", ("ge", ("var", "x"), ("const", 0.5)), ("log1p", ("var", "x")), ("softplus", ("var", "x")))
+    np.testing.assert_array_equal(unary(name, tree)(x)[:3], [inf, 0, nan])
+    tree = ("add", ("eq", ("var", "x"), ("var", "x")), ("mul", ("const", 2.0), ("ne", ("var", "x"), ("var", "x"))))
+    np.testing.assert_array_equal(unary(name, tree)(x), [1, 1, 2, 1, 1, 1, 1, 1])
     np.testing.assert_array_equal(unary(name, ("sqrt", ("var", "x")))([4, -1, inf, nan, 0]), [2, nan, inf, nan, 0])
 
 
@@ -116,12 +154,12 @@ def test_operators_of_vectors_and_numbers(name):
     np.testing.assert_array_equal(y[goal.lanes :], [goal.lanes / 4, v.max(), 0.125])
 
 
-def test_zero_at_zero():
+def test_keeps_zero():
     x = ("var", "x")
-    assert zero_at_zero(("tanh", ("mul", x, ("const", 3.0))))
-    assert not zero_at_zero(("exp", x))
-    assert not zero_at_zero(("log", x))
-    assert not zero_at_zero(("div", ("const", 1.0), x))
+    assert keeps_zero(("tanh", ("mul", x, ("const", 3.0))))
+    assert not keeps_zero(("exp", x))
+    assert not keeps_zero(("log", x))
+    assert not keeps_zero(("div", ("const", 1.0), x))
 
 
 SOME = Kernel("conv_pack_weights", (("plain", False),))

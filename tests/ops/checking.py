@@ -17,6 +17,13 @@ from cnnc.ir.verify import verify
 from cnnc.passes.autodiff import differentiate
 
 Array = np.ndarray[Any, Any]
+# pointwise ops with other constants than their own; what is a factor of x is a power of two, which rounds nothing
+SETTINGS: dict[str, dict[str, float]] = {
+    "elu": {"alpha": 0.7}, "celu": {"alpha": 0.5}, "silu": {"beta": 2.0}, "leaky_relu": {"negative_slope": 0.3},
+    "softplus": {"beta": 2.0, "threshold": 18.0}, "hardtanh": {"min_val": -0.75, "max_val": 2.0},
+    "clamp": {"min": -0.75, "max": 1.5}, "threshold": {"threshold": 0.25, "value": -3.0}, "pow": {"exponent": 2.5},
+}  # fmt: skip
+POSITIVE = ("log", "sqrt", "pow")
 WEIGHTS = {3: "oiw", 4: "oihw", 5: "oidhw"}
 
 

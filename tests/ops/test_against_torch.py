@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cnnc.ops.pointwise import DEFINITIONS
-from tests.ops.checking import Array, reference
+from cnnc.ir import expression as ex
+from cnnc.ir.graph import Attributes, Node
+from cnnc.ops.definitions import DEFINITIONS
+from cnnc.ops.pointwise import expressions, slope
+from tests.ops.checking import POSITIVE, SETTINGS, Array, reference
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -205,18 +208,67 @@ THEIRS = {
     "neg": torch.neg,
     "log": torch.log,
     "sqrt": torch.sqrt,
+    "celu": F.celu,
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "mish": F.mish,
+    "softplus": F.softplus,
+    "log_sigmoid": F.logsigmoid,
+    "softsign": F.softsign,
+    "hardsigmoid": F.hardsigmoid,
+    "hardswish": F.hardswish,
+    "hardtanh": F.hardtanh,
+    "clamp": torch.clamp,
+    "threshold": F.threshold,
+    "expm1": torch.expm1,
+    "log1p": torch.log1p,
+    "pow": torch.pow,
+    "sign": torch.sign,
+    "floor": torch.floor,
+    "erf": torch.erf,
 }
+OTHER_KINKS = ("leaky_relu", "elu", "selu")  # their slope at 0 is that of the right side, PyTorch's that of the left
+KINKS = [0.0, 30.0, -30.0, 6.0, -3.0, 3.0, -1.0, 1.0, -0.75, 2.0, 1.5, 0.25, 9.0]
 
 
 @pytest.mark.parametrize("op", list(THEIRS))
-def test_activation(op: str) -> None:
-    a = np.concatenate([normal(50) * 4, [0.0, 30.0, -30.0, 6.0]])
-    a = np.abs(a) if op in ("log", "sqrt") else a
-    same(reference(op, a), THEIRS[op](t(a)))
+def test_activation_and_its_derivative(op: str) -> None:
+    a = np.concatenate([normal(50) * 4, KINKS])
+    a = np.abs(a) + 0.125 if op in POSITIVE or op == "log1p" else a
+    given = SETTINGS.get(op, {}) if op != "silu" else {}  # PyTorch's has no beta
+    for given in ({}, given) if op not in ("clamp", "threshold", "pow") else (given,):
+        tx = t(a).requires_grad_()
+        theirs = THEIRS[op](tx, **given)
+        theirs.sum().backward()
+        y = reference(op, a, **given)
+        same(y, theirs)
+        node = Node(op, ("a0",), Attributes(given), ("y",), ())
+        (value,) = expressions(node)
+        ours = np.broadcast_to(ex.evaluate(slope(node, value, 0), {"a0": a, "y": y}), a.shape)
+        apart = a != 0 if op in OTHER_KINKS else slice(None)
+        same(ours[apart], tx.grad[apart], 1e-7 if op == "hardsigmoid" else 1e-12)  # a float32 of 1/6 there
+
+
+def test_choices_and_prelu() -> None:
+    a, b, c = normal(2, 3, 4), normal(2, 3, 4), normal(3)
+    a[0, 0, 0] = b[0, 0, 0]
+    for op in ("maximum", "minimum"):
+        ta, tb = t(a).requires_grad_(), t(b).requires_grad_()
+        theirs = getattr(torch, op)(ta, tb)
+        theirs.sum().backward()
+        same(reference(op, a, b), theirs)
+        (value,) = expressions(node := Node(op, ("a", "b"), Attributes({}), ("y",), ()))
+        for i, grad in enumerate((ta.grad, tb.grad)):
+            same(np.broadcast_to(ex.evaluate(slope(node, value, i), {"a0": a, "a1": b}), a.shape), grad)
+    for op in ("gt", "ge", "eq", "ne"):
+        same(reference(op, a, b), getattr(torch, op)(t(a), t(b)).double())
+    same(reference("where", a > 0, a, b), torch.where(t(a) > 0, t(a), t(b)))
+    for weight in (c, c[:1]):
+        same(reference("prelu", a, weight), F.prelu(t(a), t(weight)))
 
 
 def test_all_activations_are_compared() -> None:
-    assert {n for n, d in DEFINITIONS.items() if d[0] == 1} == set(THEIRS)
+    assert {n for n, d in DEFINITIONS.items() if d.operands == 1} == set(THEIRS)
 
 
 def test_arithmetic() -> None:

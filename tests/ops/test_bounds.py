@@ -29,12 +29,17 @@ PROBABILITIES = [
     "a = x -> flatten -> linear(4) -> sigmoid\n return 1 - a",
     "a = x -> flatten -> linear(4)\n return (a + 3 -> relu6) / 6",
     "a = x -> flatten -> linear(4) -> tanh\n return (a + 1) / 2",
+    "a = x -> flatten -> linear(4)\n return ((a -> erf) + 1) / 2",
+    "return x -> flatten -> linear(4) -> hardsigmoid",
+    "return x -> flatten -> linear(4) -> clamp(0, 1)",
     "a = x -> flatten -> linear(4) -> softmax\n return (a + a + a) / 3",
 ]
 OTHERS = [
     "return x -> flatten -> linear(4)",
     "return x -> flatten -> linear(4) -> relu",
     "return x -> flatten -> linear(4) -> relu6",
+    "return x -> flatten -> linear(4) -> clamp(min=0)",
+    "return x -> flatten -> linear(4) -> hardtanh",
     "return x -> flatten -> linear(4) -> tanh",
     "return x -> flatten -> linear(4) -> softmax -> log",
     "return x -> flatten -> linear(4) -> sigmoid -> batchnorm",
@@ -59,7 +64,8 @@ def test_a_range_holds_every_value() -> None:
     texts = [
         "a0 * a1", "a0 - a1 * a0", "a0 / (3 + abs(a1))", "where(a0 > a1, a0, a1)", "where(a0 < 0, 0, where(a0 > 6, 6, a0))",
         "max(a0, min(a1, 0.5)) + tanh(a0)", "exp(a0) * sigmoid(a1)", "sqrt(abs(a0)) - log(abs(a1))", "a0 * a0 - (a1 > 0)",
-        "expm1(a0) * -a1", "a0 / a1", "where(a0, a1, 2)", "where(2 * a0 > a1, 2 * a0, a1 * a1)",
+        "expm1(a0) * -a1", "a0 / a1", "erf(a0) + log1p(abs(a1))", "floor(a0) * sign(a1)", "normal_cdf(a0) - normal_pdf(a1)",
+        "pow(abs(a0), a1)", "softplus(a0) + (a0 >= a1) - (a0 == a1)", "where(a0, a1, 2)", "where(2 * a0 > a1, 2 * a0, a1 * a1)",
     ]  # fmt: skip
     for text in texts:
         e = ex.parse(text)

@@ -9,8 +9,8 @@ import pytest
 
 from cnnc.ir.builder import Builder
 from cnnc.ir.op import OPS
-from cnnc.ops.pointwise import DEFINITIONS
-from tests.ops.checking import WEIGHTS, check_gradient
+from cnnc.ops.definitions import DEFINITIONS
+from tests.ops.checking import POSITIVE, SETTINGS, WEIGHTS, check_gradient
 
 RNG = np.random.default_rng(7)
 
@@ -26,19 +26,22 @@ def one(op: str, **attributes: Any) -> Any:
 # ------------------------------------------------------------------------------------------------ pointwise
 
 
-@pytest.mark.parametrize("op", [n for n, d in DEFINITIONS.items() if d[0] == 1])
+@pytest.mark.parametrize("op", [n for n, d in DEFINITIONS.items() if d.operands == 1])
 def test_activation(op: str) -> None:
-    x = normal(2, 3, 4)
-    if op in ("log", "sqrt"):
+    x = normal(2, 3, 4) * 2
+    if op in POSITIVE or op == "log1p":
         x = np.abs(x) + 0.5
-    check_gradient(one(op), {"x": x})
+    check_gradient(one(op, **SETTINGS.get(op, {})), {"x": x})
 
 
-@pytest.mark.parametrize(
-    ("op", "attributes"), [("leaky_relu", {"negative_slope": 0.2}), ("elu", {"alpha": 0.7}), ("silu", {"beta": 1.7})]
-)
-def test_activation_with_arguments(op: str, attributes: dict[str, Any]) -> None:
-    check_gradient(one(op, **attributes), {"x": normal(3, 5)})
+def test_choices_and_trained_activations() -> None:
+    arrays = {"a": normal(2, 3, 4), "b": normal(2, 3, 4)}
+    for op in ("maximum", "minimum", "gt", "ge", "eq", "ne"):
+        check_gradient(one(op), arrays)
+    check_gradient(one("where"), {"c": np.array([1.0, 0.0, -2.0]), "a": normal(2, 3, 4), "b": normal(3)})
+    for op in ("prelu", "swish"):
+        for shape in ((3,), (1,), ()):
+            check_gradient(one(op), {"x": normal(2, 3, 4) * 2, "a": np.abs(normal(*shape))})
 
 
 @pytest.mark.parametrize("op", ["add", "sub", "mul", "div"])

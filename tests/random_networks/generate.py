@@ -22,14 +22,22 @@ CHANNELS = (1, 3, 3, 5, 5, 7, 7, 15, 16, 17, 31, 32, 33)
 SPACE = {1: 40, 2: 11, 3: 5}  # the largest size of an axis, by the number of axes
 LARGEST = 12_000  # values of a tensor, for one image
 WORK = 2_000_000  # multiply-adds of a layer, for one image
-WHOLE = ("relu", "relu6", "neg", "abs")
-SMOOTH = ("sigmoid", "tanh", "leaky_relu", "elu", "selu", "silu", "exp", "log", "sqrt")
+WHOLE = ("relu", "relu6", "neg", "abs", "hardtanh", "clamp")
+SMOOTH = (
+    "sigmoid", "tanh", "leaky_relu", "elu", "selu", "silu", "exp", "log", "sqrt", "celu", "gelu", "gelu_tanh", "mish", "softplus",
+    "log_sigmoid", "softsign", "hardsigmoid", "hardswish", "erf", "log1p", "pow",
+)  # fmt: skip
+CONSTANTS = {  # of those that have such
+    "leaky_relu": {"negative_slope": 0.2}, "elu": {"alpha": 0.5}, "silu": {"beta": 1.5}, "celu": {"alpha": 0.7},
+    "softplus": {"beta": 1.5}, "clamp": {"min": -2.0, "max": 3.0}, "pow": {"exponent": 1.5},
+}  # fmt: skip
 KINDS = {  # how often each kind of layer is drawn, in a whole-number network and in any
     "convolution": (8, 6),
     "transposed": (2, 2),
     "activation": (3, 3),
     "smooth": (0, 4),
     "binary": (4, 4),
+    "choice": (1, 1),
     "division": (0, 1),
     "maximum": (2, 2),
     "average": (0, 2),
@@ -221,16 +229,19 @@ class _Maker:
         return self.b.add("conv_transpose", operands, {**window.attributes(), "groups": groups, "size": made}, name)
 
     def _activation(self) -> str:
-        return self.b.add(self.one(WHOLE), [self.any()], {}, self.name())
+        return self.activated(self.any())
+
+    def activated(self, x: str) -> str:
+        op = self.one(WHOLE)
+        return self.b.add(op, [x], CONSTANTS.get(op, {}), self.name())
 
     def _smooth(self) -> str:
         x, op = self.any(), self.one(SMOOTH)
         if op == "exp":
             x = self.b.add("tanh", [x], {}, f"{self.name()}.tanh")
-        elif op in ("log", "sqrt"):
+        elif op in ("log", "sqrt", "log1p", "pow"):
             x = self.positive(x)
-        attributes = {"leaky_relu": {"negative_slope": 0.2}, "elu": {"alpha": 0.5}, "silu": {"beta": 1.5}}
-        return self.b.add(op, [x], attributes.get(op, {}) if self.chance(50) else {}, self.name())
+        return self.b.add(op, [x], CONSTANTS.get(op, {}) if op == "pow" or self.chance(50) else {}, self.name())
 
     def positive(self, x: str) -> str:
         name = self.name()
@@ -241,6 +252,17 @@ class _Maker:
         x, op = self.any(), self.one(("add", "sub", "mul"))
         pair = [x, self.partner(x)]
         return self.b.add(op, pair if self.chance(50) else pair[::-1], {}, self.name())
+
+    def _choice(self) -> str:
+        """The larger or the smaller of two, or by comparing them; or a weighted half-line."""
+        x = self.any()
+        pair, kind = [x, self.partner(x)], self.below(4)
+        if kind < 2:
+            return self.b.add(("maximum", "minimum")[kind], pair, {}, self.name())
+        if kind == 2:
+            mask = self.b.add(self.one(("gt", "ge")), pair, {}, f"{self.name()}.mask")
+            return self.b.add("where", [mask, *pair], {}, self.name())
+        return self.b.add(self.one(("prelu", "prelu", "swish")), pair, {}, self.name())
 
     def partner(self, x: str) -> str:
         """A value that broadcasts with another: of its shape, one that does by chance, a vector, a number."""
@@ -401,7 +423,7 @@ class _Maker:
         y = self.convolution(x, {"kernel": (1,) * axes}, wide)
         if y is None:
             return None
-        y = self.b.add(self.one(WHOLE), [y], {}, self.name())
+        y = self.activated(y)
         if self.chance(15):
             self.values.append(y)
         given = self.window(y)
@@ -409,4 +431,4 @@ class _Maker:
         w = self.param((wide, 1, *window.kernel), "w", WEIGHTS[axes + 2])
         operands = [y, w, *([self.param((wide,), "b")] if self.chance(60) else [])]
         z = self.b.add("conv", operands, {**window.attributes(), "groups": wide}, self.name())
-        return self.b.add(self.one(WHOLE), [z], {}, self.name()) if self.chance(60) else z
+        return self.activated(z) if self.chance(60) else z

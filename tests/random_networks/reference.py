@@ -115,7 +115,7 @@ def _by_winograd(graph: Graph, node: Node) -> bool:
 
 
 _OF_PROBABILITIES = {"cross_entropy", "cross_entropy_gradient"}
-_CHOOSING = {"gt", "where", "neg", "abs", "max", "min"}
+_CHOOSING = {"gt", "ge", "eq", "ne", "sign", "floor", "where", "neg", "abs", "max", "min"}
 _MOVING = {"concat", "slice", "flatten", "reshape", "to_layout", "expand", "maxpool", "constant", "count", "batch_size"}
 
 
@@ -218,7 +218,7 @@ def _magnitude(e: ex.Expression, values: Mapping[str, Any]) -> Any:
             return np.maximum(np.maximum(parts[0], parts[1]), parts[2])
         case "max" | "min":
             return np.maximum(parts[0], parts[1])
-        case "gt":
+        case "gt" | "ge" | "eq" | "ne":
             return np.maximum(np.maximum(parts[0], parts[1]), 1)
     return parts[0]
 

@@ -5,7 +5,8 @@ An expression is a nested tuple: ("var", name), ("const", number) or (operator, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,20 @@ def _sigmoid(x: Any) -> Any:
     return np.where(np.less(x, 0), power, 1.0) / (1.0 + power)
 
 
-_FUNCTIONS: dict[str, Any] = {
+def _each(function: Callable[[float], float]) -> Callable[[Any], Any]:
+    """A function of Python's numbers on arrays, which keep their precision."""
+    return lambda x: np.vectorize(function, otypes=[np.float64])(x).astype(np.result_type(x))
+
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
     "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "neg": np.negative, "max": np.maximum, "min": np.minimum,
-    "exp": np.exp, "expm1": np.expm1, "log": np.log, "sigmoid": _sigmoid, "tanh": np.tanh, "sqrt": np.sqrt, "abs": np.abs,
-    "gt": lambda a, b: np.where(np.greater(a, b), 1.0, 0.0), "where": lambda c, a, b: np.where(np.not_equal(c, 0), a, b),
+    "exp": np.exp, "expm1": np.expm1, "log": np.log, "log1p": np.log1p, "sigmoid": _sigmoid, "tanh": np.tanh, "sqrt": np.sqrt,
+    "abs": np.abs, "floor": np.floor, "sign": np.sign, "pow": np.power, "softplus": lambda x: np.logaddexp(0, x),
+    "erf": _each(math.erf), "normal_cdf": _each(lambda x: math.erfc(-x / math.sqrt(2)) / 2),
+    "normal_pdf": lambda x: np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi),
+    "gt": lambda a, b: np.where(np.greater(a, b), 1.0, 0.0), "ge": lambda a, b: np.where(np.greater_equal(a, b), 1.0, 0.0),
+    "eq": lambda a, b: np.where(np.equal(a, b), 1.0, 0.0), "ne": lambda a, b: np.where(np.not_equal(a, b), 1.0, 0.0),
+    "where": lambda c, a, b: np.where(np.not_equal(c, 0), a, b),
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cnnc.backends.cpu.rules import convolution, elementwise, groups, linear, norm, pool, shape
 from cnnc.lowering.target import Rule
-from cnnc.ops.pointwise import DEFINITIONS
+from cnnc.ops.definitions import DEFINITIONS
 
 RULES: dict[str, Rule] = {
     **dict.fromkeys((*DEFINITIONS, "pointwise", "batchnorm"), elementwise.pointwise),
