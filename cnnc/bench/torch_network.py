@@ -250,6 +250,7 @@ RULES: dict[str, Rule] = {
     "expand": Writer.expand,
     "batch_size": lambda w, n: "torch.tensor(float(n))",
     "softmax": lambda w, n: f"{w.local[n.inputs[0]]}.softmax({n.attribute('axis')})",
+    "log_softmax": lambda w, n: f"{w.local[n.inputs[0]]}.log_softmax({n.attribute('axis')})",
 }
 
 

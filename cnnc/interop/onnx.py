@@ -11,7 +11,8 @@ import numpy as np
 
 from cnnc import __version__
 from cnnc.diagnostics import error
-from cnnc.interop.onnx_ops import WRITERS, Writer, unknown
+from cnnc.interop.onnx_ops import WRITERS, unknown
+from cnnc.interop.onnx_writer import Writer
 from cnnc.ir.graph import LEAVES, Graph
 from cnnc.ir.types import product
 

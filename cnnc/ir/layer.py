@@ -66,7 +66,7 @@ def told(specs: Mapping[str, ParameterSpec], arguments: Mapping[str, Any]) -> di
     result = dict(specs)
     for argument, short in (("init", "weight"), ("bias_init", "bias")):
         begin = arguments.get(argument)
-        if begin is None:
+        if begin is None or (short in result and result[short].told is not None):  # the layer has read it itself
             continue
         if not isinstance(begin, Start):
             what = f"{argument} is a start such as kaiming_normal(), not {begin!r}"

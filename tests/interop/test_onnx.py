@@ -18,8 +18,8 @@ from cnnc.ir.interpret import random_values, run
 from cnnc.ir.op import OPS
 from cnnc.ir.types import TensorType, activation
 from cnnc.ops.definitions import DEFINITIONS
-from tests.ops.checking import POSITIVE, SETTINGS
 from tests.networks import ALL_EXAMPLES, EXAMPLES, MIXED
+from tests.ops.checking import POSITIVE, SETTINGS
 from tests.random_networks.generate import network as random_network
 
 onnx = pytest.importorskip("onnx")

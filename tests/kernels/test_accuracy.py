@@ -16,7 +16,6 @@ from cnnc.kernels.cpu import target
 from cnnc.kernels.cpu.elementwise.map_plan import Operand, plan_map
 from cnnc.ops.definitions import DEFINITIONS, GELU_CUBE, SELU_ALPHA, SELU_SCALE
 from cnnc.ops.pointwise import expressions, slope
-
 from tests.ops.checking import POSITIVE, SETTINGS
 
 from .launching import TARGETS, guarded, launch, place

@@ -235,8 +235,8 @@ KINKS = [0.0, 30.0, -30.0, 6.0, -3.0, 3.0, -1.0, 1.0, -0.75, 2.0, 1.5, 0.25, 9.0
 def test_activation_and_its_derivative(op: str) -> None:
     a = np.concatenate([normal(50) * 4, KINKS])
     a = np.abs(a) + 0.125 if op in POSITIVE or op == "log1p" else a
-    given = SETTINGS.get(op, {}) if op != "silu" else {}  # PyTorch's has no beta
-    for given in ({}, given) if op not in ("clamp", "threshold", "pow") else (given,):
+    chosen = SETTINGS.get(op, {}) if op != "silu" else {}  # PyTorch's has no beta
+    for given in ({}, chosen) if op not in ("clamp", "threshold", "pow") else (chosen,):
         tx = t(a).requires_grad_()
         theirs = THEIRS[op](tx, **given)
         theirs.sum().backward()

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from llvmlite import ir
 
-from .instructions import F32, I32, Instructions, Value, declare
+from .instructions import I32, Instructions, Value, declare
 
 # e^r = 1 + r + r^2 P(r) for |r| <= log(2) / 2: the polynomial P of Cephes' expf, the highest power first
 EXPONENTIAL = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)

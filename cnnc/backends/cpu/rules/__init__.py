@@ -41,6 +41,8 @@ RULES: dict[str, Rule] = {
     "lrn_gradient": norm.lrn,
     "softmax": norm.softmax,
     "softmax_gradient": norm.softmax,
+    "log_softmax": norm.softmax,
+    "log_softmax_gradient": norm.softmax,
     "cross_entropy": norm.cross_entropy,
     "cross_entropy_gradient": norm.cross_entropy_gradient,
     "accuracy": norm.accuracy,

@@ -37,19 +37,13 @@ def lrn(low: Lowering, node: Node) -> None:
 
 
 def softmax(low: Lowering, node: Node) -> None:
+    """Softmax, its logarithm, and the gradients of both."""
+    gradient, log = node.op.endswith("_gradient"), node.op.startswith("log")
     shape, axis = low.shape(node.name), node.attribute("axis")
-    if node.op == "softmax":
-        emit(
-            low,
-            node,
-            loss_plan.plan_softmax(target_of(low), shape, axis),
-            {"x": low.ref(node.inputs[0]), "y": low.ref(node.name)},
-            ["y"],
-        )
-        return
-    y, dy = node.inputs
-    plan = loss_plan.plan_softmax(target_of(low), shape, axis, gradient=True)
-    emit(low, node, plan, {"y": low.ref(y), "dy": low.ref(dy), "dx": low.ref(node.name)}, ["dx"])
+    plan = loss_plan.plan_softmax(target_of(low), shape, axis, log=log, gradient=gradient)
+    names = ("y", "dy", "dx") if gradient else ("x", "y")
+    buffers = dict(zip(names, map(low.ref, (*node.inputs, node.name)), strict=True))
+    emit(low, node, plan, buffers, [names[-1]])
 
 
 def cross_entropy(low: Lowering, node: Node) -> None:
