@@ -12,7 +12,7 @@ from typing import Any
 
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.types import BATCH
-from cnnc.ops.pointwise import DEFINITIONS
+from cnnc.ops.definitions import DEFINITIONS
 from cnnc.ops.window import Window
 
 WORDS = frozenset(
