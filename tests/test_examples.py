@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 DIGITS = EXAMPLES / "data" / "digits.npz"
 FORMS: dict[str, list[dict[str, Any]]] = {
+    "deep_mlp": [{}, {"act": "relu"}],
     "expression": [{}],
     "lenet5": [{}],
     "lenet5_relu": [{}],
@@ -48,7 +49,10 @@ def test_all_are_named_here() -> None:
     assert {p.stem for p in EXAMPLES.glob("*.py")} == {"__init__", "embed", "saliency"}
 
 
-OUTPUTS = {"expression": 1, **dict.fromkeys(("lenet5", "lenet5_relu", "small"), 10)}  # classes, where they are not 1000
+OUTPUTS = {
+    "expression": 1,
+    **dict.fromkeys(("deep_mlp", "lenet5", "lenet5_relu", "small"), 10),
+}  # classes, where they are not 1000
 UNTRAINED = {"expression"}
 
 

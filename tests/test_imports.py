@@ -24,7 +24,7 @@ ORDER = [
     ["files", "streams"],
     ["storage", "table", "locks", "forks"],
     ["diagnostics", "codes", "untrusted"],
-    ["arguments", "foreign"],
+    ["arguments", "foreign", "spread"],
     ["ir"],
     ["ops"],
     ["frontend", "passes", "describe"],
@@ -35,7 +35,7 @@ ORDER = [
     ["network", "artifact", "notebook"],
     ["open_sizes"],
     ["driver"],
-    ["train", "bench", "onnx_backend"],
+    ["train", "bench", "stats", "onnx_backend"],
     ["cli"],
     ["__main__"],
 ]

@@ -32,6 +32,7 @@ COMMANDS = {
     "compile": ("compile", "Compile a model into one artifact."),
     "run": ("run", "Classify images or arrays."),
     "train": ("train", "Train a model on a data set."),
+    "stats": ("stats", "Say how values and gradients are spread in every layer."),
     "bench": ("bench", "Time a network, beside other programs and layer by layer."),
     "export": ("export", "Write a model and its weights as ONNX."),
     "gradcheck": ("gradcheck", "Compare every gradient with central differences."),

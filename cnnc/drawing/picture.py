@@ -45,11 +45,9 @@ def svg(graph: Graph, title: str = "", dark: bool | None = None, numbers: Mappin
     height = bottom + tall + MARGIN / 2
     parameters = sum(product(n.type.concrete(1)) for n in graph.parameters)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
-        f'width="{width:.0f}" height="{height:.0f}" class="cnnc" '
-        'font-family="ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace" font-size="11">',
+        opening(width, height),
         f"<title>{escape(head)}</title>",
-        f"<style>{_style(dark, TONES if numbers else {})}</style>",
+        f"<style>{style(dark, TONES if numbers else {})}</style>",
         '<defs><marker id="cnnc-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" '
         'orient="auto"><path d="M0,0 L8,4 L0,8 z" class="cnnc-head"/></marker></defs>',
         '<rect width="100%" height="100%" class="cnnc-page"/>',
@@ -67,6 +65,14 @@ def svg(graph: Graph, title: str = "", dark: bool | None = None, numbers: Mappin
     for card in cards:
         parts += _box(card)
     return "\n".join([*parts, *legend, "</svg>", ""])
+
+
+def opening(width: float, height: float) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" '
+        f'width="{width:.0f}" height="{height:.0f}" class="cnnc" '
+        'font-family="ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace" font-size="11">'
+    )
 
 
 def _named(cards: Sequence[Card], edges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
@@ -90,7 +96,9 @@ def _named(cards: Sequence[Card], edges: Sequence[tuple[int, int]]) -> list[tupl
     return kept
 
 
-def _style(dark: bool | None, tones: Mapping[str, tuple[str, str]]) -> str:
+def style(dark: bool | None, tones: Mapping[str, tuple[str, str]]) -> str:
+    """The style sheet of a drawing, for a dark page, a light one, or the reader's."""
+
     def rules(page: Sequence[str], colors: dict[str, str], night: bool) -> str:
         ground, text, more, line, frame = page
         return (

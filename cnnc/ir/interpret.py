@@ -131,17 +131,11 @@ def _positive(graph: Graph) -> frozenset[str]:
     )
 
 
-def random_values(
-    graph: Graph, batch: int = 2, seed: int = 0, integers: bool = False
-) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Inputs and values (params, states) to run a graph on, float64; the same for the same seed.
-
-    Weights are scaled by 1 / sqrt(fan in), variances positive, labels in range. With `integers`, everything is a whole
-    number in -4..4 (variances 1..4), so that float32 arithmetic is exact while sums stay below 2^24.
+def random_inputs(graph: Graph, batch: int = 2, seed: int = 0, integers: bool = False) -> dict[str, Array]:
+    """Inputs to run a graph on, float64, of N(0, 1), labels in range; the same for the same seed. With `integers`,
+    everything is a whole number in -4..4.
     """
-    positive = _positive(graph)
     inputs: dict[str, Array] = {}
-    values: dict[str, Array] = {}
     for node in graph.inputs:
         rng, shape = _generator(node, seed), node.type.concrete(batch)
         if node.type.dtype in ("i64", "i32"):
@@ -150,6 +144,19 @@ def random_values(
             inputs[node.name] = np.asarray(rng.integers(1, 5) if integers else rng.uniform(0.1, 0.9), np.float64)
         else:
             inputs[node.name] = _random(rng, shape, integers, 1.0)
+    return inputs
+
+
+def random_values(
+    graph: Graph, batch: int = 2, seed: int = 0, integers: bool = False
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """`random_inputs`, and values (params, states) to run a graph on, float64; the same for the same seed.
+
+    Weights are scaled by 1 / sqrt(fan in), variances positive. With `integers`, everything is a whole number in -4..4
+    (variances 1..4), so that float32 arithmetic is exact while sums stay below 2^24.
+    """
+    positive = _positive(graph)
+    values: dict[str, Array] = {}
     for node in (*graph.parameters, *graph.states):
         rng, shape = _generator(node, seed), node.type.concrete(batch)
         if node.name in positive:
@@ -159,7 +166,7 @@ def random_values(
         else:
             fan_in = max(int(np.prod(shape[1:])), 1)
             values[node.name] = _random(rng, shape, integers, fan_in**-0.5)
-    return inputs, values
+    return random_inputs(graph, batch, seed, integers), values
 
 
 def _generator(node: Node, seed: int) -> np.random.Generator:

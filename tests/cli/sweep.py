@@ -64,6 +64,7 @@ def commands(folder: Path) -> list[tuple[str, list[str], str, int]]:
         ("train --json", ["train", m, "-d", d, "--out", str(folder / "run"), "--json"], PRINTED, 0),
         ("bench", ["bench", m, "--rounds", "1", "--block", "0", "--layers"], PRINTED, 0),
         ("gradcheck", ["gradcheck", m], PRINTED, 0),
+        ("stats", ["stats", m], PRINTED, 0),
         ("cache list", ["cache", "list"], PRINTED, 0),
         ("cache warm", ["cache", "warm", m, "--mode", "infer", "--batch", "1"], SAID, 0),
         ("new", ["new", str(folder / "new"), "--force"], SAID, 0),

@@ -59,6 +59,7 @@ def test_the_other_tables(cnnc: Cnnc, lenet: Path, tmp_path: Path, monkeypatch: 
     fits("\n".join(line for line in compiled.stderr.splitlines() if line.startswith(" ")), width)
     fits(cnnc("bench", lenet, "--rounds", 1, "--block", 0, "--layers", "--threads", 1).stdout, width)
     fits(cnnc("gradcheck", lenet, "--directions", 1, "--parameter", "c1.weight").stdout, width)
+    fits(cnnc("stats", lenet, "--target", "reference").stdout, width)
     fits(cnnc("cache", "list").stdout, width)
     fits(cnnc("explain").stdout, width)
     fits(cnnc("explain", "conv").stdout, width)

@@ -1,0 +1,122 @@
+"""`cnnc stats M.cnn`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cnnc.cli.common import (
+    LARGEST,
+    define,
+    exists,
+    json_option,
+    load,
+    model_options,
+    print_json,
+    say,
+    weights_option,
+    write_text,
+)
+from cnnc.cli.compiling import target_option
+from cnnc.diagnostics import error
+
+if TYPE_CHECKING:
+    from cnnc.network import Network
+    from cnnc.stats import Statistics
+
+
+@define(
+    "stats",
+    'cnnc stats examples/deep_mlp.cnn -p act=tanh -p init="normal(std=0.05)" -o spread.svg',
+    "cnnc stats examples/lenet5_relu.cnn --data examples/data/digits.npz --weights runs/digits/weights.safetensors",
+)
+@model_options
+@weights_option
+@click.option("-d", "--data", type=click.Path(), metavar="D", help="Data as `cnnc train` takes it; random otherwise.")
+@click.option(
+    "-b", "--batch", type=click.IntRange(1, LARGEST), default=16, show_default=True, help="Images in a batch."
+)
+@click.option("-o", "--output", type=click.Path(), metavar="OUT.svg", help="Draw the histograms too.")
+@click.option("--dark/--light", default=None, help="Colors of the drawing; as the reader's page is otherwise.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of what is random.")
+@target_option
+@json_option
+def command(
+    path: str,
+    model: str | None,
+    parameters: dict[str, Any],
+    weights: str | None,
+    data: str | None,
+    batch: int,
+    output: str | None,
+    dark: bool | None,
+    seed: int,
+    target: str,
+    as_json: bool,
+) -> None:
+    """Say how values and gradients are spread in every layer: mean, deviation, dead and saturated share, histogram.
+
+    It is one training step of a batch, forward and backward, with the weights as they start or as they are given. Without
+    data, inputs are of N(0, 1) and labels of any class.
+    """
+    if output is not None and not output.lower().endswith(".svg"):
+        raise error("E0603", f"cannot draw to '{output}'", help="end the name in .svg", exit_code=2)
+    network = load(path, model, parameters, weights)
+    from cnnc.stats import statistics
+
+    recipe = network.program.recipe
+    given = None if data is None else a_batch(network, data, batch, seed)
+    found = statistics(
+        network,
+        batch if given is None else len(given["labels"]),
+        seed,
+        given,
+        recipe.loss.name if recipe else "cross_entropy",
+        target,
+    )
+    if as_json:
+        print_json(found.to_json())
+    else:
+        click.echo("\n".join(str(table) for table in found.tables()), nl=False)
+    if output is not None:
+        title = " ".join([network.name, *(f"{k}={v}" for k, v in parameters.items())])
+        write_text(output, drawn(found, title, dark))
+        say(f"wrote {output}")
+
+
+def a_batch(network: Network, data: str, batch: int, seed: int) -> dict[str, Any]:
+    """The first batch of an epoch, and its labels. Raises `CnncError` (E0620 to E0630)."""
+    from cnnc.data.dataset import Dataset
+    from cnnc.frontend.inputs import Preprocess
+    from cnnc.runtime.inputs import check_labels
+
+    exists(data, "data", folder=True)
+    nodes = network.graph.inputs
+    if len(nodes) != 1:
+        raise error("E0820", f"data are for networks of one input, and this one has {len(nodes)}", exit_code=2)
+    settings = network.program.inputs.get(nodes[0].name, Preprocess())
+    dataset = Dataset.open(data, settings, nodes[0].type.concrete(1)[1:])
+    x, labels = next(iter(dataset.batches(min(batch, len(dataset.train)), 1, seed)))
+    shape = network.graph.type(network.graph.outputs[0][1]).shape
+    check_labels(labels, int(shape[1]) if len(shape) > 1 else 0)
+    return {nodes[0].name: x, "labels": labels}
+
+
+def drawn(found: Statistics, title: str, dark: bool | None) -> str:
+    """The histograms as SVG."""
+    from cnnc.drawing.histograms import Row, Section, histograms
+    from cnnc.stats import ratio, share
+
+    def remark(dead: float | None, saturated: float | None) -> str:
+        named = {"dead": dead, "saturated": saturated}
+        return ", ".join(f"{share(value)} {name}" for name, value in named.items() if value)
+
+    layers = [Row(r.name, r.op, r.words, r.forward, r.backward, remark(r.dead, r.saturated)) for r in found.layers]
+    weights = [
+        Row(r.name, "param", f"ratio {ratio(r)}" if ratio(r) else "", r.forward, r.backward) for r in found.parameters
+    ]
+    sections = [Section("values", "gradients of the loss by them", layers)]
+    if weights:
+        sections.append(Section("parameters", "gradients of the loss by them", weights))
+    return histograms(title, found.about, sections, dark)
