@@ -21,6 +21,7 @@ from cnnc.ir.graph import Graph
 from cnnc.network import Network
 from cnnc.passes.optimizer import SGD
 from cnnc.runtime.executable import Executable
+from cnnc.runtime.threads import cores
 
 Array = np.ndarray[Any, Any]
 PEERS = ("onnxruntime", "openvino", "torch", "torch-compile")
@@ -32,6 +33,26 @@ OURS = "cnnc"
 # own two layouts by 1e-3 in ResNet-50.
 RATE, MOMENTUM = 2e-5, 0.9
 USAGE = 2
+
+
+Progress = Callable[[str], None]
+
+
+def silent(text: str) -> None:
+    """Progress that nobody wants to see."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is timed and how: `mode` is "infer" or "train", `against` are names of `PEERS`, `threads` every engine's."""
+
+    network: Network
+    mode: str = "infer"
+    batch: int = 1
+    threads: int = field(default_factory=cores)
+    against: Sequence[str] = ()
+    target: str = "cpu"
+    exact: bool = False
 
 
 @dataclass
@@ -104,22 +125,15 @@ def random_inputs(graph: Graph, batch: int) -> dict[str, Array]:
     }
 
 
-def inference(
-    network: Network,
-    batch: int,
-    threads: int,
-    against: Sequence[str] = (),
-    target: str = "cpu",
-    exact: bool = False,
-    progress: Callable[[str], None] = lambda text: None,
-) -> Case:
+def inference(setting: Setting, progress: Progress = silent) -> Case:
+    network, batch, threads = setting.network, setting.batch, setting.threads
     progress("compiling")
-    executable = driver.compile(network, target, threads, exact, batch)
+    executable = driver.compile(network, setting.target, threads, setting.exact, batch)
     inputs = random_inputs(network.graph, batch)
     case = Case("infer", batch, threads, executable, inputs)
     case.engines[OURS] = lambda: list(executable.run(inputs).values())
     arrays = list(inputs.values())
-    for name in against:
+    for name in setting.against:
         progress(f"building {name}")
         with quiet():
             if name in PACKAGES:
@@ -194,17 +208,12 @@ def without_dropout(network: Network) -> Network:
     return plain
 
 
-def training(
-    network: Network,
-    batch: int,
-    threads: int,
-    against: Sequence[str] = (),
-    target: str = "cpu",
-    progress: Callable[[str], None] = lambda text: None,
-) -> Case:
+def training(setting: Setting, progress: Progress = silent) -> Case:
     """A step of SGD with momentum: forward, cross-entropy, backward, update. Each engine trains weights of its own."""
+    network, batch, threads = setting.network, setting.batch, setting.threads
     progress("compiling")
-    executable = driver.compile_training(network, optimizer=SGD(momentum=MOMENTUM), threads=threads, target=target)
+    optimizer = SGD(momentum=MOMENTUM)
+    executable = driver.compile_training(network, optimizer=optimizer, threads=threads, target=setting.target)
     classes = int(network.graph.type(network.graph.outputs[0][1]).shape[1])
     labels = np.random.default_rng(0).integers(0, classes, batch)
     arrays = random_inputs(network.graph, batch)
@@ -216,7 +225,7 @@ def training(
     inputs = {n.name: arrays[n.name] if n.name in arrays else more[n.name] for n in executable.graph.inputs}
     case = Case("train", batch, threads, executable, inputs)
     case.engines[OURS] = lambda: [executable.run(inputs)["loss"]]
-    for name in against:
+    for name in setting.against:
         if name not in TRAINERS:
             case.left_out[name] = "it does not train"
             continue

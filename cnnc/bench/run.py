@@ -2,49 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from cnnc.bench import engines
 from cnnc.bench.report import Report
 from cnnc.bench.timing import alternate
 from cnnc.diagnostics import error
-from cnnc.network import Network
 from cnnc.runtime import profile
 from cnnc.runtime.compiled import Compiled
 from cnnc.runtime.load import Watch
-from cnnc.runtime.threads import cores
 
 CHECK = 4  # exit code: a check failed
 
 
 def run(
-    network: Network,
+    setting: engines.Setting,
     name: str | None = None,
-    mode: str = "infer",
-    batch: int = 1,
-    threads: int | None = None,
-    against: Sequence[str] = (),
-    target: str = "cpu",
-    exact: bool = False,
     layers: bool = False,
     rounds: int = 5,
     block: float = 0.5,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: engines.Progress = engines.silent,
 ) -> Report:
-    """Time a network. against: names of `engines.PEERS`; layers: also step by step, beside what the machine can do.
+    """Time a network. layers: also step by step, beside what the machine can do.
 
     Raises `CnncError`: E0811 (exit code 4) where results differ, E0810 and E0650 for engines that are not there.
     """
-    against, threads = engines.known(against), threads or cores()
-
-    def case_of(network: Network) -> engines.Case:
-        if mode == "train":
-            return engines.training(network, batch, threads, against, target, progress)
-        return engines.inference(network, batch, threads, against, target, exact, progress)
-
+    setting = replace(setting, against=engines.known(setting.against))
+    network, mode, batch, threads = setting.network, setting.mode, setting.batch, setting.threads
+    made = engines.training if mode == "train" else engines.inference
     differences: dict[str, float] = {}
-    random = mode == "train" and bool(against) and bool(network.graph.of("dropout"))
-    case = case_of(engines.without_dropout(network) if random else network)
+    random = mode == "train" and bool(setting.against) and bool(network.graph.of("dropout"))
+    case = made(replace(setting, network=engines.without_dropout(network)) if random else setting, progress)
     if len(case.engines) > 1:
         progress("comparing" + (" without dropout" if random else ""))
         differences = case.compare()
@@ -57,7 +45,7 @@ def run(
                 exit_code=CHECK,
             )
     if random:
-        case = case_of(network)
+        case = made(setting, progress)
     watch = Watch()
     timings = alternate(case.engines, rounds, block, progress=progress)
     load = watch.load()

@@ -85,6 +85,7 @@ def command(
     if exact and mode == "train":
         raise click.UsageError("--exact goes with --mode infer.")
     from cnnc.bench import engines
+    from cnnc.runtime.threads import cores
     from cnnc.table import wrapped
 
     peers = engines.known([p.strip() for p in against.split(",") if p.strip()])
@@ -94,20 +95,10 @@ def command(
     network = load(path, model, parameters, weights)
     from cnnc.bench.run import run
 
-    report = run(
-        network,
-        " ".join([network.name, *(f"{k}={v}" for k, v in parameters.items())]),
-        mode,
-        batch,
-        threads,
-        peers,
-        f"cpu-{isa}" if isa else "cpu",
-        exact,
-        layers or roofline is not None,
-        rounds,
-        block,
-        say,
-    )
+    target = f"cpu-{isa}" if isa else "cpu"
+    setting = engines.Setting(network, mode, batch, threads or cores(), peers, target, exact)
+    name = " ".join([network.name, *(f"{k}={v}" for k, v in parameters.items())])
+    report = run(setting, name, layers or roofline is not None, rounds, block, say)
     for name, why in report.left_out.items():
         say(f"{name} is left out: {why}")
     if roofline is not None:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from cnnc.ir.graph import Graph, Node
+from cnnc.ir.graph import Graph
 from cnnc.ir.types import BATCH, TensorType
 from cnnc.locks import lazy
 from cnnc.lowering import chain
-from cnnc.lowering.plan import Buffer, KernelName, Ref, Step
+from cnnc.lowering.plan import Buffer, Ref, Step
 
 T = TypeVar("T")
 
@@ -78,36 +78,13 @@ class Lowering:
         found: T = self._shared[key]
         return found
 
-    def step(
-        self,
-        node: Node,
-        kernel: KernelName,
-        arguments: Mapping[str, int | Ref],
-        chunks: int,
-        writes: Sequence[Ref],
-        scratch: int = 0,
-        note: str = "",
-        reuse: Mapping[str, str] | None = None,
-        links: int = 0,
-    ) -> None:
-        """Append a step. `scratch` is in floats. `reuse` maps a written buffer to one read here that it may overwrite.
-
-        `links`: the chunks divide into as many equal runs, of which the i-th touches the i-th share alone of every
-        buffer that has a share for each image.
+    def append(self, step: Step, scratch: int = 0, reuse: Mapping[str, str] | None = None) -> None:
+        """Take a step that has any chunks. `scratch` is in floats. `reuse` maps a buffer that it writes to one that it reads and
+        may overwrite.
         """
-        if chunks == 0:
+        if step.chunks == 0:
             return
         self.scratch = max(self.scratch, scratch)
         for written, read in (reuse or {}).items():
             self.reusable[len(self.steps), written] = read
-        self.steps.append(
-            Step(
-                node.name,
-                kernel,
-                tuple(arguments.items()),
-                chunks,
-                tuple(dict.fromkeys(w.buffer for w in writes)),
-                note,
-                links,
-            )
-        )
+        self.steps.append(step)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -28,9 +28,7 @@ from cnnc.train.overrides import override
 from cnnc.train.progress import Progress
 from cnnc.train.provenance import differences, provenance
 from cnnc.train.starts import lsuv
-from cnnc.train.trainer import Record, Sums, Trainer, single_input, steps_of, tell
-
-CHECKPOINT_SECONDS = 10.0  # between checkpoints at the ends of epochs, at least
+from cnnc.train.trainer import Course, Record, Sums, Trainer, single_input, steps_of, tell
 
 
 class Interrupted(KeyboardInterrupt):
@@ -59,50 +57,58 @@ class Result:
         return last.get("val_accuracy") if last.get("val_accuracy") is not None else last.get("accuracy")
 
 
+class Options(TypedDict, total=False):
+    """How a run is made.
+
+    epochs: the recipe's unless given. overrides: settings of the recipe, such as "optimizer.lr=0.01". weights: what to start
+    from; those that do not fit (a replaced last layer) are drawn anew. resume: go on from the folder's checkpoint, where
+    there is one; the end is the same to the bit as without a stop. force: a run that is in the folder is replaced. seed: of
+    initialization, order, augmentation and dropout. checkpoint_seconds: between checkpoints at the ends of epochs, at least.
+    """
+
+    epochs: int | None
+    overrides: Sequence[str]
+    weights: str | Path | None
+    resume: bool
+    force: bool
+    seed: int
+    threads: int | None
+    target: str
+    quiet: bool
+    checkpoint_seconds: float
+
+
+DEFAULTS = Options(
+    epochs=None, overrides=(), weights=None, resume=False, force=False, seed=0, threads=None, target="cpu", quiet=False,
+    checkpoint_seconds=10.0,
+)  # fmt: skip
+
+
 def train(
     network: Network,
     data: str | Path | Dataset,
     out: str | Path | None = None,
-    *,
-    epochs: int | None = None,
-    overrides: Sequence[str] = (),
-    weights: str | Path | None = None,
-    resume: bool = False,
-    force: bool = False,
-    seed: int = 0,
-    threads: int | None = None,
-    target: str = "cpu",
-    quiet: bool = False,
-    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+    **options: Unpack[Options],
 ) -> Result:
     """Train a network by its recipe and write weights.safetensors, metrics.jsonl, recipe.json and
     checkpoint.safetensors to a folder.
 
-    out: runs/<model> unless given (or runs/<model>-2, ... where there is a run already). overrides: settings of the
-    recipe, such as "optimizer.lr=0.01". weights: what to start from; those that do not fit (a replaced last layer) are
-    drawn anew. resume: go on from the folder's checkpoint, where there is one; the end is the same to the bit as
-    without a stop. force: a run that is in the folder is replaced. seed: of initialization, order, augmentation and
-    dropout. Raises `CnncError`: exit code 2 for settings and a folder that is taken, 3 for data, weights and checkpoints,
-    4 when the loss diverges; `Interrupted` at Ctrl-C.
+    out: runs/<model> unless given (or runs/<model>-2, ... where there is a run already). options: see `Options`. Raises
+    `CnncError`: exit code 2 for settings and a folder that is taken, 3 for data, weights and checkpoints, 4 when the loss
+    diverges; `Interrupted` at Ctrl-C.
     """
+    for unknown in options.keys() - DEFAULTS.keys():
+        raise TypeError(f"train() got an unexpected keyword argument '{unknown}'")
+    given: Options = {**DEFAULTS, **options}
     of_kind("network", network, Network, "a network", "cnnc.load gives one")
-    if not isinstance(overrides, tuple | list) or not all(isinstance(o, str) for o in overrides):
-        raise wrong("overrides", overrides, 'a list of texts such as "optimizer.lr=0.01"')
-    for name, switch in (("resume", resume), ("force", force), ("quiet", quiet)):
-        flag(name, switch)
-    of_kind("checkpoint_seconds", checkpoint_seconds, (int, float), "a number of seconds")
-    seed_of(seed)
+    _check(given)
+    seed, quiet, weights = given["seed"], given["quiet"], given["weights"]
     data = data if isinstance(data, Dataset) else as_path("data", data)
     out = None if out is None else as_path("out", out)
     weights = None if weights is None else as_path("weights", weights)
-    recipe = override(
-        network.program.recipe or Recipe(),
-        overrides,
-        [n.name for n in (*network.graph.parameters, *network.graph.states)],
-    )
-    recipe = recipe if epochs is None else override(recipe, [f"epochs={epochs}"])
-    folder = run_folder(out, network.name, resume)
-    if not resume and not force:
+    recipe = _recipe(network, given)
+    folder = run_folder(out, network.name, given["resume"])
+    if not given["resume"] and not given["force"]:
         check_unused(folder)
     preprocess, shape = single_input(network)
     augment = augmentation(recipe, shape)
@@ -115,33 +121,37 @@ def train(
     if dataset.classes is not None:
         network.classes = dataset.classes
     if recipe.init is not None and recipe.init.name == "lsuv":
-        _unit_variance(network, recipe, dataset, augment, seed, taken, threads, target)
-    run = _Run(network, recipe, dataset, folder, seed, threads, target)
+        # the weights that no file gave are scaled on the first batch
+        batches = dataset.batches(recipe.batch, seed, 0, augment)
+        x, _ = next(batches)
+        batches.close()
+        tolerance, iterations = map(recipe.init.argument, ("tolerance", "iterations"))
+        lsuv(network, x, tolerance, iterations, taken, given["threads"], given["target"])
+    run = _Run(network, recipe, dataset, folder, given)
     run.record = provenance(
-        network, recipe, dataset, data, seed, weights, run.trainer.optimizer, target, dataset.classes
+        network, recipe, dataset, data, seed, weights, run.trainer.optimizer, given["target"], dataset.classes
     )
     make_folder(folder)
-    first = run.resume(quiet) if resume else Checkpoint({}, 0, 0, 0, (0.0, 0.0, 0), (), {})
-    return run.go(first, augment, quiet, checkpoint_seconds)
+    first = run.resume(quiet) if given["resume"] else Checkpoint({}, 0, 0, 0, (0.0, 0.0, 0), (), {})
+    return run.go(first, augment, quiet, given["checkpoint_seconds"])
 
 
-def _unit_variance(
-    network: Network,
-    recipe: Recipe,
-    dataset: Dataset,
-    augment: Sequence[Any],
-    seed: int,
-    kept: set[str],
-    threads: int | None,
-    target: str,
-) -> None:
-    """`init = lsuv()`: the weights that no file gave are scaled on the first batch."""
-    assert recipe.init is not None
-    batches = dataset.batches(recipe.batch, seed, 0, augment)
-    x, _ = next(batches)
-    batches.close()
-    tolerance, iterations = map(recipe.init.argument, ("tolerance", "iterations"))
-    lsuv(network, x, tolerance, iterations, kept, threads, target)
+def _check(given: Options) -> None:
+    """Raises `CnncError` (exit code 2) where an option is not of its kind."""
+    overrides = given["overrides"]
+    if not isinstance(overrides, tuple | list) or not all(isinstance(o, str) for o in overrides):
+        raise wrong("overrides", overrides, 'a list of texts such as "optimizer.lr=0.01"')
+    for name, switch in (("resume", given["resume"]), ("force", given["force"]), ("quiet", given["quiet"])):
+        flag(name, switch)
+    of_kind("checkpoint_seconds", given["checkpoint_seconds"], (int, float), "a number of seconds")
+    seed_of(given["seed"])
+
+
+def _recipe(network: Network, given: Options) -> Recipe:
+    """The network's recipe with what replaces its settings."""
+    names = [n.name for n in (*network.graph.parameters, *network.graph.states)]
+    recipe = override(network.program.recipe or Recipe(), given["overrides"], names)
+    return recipe if given["epochs"] is None else override(recipe, [f"epochs={given['epochs']}"])
 
 
 def augmentation(recipe: Recipe, shape: tuple[int, ...]) -> tuple[augmentations.Augmentation, ...]:
@@ -185,14 +195,12 @@ class _Run:
         recipe: Recipe,
         dataset: Dataset,
         folder: Path,
-        seed: int,
-        threads: int | None,
-        target: str,
+        given: Options,
     ) -> None:
         self.network, self.recipe, self.data, self.folder = network, recipe, dataset, folder
         self.schedule = schedules.build(recipe.schedule.name, recipe.schedule.arguments, recipe.schedule.span)
         optimizer = optimizers.from_recipe(recipe)
-        self.trainer = Trainer(network, optimizer, recipe.loss.name, seed, threads, target)
+        self.trainer = Trainer(network, optimizer, recipe.loss.name, given["seed"], given["threads"], given["target"])
         self.trainer.dataset(dataset)
         self.doubts = list(doubts(network, dataset, recipe.batch, optimizer))
         self.history: list[Record] = []
@@ -225,6 +233,7 @@ class _Run:
 
     def go(self, first: Checkpoint, augment: Sequence[Any], quiet: bool, checkpoint_seconds: float) -> Result:
         recipe, trainer = self.recipe, self.trainer
+        course = Course(self.data, recipe.epochs, recipe.batch, self.schedule, augment)
         keeper = Keeper(self.folder, self.network, self.record)
         self.history = list(first.history)
         if first.values:
@@ -247,9 +256,7 @@ class _Run:
                     if keeper.due():
                         keeper.save(self._point(epoch, step, sums))
 
-                record = trainer.epoch(
-                    self.data, epoch, recipe.epochs, recipe.batch, self.schedule, augment, skip, sums, progress, after
-                )
+                record = trainer.epoch(course, epoch, skip, sums, progress, after)
                 self.history.append(record)
                 progress.epoch(record)
                 skip, sums = 0, Sums()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,17 @@ class Sums:
     def means(self) -> tuple[float, float]:
         count = max(self.images, 1)
         return self.loss / count, self.right / count
+
+
+@dataclass(frozen=True)
+class Course:
+    """What the epochs of a run share. batch: images of a step; augment: what is done to training images."""
+
+    data: Dataset
+    epochs: int
+    batch: int
+    schedule: Schedule
+    augment: Sequence[Augmentation] = ()
 
 
 class Trainer:
@@ -188,10 +200,9 @@ class Trainer:
         with Progress(epochs, steps_of(data, batch), quiet=quiet) as progress:
             for doubt in doubts(self.network, data, batch, self.optimizer):
                 progress.say(str(doubt))
+            course = Course(data, epochs, batch, schedule or Schedule(), augment)
             for epoch in range(epochs):
-                records.append(
-                    self.epoch(data, epoch, epochs, batch, schedule or Schedule(), augment, progress=progress)
-                )
+                records.append(self.epoch(course, epoch, progress=progress))
                 progress.epoch(records[-1])
             self.conclude(data, records, progress)
         return records
@@ -206,12 +217,8 @@ class Trainer:
 
     def epoch(
         self,
-        data: Dataset,
+        course: Course,
         epoch: int,
-        epochs: int,
-        batch: int,
-        schedule: Schedule,
-        augment: Sequence[Augmentation] = (),
         skip: int = 0,
         sums: Sums | None = None,
         progress: Progress | None = None,
@@ -221,11 +228,12 @@ class Trainer:
 
         Raises `CnncError` (E0642, exit code 4) when the loss is no number any more, or has grown beyond all hope.
         """
+        data, batch = course.data, course.batch
         start, count, sums = time.monotonic(), steps_of(data, batch), sums or Sums()
-        batches = data.batches(batch, self.seed, epoch, augment, skip)
+        batches = data.batches(batch, self.seed, epoch, course.augment, skip)
         try:
             for i, (x, labels) in enumerate(batches, skip):
-                self.learning_rate = self.optimizer.lr * schedule.at(epoch + (i + 0.5) / count, epochs)
+                self.learning_rate = self.optimizer.lr * course.schedule.at(epoch + (i + 0.5) / count, course.epochs)
                 loss, accuracy = self.measured_step(x, labels)
                 if not math.isfinite(loss) or self._watch.step(loss):
                     raise self._diverged(loss, epoch, i)

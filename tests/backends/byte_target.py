@@ -20,7 +20,7 @@ from cnnc.lowering.arrange import in_order
 from cnnc.lowering.context import Lowering
 from cnnc.lowering.figures import Figures
 from cnnc.lowering.place import Placed, Work
-from cnnc.lowering.plan import KernelName, Ref
+from cnnc.lowering.plan import KernelName, Ref, Step
 from cnnc.lowering.target import Array, Job
 from cnnc.passes.manager import Pass
 from cnnc.passes.select_layout import SelectLayout
@@ -150,14 +150,15 @@ def _step(low: Lowering, node: Node) -> None:
     )
     arguments = {f"x{i}": 0 if o is None else low.ref(o) for i, o in enumerate(node.operands)}
     writes = {f"y{i}": low.ref(r) for i, r in enumerate(node.results)}
-    low.step(node, KernelName(node.op, parameters), {**arguments, **writes}, 1, list(writes.values()))
+    made = tuple(dict.fromkeys(ref.buffer for ref in writes.values()))
+    low.append(Step(node.name, KernelName(node.op, parameters), (*arguments.items(), *writes.items()), 1, made))
 
 
 def _copy(low: Lowering, node: Node, source: Ref, target: Ref, type: TensorType) -> None:
     t = bind(type, low.batch)
     shaped = ((t.dtype, t.sizes),)
     name = KernelName("copy", (("operands", shaped), ("results", shaped)))
-    low.step(node, name, {"x0": source, "y0": target}, 1, [target])
+    low.append(Step(node.name, name, (("x0", source), ("y0", target)), 1, (target.buffer,)))
 
 
 class ByteTarget:

@@ -18,6 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from cnnc.bench.engines import Setting
 from cnnc.bench.run import run
 from cnnc.diagnostics import CnncError, did_you_mean
 from cnnc.runtime.threads import cores
@@ -32,13 +33,8 @@ def one(name: str, arguments: argparse.Namespace) -> None:
     against = QUICK[mode] if arguments.against is None else arguments.against.split(",")
     target = f"cpu-{arguments.isa}" if arguments.isa else "cpu"
     report = run(
-        table.build(name),
+        Setting(table.build(name), mode, batch, arguments.threads, [a for a in against if a], target),
         name,
-        mode,
-        batch,
-        arguments.threads,
-        [a for a in against if a],
-        target,
         rounds=arguments.rounds,
         block=arguments.block,
         progress=lambda text: print(f"{name}: {text}", file=sys.stderr),

@@ -123,7 +123,7 @@ def compare(
         for layout, last in engines.LAYOUTS.items():
             calls["torch" + layout] = backward_of_torch(net, arrays, given, threads, last)
     else:
-        calls = dict(engines.inference(net, shape[0], threads, ("torch",)).engines)
+        calls = dict(engines.inference(engines.Setting(net, "infer", shape[0], threads, ("torch",))).engines)
     ours, theirs = ([np.asarray(a, np.float64) for a in calls[name]()] for name in ("cnnc", "torch"))
     for a, b in zip(ours, theirs, strict=True):
         assert np.abs(a - b).max(initial=0) <= BOUND * max(1.0, np.abs(b).max(initial=0)), (line.layers, backward)

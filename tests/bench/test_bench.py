@@ -46,7 +46,7 @@ def test_engines_take_turns_and_get_three_calls() -> None:
 @pytest.mark.parametrize("mode", ["infer", "train"])
 def test_layers(mode: str) -> None:
     net = package.parse(MIXED)
-    case = (engines.inference if mode == "infer" else engines.training)(net, 3, 2)
+    case = (engines.inference if mode == "infer" else engines.training)(engines.Setting(net, mode, 3, 2))
     compiled = case.executable.runner
     before = {k: v.copy() for k, v in case.executable.values.items()}
     timed = profile.steps(compiled, case.inputs, 2)
@@ -125,7 +125,7 @@ def test_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("peer", [p for p in peers if p != "torch-compile"])
 def test_inference_beside_a_peer(peer: str) -> None:
-    report = run(package.parse(MIXED), "mixed", "infer", 2, 2, [peer], **QUICK)
+    report = run(engines.Setting(package.parse(MIXED), "infer", 2, 2, [peer]), **QUICK)
     names = [peer, f"{peer} channels_last"] if peer == "torch" else [peer]
     assert list(report.timings) == ["cnnc", *names]
     assert list(report.differences) == names
@@ -135,15 +135,8 @@ def test_inference_beside_a_peer(peer: str) -> None:
 
 @pytest.mark.skipif("torch" not in peers, reason="PyTorch is not installed")
 def test_training_beside_pytorch() -> None:
-    report = run(
-        package.parse(MIXED),
-        None,
-        "train",
-        4,
-        2,
-        ["torch", "onnxruntime"] if "onnxruntime" in peers else ["torch"],
-        **QUICK,
-    )
+    against = ["torch", "onnxruntime"] if "onnxruntime" in peers else ["torch"]
+    report = run(engines.Setting(package.parse(MIXED), "train", 4, 2, against), **QUICK)
     assert list(report.differences) == ["torch", "torch channels_last"]
     assert report.left_out == ({"onnxruntime": "it does not train"} if "onnxruntime" in peers else {})
     assert max(report.differences.values()) < 1e-4  # compared without the dropout, whose numbers differ
@@ -161,7 +154,7 @@ model volumes() {
 @pytest.mark.parametrize("peer", [p for p in peers if p != "torch-compile"])
 def test_volumes_beside_a_peer(peer: str) -> None:
     for mode in ("infer", "train") if peer == "torch" else ("infer",):
-        report = run(package.parse(VOLUMES), "volumes", mode, 2, 2, [peer], **QUICK)
+        report = run(engines.Setting(package.parse(VOLUMES), mode, 2, 2, [peer]), **QUICK)
         assert report.differences
         assert all(d <= 1e-4 for d in report.differences.values())
 
@@ -170,7 +163,7 @@ def test_volumes_beside_a_peer(peer: str) -> None:
 @pytest.mark.skipif("torch" not in peers, reason="PyTorch is not installed")
 @pytest.mark.parametrize("mode", ["infer", "train"])
 def test_compiled_pytorch(mode: str) -> None:
-    report = run(package.parse(LENET), None, mode, 4, 2, ["torch-compile"], **QUICK)
+    report = run(engines.Setting(package.parse(LENET), mode, 4, 2, ["torch-compile"]), **QUICK)
     assert list(report.differences) == ["torch-compile", "torch-compile channels_last"]
 
 
@@ -184,7 +177,7 @@ def test_engines_that_disagree(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(engines, "inference", wrong)
     with pytest.raises(CnncError, match=r"liar by 1\.0e-03") as caught:
-        run(package.parse(LENET), **QUICK)
+        run(engines.Setting(package.parse(LENET)), **QUICK)
     assert caught.value.exit_code == 4
     assert caught.value.diagnostics[0].code == "E0811"
 

@@ -17,7 +17,7 @@ from cnnc.kernels.cpu.conv.spread_plan import SpreadWeights, spread_pack_plan
 from cnnc.kernels.cpu.elementwise.map_plan import Operand
 from cnnc.kernels.cpu.launches import Launch
 from cnnc.kernels.cpu.winograd.scheme import WinogradWeights, winograd_pack_plan
-from cnnc.lowering.plan import KernelName, Ref
+from cnnc.lowering.plan import KernelName, Ref, Step
 from cnnc.ops.pointwise import channel_aligned
 
 # The step that packs weights into a form.
@@ -57,17 +57,10 @@ def emit(
     )
     there = {name: ref for name, ref in buffers.items() if ref is not None}
     kernel = KernelName(launch.kernel.family, tuple(launch.kernel.parameters))
-    low.step(
-        node,
-        kernel,
-        arguments,
-        launch.chunks,
-        [there[w] for w in writes],
-        launch.scratch,
-        why(low, node, kernel, note),
-        {there[w].buffer: there[r].buffer for w, r in (reuse or {}).items()},
-        launch.links,
-    )
+    written = tuple(dict.fromkeys(there[w].buffer for w in writes))
+    note = why(low, node, kernel, note)
+    step = Step(node.name, kernel, tuple(arguments.items()), launch.chunks, written, note, launch.links)
+    low.append(step, launch.scratch, {there[w].buffer: there[r].buffer for w, r in (reuse or {}).items()})
 
 
 def is_blocked(t: TensorType) -> bool:
