@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
 from cnnc.cli.common import (
+    Chosen,
     batch_option,
     define,
     json_option,
@@ -59,9 +59,7 @@ from cnnc.diagnostics import error
 )
 @json_option
 def command(
-    path: str,
-    model: str | None,
-    parameters: dict[str, Any],
+    chosen: Chosen,
     weights: str | None,
     mode: str,
     batch: int,
@@ -92,12 +90,12 @@ def command(
     if isa is not None:
         for line in hold(isa, peers):
             say(line)
-    network = load(path, model, parameters, weights)
+    network = load(chosen, weights)
     from cnnc.bench.run import run
 
     target = f"cpu-{isa}" if isa else "cpu"
     setting = engines.Setting(network, mode, batch, threads or cores(), peers, target, exact)
-    name = " ".join([network.name, *(f"{k}={v}" for k, v in parameters.items())])
+    name = chosen.title(network)
     report = run(setting, name, layers or roofline is not None, rounds, block, say)
     for name, why in report.left_out.items():
         say(f"{name} is left out: {why}")

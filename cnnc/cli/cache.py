@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnc.cli.common import LARGEST, define, json_option, load, model_option, parameters_option, print_json, say
+from cnnc.cli.common import LARGEST, Chosen, define, json_option, load, model_option, parameters_option, print_json, say
 from cnnc.cli.compiling import target_option
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def warm_command(
     for path, given, training in [(p, parameters, 16) for p in paths] or _shipped(parameters):
         for each in (mode,) if mode else ("infer", "train"):
             for batch in batches or ((1, 16) if each == "infer" else (training,)):
-                kernels |= dict.fromkeys(_kernels(path, model, given, each, target, batch))
+                kernels |= dict.fromkeys(_kernels(Chosen(path, model, given), each, target, batch))
     machine = backend(target).compiler
     assert machine is not None  # its kernels were planned
     missing = machine.missing(kernels)
@@ -127,19 +127,17 @@ def _shipped(parameters: dict[str, Any]) -> list[tuple[str, dict[str, Any], int]
     return [(str(folder[name]), dict(given), batch) for name, given, batch in SHIPPED]
 
 
-def _kernels(
-    path: str, model: str | None, parameters: dict[str, Any], mode: str, target: str, batch: int
-) -> Iterable[KernelName]:
+def _kernels(chosen: Chosen, mode: str, target: str, batch: int) -> Iterable[KernelName]:
     """The kernels of a model's Plan. A network that cannot be trained has no training step, and none is warmed."""
     from cnnc.cli.compiling import optimized, plan_of
     from cnnc.diagnostics import CnncError
 
-    network = load(path, model, parameters)
+    network = load(chosen)
     try:
         graph, _, machine = optimized(network, mode, target)
     except CnncError as e:
         if mode == "train" and {d.code for d in e.diagnostics} == {"E0806"}:
-            say(f"{path} has no training step: {e.diagnostics[0].message}", 1)
+            say(f"{chosen.path} has no training step: {e.diagnostics[0].message}", 1)
             return ()
         raise
     return plan_of(machine, graph, batch).kernels()

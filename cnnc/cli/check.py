@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from cnnc.cli.common import define, diagnostic_record, json_option, load, model_options, print_json, say
+from cnnc.cli.common import Chosen, define, diagnostic_record, json_option, load, model_options, print_json, say
 
 
 @define("check", "cnnc check examples/resnet.cnn -p depth=50", "cnnc check --json examples/lenet5.cnn")
 @model_options
 @json_option
-def command(path: str, model: str | None, parameters: dict[str, Any], as_json: bool) -> None:
+def command(chosen: Chosen, as_json: bool) -> None:
     """Parse a model, unfold it and infer its shapes; report up to 20 diagnostics in one run."""
-    network = load(path, model, parameters).representative
+    network = load(chosen).representative
     graph, warnings = network.graph, network.warnings
     if as_json:
         print_json({"ok": True, "model": graph.name, "diagnostics": [diagnostic_record(d) for d in warnings]})
         return
     outputs = ", ".join(f"{label}: {graph.type(value)}" for label, value in graph.outputs)
-    say(f"{path}: {graph.name} is well formed, {len(graph.nodes)} nodes; {outputs}")
+    say(f"{chosen.path}: {graph.name} is well formed, {len(graph.nodes)} nodes; {outputs}")

@@ -6,6 +6,8 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field, fields
+from functools import wraps
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from cnnc.network import Network
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+Shapes = dict[str, tuple[int | None, ...]]
 
 
 # ---------------------------------------------------------------------------------------------- options
@@ -82,46 +85,59 @@ parameters_option = click.option(
 )
 
 
-def shapes(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> None:
-    """`name=1,3,640,640` pairs, kept for `load`; a click callback. `N` or `?` leaves the batch open."""
-    result: dict[str, tuple[int | None, ...]] = {}
+def shapes(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> Shapes:
+    """`name=1,3,640,640` pairs as a dictionary; a click callback. `N` or `?` leaves the batch open."""
+    result: Shapes = {}
     for name, value in texts(ctx, option, given).items():
         sizes = [part.strip() for part in value.replace("x", ",").split(",")]
         if not all(part.isdecimal() or part in ("N", "?") for part in sizes):
             raise click.BadParameter(f"'{value}' is no list of sizes such as 1,3,640,640", ctx, option)
         result[name] = tuple(int(part) if part.isdecimal() else None for part in sizes)
-    ctx.meta["cnnc.shapes"] = result
+    return result
 
 
-def external(ctx: click.Context, option: click.Parameter, given: bool) -> None:
-    ctx.meta["cnnc.external"] = given
-
-
-# of ONNX files; `load` reads them
 onnx_options = (
     click.option(
         "--input-shape",
         multiple=True,
         metavar="NAME=1,3,640,640",
         callback=shapes,
-        expose_value=False,
         help="Sizes of an .onnx file's input that it leaves open.",
     ),
     click.option(
         "--external-data",
         is_flag=True,
-        callback=external,
-        expose_value=False,
         help="Read tensors that an .onnx file keeps in other files of its folder.",
     ),
 )
 
 
-def model_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The model file, `-p` and `-m`; what else an ONNX file may need."""
+@dataclass(frozen=True)
+class Chosen:
+    """The model that a command is given, and what is said of it: input_shape and external_data are of ONNX files."""
+
+    path: str
+    model: str | None
+    parameters: Mapping[str, Any]
+    input_shape: Shapes = field(default_factory=dict)
+    external_data: bool = False
+
+    def title(self, network: Network) -> str:
+        """The network's name, and the parameters that were given."""
+        return " ".join([network.name, *(f"{k}={v}" for k, v in self.parameters.items())])
+
+
+def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The model file, `-p` and `-m`; what else an ONNX file may need. The command gets them as `chosen`."""
+
+    @wraps(command)
+    def function(**options: Any) -> Any:
+        chosen = Chosen(**{f.name: options.pop(f.name) for f in fields(Chosen)})
+        return command(chosen=chosen, **options)
+
     path = click.argument("path", metavar="MODEL", type=click.Path())
     for decorator in (*onnx_options, model_option, parameters_option, path):
-        function = decorator(function)
+        decorator(function)
     return function
 
 
@@ -137,14 +153,13 @@ batch_option = click.option(
 # ---------------------------------------------------------------------------------------------- models
 
 
-def load(path: str, model: str | None, parameters: Mapping[str, Any], weights: str | None = None) -> Network:
+def load(chosen: Chosen, weights: str | None = None) -> Network:
     """The network of a file, its warnings shown, its weights loaded."""
     from cnnc import driver
 
-    exists(path, "model")
-    meta = click.get_current_context().meta
+    exists(chosen.path, "model")
     network = driver.load_with(
-        path, model, parameters, meta.get("cnnc.shapes") or None, meta.get("cnnc.external", False)
+        chosen.path, chosen.model, chosen.parameters, chosen.input_shape or None, chosen.external_data
     )
     warn(network.warnings)
     if weights is not None:

@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from cnnc import describe
-from cnnc.cli.common import LARGEST, define, load, model_options, say, weights_option
+from cnnc.cli.common import LARGEST, Chosen, define, load, model_options, say, weights_option
 from cnnc.cli.compiling import report, target_option
 from cnnc.diagnostics import error
 from cnnc.table import BETWEEN, Column, Table, columns, wrapped
@@ -36,9 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; as many as there are cores for it otherwise.")
 def command(
-    path: str,
-    model: str | None,
-    parameters: dict[str, Any],
+    chosen: Chosen,
     output: str,
     weights: str | None,
     target: str,
@@ -60,10 +58,10 @@ def command(
         raise error("E0603", f"artifacts are written as .cnnx, not to '{output}'", exit_code=2)
     if not parent.is_dir():
         raise error("E0601", f"the folder {parent} does not exist", help=f"mkdir -p {parent}", exit_code=3)
-    network = load(path, model, parameters, weights)
+    network = load(chosen, weights)
     if weights is None and len(network.weights):
         say("no --weights given: the artifact holds the network as it was initialized")
-    labels = names_of(network, path)
+    labels = names_of(network, chosen.path)
     start = time.perf_counter()
     executable = driver.compile(network, target=target, threads=threads, exact=exact, batch=batch or 1, tune=tune)
     save(executable, output, batch or 1, network.program.inputs, labels)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from cnnc.cli.common import LARGEST, define, load, model_options, replacing, say, weights_option
+from cnnc.cli.common import LARGEST, Chosen, define, load, model_options, replacing, say, weights_option
 from cnnc.diagnostics import error
 
 
@@ -17,9 +16,7 @@ from cnnc.diagnostics import error
 @weights_option
 @click.option("-b", "--batch", type=click.IntRange(1, LARGEST), help="Fix the batch; it is symbolic otherwise.")
 def command(
-    path: str,
-    model: str | None,
-    parameters: dict[str, Any],
+    chosen: Chosen,
     output: str,
     weights: str | None,
     batch: int | None,
@@ -31,10 +28,10 @@ def command(
     if Path(output).suffix.lower() != ".onnx":
         raise error("E0603", f"ONNX is written as .onnx, not to '{output}'", exit_code=2)
     onnx.package()
-    network = load(path, model, parameters, weights)
+    network = load(chosen, weights)
     if weights is None and len(network.weights):
         say("no --weights given: the file holds the network as it was initialized")
-    content = onnx.model(network.graph, network.weights, batch, names_of(network, path)).SerializeToString()
+    content = onnx.model(network.graph, network.weights, batch, names_of(network, chosen.path)).SerializeToString()
     with replacing(output) as temporary:
         temporary.write_bytes(content)
     say(f"wrote {output}, {len(content) / 2**20:.1f} MiB")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from cnnc.cli.common import LARGEST, define, json_option, load, model_options, print_json, say, weights_option
+from cnnc.cli.common import LARGEST, Chosen, define, json_option, load, model_options, print_json, say, weights_option
 from cnnc.table import Column, Table, columns
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ def cells(row: Row) -> tuple[str, ...]:
 @click.option("--compiled/--reference-only", default=True, help="Whether to compare the compiled float32 gradient too.")
 @json_option
 def command(
-    path: str,
-    model: str | None,
-    parameters: dict[str, Any],
+    chosen: Chosen,
     weights: str | None,
     batch: int,
     directions: int,
@@ -63,7 +61,7 @@ def command(
     from cnnc.ir.types import product
     from cnnc.train.gradcheck import COMPILED_TOLERANCE, TOLERANCE, check
 
-    network = load(path, model, parameters, weights)
+    network = load(chosen, weights)
     recipe = network.program.recipe
     rows: list[Row] = []
     sizes = {n.name: product(n.type.concrete(1)) for n in network.graph.parameters}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnc.cli.common import define, load, model_options, say, weights_option, write_text
+from cnnc.cli.common import Chosen, define, load, model_options, say, weights_option, write_text
 from cnnc.cli.compiling import mode_option, optimized, sources, target_option
 from cnnc.diagnostics import did_you_mean, error
 
@@ -56,9 +56,7 @@ FEW = 4  # numbers that are written one by one
 @weights_option
 @target_option
 def command(
-    path: str,
-    model: str | None,
-    parameters: dict[str, Any],
+    chosen: Chosen,
     output: str,
     mode: str,
     after: str | None,
@@ -93,11 +91,11 @@ def command(
         raise click.UsageError("--input, --of and --weights go with --values and --gradients.")
     if said and (suffix != ".svg" or mode != "infer" or after is not None):
         raise click.UsageError("Values and gradients are drawn as SVG, of the network as it is written.")
-    network = load(path, model, parameters, weights)
+    network = load(chosen, weights)
     graph = sources(network, mode)[-1][1]
     if after is not None:
         graph = optimized(network, mode, target)[1].after(after)
-    title = " ".join([network.name, *(f"{k}={v}" for k, v in parameters.items())])
+    title = chosen.title(network)
     title += (", a training step" if mode == "train" else "") + (f", after {after}" if after else "")
     if said:
         numbers = numbers_of(network, inputs, values, gradients, of)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from cnnc.cli.common import batch_option, define, load, model_options, say, write_text
+from cnnc.cli.common import Chosen, batch_option, define, load, model_options, say, write_text
 from cnnc.cli.compiling import mode_option, optimized, plan_of, sources, target_option
 from cnnc.diagnostics import error
 
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 @batch_option
 @target_option
 def command(
-    path: str,
-    model: str | None,
-    parameters: dict[str, Any],
+    chosen: Chosen,
     mode: str,
     after: str | None,
     everything: bool,
@@ -48,7 +46,7 @@ def command(
     target: str,
 ) -> None:
     """Print the graph: before any pass, after one, after all of them, as diffs, or the final Plan."""
-    network = load(path, model, parameters)
+    network = load(chosen)
     from cnnc.ir.text import print_graph
 
     if not (after or everything or plan or diff or dump_dir or verify_passes):

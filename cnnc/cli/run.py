@@ -13,6 +13,7 @@ from click.core import ParameterSource
 
 from cnnc.cli.common import (
     LARGEST,
+    Chosen,
     define,
     exists,
     json_option,
@@ -61,9 +62,7 @@ DATA = 3
 @click.option("--threads", type=click.IntRange(min=1), help="Threads; as many as there are cores for it otherwise.")
 @json_option
 def command(
-    path: str,
-    model: str | None,
-    parameters: dict[str, Any],
+    chosen: Chosen,
     inputs: tuple[str, ...],
     weights: str | None,
     output: str | None,
@@ -73,9 +72,10 @@ def command(
     as_json: bool,
 ) -> None:
     """Classify images or arrays; print the top classes with their names where there are any."""
+    path = chosen.path
     exists(path, "model")
     if Path(path).suffix.lower() == ".cnnx" or recognize(path) is ARTIFACT:
-        if parameters or model or weights:
+        if chosen.parameters or chosen.model or weights:
             raise click.UsageError(
                 "An artifact has its parameters and weights inside; -p, -m and --weights do not go with it."
             )
@@ -87,7 +87,7 @@ def command(
     else:
         from cnnc import driver
 
-        network = load(path, model, parameters, weights)
+        network = load(chosen, weights)
         if weights is None and len(network.weights):
             say("no --weights given: the network is as it was initialized, and what it prints means nothing")
         if network.open_sizes:

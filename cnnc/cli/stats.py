@@ -8,6 +8,7 @@ import click
 
 from cnnc.cli.common import (
     LARGEST,
+    Chosen,
     define,
     exists,
     json_option,
@@ -43,9 +44,7 @@ if TYPE_CHECKING:
 @target_option
 @json_option
 def command(
-    path: str,
-    model: str | None,
-    parameters: dict[str, Any],
+    chosen: Chosen,
     weights: str | None,
     data: str | None,
     batch: int,
@@ -62,7 +61,7 @@ def command(
     """
     if output is not None and not output.lower().endswith(".svg"):
         raise error("E0603", f"cannot draw to '{output}'", help="end the name in .svg", exit_code=2)
-    network = load(path, model, parameters, weights)
+    network = load(chosen, weights)
     from cnnc.stats import statistics
 
     recipe = network.program.recipe
@@ -80,7 +79,7 @@ def command(
     else:
         click.echo("\n".join(str(table) for table in found.tables()), nl=False)
     if output is not None:
-        title = " ".join([network.name, *(f"{k}={v}" for k, v in parameters.items())])
+        title = chosen.title(network)
         write_text(output, drawn(found, title, dark))
         say(f"wrote {output}")
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from cnnc.cli.common import batch_option, define, json_option, load, model_options, print_json
+from cnnc.cli.common import Chosen, batch_option, define, json_option, load, model_options, print_json
 
 
 @define(
@@ -17,13 +15,13 @@ from cnnc.cli.common import batch_option, define, json_option, load, model_optio
 @model_options
 @batch_option
 @json_option
-def command(path: str, model: str | None, parameters: dict[str, Any], batch: int, as_json: bool) -> None:
+def command(chosen: Chosen, batch: int, as_json: bool) -> None:
     """Print a row per layer, totals, and the planned peak memory of inference and of a training step.
 
     Where the width is short (COLUMNS, the terminal's, or 80), columns go in this order: weight, padding,
     receptive field, output KiB, stride, kernel, multiply-adds, op, output. Numbers are never cut.
     """
-    summary = load(path, model, parameters).summary(batch)
+    summary = load(chosen).summary(batch)
     if as_json:
         print_json(summary.to_json())
     else:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from cnnc.cli.common import define, exists, json_option, load, model_options, print_json, say, verbosity, weights_option
+from cnnc.cli.common import (
+    Chosen,
+    define,
+    exists,
+    json_option,
+    load,
+    model_options,
+    print_json,
+    say,
+    verbosity,
+    weights_option,
+)
 
 
 @define(
@@ -45,9 +54,7 @@ from cnnc.cli.common import define, exists, json_option, load, model_options, pr
 )
 @json_option
 def command(
-    path: str,
-    model: str | None,
-    parameters: dict[str, Any],
+    chosen: Chosen,
     data: str,
     out: str | None,
     epochs: int | None,
@@ -63,7 +70,7 @@ def command(
     """Train a model; write weights, metrics and the exact recipe to the run folder."""
     if resume and force:
         raise click.UsageError("--resume goes on with a run, --force replaces it: give one of them.")
-    network = load(path, model, parameters)
+    network = load(chosen)
     exists(data, "data", folder=True)
     from cnnc.train import Interrupted, train
 
