@@ -433,7 +433,7 @@ def test_explain_layers(cnnc: Cnnc) -> None:
     assert json.loads(cnnc("explain", "expand", "--json").stdout)["signature"] == "expand(x) {shape, layout?}"
     assert "Did you mean 'conv'?" in cnnc("explain", "Conv2d", code=2).stderr
     assert "Did you mean 'maxpool'?" in cnnc("explain", "maxpol", code=2).stderr
-    assert "Write silu(1.702)" in cnnc("explain", "gelu", code=2).stderr
+    assert "Write leaky_relu(0.23)" in cnnc("explain", "rrelu", code=2).stderr
     assert "See 'cnnc explain'." in cnnc("explain", "qqq", code=2).stderr
 
 
