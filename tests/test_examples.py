@@ -23,16 +23,40 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 DIGITS = EXAMPLES / "data" / "digits.npz"
 FORMS: dict[str, list[dict[str, Any]]] = {
-    "deep_mlp": [{}, {"act": "relu"}],
-    "expression": [{}],
     "lenet5": [{}],
     "lenet5_relu": [{}],
     "alexnet": [{}, {"original": True}, {"size": 227}],
+    "convnetjs": [{}],
+    "deep_mlp": [{}, {"act": "relu"}],
+    "densenet": [{}, {"depth": 201}],
+    "efficientnet": [{}],
+    "expression": [{}],
+    "googlenet": [{}, {"aux": True}],
+    "inception3": [{}, {"aux": True}],
+    "m5": [{}],
     "mobilenetv2": [{}],
-    "small": [{}, {"size": 224, "width": 64}],
-    "vgg": [{"depth": d} for d in (11, 13, 16, 19)],
+    "mobilenetv3": [{}, {"kind": "small"}],
+    "r3d": [{}],
     "resnet": [{"depth": d} for d in (18, 34, 50, 101, 152)],
+    "resnet_cifar": [{}, {"depth": 110}],
+    "resnext": [{}, {"depth": 101, "group_width": 8}],
+    "small": [{}, {"size": 224, "width": 64}],
+    "squeezenet": [{}, {"version": 1.0}],
+    "unet": [{}],
+    "vgg": [{"depth": d} for d in (11, 13, 16, 19)],
+    "yolo": [{}],
+    "zfnet": [{}, {"widths": [512, 1024, 512]}],
 }
+# what comes out of an image, where it is not logits of 1,000 classes
+OUTPUTS: dict[str, tuple[int, ...]] = {
+    **dict.fromkeys(("convnetjs", "deep_mlp", "lenet5", "lenet5_relu", "resnet_cifar", "small"), (10,)),
+    "expression": (1,),
+    "m5": (35,),
+    "r3d": (400,),
+    "unet": (2, 256, 256),
+    "yolo": (125, 13, 13),
+}
+UNTRAINED = {"expression", "unet", "yolo"}
 
 
 def command(*arguments: str, folder: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -49,19 +73,24 @@ def test_all_are_named_here() -> None:
     assert {p.stem for p in EXAMPLES.glob("*.py")} == {"__init__", "embed", "saliency"}
 
 
-OUTPUTS = {
-    "expression": 1,
-    **dict.fromkeys(("deep_mlp", "lenet5", "lenet5_relu", "small"), 10),
-}  # classes, where they are not 1000
-UNTRAINED = {"expression"}
-
-
 @pytest.mark.parametrize(("name", "parameters"), [(n, p) for n, forms in FORMS.items() for p in forms])
 def test_models_are_elaborated(name: str, parameters: dict[str, Any]) -> None:
     network = driver.load(EXAMPLES / f"{name}.cnn", **parameters)
-    assert {w.code for w in network.warnings} <= {"W0101"}, "windows of AlexNet at 227 pixels do not tile"
+    assert {w.code for w in network.warnings} <= {"W0101"}, "as printed, some windows do not tile"
     assert (network.program.recipe is None) == (name in UNTRAINED)
-    assert network.graph.type(network.graph.outputs[0][1]).shape == ("N", OUTPUTS.get(name, 1000))
+    assert network.graph.type(network.graph.outputs[0][1]).shape == ("N", *OUTPUTS.get(name, (1000,)))
+
+
+def test_the_table_of_the_readme() -> None:
+    """It names every network, and its parameters."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = [
+        line for line in text[text.index("## Networks") : text.index("## What it does")].splitlines() if "`" in line
+    ]
+    for name, forms in FORMS.items():
+        row = next(row for row in rows if f"`{name}`" in row and row.startswith("|"))
+        count = driver.load(EXAMPLES / f"{name}.cnn", **forms[0]).parameter_count()
+        assert f" {count:,}" in row, (name, count)
 
 
 @pytest.mark.slow

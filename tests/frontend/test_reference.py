@@ -117,6 +117,24 @@ def test_keywords_of_the_reference() -> None:
         ("resnet", {"depth": 50}, 25_557_032),
         ("resnet", {"depth": 101}, 44_549_160),
         ("resnet", {"depth": 152}, 60_192_808),
+        ("resnext", {}, 25_028_904),
+        ("resnext", {"depth": 101, "group_width": 8}, 88_791_336),
+        ("densenet", {}, 7_978_856),
+        ("densenet", {"depth": 161}, 28_681_000),
+        ("densenet", {"depth": 169}, 14_149_480),
+        ("densenet", {"depth": 201}, 20_013_928),
+        ("googlenet", {}, 6_624_904),
+        ("googlenet", {"aux": True}, 13_004_888),
+        ("inception3", {}, 23_834_568),
+        ("inception3", {"aux": True}, 27_161_264),
+        ("squeezenet", {"version": 1.0}, 1_248_424),
+        ("squeezenet", {}, 1_235_496),
+        ("mobilenetv2", {}, 3_504_872),
+        ("mobilenetv3", {}, 5_483_032),
+        ("mobilenetv3", {"kind": "small"}, 2_542_856),
+        ("efficientnet", {}, 5_288_548),
+        ("r3d", {}, 33_371_472),
+        ("m5", {}, 26_915),
     ],
 )
 def test_examples_have_torchvisions_parameters(name: str, settings: dict[str, object], parameters: int) -> None:
@@ -129,7 +147,8 @@ def test_examples_have_torchvisions_parameters(name: str, settings: dict[str, ob
         total += size if spec.trained else 0
     assert total == parameters
     assert program.recipe is not None
-    assert [w.code for w in program.warnings] == (["W0101"] if settings.get("size") == 227 else [])
+    odd = name in ("squeezenet", "m5") or settings.get("size") == 227  # windows that do not tile
+    assert {w.code for w in program.warnings} == ({"W0101"} if odd else set())
 
 
 def test_names_are_torchvisions() -> None:

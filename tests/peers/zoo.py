@@ -1,0 +1,577 @@
+"""More of the examples' networks as PyTorch modules, with the parameter names that torchvision, or the code that a file
+names, gives them. Needs torch.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from itertools import pairwise
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+
+def unit(
+    a: int, b: int, kernel: int, stride: int = 1, groups: int = 1, act: type[nn.Module] | None = nn.ReLU, **bn: float
+):
+    """torchvision's Conv2dNormActivation."""
+    layers = [nn.Conv2d(a, b, kernel, stride, kernel // 2, groups=groups, bias=False), nn.BatchNorm2d(b, **bn)]
+    return nn.Sequential(*layers, *([act()] if act else []))
+
+
+class Basic(nn.Module):
+    """Convolution, norm and ReLU as GoogLeNet and Inception-v3 have them."""
+
+    def __init__(self, a: int, b: int, kernel, stride=1, padding=0) -> None:
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(a, b, kernel, stride, padding, bias=False), nn.BatchNorm2d(b, eps=1e-3)
+
+    def forward(self, x):
+        return functional.relu(self.bn(self.conv(x)))
+
+
+class Branches(nn.Module):
+    """Named chains of modules, whose results are joined. Names that begin with `_` only gather others."""
+
+    def __init__(self, **chains: nn.Module) -> None:
+        super().__init__()
+        for name, module in chains.items():
+            setattr(self, name, module)
+
+    def forward(self, x):
+        return torch.cat([module(x) for module in self.children()], 1)
+
+
+def google(a: int, c1: int, c3r: int, c3: int, c5r: int, c5: int, cp: int) -> Branches:
+    return Branches(
+        branch1=Basic(a, c1, 1),
+        branch2=nn.Sequential(Basic(a, c3r, 1), Basic(c3r, c3, 3, padding=1)),
+        branch3=nn.Sequential(Basic(a, c5r, 1), Basic(c5r, c5, 3, padding=1)),
+        branch4=nn.Sequential(nn.MaxPool2d(3, 1, 1, ceil_mode=True), Basic(a, cp, 1)),
+    )
+
+
+class GoogLeHead(nn.Module):
+    def __init__(self, a: int, features: int, classes: int) -> None:
+        super().__init__()
+        self.conv, self.fc1, self.fc2 = Basic(a, 128, 1), nn.Linear(features, 1024), nn.Linear(1024, classes)
+
+    def forward(self, x):
+        return self.fc2(functional.relu(self.fc1(self.conv(functional.avg_pool2d(x, 5, 3)).flatten(1))))
+
+
+class GoogLeNet(nn.Module):
+    def __init__(self, size: int = 224, classes: int = 1000) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.conv3 = Basic(3, 64, 7, 2, 3), Basic(64, 64, 1), Basic(64, 192, 3, padding=1)
+        self.inception3a, self.inception3b = (
+            google(192, 64, 96, 128, 16, 32, 32),
+            google(256, 128, 128, 192, 32, 96, 64),
+        )
+        self.inception4a, self.inception4b = (
+            google(480, 192, 96, 208, 16, 48, 64),
+            google(512, 160, 112, 224, 24, 64, 64),
+        )
+        self.inception4c, self.inception4d = (
+            google(512, 128, 128, 256, 24, 64, 64),
+            google(512, 112, 144, 288, 32, 64, 64),
+        )
+        self.inception4e, self.inception5a = (google(a, 256, 160, 320, 32, 128, 128) for a in (528, 832))
+        self.inception5b = google(832, 384, 192, 384, 48, 128, 128)
+        left = (-(-size // 16) - 5) // 3 + 1
+        self.aux1, self.aux2 = (GoogLeHead(a, 128 * left**2, classes) for a in (512, 528))
+        self.fc = nn.Linear(1024, classes)
+
+    def forward(self, x):
+        def pool(x):
+            return functional.max_pool2d(x, 3, 2, ceil_mode=True)
+
+        x = pool(self.inception3b(self.inception3a(pool(self.conv3(self.conv2(pool(self.conv1(x))))))))
+        a = self.inception4a(x)
+        b = self.inception4d(self.inception4c(self.inception4b(a)))
+        x = functional.max_pool2d(self.inception4e(b), 2, 2, ceil_mode=True)
+        x = self.inception5b(self.inception5a(x))
+        return self.fc(x.mean((2, 3))), self.aux1(a), self.aux2(b)
+
+
+class Fire(nn.Module):
+    def __init__(self, a: int, width: int) -> None:
+        super().__init__()
+        self.squeeze, self.expand1x1 = nn.Conv2d(a, width, 1), nn.Conv2d(width, 4 * width, 1)
+        self.expand3x3 = nn.Conv2d(width, 4 * width, 3, padding=1)
+
+    def forward(self, x):
+        x = functional.relu(self.squeeze(x))
+        return functional.relu(torch.cat([self.expand1x1(x), self.expand3x3(x)], 1))
+
+
+class SqueezeNet(nn.Module):
+    def __init__(self, version: float) -> None:
+        super().__init__()
+        pool, channels = (lambda: nn.MaxPool2d(3, 2, ceil_mode=True)), 96 if version == 1.0 else 64
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, 96, 7, 2) if version == 1.0 else nn.Conv2d(3, 64, 3, 2),
+            nn.ReLU(),
+            pool(),
+        ]
+        for width in (
+            (16, 16, 32, 0, 32, 48, 48, 64, 0, 64) if version == 1.0 else (16, 16, 0, 32, 32, 0, 48, 48, 64, 64)
+        ):
+            layers.append(Fire(channels, width) if width else pool())
+            channels = 8 * width or channels
+        self.features, self.classifier = nn.Sequential(*layers), nn.Sequential(nn.Dropout(), nn.Conv2d(512, 1000, 1))
+
+    def forward(self, x):
+        return functional.relu(self.classifier(self.features(x))).mean((2, 3))
+
+
+class InceptionA(nn.Module):
+    def __init__(self, a: int, pooled: int) -> None:
+        super().__init__()
+        self.branch1x1, self.branch_pool = Basic(a, 64, 1), Basic(a, pooled, 1)
+        self.branch5x5_1, self.branch5x5_2 = Basic(a, 48, 1), Basic(48, 64, 5, padding=2)
+        self.branch3x3dbl_1, self.branch3x3dbl_2 = Basic(a, 64, 1), Basic(64, 96, 3, padding=1)
+        self.branch3x3dbl_3 = Basic(96, 96, 3, padding=1)
+
+    def forward(self, x):
+        b = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
+        pooled = self.branch_pool(functional.avg_pool2d(x, 3, 1, 1))
+        return torch.cat([self.branch1x1(x), self.branch5x5_2(self.branch5x5_1(x)), b, pooled], 1)
+
+
+class InceptionB(nn.Module):
+    def __init__(self, a: int) -> None:
+        super().__init__()
+        self.branch3x3, self.branch3x3dbl_1 = Basic(a, 384, 3, 2), Basic(a, 64, 1)
+        self.branch3x3dbl_2, self.branch3x3dbl_3 = Basic(64, 96, 3, padding=1), Basic(96, 96, 3, 2)
+
+    def forward(self, x):
+        b = self.branch3x3dbl_3(self.branch3x3dbl_2(self.branch3x3dbl_1(x)))
+        return torch.cat([self.branch3x3(x), b, functional.max_pool2d(x, 3, 2)], 1)
+
+
+FLAT, TALL = ((1, 7), 1, (0, 3)), ((7, 1), 1, (3, 0))
+
+
+class InceptionC(nn.Module):
+    def __init__(self, a: int, c: int) -> None:
+        super().__init__()
+        self.branch1x1, self.branch_pool, self.branch7x7_1 = Basic(a, 192, 1), Basic(a, 192, 1), Basic(a, c, 1)
+        self.branch7x7_2, self.branch7x7_3, self.branch7x7dbl_1 = (
+            Basic(c, c, *FLAT),
+            Basic(c, 192, *TALL),
+            Basic(a, c, 1),
+        )
+        self.branch7x7dbl_2, self.branch7x7dbl_3 = Basic(c, c, *TALL), Basic(c, c, *FLAT)
+        self.branch7x7dbl_4, self.branch7x7dbl_5 = Basic(c, c, *TALL), Basic(c, 192, *FLAT)
+
+    def forward(self, x):
+        b = x
+        for i in range(1, 6):
+            b = getattr(self, f"branch7x7dbl_{i}")(b)
+        a = self.branch7x7_3(self.branch7x7_2(self.branch7x7_1(x)))
+        return torch.cat([self.branch1x1(x), a, b, self.branch_pool(functional.avg_pool2d(x, 3, 1, 1))], 1)
+
+
+class InceptionD(nn.Module):
+    def __init__(self, a: int) -> None:
+        super().__init__()
+        self.branch3x3_1, self.branch3x3_2, self.branch7x7x3_1 = (
+            Basic(a, 192, 1),
+            Basic(192, 320, 3, 2),
+            Basic(a, 192, 1),
+        )
+        self.branch7x7x3_2, self.branch7x7x3_3 = Basic(192, 192, *FLAT), Basic(192, 192, *TALL)
+        self.branch7x7x3_4 = Basic(192, 192, 3, 2)
+
+    def forward(self, x):
+        b = self.branch7x7x3_4(self.branch7x7x3_3(self.branch7x7x3_2(self.branch7x7x3_1(x))))
+        return torch.cat([self.branch3x3_2(self.branch3x3_1(x)), b, functional.max_pool2d(x, 3, 2)], 1)
+
+
+class InceptionE(nn.Module):
+    def __init__(self, a: int) -> None:
+        super().__init__()
+        self.branch1x1, self.branch3x3_1, self.branch_pool = Basic(a, 320, 1), Basic(a, 384, 1), Basic(a, 192, 1)
+        self.branch3x3dbl_1, self.branch3x3dbl_2 = Basic(a, 448, 1), Basic(448, 384, 3, padding=1)
+        for name in ("branch3x3_2", "branch3x3dbl_3"):
+            setattr(self, f"{name}a", Basic(384, 384, (1, 3), 1, (0, 1)))
+            setattr(self, f"{name}b", Basic(384, 384, (3, 1), 1, (1, 0)))
+
+    def forward(self, x):
+        a, b = self.branch3x3_1(x), self.branch3x3dbl_2(self.branch3x3dbl_1(x))
+        both = [self.branch3x3_2a(a), self.branch3x3_2b(a), self.branch3x3dbl_3a(b), self.branch3x3dbl_3b(b)]
+        return torch.cat([self.branch1x1(x), *both, self.branch_pool(functional.avg_pool2d(x, 3, 1, 1))], 1)
+
+
+class Inception3(nn.Module):
+    def __init__(self, aux: bool = True) -> None:
+        super().__init__()
+        self.Conv2d_1a_3x3, self.Conv2d_2a_3x3 = Basic(3, 32, 3, 2), Basic(32, 32, 3)
+        self.Conv2d_2b_3x3, self.Conv2d_3b_1x1 = Basic(32, 64, 3, padding=1), Basic(64, 80, 1)
+        self.Conv2d_4a_3x3 = Basic(80, 192, 3)
+        self.Mixed_5b, self.Mixed_5c, self.Mixed_5d = InceptionA(192, 32), InceptionA(256, 64), InceptionA(288, 64)
+        self.Mixed_6a, self.Mixed_6b, self.Mixed_6c = InceptionB(288), InceptionC(768, 128), InceptionC(768, 160)
+        self.Mixed_6d, self.Mixed_6e = InceptionC(768, 160), InceptionC(768, 192)
+        self.Mixed_7a, self.Mixed_7b, self.Mixed_7c = InceptionD(768), InceptionE(1280), InceptionE(2048)
+        self.fc = nn.Linear(2048, 1000)
+        if aux:
+            head = {"conv0": Basic(768, 128, 1), "conv1": Basic(128, 768, 5), "fc": nn.Linear(768, 1000)}
+            self.AuxLogits = nn.ModuleDict(head)
+
+    def forward(self, x):
+        x = self.Conv2d_2b_3x3(self.Conv2d_2a_3x3(self.Conv2d_1a_3x3(x)))
+        x = functional.max_pool2d(self.Conv2d_4a_3x3(self.Conv2d_3b_1x1(functional.max_pool2d(x, 3, 2))), 3, 2)
+        for name in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e"):
+            x = getattr(self, f"Mixed_{name}")(x)
+        y = self.fc(self.Mixed_7c(self.Mixed_7b(self.Mixed_7a(x))).mean((2, 3)))
+        if not hasattr(self, "AuxLogits"):
+            return y
+        head = self.AuxLogits
+        return y, head["fc"](head["conv1"](head["conv0"](functional.avg_pool2d(x, 5, 3))).mean((2, 3)))
+
+
+class Dense(nn.Module):
+    def __init__(self, a: int, growth: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = nn.BatchNorm2d(a), nn.Conv2d(a, 4 * growth, 1, bias=False)
+        self.norm2, self.conv2 = nn.BatchNorm2d(4 * growth), nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
+
+    def forward(self, x):
+        y = self.conv1(functional.relu(self.norm1(x)))
+        return torch.cat([x, self.conv2(functional.relu(self.norm2(y)))], 1)
+
+
+class DenseNet(nn.Module):
+    def __init__(self, repeats=(6, 12, 24, 16), growth: int = 32) -> None:
+        super().__init__()
+        width = 2 * growth
+        parts: dict[str, nn.Module] = {
+            "conv0": nn.Conv2d(3, width, 7, 2, 3, bias=False),
+            "norm0": nn.BatchNorm2d(width),
+            "relu0": nn.ReLU(),
+            "pool0": nn.MaxPool2d(3, 2, 1),
+        }
+        for i, repeat in enumerate(repeats, 1):
+            layers = OrderedDict((f"denselayer{j + 1}", Dense(width + j * growth, growth)) for j in range(repeat))
+            parts[f"denseblock{i}"] = nn.Sequential(layers)
+            width += repeat * growth
+            if i < 4:
+                pieces = {
+                    "norm": nn.BatchNorm2d(width),
+                    "relu": nn.ReLU(),
+                    "conv": nn.Conv2d(width, width // 2, 1, bias=False),
+                }
+                parts[f"transition{i}"] = nn.Sequential(OrderedDict(**pieces, pool=nn.AvgPool2d(2)))
+                width //= 2
+        self.features = nn.Sequential(OrderedDict(**parts, norm5=nn.BatchNorm2d(width)))
+        self.classifier = nn.Linear(width, 1000)
+
+    def forward(self, x):
+        return self.classifier(functional.relu(self.features(x)).mean((2, 3)))
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, a: int, width: int, inner: int, groups: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(a, inner, 1, bias=False), nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, 1, groups=groups, bias=False)
+        self.bn2, self.conv3 = nn.BatchNorm2d(inner), nn.Conv2d(inner, 4 * width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+        if stride != 1 or a != 4 * width:
+            self.downsample = unit(a, 4 * width, 1, stride, act=None)
+
+    def forward(self, x):
+        y = functional.relu(self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x))))))
+        return functional.relu(self.bn3(self.conv3(y)) + (self.downsample(x) if hasattr(self, "downsample") else x))
+
+
+class Stages(nn.Module):
+    """A stem, four or three stages of blocks, and a linear layer."""
+
+    def __init__(self, stem, stages, features: int, classes: int, pool: bool = True) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = stem
+        self.pool, self.count = pool, len(stages)
+        for i, blocks in enumerate(stages, 1):
+            setattr(self, f"layer{i}", nn.Sequential(*blocks))
+        self.fc = nn.Linear(features, classes)
+
+    def forward(self, x):
+        x = functional.relu(self.bn1(self.conv1(x)))
+        x = functional.max_pool2d(x, 3, 2, 1) if self.pool else x
+        for i in range(self.count):
+            x = getattr(self, f"layer{i + 1}")(x)
+        return self.fc(x.mean((2, 3)))
+
+
+def resnext() -> Stages:
+    stages, channels = [], 64
+    for i, repeat in enumerate((3, 4, 6, 3)):
+        blocks = []
+        for j in range(repeat):
+            blocks.append(Bottleneck(channels, 64 << i, 128 << i, 32, 2 if i and not j else 1))
+            channels = 256 << i
+        stages.append(blocks)
+    return Stages((nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)), stages, 2048, 1000)
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions and a skip. In three dimensions each convolution is with its norm in a sequence, as in r3d_18."""
+
+    def __init__(self, a: int, b: int, stride: int, space: int) -> None:
+        super().__init__()
+        conv, norm = (nn.Conv2d, nn.BatchNorm2d) if space == 2 else (nn.Conv3d, nn.BatchNorm3d)
+        layers = conv(a, b, 3, stride, 1, bias=False), norm(b), conv(b, b, 3, 1, 1, bias=False), norm(b)
+        if space == 2:
+            self.conv1, self.bn1, self.conv2, self.bn2 = layers
+        else:
+            self.conv1, self.conv2 = nn.Sequential(*layers[:2], nn.ReLU()), nn.Sequential(*layers[2:])
+        if stride != 1 or a != b:
+            self.downsample = nn.Sequential(conv(a, b, 1, stride, bias=False), norm(b))
+
+    def forward(self, x):
+        if hasattr(self, "bn1"):
+            y = self.bn2(self.conv2(functional.relu(self.bn1(self.conv1(x)))))
+        else:
+            y = self.conv2(self.conv1(x))
+        return functional.relu(y + (self.downsample(x) if hasattr(self, "downsample") else x))
+
+
+def residuals(width: int, repeats, space: int):
+    found, channels = [], width
+    for i, repeat in enumerate(repeats):
+        found.append(
+            [
+                Residual(channels if not j else width << i, width << i, 2 if i and not j else 1, space)
+                for j in range(repeat)
+            ]
+        )
+        channels = width << i
+    return found
+
+
+def resnet_cifar() -> Stages:
+    stem = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
+    return Stages(stem, residuals(16, (3, 3, 3), 2), 64, 10, pool=False)
+
+
+class R3D(nn.Module):
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        first = nn.Conv3d(3, width, (3, 7, 7), (1, 2, 2), (1, 3, 3), bias=False)
+        self.stem = nn.Sequential(first, nn.BatchNorm3d(width), nn.ReLU())
+        for i, blocks in enumerate(residuals(width, (2, 2, 2, 2), 3), 1):
+            setattr(self, f"layer{i}", nn.Sequential(*blocks))
+        self.fc = nn.Linear(8 * width, 400)
+
+    def forward(self, x):
+        x = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(x)))))
+        return self.fc(x.mean((2, 3, 4)))
+
+
+class Named(nn.Module):
+    """Modules by name, and what is called of them and of functions, in order."""
+
+    def __init__(self, modules: dict[str, nn.Module], order) -> None:
+        super().__init__()
+        for name, module in modules.items():
+            setattr(self, name, module)
+        self.order = order
+
+    def forward(self, x):
+        for step in self.order:
+            x = (getattr(self, step) if isinstance(step, str) else step)(x)
+        return x
+
+
+relu, flat = functional.relu, (lambda x: x.flatten(1))
+
+
+def zfnet(features: int) -> Named:
+    sizes = {"conv1": (3, 96, 7, 2, 1), "conv2": (96, 256, 5, 2), "conv3": (256, 384, 3, 1, 1)}
+    sizes |= {"conv4": (384, 384, 3, 1, 1), "conv5": (384, 256, 3, 1, 1)}
+    lines = {"fc6": (features, 4096), "fc7": (4096, 4096), "fc8": (4096, 1000)}
+    modules = {k: nn.Conv2d(*v) for k, v in sizes.items()} | {k: nn.Linear(*v) for k, v in lines.items()}
+    pool, norm = (lambda x: functional.max_pool2d(x, 3, 2, 1)), nn.LocalResponseNorm(5, k=2)
+    first = ["conv1", relu, pool, norm, "conv2", relu, pool, norm, "conv3", relu, "conv4", relu, "conv5", relu]
+    return Named(modules, [*first, lambda x: functional.max_pool2d(x, 3, 2), flat, "fc6", relu, "fc7", relu, "fc8"])
+
+
+def convnetjs() -> Named:
+    convolutions = [nn.Conv2d(a, b, 5, padding=2) for a, b in ((3, 16), (16, 20), (20, 20))]
+    modules = {f"conv{i}": c for i, c in enumerate(convolutions, 1)} | {"fc": nn.Linear(320, 10)}
+    pool = lambda x: functional.max_pool2d(x, 2)  # noqa: E731
+    return Named(modules, [s for i in (1, 2, 3) for s in (f"conv{i}", relu, pool)] + [flat, "fc"])
+
+
+def m5(width: int = 32) -> Named:
+    sizes = ((1, width, 80, 16), (width, width, 3), (width, 2 * width, 3), (2 * width, 2 * width, 3))
+    modules: dict[str, nn.Module] = {"fc1": nn.Linear(2 * width, 35)}
+    for i, s in enumerate(sizes, 1):
+        modules |= {f"conv{i}": nn.Conv1d(*s), f"bn{i}": nn.BatchNorm1d(s[1])}
+    pool = lambda x: functional.max_pool1d(x, 4)  # noqa: E731
+    return Named(
+        modules, [s for i in range(1, 5) for s in (f"conv{i}", f"bn{i}", relu, pool)] + [lambda x: x.mean(2), "fc1"]
+    )
+
+
+class Squeeze(nn.Module):
+    def __init__(self, channels: int, width: int, act, gate) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.act, self.gate = (
+            nn.Conv2d(channels, width, 1),
+            nn.Conv2d(width, channels, 1),
+            act,
+            gate,
+        )
+
+    def forward(self, x):
+        return x * self.gate(self.fc2(self.act(self.fc1(x.mean((2, 3), keepdim=True)))))
+
+
+class Inverted(nn.Module):
+    """squeeze: how wide, or 0 for none."""
+
+    def __init__(
+        self, a: int, hidden: int, b: int, kernel: int, stride: int, squeeze: int, act, gates, **bn: float
+    ) -> None:
+        super().__init__()
+        layers = [unit(a, hidden, 1, act=act, **bn)] if hidden != a else []
+        layers.append(unit(hidden, hidden, kernel, stride, hidden, act, **bn))
+        layers += [Squeeze(hidden, squeeze, *gates)] if squeeze else []
+        self.block, self.residual = nn.Sequential(*layers, unit(hidden, b, 1, act=None, **bn)), stride == 1 and a == b
+
+    def forward(self, x):
+        return x + self.block(x) if self.residual else self.block(x)
+
+
+LARGE = [
+    (3, 16, 16, 0, "r", 1), (3, 64, 24, 0, "r", 2), (3, 72, 24, 0, "r", 1), (5, 72, 40, 24, "r", 2), (5, 120, 40, 32, "r", 1),
+    (5, 120, 40, 32, "r", 1), (3, 240, 80, 0, "h", 2), (3, 200, 80, 0, "h", 1), (3, 184, 80, 0, "h", 1), (3, 184, 80, 0, "h", 1),
+    (3, 480, 112, 120, "h", 1), (3, 672, 112, 168, "h", 1), (5, 672, 160, 168, "h", 2), (5, 960, 160, 240, "h", 1),
+    (5, 960, 160, 240, "h", 1),
+]  # fmt: skip
+SMALL = [
+    (3, 16, 16, 8, "r", 2), (3, 72, 24, 0, "r", 2), (3, 88, 24, 0, "r", 1), (5, 96, 40, 24, "h", 2), (5, 240, 40, 64, "h", 1),
+    (5, 240, 40, 64, "h", 1), (5, 120, 48, 32, "h", 1), (5, 144, 48, 40, "h", 1), (5, 288, 96, 72, "h", 2),
+    (5, 576, 96, 144, "h", 1), (5, 576, 96, 144, "h", 1),
+]  # fmt: skip
+
+
+class MobileNetV3(nn.Module):
+    def __init__(self, plan, last: int) -> None:
+        super().__init__()
+        bn, channels = {"eps": 1e-3, "momentum": 0.01}, 16
+        layers = [unit(3, 16, 3, 2, act=nn.Hardswish, **bn)]
+        for kernel, hidden, width, squeeze, act, stride in plan:
+            acts = {"r": nn.ReLU, "h": nn.Hardswish}
+            gates = relu, functional.hardsigmoid
+            layers.append(Inverted(channels, hidden, width, kernel, stride, squeeze, acts[act], gates, **bn))
+            channels = width
+        layers.append(unit(channels, 6 * channels, 1, act=nn.Hardswish, **bn))
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Sequential(
+            nn.Linear(6 * channels, last), nn.Hardswish(), nn.Dropout(0.2), nn.Linear(last, 1000)
+        )
+
+    def forward(self, x):
+        return self.classifier(self.features(x).mean((2, 3)))
+
+
+class EfficientNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        plan = [
+            (1, 3, 1, 16, 1),
+            (6, 3, 2, 24, 2),
+            (6, 5, 2, 40, 2),
+            (6, 3, 2, 80, 3),
+            (6, 5, 1, 112, 3),
+            (6, 5, 2, 192, 4),
+        ]
+        stages, channels = [unit(3, 32, 3, 2, act=nn.SiLU)], 32
+        for expand, kernel, stride, width, repeats in [*plan, (6, 3, 1, 320, 1)]:
+            blocks = []
+            for j in range(repeats):
+                gates, s = (functional.silu, torch.sigmoid), stride if j == 0 else 1
+                blocks.append(Inverted(channels, channels * expand, width, kernel, s, channels // 4, nn.SiLU, gates))
+                channels = width
+            stages.append(nn.Sequential(*blocks))
+        self.features = nn.Sequential(*stages, unit(320, 1280, 1, act=nn.SiLU))
+        self.classifier = nn.Sequential(nn.Dropout(0.2), nn.Linear(1280, 1000))
+
+    def forward(self, x):
+        return self.classifier(self.features(x).mean((2, 3)))
+
+
+class Double(nn.Module):
+    def __init__(self, a: int, b: int) -> None:
+        super().__init__()
+        self.double_conv = nn.Sequential(*unit(a, b, 3), *unit(b, b, 3))
+
+    def forward(self, x):
+        return self.double_conv(x)
+
+
+class UNet(nn.Module):
+    def __init__(self, width: int, depth: int) -> None:
+        super().__init__()
+        self.inc, self.depth = Double(3, width), depth
+        for i in range(depth):
+            down = {"maxpool_conv": nn.Sequential(nn.MaxPool2d(2), Double(width << i, width << (i + 1)))}
+            setattr(self, f"down{i + 1}", nn.ModuleDict(down))
+            a = width << (depth - i)
+            parts = {"up": nn.ConvTranspose2d(a, a // 2, 2, 2), "conv": Double(a, a // 2)}
+            setattr(self, f"up{i + 1}", nn.ModuleDict(parts))
+        self.outc = nn.ModuleDict({"conv": nn.Conv2d(width, 2, 1)})
+
+    def forward(self, x):
+        seen = [self.inc(x)]
+        for i in range(self.depth):
+            seen.append(getattr(self, f"down{i + 1}")["maxpool_conv"](seen[-1]))
+        x = seen.pop()
+        for i in range(self.depth):
+            up = getattr(self, f"up{i + 1}")
+            x = up["conv"](torch.cat([seen.pop(), up["up"](x)], 1))
+        return self.outc["conv"](x)
+
+
+class Detector(nn.Module):
+    def __init__(self, width: int = 16) -> None:
+        super().__init__()
+        widths = [3, *(width << i for i in range(7)), width << 6]
+        for i, (a, b) in enumerate(pairwise(widths), 1):
+            parts = OrderedDict(
+                conv=nn.Conv2d(a, b, 3, padding=1, bias=False), bn=nn.BatchNorm2d(b), act=nn.LeakyReLU(0.1)
+            )
+            setattr(self, f"layer{i}", nn.Sequential(parts))
+        self.output = nn.Conv2d(width << 6, 125, 1)
+
+    def forward(self, x):
+        for i in range(1, 6):
+            x = functional.max_pool2d(getattr(self, f"layer{i}")(x), 2)
+        x = functional.max_pool2d(functional.pad(self.layer6(x), (0, 1, 0, 1), value=-torch.inf), 2, 1)
+        return self.output(self.layer8(self.layer7(x)))
+
+
+# name: (module, file of the example, its parameters); sizes are as small as the networks allow
+ZOO = {
+    "googlenet": (lambda: GoogLeNet(96), "googlenet", {"aux": True, "size": 96}),
+    "squeezenet1_0": (lambda: SqueezeNet(1.0), "squeezenet", {"version": 1.0, "size": 63}),
+    "squeezenet1_1": (lambda: SqueezeNet(1.1), "squeezenet", {"size": 63}),
+    "inception3": (lambda: Inception3(False), "inception3", {"size": 75}),
+    "densenet121": (DenseNet, "densenet", {"size": 32}),
+    "resnext50": (resnext, "resnext", {"size": 32}),
+    "zfnet": (lambda: zfnet(1024), "zfnet", {"size": 100}),
+    "resnet20": (resnet_cifar, "resnet_cifar", {}),
+    "convnetjs": (convnetjs, "convnetjs", {}),
+    "m5": (m5, "m5", {}),
+    "r3d": (lambda: R3D(8), "r3d", {"width": 8, "size": 32, "frames": 8}),
+    "mobilenetv3_large": (lambda: MobileNetV3(LARGE, 1280), "mobilenetv3", {"size": 64}),
+    "mobilenetv3_small": (lambda: MobileNetV3(SMALL, 1024), "mobilenetv3", {"kind": "small", "size": 64}),
+    "efficientnet_b0": (EfficientNet, "efficientnet", {"size": 64}),
+    "unet": (lambda: UNet(4, 3), "unet", {"width": 4, "depth": 3, "size": 32}),
+    "yolo": (lambda: Detector(4), "yolo", {"width": 4, "size": 96}),
+}
