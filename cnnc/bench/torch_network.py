@@ -205,7 +205,39 @@ class Writer:
     def batchnorm(self, node: Node) -> str:
         x, weight, bias, mean, variance = (self.local[o] for o in node.inputs)
         momentum, eps = (float(node.attribute(k)) for k in ("momentum", "eps"))
+        if self.graph.node(node.inputs[1]).op == "expand":  # of a constant
+            weight = bias = "None"
+        if self.graph.node(node.inputs[3]).op == "moments":
+            return f"F.batch_norm({x}, None, None, {weight}, {bias}, True, 0.0, {eps!r})"
         return f"F.batch_norm({x}, {mean}, {variance}, {weight}, {bias}, self.training, {momentum!r}, {eps!r})"
+
+    def normalize(self, node: Node) -> str:
+        if "epilogue" in node.attributes:
+            raise unknown(node, "it has an epilogue; give the network as written")
+        x, weight, bias = self.local[node.operand("x")], node.optional("weight"), node.optional("bias")
+        axes, rank = node.attribute("axes"), node.type.rank
+        groups, eps, centered = map(node.attribute, ("groups", "eps", "centered"))
+        whole = axes == tuple(range(1, rank))
+        if whole and centered and (weight is None or self.graph.type(weight).rank == 1):
+            w, b = ("None" if v is None else self.local[v] for v in (weight, bias))
+            if groups == node.type.shape[1] and rank > 2:
+                return f"F.instance_norm({x}, None, None, {w}, {b}, True, 0.1, {eps!r})"
+            if groups > 1 or rank == 2:
+                return f"F.group_norm({x}, {groups}, {w}, {b}, {eps!r})"
+        if groups > 1:
+            raise unknown(node, "PyTorch has no RMS normalization of groups")
+        # its layer norms are over the last axes: others go there and back
+        order = [a for a in range(rank) if a not in axes] + list(axes)
+        sizes = tuple(int(node.type.shape[a]) for a in axes)
+        given = [v for v in (weight, bias) if v is not None]
+        behind = [v for v in given if axes != (1,) and self.graph.type(v).rank == 1]  # numbers of channels
+        vectors = [f"{self.local[v]}.reshape({sizes})" for v in given if v not in behind]
+        vectors += ["None"] * ((2 if centered else 1) - len(vectors))
+        moved = order != list(range(rank))
+        call = f"F.{'layer' if centered else 'rms'}_norm("
+        call += f"{f'{x}.permute({order})' if moved else x}, {sizes}, {', '.join(vectors)}, {eps!r})"
+        call += f".permute({[order.index(a) for a in range(rank)]})" if moved else ""
+        return call + "".join(f" {sign} {self.aligned(v, rank)}" for sign, v in zip("*+", behind, strict=False))
 
     def lrn(self, node: Node) -> str:
         numbers = (node.attribute(k) for k in ("size", "alpha", "beta", "k"))
@@ -239,6 +271,8 @@ RULES: dict[str, Rule] = {
     "avgpool": Writer.pool,
     "global_avgpool": lambda w, n: f"{w.local[n.inputs[0]]}.mean({tuple(range(2, n.type.rank))}, True)",
     "batchnorm": Writer.batchnorm,
+    "moments": lambda w, n: "None, None",  # batch norm takes them itself
+    "normalize": Writer.normalize,
     "lrn": Writer.lrn,
     "dropout": Writer.dropout,
     "flatten": lambda w, n: f"{w.local[n.inputs[0]]}.flatten({n.attribute('start')})",

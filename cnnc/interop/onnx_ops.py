@@ -14,6 +14,7 @@ import numpy as np
 
 import cnnc.ops  # noqa: F401  (registers the ops)
 from cnnc.diagnostics import CnncError, error
+from cnnc.interop import onnx_norm
 from cnnc.interop.onnx_writer import Writer
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
@@ -264,6 +265,7 @@ def _write_batch_size(w: Writer, node: Node) -> None:
 
 
 WRITERS: dict[str, Rule] = {
+    **onnx_norm.RULES,
     **dict.fromkeys((*DEFINITIONS, "pointwise"), _write_pointwise),
     "constant": _write_constant,
     "conv": _write_conv,

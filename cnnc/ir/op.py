@@ -88,8 +88,8 @@ class Op:
         types are the result types with the batch bound.
     gradient(context, node, gradients) -> one value (or None) for each operand; `context` is the pass's builder.
     macs(node, operand types, batch) -> multiply-adds.
-    layout: how the op treats layouts, see `passes/select_layout.py`: "any" (the same on both sides), "plain", or
-    "window".
+    layout: how the op treats layouts, see `passes/select_layout.py`: "any" (the same on both sides), "plain",
+    "window", "planes" ("any" where whole planes or pixels are normalized).
     kind: what a drawing shows it as.
     field(node, operand types, what its operands see together) -> what its results see of the input.
     doc: its algebra, for readers.

@@ -62,12 +62,12 @@ def one_axis(axis: Any, rank: int, name: str = "axis") -> int:
     return axis % rank
 
 
-def all_axes(axes: Any, rank: int) -> tuple[int, ...]:
+def all_axes(axes: Any, rank: int, name: str = "axis") -> tuple[int, ...]:
     """One axis or several, each once, counted from the front and in order."""
     items = tuple(axes) if isinstance(axes, list | tuple) else (axes,)
-    result = tuple(sorted({one_axis(a, rank) for a in items}))
+    result = tuple(sorted({one_axis(a, rank, name) for a in items}))
     if len(result) != len(items) or not items:
-        raise InferenceError(f"axis {axes!r} names no axis, or one twice", "axis", "E0203")
+        raise InferenceError(f"{name} {axes!r} names no axis, or one twice", name, "E0203")
     return result
 
 

@@ -309,7 +309,11 @@ def _build(site: Site) -> str:
     attributes: dict[str, Any] = _window([site.type], site.arguments).attributes()
     if site.arguments["groups"] != 1:
         attributes["groups"] = site.arguments["groups"]
-    return site.add("conv", [*site.operands, *site.parameters.values()], attributes)
+    weight, *bias = site.parameters.values()
+    if flag(site.arguments["weight_standardization"], "weight_standardization"):
+        axes = tuple(range(1, site.type.rank))
+        weight = site.builder.add("normalize", [weight], {"axes": axes}, f"{weight}.standardized", site.origin)
+    return site.add("conv", [*site.operands, weight, *bias], attributes)
 
 
 register_layer(
@@ -323,6 +327,11 @@ register_layer(
             Argument("dilation", 1, "pixels from one tap of a window to the next"),
             Argument("groups", 1, "groups of channels that do not see each other; as many as channels: depthwise"),
             Argument("bias", True, "whether a trained number is added to each filter's sums"),
+            Argument(
+                "weight_standardization",
+                False,
+                "whether each filter's weights are less their mean, over their deviation (Qiao et al., 2019)",
+            ),
             *STARTS_OF_LAYERS,
         ),
         build=_build,

@@ -13,7 +13,7 @@ from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Layer, ParameterSpec, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, one_number, register, required
 from cnnc.ir.types import TensorType, product
-from cnnc.ops.checks import integer, number
+from cnnc.ops.checks import flag, integer, number
 from cnnc.ops.pointwise import align, check_expressions, result_type
 
 # ------------------------------------------------------------------------------------------------ batch norm
@@ -170,12 +170,14 @@ def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> di
     if x.rank < 2:
         raise InferenceError(f"batchnorm works on [N, C, ...], not on {x}", "x", "E0201")
     shape = (int(x.shape[1]),)
-    return {
-        "weight": ParameterSpec(shape, initialization="ones"),
-        "bias": ParameterSpec(shape, initialization="zeros"),
-        "running_mean": ParameterSpec(shape, initialization="zeros", trained=False),
-        "running_var": ParameterSpec(shape, initialization="ones", trained=False),
-    }
+    specs: dict[str, ParameterSpec] = {}
+    if flag(arguments["affine"], "affine"):
+        specs |= {"weight": ParameterSpec(shape, initialization="ones")}
+        specs |= {"bias": ParameterSpec(shape, initialization="zeros")}
+    if flag(arguments["track_running_stats"], "track_running_stats"):
+        specs |= {"running_mean": ParameterSpec(shape, initialization="zeros", trained=False)}
+        specs |= {"running_var": ParameterSpec(shape, initialization="ones", trained=False)}
+    return specs
 
 
 def _build(site: Site) -> str:
@@ -183,7 +185,17 @@ def _build(site: Site) -> str:
         "eps": number(site.arguments["eps"], "eps", 0.0),
         "momentum": number(site.arguments["momentum"], "momentum", 0.0, 1.0000001),
     }
-    return site.add("batchnorm", [*site.operands, *site.parameters.values()], attributes)
+    b, parameters = site.builder, dict(site.parameters)
+    if not site.arguments["affine"]:
+        for short, value in (("weight", 1.0), ("bias", 0.0)):
+            number_of_all = b.add("constant", [], {"value": value}, f"{site.name}.{short}.value", site.origin)
+            shape = {"shape": (site.type.shape[1],)}
+            parameters[short] = b.add("expand", [number_of_all], shape, f"{site.name}.{short}", site.origin)
+    if not site.arguments["track_running_stats"]:
+        moments = b.insert("moments", site.operands, {}, f"{site.name}.mean", site.origin).results
+        parameters |= dict(zip(("running_mean", "running_var"), moments, strict=True))
+    names = ("weight", "bias", "running_mean", "running_var")
+    return site.add("batchnorm", [*site.operands, *(parameters[name] for name in names)], attributes)
 
 
 register_layer(
@@ -192,6 +204,10 @@ register_layer(
         arguments=(
             Argument("eps", 1e-5, "is added to variances"),
             Argument("momentum", 0.1, "share of the newest batch in the running statistics"),
+            Argument(
+                "affine", True, "whether each channel is multiplied by a trained weight, and a trained bias added"
+            ),
+            Argument("track_running_stats", True, "whether statistics are kept; without, prediction takes its batch's"),
             *STARTS_OF_LAYERS,
         ),
         build=_build,

@@ -39,6 +39,12 @@ class Context:
         """A node; the first of its results."""
         return self.builder.add(op, operands, attributes, self.stem, self.origin)
 
+    def insert(
+        self, op: str, operands: Sequence[str | None], attributes: Mapping[str, Any] | None = None
+    ) -> tuple[str, ...]:
+        """A node; all of its results."""
+        return self.builder.insert(op, operands, attributes, self.stem, self.origin).results
+
     def pointwise(
         self, expression: Expression, values: Mapping[str, str], like: TensorType | None = None
     ) -> str | None:
@@ -89,9 +95,7 @@ class Context:
         names = list(dict.fromkeys(v for e in expressions for v in ex.variables(e)))
         numbers = {n: f"a{i}" for i, n in enumerate(names)}
         texts = [ex.text(ex.rename(e, numbers)) for e in expressions]
-        return self.builder.insert(
-            "reduce_channels", [values[n] for n in names], {"expressions": texts}, self.stem, self.origin
-        ).results
+        return self.insert("reduce_channels", [values[n] for n in names], {"expressions": texts})
 
     def reduce_to(self, value: str | None, operand: str) -> str | None:
         """The gradient of an operand that was broadcast: summed over the axes along which it was repeated."""

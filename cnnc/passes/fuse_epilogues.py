@@ -14,7 +14,7 @@ from cnnc.ops import pointwise
 from cnnc.ops.conv import TRANSPOSED
 from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
-PRODUCERS = ("conv", "linear", *TRANSPOSED)
+PRODUCERS = ("conv", "linear", *TRANSPOSED, "normalize")
 LARGEST = 48  # functions in an epilogue
 
 

@@ -93,6 +93,8 @@ class _Walk:
                 self.weight_gradient(node)
             case "any":
                 self.any(node)
+            case "planes":
+                self.planes(node)
             case "sink":
                 self.sink(node)
             case "channels":
@@ -215,6 +217,13 @@ class _Walk:
                 if user.type.rank == node.type.rank and self.wanted_blocked(user, depth - 1):
                     return True
         return False
+
+    def planes(self, node: Node) -> None:
+        """Of a normalization, blocked ones are over the channels of a pixel, or over channels and all of space."""
+        if node.attributes["axes"] in ((1,), tuple(range(1, node.type.rank))):
+            self.any(node)
+        else:
+            self.plain(node)
 
     def sink(self, node: Node) -> None:
         rank = max(self.graph.type(o).rank for o in node.inputs)

@@ -99,8 +99,8 @@ def test_gradients_and_statistics_are_those_of_training() -> None:
 def test_what_pytorch_does_not_have_is_refused() -> None:
     b = Builder("case")
     x = b.input("x", activation(("N", 4, 3)))
-    node = b.insert("moments", [x])
-    with pytest.raises(CnncError, match="'moments' cannot be built in PyTorch"):
+    node = b.insert("count", [x])
+    with pytest.raises(CnncError, match="'count' cannot be built in PyTorch"):
         torch_network.forward(b.finish([("m", node.name)]))
     b = Builder("case")
     x, seed = b.input("x", activation(("N", 4))), b.input("seed", TensorType("i64", (2,)))

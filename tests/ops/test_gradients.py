@@ -253,6 +253,7 @@ def test_every_gradient_is_checked() -> None:
         "batchnorm",
         "moments",
         "lrn",
+        "normalize",
         "dropout",
         "softmax",
         "log_softmax",

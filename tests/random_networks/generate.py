@@ -55,6 +55,7 @@ KINDS = {  # how often each kind of layer is drawn, in a whole-number network an
     "gate": (0, 1),
     "residual": (1, 1),
     "inverted": (1, 1),
+    "normalize": (0, 2),
 }
 
 
@@ -319,6 +320,23 @@ class _Maker:
         if t.rank < 2 or t.shape[1] == "N":
             return None
         return self.b.norm(x, self.name(), **({"eps": 1e-3, "momentum": 0.3} if self.chance(30) else {}))
+
+    def _normalize(self) -> str | None:
+        """Over neighboring axes or groups of channels, with weights along the axes, one a channel, or none."""
+        x, name = self.any(), self.name()
+        t = self.b.type(x)
+        if t.rank < 2 or "N" in t.shape[1:]:
+            return None
+        whole = tuple(range(1, t.rank))
+        first = 1 + self.below(t.rank - 1)
+        axes = self.one((whole, (1,), tuple(range(first, first + 1 + self.below(t.rank - first)))))
+        channels, centered = int(t.shape[1]), self.chance(75)
+        groups = self.one([g for g in range(1, channels + 1) if channels % g == 0]) if axes == whole else 1
+        by_channel = axes == (1,) or groups > 1 or (axes == whole and self.chance(50))
+        shape = (channels,) if by_channel else tuple(int(d) if i in axes else 1 for i, d in enumerate(t.shape))
+        weights = [self.param(shape, what) for what in ("w", "b")[: 2 if centered else 1]] if self.chance(70) else []
+        given = {"axes": axes, "groups": groups, "centered": centered, "eps": self.one((1e-5, 0.1))}
+        return self.b.add("normalize", [x, *weights], given, name)
 
     def _lrn(self) -> str | None:
         x = self.image()

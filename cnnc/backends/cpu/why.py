@@ -33,6 +33,12 @@ REASONS = {
     "maxpool_gradient": "the first largest of each window takes it all",
     "moments": "mean and variance of the batch",
     "move_channels": "channels that do not begin a block",
+    "normalize_columns": "neighboring columns, each with statistics of its own",
+    "normalize_columns_gradient": "neighboring columns, each with statistics of its own",
+    "normalize_planes": "statistics of groups of channels, and their use while they are near",
+    "normalize_planes_gradient": "statistics of groups of channels, and their use while they are near",
+    "normalize_rows": "statistics of a row, and their use while it is near",
+    "normalize_rows_gradient": "statistics of a row, and their use while it is near",
     "unblock": "channel blocks to plain, once at the border",
     "winograd_pack_weights": "weights transformed for Winograd's algorithm",
 }

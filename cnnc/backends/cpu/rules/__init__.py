@@ -39,6 +39,8 @@ RULES: dict[str, Rule] = {
     "linear_weight_gradient": linear.linear_weight_gradient,
     "lrn": norm.lrn,
     "lrn_gradient": norm.lrn,
+    "normalize": norm.normalize,
+    "normalize_gradient": norm.normalize_gradient,
     "softmax": norm.softmax,
     "softmax_gradient": norm.softmax,
     "log_softmax": norm.softmax,
