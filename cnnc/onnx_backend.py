@@ -6,7 +6,6 @@ y, = backend.prepare(onnx.load("net.onnx"), "CPU").run([x])
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,36 +13,63 @@ import numpy as np
 from onnx.backend.base import Backend, BackendRep
 
 from cnnc import driver
-from cnnc.interop.onnx_import.model import of_model, program_of
+from cnnc.diagnostics import CnncError
+from cnnc.interop.onnx_import.model import FLOATS, of_model, open_shapes, program_of
 from cnnc.network import Network
+from cnnc.runtime.executable import Executable
 
 Array = np.ndarray[Any, Any]
 TARGETS = {"CPU": "cpu", "REFERENCE": "reference"}
 
 
 class Prepared(BackendRep):  # type: ignore[misc]
-    """A compiled model."""
+    """A model that is ready to run. What must be known of its inputs to compile it, such as the shape that Reshape is
+    given, is bound when it is first met, and so are the sizes that it leaves open.
+    """
 
     def __init__(self, model: Any, target: str) -> None:
-        found = of_model(model, Path(model.graph.name or "model"), {})
+        self.model, self.target = model, target
+        constants = {t.name for t in model.graph.initializer}
+        self._inputs = [v for v in model.graph.input if v.name not in constants]
+        self._kinds = [v.type.tensor_type.elem_type for v in model.graph.output]
+        self._made: dict[tuple[Any, ...], Executable] = {}
+        self._bound = [v.name for v in self._inputs if v.type.tensor_type.elem_type not in FLOATS]
+        if not self._bound and not any(isinstance(d, str) for s in open_shapes(model.graph).values() for d in s):
+            try:
+                self._made[()] = self._compile({}, {})
+            except CnncError as e:
+                if len(self._inputs) < 2 or "depends on the input" not in str(e):
+                    raise
+                self._bound = [v.name for v in self._inputs[1:]]
+
+    def _compile(self, fixed: dict[str, Array], shapes: dict[str, tuple[int, ...]]) -> Executable:
+        found = of_model(self.model, Path(self.model.graph.name or "model"), shapes, fixed=fixed)
         network = Network(program_of(found))
         for name, value in found.weights.items():
             network.weights[name] = value
-        self._kinds = [v.type.tensor_type.elem_type for v in model.graph.output]
-        self.executable = driver.compile(network, target)
+        return driver.compile(network, self.target)
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Array, ...]:
         """The outputs, in the model's order, of its inputs in order or by name."""
         from onnx.helper import tensor_dtype_to_np_dtype
 
-        given = inputs if isinstance(inputs, dict) else dict(zip(self._names(), inputs, strict=False))
-        outputs = self.executable.run({k: np.asarray(v, np.float32) for k, v in given.items()}).values()
+        names = [v.name for v in self._inputs]
+        given = {
+            k: np.asarray(v)
+            for k, v in (inputs if isinstance(inputs, dict) else dict(zip(names, inputs, strict=False))).items()
+        }
+        fixed = {k: v for k, v in given.items() if k in self._bound}
+        shapes = {k: v.shape for k, v in given.items() if k not in self._bound}
+        executable = self._made.get(())
+        if executable is None:
+            key = (*shapes.values(), *(v.tobytes() for v in fixed.values()))
+            executable = self._made[key] = self._made.get(key) or self._compile(fixed, shapes)
+        values = [given[name].astype(np.float32) for name in names if name in shapes]
+        taken = dict(zip((n.name for n in executable.graph.inputs), values, strict=True))
+        outputs = executable.run(taken).values()
         return tuple(
             np.asarray(a).astype(tensor_dtype_to_np_dtype(kind)) for a, kind in zip(outputs, self._kinds, strict=True)
         )
-
-    def _names(self) -> Sequence[str]:
-        return [n.name for n in self.executable.graph.inputs]
 
 
 class CnncBackend(Backend):  # type: ignore[misc]

@@ -46,6 +46,7 @@ class OpenNetwork(Network):
         self._lock = threading.RLock()
         self._networks: dict[Sizes, Network] = {}
         self._first: Network | None = None
+        self._at: Sizes = ()
 
     @property
     def open_sizes(self) -> tuple[str, ...]:
@@ -101,17 +102,30 @@ class OpenNetwork(Network):
                 return self._networks[key]
             network = self._make(dict(key))
             if self._first is None:
-                self._first = network
-            elif list(network.weights) == list(self._first.weights):
-                network._weights = self._first.weights
-            else:  # constants of a model that follow its sizes
-                for name in self._first.weights:
-                    if name in network.weights and self._first.weights.changed(name):
-                        network.weights[name] = self._first.weights[name]
+                self._first, self._at = network, key
+            else:
+                self._share(network, key)
             if len(self._networks) >= KEPT:
                 self._networks.pop(next(iter(self._networks)))
             self._networks[key] = network
             return network
+
+    def _share(self, network: Network, key: Sizes) -> None:
+        """Let a network have the weights of all sizes. Raises `CnncError` (E0655) where they would not fit it."""
+        assert self._first is not None
+        ours, theirs = self._first.weights, network.weights
+        for name in ours:
+            if name in theirs and ours[name].shape != theirs[name].shape:
+                first, now = (", ".join(f"{n}={v}" for n, v in sizes) for sizes in (self._at, key))
+                what = f"'{name}' is {list(ours[name].shape)} for {first} and {list(theirs[name].shape)} for {now}"
+                help = "sizes may be open where parameters do not depend on them: global_avgpool in place of flatten"
+                raise error("E0655", f"{self._name} is not for every size: {what}", help=help, exit_code=USAGE)
+        if list(theirs) == list(ours):
+            network._weights = ours
+            return
+        for name in ours:  # constants of a model that follow its sizes are its own
+            if name in theirs and ours.changed(name):
+                theirs[name] = ours[name]
 
     def of_shapes(self, given: Mapping[str, Sequence[int | None]]) -> Network:
         """The network for inputs of these shapes. Raises `CnncError` (E0655)."""

@@ -86,6 +86,13 @@ def test_sizes_that_inputs_share() -> None:
         exe(np.ones((1, 1, 3)), np.ones((1, 1, 4)))
 
 
+def test_parameters_do_not_depend_on_sizes() -> None:
+    exe = cnnc.compile(cnnc.parse("model m { input x: f32[N, 2, L] return x -> flatten -> linear(3) as fc }"))
+    assert exe(np.zeros((1, 2, 5))).shape == (1, 3)
+    with pytest.raises(cnnc.CnncError, match=r"E0655.*'fc.weight' is \[3, 10\] for L=5 and \[3, 12\] for L=6"):
+        exe(np.zeros((1, 2, 6)))
+
+
 def test_a_name_in_small_letters_is_a_mistake() -> None:
     with pytest.raises(cnnc.CnncError, match=r"E0301.*height"):
         cnnc.parse("model m { input a: f32[N, 1, height] return a -> relu }")

@@ -35,6 +35,7 @@ COMMANDS = {
     "stats": ("stats", "Say how values and gradients are spread in every layer."),
     "bench": ("bench", "Time a network, beside other programs and layer by layer."),
     "export": ("export", "Write a model and its weights as ONNX."),
+    "import": ("import_", "Write an ONNX model as a .cnn file with its weights."),
     "gradcheck": ("gradcheck", "Compare every gradient with central differences."),
     "doctor": ("doctor", "Look at this machine and say what is wrong."),
     "cache": ("cache", "List, clear or warm the compiled kernels on disk."),

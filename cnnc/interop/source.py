@@ -1,159 +1,260 @@
-"""A graph as a `.cnn` file that a person would have written: the same network, with the same names of parameters.
+"""A graph as a `.cnn` file that a person would have written: the same network, the same names of parameters.
 
-Values that one layer reads are piped into it. Where names of parameters are paths (`layer1.0.conv1.weight`), what
-stands under one part of the path is a block; blocks that are alike but for their numbers are one, with parameters.
+A value that one layer reads is piped into it. Where the names of layers are paths (`layer1.0.conv1`), what stands under a
+part of the path is a block, where there are others that are alike but for their numbers; these are its parameters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from cnnc.ir.graph import Graph, Node
+from cnnc.interop.sayings import Block, Body, Item, Said, Unsayable, said, value
+from cnnc.ir.graph import LEAVES, Graph
+from cnnc.ir.layer import LAYERS
 from cnnc.ir.types import BATCH
-from cnnc.ops.definitions import DEFINITIONS
-from cnnc.ops.window import Window
 
-WORDS = frozenset(
-    "include const block model train input for in if else expect return as and or not true false none activation param".split()
-)
 WIDTH = 100
-Number = int | float
+TAKEN = frozenset(
+    "include const block model train input for in if else expect return as and or not true false none activation param "
+    "len min max int round where".split()
+)
+NAMES = ("x", "y", "z", "a", "b", "c", "d", "e", "f", "g", "h")
 
 
-@dataclass(frozen=True)
-class Said:
-    """A layer in the language: its name and arguments, positional ones first; `label`: of its parameters."""
-
-    name: str
-    positional: tuple[Any, ...] = ()
-    named: Mapping[str, Any] = field(default_factory=dict)
-    label: str = ""
-    infix: str = ""  # an operator between two operands
-    listed: bool = False  # operands stand in a list
-    called: bool = False  # several operands: name(a, b, arguments)
-
-
-class Unsayable(Exception):
-    """What the language has no layer for."""
-
-
-def value(v: Any) -> str:
-    """A value as it is written."""
-    match v:
-        case bool():
-            return "true" if v else "false"
-        case int():
-            return str(v)
-        case float():
-            short = f"{v:.7g}" if abs(v - float(f"{v:.7g}")) <= 1e-7 * abs(v) else repr(v)
-            return str(int(v)) if v == int(v) and abs(v) < 1e9 else short
-        case str():
-            return v if v == BATCH else f'"{v}"'
-        case None:
-            return "none"
-        case tuple() | list():
-            return "[" + ", ".join(map(value, v)) + "]"
-    raise AssertionError(v)
+def source(graph: Graph, doc: str = "") -> str:
+    """The text. Raises `Unsayable` for what the language has no words for."""
+    blocks: list[Block] = []
+    items = _fold(list(_items(graph)), graph, blocks)
+    parts = [_block(b) for b in blocks]
+    lines = [f"## {line}" for line in doc.strip().splitlines()[:8]]
+    lines.append(f"model {_name(graph.name)}() {{")
+    for node in graph.inputs:
+        if node.type.shape[:1] != (BATCH,):
+            raise Unsayable(f"the input {node.name} has no open batch")
+        lines.append(f"    input {_name(node.name)}: {node.type.dtype}[{', '.join(map(str, node.type.shape))}]")
+    writer = Writer([n.name for n in graph.inputs], items, [v for _, v in graph.outputs])
+    end = writer.returned(graph.outputs)  # may need statements of its own
+    return "\n\n".join([*parts, "\n".join([*lines, *writer.lines, end, "}"])]) + "\n"
 
 
-def _even(v: Any) -> Any:
-    """A list of equal numbers as one of them."""
-    return v[0] if isinstance(v, tuple) and v and all(a == v[0] for a in v) and not isinstance(v[0], tuple) else v
+def _name(text: str) -> str:
+    name = re.sub(r"\W", "_", text)
+    if not re.match(r"[A-Za-z_]", name) or name in TAKEN:
+        name = f"net_{name}"
+    return name
 
 
-def _window(node: Node, kernel: Sequence[int]) -> dict[str, Any]:
-    window = Window.of(kernel, node.attributes, len(kernel))
-    return {k: _even(v) for k, v in window.attributes().items()}
+# ------------------------------------------------------------------------------------------------ items and blocks
 
 
-def _stem(node: Node, names: Sequence[str], operands: Sequence[str]) -> str:
-    """What the names of a node's parameters begin with. Raises `Unsayable` where they are not named after one layer."""
-    stems = set()
-    for operand, short in zip(operands, names, strict=False):
-        stem, _, last = operand.rpartition(".")
-        if last != short or not stem:
-            raise Unsayable(f"%{node.name} has the parameter {operand}, which no layer names so")
-        stems.add(stem)
-    if len(stems) != 1:
-        raise Unsayable(f"the parameters of %{node.name} are not named after one layer")
-    return stems.pop()
+def _items(graph: Graph) -> Iterator[Item]:
+    for node in graph.nodes:
+        if node.op in LEAVES or node.op == "constant":
+            continue
+        spoken = said(graph, node)
+        path = tuple((spoken.label or node.name).split("."))
+        operands = tuple(o for o in node.inputs if graph.node(o).op not in ("param", "state", "constant"))
+        yield Item(spoken, operands, node.results, path[:-1], path[-1])
 
 
-def _conv(graph: Graph, node: Node) -> Said:
-    if "epilogue" in node.attributes:
-        raise Unsayable(f"%{node.name} has an epilogue")
-    weight = graph.type(node.inputs[1]).sizes
-    named = _window(node, weight[2:])
-    if node.attributes.get("groups", 1) != 1:
-        named["groups"] = node.attributes["groups"]
-    if len(node.inputs) < 3:
-        named["bias"] = False
-    label = _stem(node, ("weight", "bias"), node.inputs[1:])
-    return Said("conv", (weight[0], _even(weight[2:])), named, label)
+def _form(body: Body) -> object:
+    """What bodies that are one block have in common: layers, labels and edges, without numbers."""
+    places = {v: -1 - i for i, v in enumerate(body.inputs)}
+    rows = []
+    for n, item in enumerate(body.items):
+        name = item.said.block.name if item.said.block is not None else item.said.name
+        keys = tuple(k for k, _ in item.said.given())
+        operands = tuple(places[o] for o in item.operands)
+        rows.append((name, tuple(item.said.numbers.items()), item.said.label and item.label, keys, operands))
+        places.update({r: (n, k) for k, r in enumerate(item.results)})  # type: ignore[misc]
+    return tuple(rows), tuple(places[o] for o in body.outputs)
 
 
-def _linear(graph: Graph, node: Node) -> Said:
-    weight = graph.type(node.inputs[1]).sizes
-    named = {} if len(node.inputs) > 2 else {"bias": False}
-    return Said("linear", (weight[0],), named, _stem(node, ("weight", "bias"), node.inputs[1:]))
+def _bodies(items: Sequence[Item], graph: Graph, depth: int) -> dict[tuple[str, ...], tuple[int, int, Body]]:
+    """The parts of a sequence that stand under one path of `depth` parts each, without a gap: begin, end, body."""
+    found: dict[tuple[str, ...], list[int]] = {}
+    for at, item in enumerate(items):
+        path = (*item.scope, item.label)
+        if len(item.scope) >= depth or (not item.said.label and path[:depth] in found):
+            found.setdefault(path[:depth], []).append(at)
+    outputs = {v for _, v in graph.outputs}
+    result = {}
+    for path, places in found.items():
+        begin, end = places[0], places[-1] + 1
+        if len(places) != end - begin or len(places) < 2 or not any(items[p].said.label for p in places):
+            continue
+        inside = items[begin:end]
+        made = {r for i in inside for r in i.results}
+        inputs = tuple(dict.fromkeys(o for i in inside for o in i.operands if o not in made))
+        read = {o for i in (*items[:begin], *items[end:]) for o in i.operands} | outputs
+        leaving = tuple(r for i in inside for r in i.results if r in read)
+        if len(leaving) == 1 and inputs:
+            result[path] = begin, end, Body(tuple(_under(i, depth) for i in inside), inputs, leaving)
+    return result
 
 
-def _batchnorm(graph: Graph, node: Node) -> Said:
-    label = _stem(node, ("weight", "bias", "running_mean", "running_var"), node.inputs[1:])
-    return Said("batchnorm", (), dict(node.attributes), label)
+def _under(item: Item, depth: int) -> Item:
+    return replace(item, scope=item.scope[depth:])
 
 
-def _pool(graph: Graph, node: Node) -> Said:
-    kernel = node.attributes["kernel"]
-    named = _window(node, kernel)
-    stride = Window.of(kernel, node.attributes, len(kernel)).stride
-    named.pop("stride", None)
-    if stride != tuple(kernel):
-        named = {"stride": _even(stride), **named}
-    named |= {k: v for k, v in node.attributes.items() if k in ("ceil_mode", "count_include_pad")}
-    return Said(node.op, (_even(tuple(kernel)),), named)
+def _fold(items: list[Item], graph: Graph, blocks: list[Block]) -> list[Item]:
+    """Items with what repeats as blocks, the deepest paths first."""
+    for depth in range(max((len(i.scope) for i in items), default=0), 0, -1):
+        bodies = _bodies(items, graph, depth)
+        alike = Counter(_form(body) for _, _, body in bodies.values())
+        shared: dict[object, Block] = {}
+        for path, (begin, end, body) in sorted(bodies.items(), key=lambda b: -b[1][0]):
+            form = _form(body)
+            if alike[form] < 2:
+                continue
+            block = shared.setdefault(form, Block("", []))
+            block.variants.append(body)
+            call = Item(Said("", label=".".join(path)), body.inputs, body.outputs, path[:-1], path[-1], body)
+            items[begin:end] = [replace(call, said=replace(call.said, block=block))]
+        for block in reversed(shared.values()):
+            block.variants.reverse()
+            block.name = _free(_stem(block, items), [b.name for b in blocks])
+            block.parameters = _parameters(block.variants)
+            blocks.append(block)
+        items[:] = [_called(i) if i.body is not None and i.said.block in shared.values() else i for i in items]
+    return items
 
 
-def _pointwise(graph: Graph, node: Node) -> Said:
-    infix = {"add": "+", "sub": "-", "mul": "*", "div": "/"}.get(node.op, "")
-    if infix:
-        return Said(node.op, infix=infix)
-    if len(node.inputs) == 1:
-        return Said(node.op, (), dict(node.attributes))
-    return Said(node.op, (), dict(node.attributes), called=True)
+def _called(item: Item) -> Item:
+    """A block's application with its arguments."""
+    assert item.said.block is not None
+    assert item.body is not None
+    arguments = {}
+    for (at, key), name in item.said.block.parameters.items():
+        arguments[name] = dict(item.body.items[at].said.given())[key]
+    return replace(item, said=replace(item.said, arguments=arguments))
 
 
-def _plain(*positional: str) -> Callable[[Graph, Node], Said]:
-    """A layer with the op's name and attributes, the first of them by position."""
-
-    def say(graph: Graph, node: Node) -> Said:
-        given = {k: node.attributes[k] for k in positional if k in node.attributes}
-        rest = {k: v for k, v in node.attributes.items() if k not in given}
-        return Said(node.op, tuple(given.values()), rest)
-
-    return say
+def _stem(block: Block, items: Iterable[Item]) -> str:
+    path = next(i.said.label for i in items if i.said.block is block)
+    words = [re.sub(r"\d+$", "", p) for p in path.split(".") if re.sub(r"\d+$", "", p)]
+    stem = _name(words[-1].lower()) if words else "unit"
+    return f"{stem}_block" if stem in LAYERS else stem
 
 
-def _slice(graph: Graph, node: Node) -> Said:
-    axis, start, size = (node.attributes[k] for k in ("axis", "start", "size"))
-    return Said("slice", (axis, start, size))
+def _free(stem: str, taken: Sequence[str]) -> str:
+    name, count = stem, 1
+    while name in taken:
+        count += 1
+        name = f"{stem}{count}"
+    return name
 
 
-SAYINGS: dict[str, Callable[[Graph, Node], Said]] = {
-    **dict.fromkeys(DEFINITIONS, _pointwise),
-    "conv": _conv,
-    "linear": _linear,
-    "batchnorm": _batchnorm,
-    "maxpool": _pool,
-    "avgpool": _pool,
-    "global_avgpool": _plain(),
-    "lrn": _plain("size"),
-    "dropout": _plain("p"),
-    "softmax": _plain(),
-    "flatten": _plain(),
-    "mean": _plain("axis"),
-    "sum": _plain("axis"),
-    "concat": lambda graph, node: Said("concat", (), dict(node.attributes), listed=True),
-}
+def _parameters(variants: Sequence[Body]) -> dict[tuple[int, str], str]:
+    """The arguments that differ between applications, by place; those that always agree are one parameter."""
+    columns: dict[tuple[Any, ...], str] = {}
+    result = {}
+    taken = [*NAMES, *TAKEN]
+    for at, item in enumerate(variants[0].items):
+        for key, _ in item.said.given():
+            column = tuple(str(dict(v.items[at].said.given())[key]) for v in variants)
+            if len(set(column)) == 1:
+                continue
+            if column not in columns:
+                columns[column] = _free({"out_channels": "width", "out_features": "width"}.get(key, key), taken)
+                taken.append(columns[column])
+            result[at, key] = columns[column]
+    return result
+
+
+def _block(block: Block) -> str:
+    body = block.variants[0]
+    writer = Writer(list(body.inputs), body.items, body.outputs, block.parameters)
+    names = [writer.names[v] for v in body.inputs]
+    head = ", ".join([*writer.first[: len(names)], *dict.fromkeys(block.parameters.values())])
+    end = writer.returned([("", body.outputs[0])])
+    return "\n".join([f"block {block.name}({head}) {{", *writer.lines, end, "}"])
+
+
+# ------------------------------------------------------------------------------------------------ statements
+
+
+class Writer:
+    """Statements of one body. A name is given again when what it stood for has been read for the last time."""
+
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        items: Sequence[Item],
+        outputs: Sequence[str],
+        parameters: Mapping[tuple[int, str], str] | None = None,
+    ) -> None:
+        self.lines: list[str] = []
+        self.parameters = parameters or {}
+        self.left = Counter(o for i in items for o in i.operands) + Counter(outputs)
+        self.reader = {o: i for i in items for o in i.operands}
+        self.outputs = set(outputs)
+        in_block = parameters is not None
+        self.names = {v: NAMES[k] if in_block else _name(v) for k, v in enumerate(inputs)}
+        self.first = list(self.names.values())
+        self.pending: dict[str, str] = {}
+        for at, item in enumerate(items):
+            self.item(at, item)
+
+    def item(self, at: int, item: Item) -> None:
+        text = self.call(at, item)
+        if item.said.infix or item.said.listed or item.said.called:
+            operands = [self.named(o) for o in item.operands]
+        else:
+            operands = [self.piped(item.operands[0]), *map(self.named, item.operands[1:])]
+        for o in item.operands:
+            self.left[o] -= 1
+        whole = item.said.join(operands, text)
+        (result, *others) = item.results
+        user = self.reader.get(result)
+        once = self.left[result] == 1 and not others and (user is None or user.operands[:1] == (result,))
+        if once and (user is None or not (user.said.infix or user.said.listed or user.said.called)):
+            self.pending[result] = whole
+        else:
+            self.assign(result, whole)
+
+    def call(self, at: int, item: Item) -> str:
+        texts = {k: self.parameters[at, k] for k, _ in item.said.given() if (at, k) in self.parameters}
+        return item.said.text(texts, ".".join((*item.scope, item.label)) if item.said.label else "")
+
+    def piped(self, operand: str) -> str:
+        return self.pending.pop(operand) if operand in self.pending else self.named(operand)
+
+    def named(self, operand: str) -> str:
+        if operand in self.pending:
+            self.assign(operand, self.pending.pop(operand))
+        return self.names[operand]
+
+    def assign(self, result: str, text: str) -> None:
+        used = {n for v, n in self.names.items() if self.left[v] > 0}
+        pool = (*NAMES, *(f"v{k}" for k in range(1, 1 << 20)))
+        name = next(n for n in pool if n not in used and n not in self.parameters.values())
+        self.names[result] = name
+        self.lines += _wrapped(f"{name} = ", text)
+
+    def returned(self, outputs: Sequence[tuple[str, str]]) -> str:
+        if len(outputs) == 1 and outputs[0][0] in ("", "output"):
+            return "\n".join(_wrapped("return ", self.piped(outputs[0][1])))
+        pairs = [
+            f"{k if re.fullmatch(r'[A-Za-z_]+', k) and k not in TAKEN else value(k)}: {self.named(v)}"
+            for k, v in outputs
+        ]
+        return f"    return {{{', '.join(pairs)}}}"
+
+
+def _wrapped(head: str, text: str) -> list[str]:
+    """A statement, broken in front of arrows where it is long."""
+    first, *steps = text.split(" -> ")
+    lines, line = [], f"    {head}{first}"
+    indent = " " * (len(line) - len(first) + min(len(first), 4))
+    for step in steps:
+        if len(line) + len(step) + 4 > WIDTH:
+            lines.append(line)
+            line = f"{indent}-> {step}"
+        else:
+            line += f" -> {step}"
+    return [*lines, line]

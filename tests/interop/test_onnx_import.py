@@ -15,8 +15,10 @@ onnx = pytest.importorskip("onnx")
 import cnnc  # noqa: E402
 from cnnc.interop.onnx import model as exported  # noqa: E402
 from cnnc.interop.onnx_import import known  # noqa: E402
+from cnnc.interop.onnx_import.activations import named  # noqa: E402
 from cnnc.interop.onnx_import.calls import Call  # noqa: E402
 from cnnc.interop.onnx_import.importer import label_of  # noqa: E402
+from cnnc.passes.eliminate_dead import EliminateDead  # noqa: E402
 from cnnc.untrusted import Malformed  # noqa: E402
 from tests.cli.conftest import ROOT  # noqa: E402
 
@@ -100,6 +102,26 @@ def test_gemm(net: Callable[..., cnnc.Network], transposed: int) -> None:
     x = RNG.standard_normal((3, 4)).astype(np.float32)
     assert np.allclose(run(network, x), 0.5 * x @ w.T + 2 * c, atol=1e-5)
     assert list(network.weights) == ["fc.weight", "fc.bias"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("x * sigmoid(x)", "silu"),
+        ("x / (1 + exp(-x))", "silu"),
+        ("x * clamp(x + 3, min=0, max=6) / 6", "hardswish"),
+        ("0.5 * x * (1 + erf(x / 1.4142135623730951))", "gelu"),
+        ("x * tanh(softplus(x))", "mish"),
+        ("x * sigmoid(x) * 1.001", None),
+        ("x * sigmoid(2 * x)", None),
+    ],
+)
+def test_activations_that_are_spelled_out(text: str, expected: str | None) -> None:
+    graph = EliminateDead().apply(named(cnnc.parse(f"model m {{ input x: f32[N, 3] return {text} }}").graph))
+    ops = [n.op for n in graph.nodes if n.op not in ("input", "constant")]
+    assert (ops == [expected]) == (expected is not None), ops
+    both = cnnc.parse("model m { input x: f32[N, 3] y = sigmoid(x) return {a: x * y, b: y} }").graph
+    assert named(both) == both  # what is read elsewhere stays
 
 
 def test_names_are_modules() -> None:

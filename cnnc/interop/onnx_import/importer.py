@@ -194,10 +194,23 @@ class Importer:
         return self.parameter(whole, source, "")
 
     def broadcast(self, call: Call) -> list[str]:
-        """All operands, aligned."""
+        """All operands, aligned. Before opset 7 the second begins at an axis of the first, where that is said."""
         values = [self.values[name] for name in call.inputs]
+        if self.opset < 7 and call.integer("broadcast", 0) and call.get("axis") is not None and len(values) == 2:
+            values[1] = self._from_axis(values, call.integer("axis", 0))
         rank = max((self.type(v).rank if isinstance(v, str) else v.ndim) for v in values)
         return [self.aligned(v, rank, name) for v, name in zip(values, call.inputs, strict=True)]
+
+    def _from_axis(self, values: Sequence[Result], axis: int) -> Result:
+        """The second operand with axes of 1 behind, so that its first is the given one of the first operand."""
+        whole, part = ((self.type(v).rank if isinstance(v, str) else v.ndim) for v in values)
+        behind = whole - axis % max(1, whole) - part
+        value = values[1]
+        if behind <= 0:
+            return value
+        if isinstance(value, str):
+            return self.add("reshape", [value], {"shape": (*self.type(value).shape, *[1] * behind)})
+        return value.reshape(*value.shape, *[1] * behind)
 
     # ---- a call
 
@@ -213,6 +226,8 @@ class Importer:
         if not any(isinstance(v, str) for v in given):
             results = fold_call(call, given)
         if results is None:
+            if call.operator not in RULES:
+                raise Unsupported(call, "it is calculated when a model is read, and depends on the input here")
             made = RULES[call.operator](self, call)
             results = [made] if isinstance(made, str | np.ndarray) else list(made)
         if len(results) < len([o for o in call.outputs if o]):

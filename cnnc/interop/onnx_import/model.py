@@ -14,6 +14,7 @@ from cnnc.diagnostics import CnncError, Source, error
 from cnnc.frontend.elaborate import Program
 from cnnc.frontend.inputs import CHANNELS, Preprocess
 from cnnc.interop.onnx_import import rules  # noqa: F401  (registers them)
+from cnnc.interop.onnx_import.activations import named
 from cnnc.interop.onnx_import.calls import Call
 from cnnc.interop.onnx_import.importer import RULES, Importer, identifier, run
 from cnnc.interop.onnx_import.reading import DATA, Tensors, calls, damaged, opset, read
@@ -25,7 +26,7 @@ from cnnc.untrusted import Malformed
 
 Array = np.ndarray[Any, Any]
 Shapes = Mapping[str, Sequence[int | None]]
-FLOATS = (1, 10, 11, 16)  # ONNX's element types that are computed in float32
+FLOATS = (1, 9, 10, 11, 16)  # ONNX's element types that are computed in float32: floats, and truths as 0 and 1
 
 
 @dataclass(frozen=True)
@@ -82,13 +83,19 @@ def imported(path: Path, shapes: Shapes | None = None, external_data: bool = Fal
     return of_model(model, path, shapes or {}, external_data)
 
 
-def of_model(model: Any, path: Path, shapes: Shapes, external_data: bool = False) -> Imported:
-    """The network of an `onnx.ModelProto`, as `imported` gives that of a file."""
+def of_model(
+    model: Any,
+    path: Path,
+    shapes: Shapes,
+    external_data: bool = False,
+    fixed: Mapping[str, Array] | None = None,
+) -> Imported:
+    """The network of an `onnx.ModelProto`, as `imported` gives that of a file. fixed: inputs that are constants here."""
     tensors = Tensors(path, external_data)
     version = opset(model, path)
     body = model.graph
     try:
-        constants = {t.name: tensors.array(t) for t in body.initializer}
+        constants = {t.name: tensors.array(t) for t in body.initializer} | dict(fixed or {})
         if body.sparse_initializer:
             raise Malformed("it holds sparse tensors, which are not read")
         nodes = list(calls(body, tensors))
@@ -200,7 +207,7 @@ def _finish(importer: Importer, body: Any, path: Path) -> Graph:
         outputs.append((label, made))
     if not outputs:
         raise damaged(path, "it has no outputs")
-    return EliminateDead().apply(importer.builder.finish(outputs))
+    return EliminateDead().apply(named(EliminateDead().apply(importer.builder.finish(outputs))))
 
 
 def _not_read(problems: Sequence[tuple[Call, str]], path: Path, version: int) -> CnncError:

@@ -65,7 +65,7 @@ def lp_norm(i: Importer, c: Call) -> str:
     axis %= i.type(x).rank
     power = i.pointwise("abs(a0)" if p == 1 else "a0 * a0", x)
     total = i.add("sum", [power], {"axis": (axis,), "keepdim": True})
-    return i.pointwise("a0 / a1" if p == 1 else "a0 / sqrt(a1)", x, total)
+    return i.pointwise(f"where(a1 == 0, 0, a0 / {'a1' if p == 1 else 'sqrt(a1)'})", x, total)
 
 
 @rule("MeanVarianceNormalization")

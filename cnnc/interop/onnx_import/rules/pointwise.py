@@ -8,102 +8,118 @@ import numpy as np
 
 from cnnc.interop.onnx_import import known
 from cnnc.interop.onnx_import.calls import Call, Unsupported
-from cnnc.interop.onnx_import.importer import Importer, Result, Rule, rule
-from cnnc.ir.types import product
+from cnnc.interop.onnx_import.importer import Array, Importer, Result, Rule, rule
+from cnnc.ir import expression as ex
+from cnnc.untrusted import FLOAT32
 
 NAMED = {
     "Abs": "abs",
+    "Add": "add",
+    "Div": "div",
+    "Equal": "eq",
+    "Erf": "erf",
     "Exp": "exp",
+    "Floor": "floor",
+    "Greater": "gt",
+    "GreaterOrEqual": "ge",
+    "HardSwish": "hardswish",
     "Log": "log",
+    "Mish": "mish",
+    "Mul": "mul",
     "Neg": "neg",
     "Relu": "relu",
     "Sigmoid": "sigmoid",
+    "Sign": "sign",
+    "Softplus": "softplus",
+    "Softsign": "softsign",
     "Sqrt": "sqrt",
+    "Sub": "sub",
     "Tanh": "tanh",
+    "Where": "where",
 }
-BINARY = {"Add": "add", "Sub": "sub", "Mul": "mul", "Div": "div"}
+NEUTRAL = {"Add": ((1, 0), (0, 0)), "Sub": ((1, 0),), "Mul": ((1, 1), (0, 1)), "Div": ((1, 1),)}  # (operand, number)
+# over a0, a1, ...
 EXPRESSIONS = {
     "Reciprocal": "1 / a0",
-    "Floor": "floor(a0)",
     "Ceil": "-floor(-a0)",
-    "Sign": "where(a0 > 0, 1, where(a0 < 0, -1, 0 * a0))",
-    "Erf": "erf(a0)",
-    "Sin": "sin(a0)",
-    "Cos": "cos(a0)",
     "Not": "where(a0, 0, 1)",
-    "Greater": "a0 > a1",
-    "Less": "a0 < a1",
-    "GreaterOrEqual": "where(a0 < a1, 0, 1)",
-    "LessOrEqual": "where(a0 > a1, 0, 1)",
-    "Equal": "where(a0 > a1, 0, where(a0 < a1, 0, 1))",
+    "Less": "a1 > a0",
+    "LessOrEqual": "a1 >= a0",
     "And": "where(a0, where(a1, 1, 0), 0)",
     "Or": "where(a0, 1, where(a1, 1, 0))",
     "Xor": "where(a0, where(a1, 0, 1), where(a1, 1, 0))",
-    "Where": "where(a0, a1, a2)",
-    "Softsign": "a0 / (1 + abs(a0))",
-    "Softplus": "max(a0, 0) + log1p(exp(-abs(a0)))",
-    "Mish": "a0 * tanh(max(a0, 0) + log1p(exp(-abs(a0))))",
-    "HardSwish": "a0 * min(max(a0 / 6 + 0.5, 0), 1)",
+    "IsNaN": "a0 != a0",
 }
 # of attributes as well, with their defaults
 WITH_NUMBERS: dict[str, tuple[str, dict[str, float]]] = {
-    "Swish": ("a0 * sigmoid(alpha * a0)", {"alpha": 1.0}),
     "HardSigmoid": ("min(max(alpha * a0 + beta, 0), 1)", {"alpha": 0.2, "beta": 0.5}),
-    "ThresholdedRelu": ("where(a0 > alpha, a0, 0)", {"alpha": 1.0}),
-    "Celu": ("max(a0, 0) + min(alpha * expm1(a0 / alpha), 0)", {"alpha": 1.0}),
-    "Shrink": ("where(a0 < -lambd, a0 + bias, where(a0 > lambd, a0 - bias, 0))", {"lambd": 0.5, "bias": 0.0}),
+    "Shrink": (
+        "where(a0 < -lambd, a0 + bias, where(a0 > lambd, a0 - bias, 0))",
+        {"lambd": 0.5, "bias": 0.0},
+    ),
+}
+# an op, and what its constants are called there, with ONNX's defaults
+WITH_CONSTANTS: dict[str, tuple[str, dict[str, tuple[str, float]]]] = {
+    "LeakyRelu": ("leaky_relu", {"alpha": ("negative_slope", 0.01)}),
+    "Elu": ("elu", {"alpha": ("alpha", 1.0)}),
+    "Celu": ("celu", {"alpha": ("alpha", 1.0)}),
+    "Swish": ("silu", {"alpha": ("beta", 1.0)}),
+    "ThresholdedRelu": ("threshold", {"alpha": ("threshold", 1.0)}),
 }
 SELU = {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}
 
 
 def _named(op: str) -> Rule:
-    return lambda i, c: i.add(op, [i.tensor(c, 0)])
+    def build(i: Importer, c: Call) -> Result:
+        for place, number in NEUTRAL.get(c.operator, ()):
+            fixed, x = i.fixed(c, place), i.values[c.inputs[1 - place]]
+            if fixed is not None and isinstance(x, str) and _is_number(fixed, number) and fixed.ndim <= i.type(x).rank:
+                return x  # it changes nothing, and does not broadcast either
+        return i.add(op, i.broadcast(c))
+
+    return build
+
+
+def _is_number(array: Array, number: float) -> bool:
+    return array.size == 1 and not known.is_open(array) and float(array.reshape(())) == number
 
 
 def _said(text: str, defaults: Mapping[str, float]) -> Rule:
-    return lambda i, c: _expression(i, c, text, defaults)
+    def build(i: Importer, c: Call) -> str:
+        constants = {name: ex.const(c.number(name, v)) for name, v in defaults.items()}
+        return i.pointwise(ex.text(ex.substitute(ex.parse(text), constants)), *i.broadcast(c))
+
+    return build
 
 
-def _between(op: str) -> Rule:
-    return lambda i, c: _binary(i, c, op)
+def _with_constants(op: str, names: Mapping[str, tuple[str, float]]) -> Rule:
+    def build(i: Importer, c: Call) -> str:
+        constants = {ours: c.number(theirs, default) for theirs, (ours, default) in names.items()}
+        return i.add(op, [i.tensor(c, 0)], constants | ({"value": 0.0} if op == "threshold" else {}))
+
+    return build
 
 
 def _register() -> None:
     for operator, op in NAMED.items():
         rule(operator)(_named(op))
-    for operator, op in BINARY.items():
-        rule(operator)(_between(op))
     for operator, text in EXPRESSIONS.items():
         rule(operator)(_said(text, {}))
     for operator, (text, defaults) in WITH_NUMBERS.items():
         rule(operator)(_said(text, defaults))
+    for operator, (op, names) in WITH_CONSTANTS.items():
+        rule(operator)(_with_constants(op, names))
 
 
-def _expression(i: Importer, c: Call, text: str, defaults: Mapping[str, float]) -> str:
-    from cnnc.ir import expression as ex
-
-    constants = {name: ex.const(c.number(name, value)) for name, value in defaults.items()}
-    return i.pointwise(ex.text(ex.substitute(ex.parse(text), constants)), *i.broadcast(c))
-
-
-def _binary(i: Importer, c: Call, op: str) -> Result:
-    """An operation that changes nothing, `x + 0` and `x * 1`, is left out where it does not broadcast either."""
-    for at, neutral in ((1, {"add": 0, "sub": 0, "mul": 1, "div": 1}), (0, {"add": 0, "mul": 1})):
-        other = c.inputs[1 - at]
-        fixed, x = i.fixed(c, at), i.values[other]
-        if fixed is not None and isinstance(x, str) and op in neutral and not known.is_open(fixed):
-            if np.ndim(fixed) <= i.type(x).rank and np.size(fixed) == 1 and float(fixed.reshape(())) == neutral[op]:
-                return x
-    return i.add(op, i.broadcast(c))
-
-
-@rule("Identity", "Dropout", "StringNormalizer")
+@rule("Identity", "Dropout")
 def identity(i: Importer, c: Call) -> list[Result | None]:
     if c.operator == "Dropout" and c.has(2) and bool(np.any(i.known(c, 2, "mode"))):
         raise Unsupported(c, "it drops values in its training mode; export the network for inference (model.eval())")
-    if len(c.outputs) > 1 and c.outputs[1]:
-        raise Unsupported(c, "its mask is asked for")
-    return [i.values[c.inputs[0]], None][: max(1, len(c.outputs))]
+    x = i.values[c.inputs[0]]
+    if c.operator != "Dropout" or len(c.outputs) < 2 or not c.outputs[1]:
+        return [x]
+    one = i.builder.add("constant", [], {"value": 1.0}, f"{i.label}.one")  # its mask, of what it keeps: all
+    return [x, i.add("expand", [one], {"shape": i.shape(c, 0)})]
 
 
 @rule("Cast", "CastLike")
@@ -118,18 +134,8 @@ def cast(i: Importer, c: Call) -> str:
     if to == kinds.BOOL:
         return i.pointwise("where(a0, 1, 0)", x)
     if to in (kinds.INT8, kinds.INT16, kinds.INT32, kinds.INT64, kinds.UINT8):
-        return i.pointwise("where(a0 < 0, -floor(-a0), floor(a0))", x)  # towards 0, kept as a float
+        return i.pointwise("sign(a0) * floor(abs(a0))", x)  # towards 0, kept as a float
     raise Unsupported(c, f"it makes numbers of type {kinds.DataType.Name(to) if to in kinds.DataType.values() else to}")
-
-
-@rule("LeakyRelu")
-def leaky_relu(i: Importer, c: Call) -> str:
-    return i.add("leaky_relu", [i.tensor(c, 0)], {"negative_slope": c.number("alpha", 0.01)})
-
-
-@rule("Elu")
-def elu(i: Importer, c: Call) -> str:
-    return i.add("elu", [i.tensor(c, 0)], {"alpha": c.number("alpha", 1.0)})
 
 
 @rule("Selu")
@@ -137,30 +143,26 @@ def selu(i: Importer, c: Call) -> str:
     numbers = {name: c.number(name, value) for name, value in SELU.items()}
     if all(abs(numbers[name] - value) < 1e-6 for name, value in SELU.items()):
         return i.add("selu", [i.tensor(c, 0)])
-    return _expression(i, c, "gamma * where(a0 < 0, alpha * expm1(a0), a0)", SELU)
+    return _said("gamma * where(a0 < 0, alpha * expm1(a0), a0)", SELU)(i, c)  # type: ignore[return-value]
 
 
 @rule("Gelu")
 def gelu(i: Importer, c: Call) -> str:
-    if c.text("approximate", "none") == "tanh":
-        return i.pointwise("0.5 * a0 * (1 + tanh(0.7978845608028654 * (a0 + 0.044715 * a0 * a0 * a0)))", i.tensor(c, 0))
-    return i.pointwise("0.5 * a0 * (1 + erf(a0 * 0.7071067811865476))", i.tensor(c, 0))
+    tanh = c.text("approximate", "none") == "tanh"
+    return i.add("gelu_tanh" if tanh else "gelu", [i.tensor(c, 0)])
 
 
 @rule("PRelu")
 def prelu(i: Importer, c: Call) -> str:
     x = i.tensor(c, 0)
     i.layer(c)
-    slope = i.values[c.inputs[1]]
-    rank = i.type(x).rank
-    if not isinstance(slope, str) and slope.size == 1:
-        slope = slope.reshape(1)
-        return i.pointwise("where(a0 < 0, a1 * a0, a0)", x, i.parameter(slope, c.inputs[1], "weight"))
-    if not isinstance(slope, str) and rank >= 2 and product(slope.shape) == i.type(x).shape[1]:
+    slope, rank = i.values[c.inputs[1]], i.type(x).rank
+    if not isinstance(slope, str) and rank >= 2:
         whole = np.reshape(slope, (*[1] * (rank - slope.ndim), *slope.shape))
-        if whole.shape[1] == whole.size:
-            return i.pointwise("where(a0 < 0, a1 * a0, a0)", x, i.parameter(whole.reshape(-1), c.inputs[1], "weight"))
-    return i.pointwise("where(a0 < 0, a1 * a0, a0)", x, i.aligned(slope, rank, c.inputs[1]))
+        legacy = i.opset < 7 and slope.size in (1, i.type(x).shape[1])  # of channels, then
+        if whole.size in (1, whole.shape[1]) or legacy:
+            return i.add("prelu", [x, i.parameter(whole.reshape(-1), c.inputs[1], "weight")])
+    return i.add("prelu", [x, i.aligned(slope, rank, c.inputs[1])])
 
 
 @rule("Clip")
@@ -172,10 +174,11 @@ def clip(i: Importer, c: Call) -> str:
     )
     if (low, high) == (0.0, 6.0):
         return i.add("relu6", [x])
-    text = "a0"
-    text = f"max({text}, {low!r})" if low > -3.4e38 else text
-    text = f"min({text}, {high!r})" if high < 3.4e38 else text
-    return x if text == "a0" else i.pointwise(text, x)
+    if low > high:  # all is the upper bound, by ONNX's definition
+        return i.pointwise(f"min(max(a0, {low!r}), {high!r})", x)
+    limits = {"min": low} if low > -FLOAT32 else {}
+    limits |= {"max": high} if high < FLOAT32 else {}
+    return i.add("clamp", [x], limits) if limits else x
 
 
 @rule("Pow")
@@ -194,7 +197,7 @@ def power(i: Importer, c: Call) -> Result:
         return i.pointwise("1 / a0", x)
     if n == -0.5:
         return i.pointwise("1 / sqrt(a0)", x)
-    return i.pointwise(f"pow(a0, {n!r})", x)
+    return i.add("pow", [x], {"exponent": n})
 
 
 @rule("Max", "Min", "Sum", "Mean")
@@ -215,8 +218,9 @@ def several(i: Importer, c: Call) -> str:
 def modulo(i: Importer, c: Call) -> str:
     a = i.broadcast(c)
     if c.integer("fmod", 0):
-        return i.pointwise("a0 - a1 * where(a0 / a1 < 0, -floor(-a0 / a1), floor(a0 / a1))", *a)
-    return i.pointwise("a0 - a1 * floor(a0 / a1)", *a)
+        return i.pointwise("a0 - a1 * sign(a0 / a1) * floor(abs(a0 / a1))", *a)
+    beyond = "where(a0 == 0, a0, where((a0 > 0) == (a1 > 0), a0, a1))"  # of an infinite divisor
+    return i.pointwise(f"where(abs(a1) == inf, {beyond}, a0 - a1 * floor(a0 / a1))", *a)
 
 
 @rule("Round")

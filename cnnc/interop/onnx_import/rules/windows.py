@@ -99,19 +99,18 @@ def transposed(i: Importer, c: Call) -> str:
     strides, dilations = axes_of(c, "strides", rank), axes_of(c, "dilations", rank)
     extra = c.integers("output_padding") or (0,) * rank
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    whole = [(n - 1) * s + r + e for n, s, r, e in zip(size, strides, reach, extra, strict=True)]
+    whole = [(n - 1) * s + r for n, s, r in zip(size, strides, reach, strict=True)]
     wanted, auto = c.integers("output_shape"), c.text("auto_pad", "NOTSET")
     if wanted is None and auto in ("SAME_UPPER", "SAME_LOWER"):
         wanted = tuple(n * s for n, s in zip(size, strides, strict=True))
     if wanted is not None:
-        totals = [max(0, full - o) for full, o in zip(whole, wanted[-rank:], strict=True)]
+        totals = [max(0, full + e - o) for full, e, o in zip(whole, extra, wanted[-rank:], strict=True)]
         pads: Pads = tuple((t // 2, t - t // 2) if auto == "SAME_UPPER" else (t - t // 2, t // 2) for t in totals)
-        extra = tuple(e + max(0, o - full) for e, o, full in zip(extra, wanted[-rank:], whole, strict=True))
+        extra = tuple(o - full + sum(p) for o, full, p in zip(wanted[-rank:], whole, pads, strict=True))
     else:
         pads = pads_of(c, size, kernel)
-    attributes: dict[str, Any] = _plain(c, rank, pads)
-    if any(extra):
-        attributes["output_padding"] = extra
+    out = tuple(full - sum(pair) + e for full, pair, e in zip(whole, pads, extra, strict=True))
+    attributes: dict[str, Any] = {**_plain(c, rank, pads), "size": out}
     if c.integer("group", 1) != 1:
         attributes["groups"] = c.integer("group", 1)
     operands = [x, i.parameter(w, c.inputs[1], "weight", WEIGHTS[w.ndim])]
