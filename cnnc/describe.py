@@ -85,11 +85,16 @@ def window(facts: Facts) -> str:
     return times(facts.kernel) + stride
 
 
+def called(node: Node) -> str:
+    """What a node is called: its op, or of an activation that the model has written, its name."""
+    return str(node.attributes["name"]) if node.op == "pointwise" and "name" in node.attributes else node.op
+
+
 def layer(graph: Graph, node: Node) -> str:
     """A node in a few words."""
     f, between = facts(graph, node), channels(graph, node)
     depthwise = between is not None and f.groups > 1 and f.groups == between[0]
-    parts = ["depthwise" if depthwise and node.op in LAYERS else node.op]
+    parts = ["depthwise" if depthwise and node.op in LAYERS else called(node)]
     if f.kernel:
         parts.append(window(f))
     if between is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import cnnc.ops  # noqa: F401  (registers the ops)
-from cnnc.describe import Facts, computes, facts, padding, per_axis, times
+from cnnc.describe import Facts, called, computes, facts, padding, per_axis, times
 from cnnc.ir.display import shown
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.op import OPS
@@ -181,7 +181,7 @@ def _row(graph: Graph, node: Node, batch: int, trained: Mapping[str, int], field
     field: int | tuple[int, ...] = size if len(set(size)) > 1 else max(size, default=0)
     return Row(
         node.name,
-        node.op,
+        called(node),
         output,
         sum(trained.get(o, 0) for o in dict.fromkeys(node.inputs)),
         OPS[node.op].macs(node, graph.operand_types(node), batch),

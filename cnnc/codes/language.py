@@ -10,7 +10,7 @@ LANGUAGE: dict[str, Code] = {
         "syntax error",
         "The text does not follow the grammar. The message says what was expected, on the line where it is missing.",
         model("y = x -> conv(8, 3) ->\nreturn y"),
-        "Write what was expected there. Statements are `name = value`, `input`, `for`, `if`, `expect` and `return`.",
+        "Write what was expected there. Statements are `name = value`, `input`, `param`, `for`, `if`, `expect` and `return`.",
     ),
     "E0102": Code(
         "bracket without its partner",
@@ -200,8 +200,8 @@ LANGUAGE: dict[str, Code] = {
         "Apply it to tensors of the same channels, or make a second layer.",
     ),
     "E0316": Code(
-        "constant defined by itself",
-        "To know the constant one would have to know it already.",
+        "constant or activation defined by itself",
+        "To know it one would have to know it already.",
         model("return x", "const A = B + 1\nconst B = A"),
         "Break the circle.",
     ),
@@ -224,8 +224,9 @@ LANGUAGE: dict[str, Code] = {
         "Inputs are f32.",
     ),
     "E0320": Code(
-        "input that is out of place",
-        "Inputs stand in models, hold f32, and have the batch N for their first size and nowhere else.",
+        "input or parameter that is out of place",
+        "Inputs stand in models, hold f32, and have the batch N for their first size and nowhere else. Parameters hold f32 "
+        "and have no batch.",
         "model m() {\n    input x: f32[1, 3, 32, 32]\n    return x\n}",
         "Write f32[N, 3, 32, 32].",
     ),
@@ -246,6 +247,13 @@ LANGUAGE: dict[str, Code] = {
         "A model returns a tensor, several, or a dict of them.",
         model("return 3"),
         "Return what a layer gives: return y, or return {logits: y}.",
+    ),
+    "E0324": Code(
+        "activation that is no expression of its value",
+        "An activation is an expression of its first parameter, with numbers, operators, where, max, min and layers that "
+        "work element by element, in at most 128 functions. Its derivative has at most as many.",
+        model("return x -> bent", "activation bent(x) = softmax(x)"),
+        "Make it a block, which may hold any layers.",
     ),
     # ------------------------------------------------------------------------------------------- E04xx: bounds
     "E0401": Code(

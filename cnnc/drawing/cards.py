@@ -152,7 +152,7 @@ def _joined(graph: Graph, apart: bool) -> tuple[list[Card], dict[str, int], list
 
 def named(node: Node) -> str:
     """The name, where it says more than the op."""
-    return node.name if node.name.rstrip("0123456789.") != node.op or node.op == "input" else ""
+    return node.name if node.name.rstrip("0123456789.") != describe.called(node) or node.op == "input" else ""
 
 
 def made_of(graph: Graph) -> dict[str, frozenset[str]]:

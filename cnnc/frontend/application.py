@@ -5,22 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cnnc.diagnostics import did_you_mean
+from cnnc.frontend.activations import apply_to_formula
 from cnnc.frontend.binding import Application, bind_layer, check_keywords
 from cnnc.frontend.blocks import apply_block
 from cnnc.frontend.elaboration import Failure, Frame
+from cnnc.frontend.elementwise import CHOOSING, COMPARISONS, OPERATORS, TURNED, combine, works_on
 from cnnc.frontend.expressions import UNDEFINED, evaluate, evaluates, lookup, names_in
 from cnnc.frontend.functions import call_function
-from cnnc.frontend.layers import OPERATORS, apply_layer, claim, combine
+from cnnc.frontend.layers import apply_layer, claim
 from cnnc.frontend.synonyms import written
 from cnnc.frontend.text import syntax as s
-from cnnc.frontend.values import BlockValue, Function, Given, LayerValue, Tensor, Value, kind, tensors_in
+from cnnc.frontend.values import BlockValue, Formula, Function, Given, LayerValue, Value, kind, tensors_in
 from cnnc.ir.layer import LAYERS
 
 
 @evaluates(s.Call)
 def call(node: s.Call, frame: Frame, label: s.Label | None = None) -> Value:
     callee = _callee(node.callee, frame)
-    if isinstance(callee, Function) and label is not None:
+    if isinstance(callee, Function) and callee.name not in CHOOSING and label is not None:
         frame.fail(label, "E0314", "only layers and blocks have names")
     positional, keywords = _arguments(node.arguments, frame)
     return apply(Application(callee, positional, keywords, node.span, node.callee.span, frame, label))
@@ -32,16 +34,22 @@ def labelled(node: s.Labelled, frame: Frame) -> Value:
     inner = node.value
     if isinstance(inner, s.Call):
         return call(inner, frame, node.label)
-    if isinstance(inner, s.Chain) and inner.rest[-1][0] in OPERATORS:
+    if isinstance(inner, s.Chain) and _is_one_operation(inner):
         *rest, (operator, _, last) = inner.rest
         first = s.Chain(inner.span, inner.first, tuple(rest)) if rest else inner.first
         terms = evaluate(first, frame), evaluate(last, frame)
-        if any(isinstance(term, Tensor) for term in terms):
+        if works_on(terms):
             return combine(operator, terms, inner.span, frame, node.label)
     value = evaluate(inner, frame)
     if isinstance(value, LayerValue) and value.bare:
         return _partial(value, Application(value, (), {}, node.span, inner.span, frame, node.label))
     frame.fail(node.label, "E0314", f"only layers and blocks have names, not {kind(value)}")
+
+
+def _is_one_operation(node: s.Chain) -> bool:
+    """Whether the last of a chain is an operation on what stands before it; `a < b < c` is two comparisons."""
+    operator = node.rest[-1][0]
+    return (operator in OPERATORS or operator in TURNED) and (operator not in COMPARISONS or len(node.rest) == 1)
 
 
 @evaluates(s.Pipe)
@@ -91,7 +99,7 @@ def _callee(node: s.Expression, frame: Frame) -> LayerValue | BlockValue | Funct
         if not isinstance(value, LayerValue | BlockValue | Function) and node.name in LAYERS:
             return LayerValue(LAYERS[node.name])
         if value is UNDEFINED:
-            names = {n: lookup(n, frame) for n in names_in(frame)}
+            names = {n: lookup(n, frame) for n in names_in(frame) if n not in frame.module.pending}
             layers = [n for n, v in names.items() if isinstance(v, LayerValue | BlockValue)]
             near = [n for n in layers if n not in LAYERS]  # the model's own blocks come first
             help = did_you_mean(node.name, near) or written(node.name)
@@ -136,6 +144,13 @@ def apply(application: Application) -> Value:
     if isinstance(callee, Function):
         return call_function(callee.name, application)
     given = (*application.positional, *application.keywords.values())
+    if any(isinstance(g.value, Formula) for g in application.positional):
+        if isinstance(callee, LayerValue):
+            return apply_to_formula(callee, application)
+        frame, name = application.frame, callee.block.name.name
+        frame.fail(
+            application.at, "E0324", f"{name} is a block; an activation is an expression of layers and functions"
+        )
     at_once = isinstance(callee, BlockValue) and not callee.block.parameters
     if not at_once and not any(tensors_in(g.value) for g in given):
         return _partial(callee, application)

@@ -10,7 +10,7 @@ from typing import Any
 from cnnc.diagnostics import Span
 from cnnc.frontend.elaboration import Frame, Placed
 from cnnc.frontend.expressions import ITEMS, bounded
-from cnnc.frontend.values import Batch, BlockValue, Given, LayerValue, Poison, Tensor, Value, kind, show
+from cnnc.frontend.values import Batch, BlockValue, Formula, Given, LayerValue, Poison, Tensor, Value, kind, show
 
 LARGEST = 2**63
 COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {"<": op.lt, "<=": op.le, ">": op.gt, ">=": op.ge}
@@ -28,8 +28,8 @@ def truth(value: Value, where: Placed | Span, frame: Frame) -> bool:
     """A condition. Numbers are none: `if n != 0`."""
     if not isinstance(value, bool):
         help = f"compare it: {'!= 0' if isinstance(value, int | float) else '== ...'}"
-        if isinstance(value, Tensor):
-            help = "what a tensor holds is not known at compile time"
+        if isinstance(value, Tensor | Formula):
+            help = "what a tensor holds is not known at compile time: where(c, a, b) chooses element by element"
         frame.fail(where, "E0310", f"a condition is true or false, not {kind(value)}", help=help)
     return value
 
@@ -49,9 +49,6 @@ def number(value: Value, operator: str, where: Placed | Span, frame: Frame) -> N
 
 def compare(operator: str, one: Given, other: Given, frame: Frame) -> bool:
     left, right, span = one.value, other.value, one.span.to(other.span)
-    if isinstance(left, Tensor) or isinstance(right, Tensor):
-        what = "what a tensor holds is not known at compile time: it cannot be compared"
-        frame.fail(span, "E0308", what, help="sizes can: x.channels, x.shape[i]")
     equality = operator in ("==", "!=")
     if isinstance(left, Batch) != isinstance(right, Batch) or (isinstance(left, Batch) and not equality):
         frame.fail(span, "E0318", "the batch is not known at compile time: it cannot be compared with a number")

@@ -26,8 +26,11 @@ class Application:
     label: s.Label | None = None
 
 
-def bind_layer(layer: Layer, application: Application, positional: Sequence[Given]) -> dict[str, Given]:
-    """The arguments of a layer by name; all of `positional` are arguments, none is an operand."""
+def bind_layer(
+    layer: Layer, application: Application, positional: Sequence[Given], plain: bool = True
+) -> dict[str, Given]:
+    """The arguments of a layer by name; all of `positional` are arguments, none is an operand. They are numbers and the
+    like, unless they need not be `plain`."""
     frame = application.frame
     names = [a.name for a in layer.arguments]
     if len(positional) > len(names):
@@ -44,7 +47,7 @@ def bind_layer(layer: Layer, application: Application, positional: Sequence[Give
             notes = _listed("its arguments", names) if len(names) > 1 else ()
             frame.fail(application, "E0207", f"{layer.name} needs {argument.name}", *notes)
     for name, value in bound.items():
-        if not is_plain(value.value):
+        if plain and not is_plain(value.value):
             frame.fail(value, "E0203", f"{name} of {layer.name} cannot be {kind(value.value)}")
     return bound
 

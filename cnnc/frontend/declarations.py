@@ -7,11 +7,15 @@ from typing import Any, NoReturn
 
 from cnnc.diagnostics import Origin
 from cnnc.frontend.elaboration import Failure, Frame
+from cnnc.frontend.elementwise import check_float32
 from cnnc.frontend.expressions import evaluate
 from cnnc.frontend.inputs import CHANNELS, Check, Preprocess, too_large
-from cnnc.frontend.layers import DIMENSION
+from cnnc.frontend.layers import DIMENSION, own_parameter
 from cnnc.frontend.text import syntax as s
 from cnnc.frontend.values import MISSING, Batch, Tensor, Value, kind, show, shown_type
+from cnnc.ir.layer import ParameterSpec
+from cnnc.ir.op import InferenceError
+from cnnc.ir.start import STARTS, Start, check, start
 from cnnc.ir.types import BATCH, DTYPES, ELEMENTS, Dim, TensorType, activation
 
 AXES_LIMIT = 8
@@ -76,6 +80,30 @@ def _setting(node: s.Setting, seen: set[str], type: TensorType, frame: Frame) ->
         frame.fail(node.value, "E0321", message, f"the input is {shown_type(type)}", help=help)
 
     return Check(type, fail)(name, evaluate(node.value, frame))
+
+
+def parameter(node: s.Param, frame: Frame) -> Value:
+    """Add a trained parameter, which is a tensor of the block."""
+    type = read_type(node.type, frame)
+    if BATCH in type.shape:
+        what = "a parameter has no batch: it is the same for all images"
+        frame.fail(node.type.dims[type.shape.index(BATCH)], "E0320", what)
+    if type.dtype != "f32":
+        frame.fail(node.type.dtype, "E0320", f"a parameter holds f32, not {type.dtype}")
+    value = evaluate(node.start, frame)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        check_float32(value, node.start, frame)
+        value = start("constant", value=value)
+    if not isinstance(value, Start):
+        what = f"a parameter starts as a number or as one of {', '.join(STARTS)}, not as {kind(value)}"
+        frame.fail(node.start, "E0203", what)
+    try:
+        check(value, type.sizes)
+    except InferenceError as e:
+        frame.fail(node.start, e.code, e.message, help=e.help)
+    spec = ParameterSpec(type.sizes, type.layout, value)
+    frame.names[node.name.name] = Tensor(own_parameter(node.name, spec, frame), spec.type)
+    return MISSING
 
 
 def expect(node: s.Expect, frame: Frame) -> Value:

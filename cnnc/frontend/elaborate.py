@@ -12,6 +12,7 @@ from typing import Any
 import cnnc.ops  # noqa: F401  registers the layers
 from cnnc.diagnostics import LIMIT, CnncError, Diagnostic, Source, Span
 from cnnc.frontend import application, open_sizes, operators  # noqa: F401  register what evaluates their expressions
+from cnnc.frontend.activations import activation
 from cnnc.frontend.elaboration import Elaboration, Failure, Frame, Stop
 from cnnc.frontend.expressions import constant
 from cnnc.frontend.inputs import Preprocess
@@ -129,6 +130,9 @@ def _program(source: Source, path: Path | None, choice: Choice, root: Frame) -> 
     for const in home.consts:  # a mistake in one that is not used is found as well
         with suppress(Failure):
             constant(const, frame)
+    for item, _ in home.activations.values():
+        with suppress(Failure):
+            activation(item, frame)
     arguments = set_parameters(node, choice.parameters, frame)
     open_sizes.bind(node, choice.sizes, frame)
     begin = starts(node, arguments, frame)

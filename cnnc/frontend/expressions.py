@@ -31,7 +31,7 @@ from cnnc.ir.op import InferenceError
 from cnnc.ir.start import STARTS, Start, start
 
 ITEMS = 20_000
-FUNCTIONS = ("len", "min", "max", "int", "round")
+FUNCTIONS = ("len", "min", "max", "int", "round", "where")
 ATTRIBUTES = ("channels", "height", "width", "shape", "rank", "batch", "depth")
 ELSEWHERE = {"None": "none", "null": "none", "True": "true", "False": "false"}
 UNDEFINED = object()  # what a name stands for that nothing defines
@@ -128,11 +128,11 @@ def name(node: s.Name, frame: Frame) -> Value:
 def names_in(frame: Frame) -> list[str]:
     """All names there are in a frame."""
     m = frame.module
-    return [*frame.names, *m.consts, *m.blocks, *LAYERS, *FUNCTIONS, *STARTS]
+    return [*frame.names, *m.consts, *m.blocks, *m.activations, *LAYERS, *FUNCTIONS, *STARTS]
 
 
 def lookup(name: str, frame: Frame) -> Value:
-    """A variable, then a constant or block of the file, then a layer, then a function or start; or UNDEFINED."""
+    """A variable, then a constant, block or activation of the file, then a layer, then a function or start; or UNDEFINED."""
     if name in frame.names:
         return frame.names[name]
     module = frame.module
@@ -140,6 +140,8 @@ def lookup(name: str, frame: Frame) -> Value:
         return constant(name, frame)
     if name in module.blocks:
         return BlockValue(*module.blocks[name])
+    if name in module.activations:
+        return EVALUATORS[s.Activation](module.activations[name][0], frame)
     if name in LAYERS:
         return LayerValue(LAYERS[name])
     return Function(name) if name in FUNCTIONS or name in STARTS else UNDEFINED

@@ -1,4 +1,6 @@
-"""The functions on compile-time values: `len`, `min`, `max`, `int`, `round`; and starts, which are called like them."""
+"""The functions on compile-time values: `len`, `min`, `max`, `int`, `round`; starts, which are called like them; and those
+that choose between tensors: `where`, `min`, `max`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ from typing import Any
 from cnnc.frontend.arithmetic import LARGEST, number
 from cnnc.frontend.binding import Application
 from cnnc.frontend.elaboration import Frame
+from cnnc.frontend.elementwise import CHOOSING, choose, works_on
 from cnnc.frontend.expressions import begin
 from cnnc.frontend.values import Given, Value, kind
 from cnnc.ir.start import STARTS
@@ -28,9 +31,15 @@ def call_function(name: str, application: Application) -> Value:
     if application.keywords:
         frame.fail(application, "E0206", f"{name} has no argument '{next(iter(application.keywords))}'")
     items = [g.value for g in given]
-    several = name in ("min", "max")
+    several = name in CHOOSING
     if several and len(items) == 1 and isinstance(items[0], tuple):
         items = list(items[0])
+    if several and works_on(items):
+        return choose(name, items, application, frame, application.label)
+    if application.label is not None:
+        frame.fail(application.label, "E0314", "only layers, blocks and tensors have names")
+    if name == "where":
+        choose(name, items, application, frame, None)
     if not several and len(items) != 1:
         frame.fail(application, "E0207", f"{name} takes one argument, not {len(items)}")
     if name == "len":

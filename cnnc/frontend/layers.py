@@ -8,19 +8,16 @@ from math import prod
 from typing import NoReturn
 
 from cnnc.diagnostics import Span
-from cnnc.frontend.arithmetic import number
 from cnnc.frontend.binding import Application, bind_layer
 from cnnc.frontend.elaboration import Frame
 from cnnc.frontend.expressions import evaluate
 from cnnc.frontend.limits import LAYERS_LIMIT
 from cnnc.frontend.text import syntax as s
 from cnnc.frontend.tiling import leftover
-from cnnc.frontend.values import Given, LayerValue, Made, Scope, Tensor, Value, kind, show, shown_type, tensors_in
+from cnnc.frontend.values import Given, LayerValue, Made, Scope, Tensor, kind, shown_type, tensors_in
 from cnnc.ir.layer import Layer, ParameterSpec, Site, told
 from cnnc.ir.op import InferenceError
-from cnnc.untrusted import FLOAT32, NORMAL
 
-OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "neg": "neg"}
 DIMENSION = 2**31
 _LABEL = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 
@@ -157,6 +154,24 @@ def _home(
 # --- parameters
 
 
+def own_parameter(name: s.Name, spec: ParameterSpec, frame: Frame) -> str:
+    """The value of a parameter that a block declares by itself; a shared block finds it again."""
+    scope, key = frame.scope, name.name
+    if key in scope.taken:
+        help = "a name stands for one parameter or layer: a block for what a loop repeats has names of its own"
+        frame.fail(
+            name, "E0314", f"the name {scope.full(key)} is taken", f"it is used at {scope.taken[key]}", help=help
+        )
+    scope.taken[key] = name.span
+    made = scope.memory.get(f"param {key}")
+    if isinstance(made, Made):
+        _serves(made, scope.full(key), {key: spec}, name.span, frame)
+        return made.values[key]
+    value = _parameter(scope.full(key), spec, name.span, frame)
+    scope.memory[f"param {key}"] = Made({key: spec}, {key: value}, name.span)
+    return value
+
+
 def _parameters(
     home: tuple[Scope, str], specs: Mapping[str, ParameterSpec], span: Span, frame: Frame
 ) -> dict[str, str]:
@@ -206,44 +221,7 @@ def _parameter(name: str, spec: ParameterSpec, span: Span, frame: Frame) -> str:
     return add(name, spec.type, frame.origin(span))
 
 
-# --- operators
-
-
-def combine(operator: str, values: Sequence[Value], span: Span, frame: Frame, label: s.Label | None = None) -> Tensor:
-    """`left operator right`, or "neg" of one value, where one of them is a tensor."""
-    builder, scope, origin = frame.elaboration.builder, frame.scope, frame.origin(span)
-    operands = []
-    for value in values:
-        if isinstance(value, Tensor):
-            operands.append(value.value)
-            continue
-        number(value, operator, span, frame)
-        _check_float32(value, span, frame)
-        if operator in OPERATORS:
-            name = scope.full(scope.running("constant", span))
-            operands.append(builder.add("constant", [], {"value": float(value)}, name, origin))
-    if operator not in OPERATORS:
-        help = {"**": "write x * x", "//": "'/' divides", "%": None}.get(operator)
-        frame.fail(span, "E0308", f"'{operator}' does not work on tensors", help=help)
-    if operator == "/" and not isinstance(values[1], Tensor) and values[1] == 0:
-        frame.fail(span, "E0311", f"division by zero: a tensor / {show(values[1])}")
-    count(span, frame)
-    op = OPERATORS[operator]
-    name = scope.full(claim(label, frame) if label else scope.running(op, span))
-    try:
-        result = builder.add(op, operands, None, name, origin)
-    except InferenceError as e:
-        sides = zip(("left", "right"), values, strict=False)
-        notes = [f"{side} is {shown_type(v.type)}" for side, v in sides if isinstance(v, Tensor)]
-        frame.fail(span, e.code, e.message, *notes, help=e.help)
-    return Tensor(result, builder.type(result))
-
-
-def _check_float32(value: int | float, span: Span, frame: Frame) -> None:
-    if value != 0 and not NORMAL <= abs(value) <= FLOAT32:
-        held = "infinite" if abs(value) > FLOAT32 else "zero"
-        limits = f"numbers beside tensors are 0 or from {NORMAL:.4g} to {FLOAT32:.4g}"
-        frame.fail(span, "E0404", f"{show(value)} is {held} in float32", help=limits)
+# --- the budget
 
 
 def count(span: Span, frame: Frame) -> None:

@@ -59,6 +59,8 @@ class Loader:
     def _table(module: Module, item: s.Item) -> dict[str, Any]:
         if isinstance(item, s.Const):
             return module.consts
+        if isinstance(item, s.Activation):
+            return module.activations
         return module.blocks if isinstance(item, s.Block) else module.models
 
     def _merge(self, module: Module, included: Module, item: s.Include, where: dict[str, Span]) -> None:
@@ -66,6 +68,7 @@ class Loader:
             (included.consts, module.consts),
             (included.blocks, module.blocks),
             (included.models, module.models),
+            (included.activations, module.activations),
         ]
         for source, target in tables:
             for name, entry in source.items():
@@ -80,7 +83,8 @@ class Loader:
     @staticmethod
     def _other(module: Module, name: str, entry: tuple[Any, Module]) -> bool:
         """Whether a name stands for another item already; the same file may be included along two ways."""
-        known = module.consts.get(name) or module.blocks.get(name) or module.models.get(name)
+        tables: list[dict[str, Any]] = [module.consts, module.blocks, module.models, module.activations]
+        known = next((table[name] for table in tables if name in table), None)
         return known is None or known[0] is not entry[0]
 
     def include(self, item: s.Include, path: Path | None) -> Module | None:

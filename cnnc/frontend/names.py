@@ -13,7 +13,7 @@ def assigned(node: s.Statement) -> list[str]:
     """The names that a statement may set, those of inner statements included."""
     if isinstance(node, s.Assign):
         return [t.name for t in node.targets]
-    if isinstance(node, s.Input):
+    if isinstance(node, s.Input | s.Param):
         return [node.name.name]
     if isinstance(node, s.For):
         return [*(t.name for t in node.targets), *(n for inner in node.body for n in assigned(inner))]
@@ -49,6 +49,7 @@ def unread(item: s.Definition) -> list[s.Parameter]:
 # The parts of a node in which a label is looked for.
 _PARTS: dict[type, Callable[[Any], Iterable[Any]]] = {
     s.Assign: lambda n: (n.value,),
+    s.Param: lambda n: (n.start,),
     s.Return: lambda n: n.values,
     s.For: lambda n: n.body,
     s.If: lambda n: (inner for _, body in n.clauses for inner in body),

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from cnnc.diagnostics import Span
 from cnnc.frontend.arithmetic import calculate, compare, number, truth
 from cnnc.frontend.elaboration import Frame
+from cnnc.frontend.elementwise import COMPARISONS, combine, compared, works_on
 from cnnc.frontend.expressions import evaluate, evaluates
-from cnnc.frontend.layers import combine
 from cnnc.frontend.text import syntax as s
-from cnnc.frontend.values import Given, Tensor, Value
+from cnnc.frontend.values import Given, Value
 
 LOGIC = ("and", "or")
-COMPARISONS = ("==", "!=", "<=", ">=", "<", ">")
 
 
 @evaluates(s.Unary)
@@ -18,7 +18,7 @@ def unary(node: s.Unary, frame: Frame) -> Value:
     value = evaluate(node.value, frame)
     if node.operator == "not":
         return not truth(value, node.value, frame)
-    if isinstance(value, Tensor):
+    if works_on((value,)):
         return combine("neg", (value,), node.span, frame) if node.operator == "-" else value
     number(value, node.operator, node.value, frame)
     return -value if node.operator == "-" else value
@@ -41,8 +41,8 @@ def chain(node: s.Chain, frame: Frame) -> Value:
     for operator, _, term in node.rest:
         right = Given(evaluate(term, frame), term.span)
         span = left.span.to(right.span)
-        if isinstance(left.value, Tensor) or isinstance(right.value, Tensor):
-            value = combine(operator, (left.value, right.value), span, frame)
+        if works_on((left.value, right.value)):
+            value: Value = combine(operator, (left.value, right.value), span, frame)
         else:
             value = calculate(operator, left, right, frame)
         left = Given(value, span)
@@ -56,11 +56,15 @@ def _logic(node: s.Chain, operator: str, frame: Frame) -> bool:
     return operator == "and"
 
 
-def _comparisons(node: s.Chain, frame: Frame) -> bool:
+def _comparisons(node: s.Chain, frame: Frame) -> Value:
+    """Whether all of a chain holds; of tensors a tensor."""
     left = Given(evaluate(node.first, frame), node.first.span)
+    found: list[tuple[str, Value, Value, Span]] = []
     for operator, _, term in node.rest:
         right = Given(evaluate(term, frame), term.span)
-        if not compare(operator, left, right, frame):
+        if works_on((left.value, right.value)):
+            found.append((operator, left.value, right.value, left.span.to(right.span)))
+        elif not compare(operator, left, right, frame):
             return False
         left = right
-    return True
+    return compared(found, frame) if found else True

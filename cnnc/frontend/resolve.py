@@ -48,7 +48,7 @@ def _variables(item: s.Definition) -> Iterator[str]:
         node = stack.pop()
         if isinstance(node, s.Assign):
             yield from (t.name for t in node.targets)
-        elif isinstance(node, s.Input):
+        elif isinstance(node, s.Input | s.Param):
             yield node.name.name
         elif isinstance(node, s.For):
             yield from (t.name for t in node.targets)
@@ -103,6 +103,7 @@ _PARTS: dict[type, Callable[[Any], Sequence[Any]]] = {
     s.Assign: lambda n: (n.value,),
     s.Type: lambda n: [d for d in n.dims if not (isinstance(d, s.Name) and d.name == "N")],
     s.Input: lambda n: (n.type, *n.settings),
+    s.Param: lambda n: (n.type, n.start),
     s.For: lambda n: (n.over, *n.body),
     s.Return: _return,
 }

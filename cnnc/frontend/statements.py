@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from cnnc.frontend.arithmetic import number, truth
-from cnnc.frontend.declarations import declare, expect
+from cnnc.frontend.declarations import declare, expect, parameter
 from cnnc.frontend.elaboration import Failure, Frame
 from cnnc.frontend.expressions import dict_, evaluate
 from cnnc.frontend.limits import ROUNDS_LIMIT
@@ -104,6 +104,7 @@ def return_(node: s.Return, frame: Frame) -> Value:
 # Each gives the value that is returned, or MISSING.
 STATEMENTS: dict[type, Callable[[Any, Frame], Value]] = {
     s.Input: declare,
+    s.Param: parameter,
     s.Assign: assign,
     s.For: loop,
     s.If: branch,

@@ -11,6 +11,7 @@ from typing import Any
 
 from cnnc.diagnostics import Span
 from cnnc.frontend.text import syntax
+from cnnc.ir.expression import Expression
 from cnnc.ir.layer import Layer, ParameterSpec
 from cnnc.ir.start import Start
 from cnnc.ir.types import TensorType
@@ -24,6 +25,13 @@ class Tensor:
 
     value: str
     type: TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """An expression of single numbers, in the body of an activation."""
+
+    expression: Expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +134,12 @@ class Module:
     consts: dict[str, tuple[syntax.Const, Module]] = field(default_factory=dict)
     blocks: dict[str, tuple[syntax.Block, Module]] = field(default_factory=dict)
     models: dict[str, tuple[syntax.Model, Module]] = field(default_factory=dict)
+    activations: dict[str, tuple[syntax.Activation, Module]] = field(default_factory=dict)
     trains: list[tuple[syntax.Train, Module]] = field(default_factory=list)
     defined: set[str] = field(default_factory=set)  # in the file itself
     values: dict[str, Value] = field(default_factory=dict)
     pending: set[str] = field(default_factory=set)
+    made: dict[str, Layer | None] = field(default_factory=dict)  # layers of its activations; None where one is wrong
 
 
 @dataclass(eq=False, slots=True)
@@ -142,8 +152,10 @@ class Made:
 
 
 def tensors_in(value: Value) -> bool:
-    """Whether a value is a tensor (or a failed one), or a list with one in it."""
-    return isinstance(value, Tensor | Poison) or (isinstance(value, tuple) and any(tensors_in(v) for v in value))
+    """Whether a value is a tensor, a formula or a failed one, or a list with one in it."""
+    return isinstance(value, Tensor | Formula | Poison) or (
+        isinstance(value, tuple) and any(tensors_in(v) for v in value)
+    )
 
 
 def is_plain(value: Value) -> bool:
@@ -171,6 +183,8 @@ def kind(value: Value) -> str:
         return "a dict"
     if isinstance(value, Tensor):
         return f"a tensor {shown_type(value.type)}"
+    if isinstance(value, Formula):
+        return "an expression"
     if isinstance(value, LayerValue):
         return "a layer"
     if isinstance(value, BlockValue):

@@ -203,6 +203,33 @@ def substituted_size(e: Expression, sizes: Mapping[str, int]) -> int:
     return 0 if e[0] == "const" else 1 + sum(substituted_size(a, sizes) for a in e[1:])
 
 
+def taken_apart(e: Expression, most: int) -> tuple[Expression, dict[str, Expression]]:
+    """An expression of at most so many functions, over variables part0, part1, ... that stand for others, in the order in
+    which they can be computed: what occurs most often, and is large, is taken out.
+    """
+    parts: dict[str, Expression] = {}
+    while size(e) > most:
+        found: dict[Expression, int] = {}
+        waiting = [e]
+        while waiting:
+            one = waiting.pop()
+            if one[0] not in ("var", "const"):
+                found[one] = found.get(one, 0) + 1
+                waiting += one[1:]
+        fitting = {one: count * size(one) for one, count in found.items() if size(one) <= most and one != e}
+        best = max(fitting, key=lambda one: (fitting[one], size(one)))
+        name = f"part{len(parts)}"
+        parts[name] = best
+        e = _replaced(e, best, var(name))
+    return e, parts
+
+
+def _replaced(e: Expression, old: Expression, new: Expression) -> Expression:
+    if e == old:
+        return new
+    return e if e[0] in ("var", "const") else (e[0], *(_replaced(a, old, new) for a in e[1:]))
+
+
 def evaluate(e: Expression, values: Mapping[str, Any]) -> Any:
     """The reference: NumPy in the arrays' own precision, quiet about overflow and NaN."""
     with np.errstate(all="ignore"):

@@ -145,6 +145,8 @@ def check_expressions(texts: Any, operands: int) -> None:
 
 def _infer_pointwise(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     check_expressions(attributes["expressions"], len(types))
+    if not isinstance(attributes.get("name", ""), str | None):
+        raise InferenceError("name is a text", "name", "E0502")
     return (result_type(types, attributes.get("shape")),) * len(attributes["expressions"])
 
 
@@ -220,10 +222,11 @@ register(
         operands=("a*",),
         infer=_infer_pointwise,
         reference=_reference(_CALCULATED),
-        attributes={"expressions": REQUIRED, "shape": None},
+        attributes={"expressions": REQUIRED, "shape": None, "name": None},
         gradient=gradient,
         layout="any",
-        doc="Results y_i = expressions[i] over operands a0, a1, ...: what pointwise chains fuse into.",
+        doc="Results y_i = expressions[i] over operands a0, a1, ...: what pointwise chains fuse into, and activations of a\n"
+        "model's own, which have a name.",
     )
 )
 

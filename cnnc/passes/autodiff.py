@@ -60,6 +60,14 @@ class Context:
         if not names:
             value = self.add("constant", [], {"value": float(ex.evaluate(expression, {}))})
             return value if like is None else self.expand(value, like)
+        if ex.size(expression) > ex.LARGEST:
+            expression, parts = ex.taken_apart(expression, ex.LARGEST // 2)
+            values = dict(values)
+            for name, part in parts.items():
+                made = self.pointwise(part, values)
+                assert made is not None
+                values[name] = made
+            names = ex.variables(expression)
         operands = list(dict.fromkeys(values[n] for n in names))
         text = ex.text(ex.rename(expression, {n: f"a{operands.index(values[n])}" for n in names}))
         attributes: dict[str, Any] = {"expressions": [text]}

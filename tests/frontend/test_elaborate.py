@@ -369,3 +369,59 @@ def test_parameters_that_are_not_used() -> None:
         ("W0106", "the parameter lost of model m is not used"),
         ("W0106", "the parameter unused of block b is not used"),
     ]
+
+
+# --- parameters of a block's own
+
+SCALED = """block scaled(x, begin = 0.5) {
+    param scale: f32[x.channels] = begin
+    param shift: f32[1, x.channels, 1, 1] = normal(std=0.1)
+    return x * scale + shift
+}"""
+
+
+def test_a_block_s_own_parameters_are_named_by_it_and_shared_with_it() -> None:
+    program = model("tower = scaled(2) as tower\nreturn (x -> tower) + (x -> tower) -> scaled", SCALED)
+    shapes = {name: spec.shape for name, spec in program.parameters.items()}
+    assert shapes == {
+        "tower.scale": (3,),
+        "tower.shift": (1, 3, 1, 1),
+        "scaled1.scale": (3,),
+        "scaled1.shift": (1, 3, 1, 1),
+    }
+    assert str(program.parameters["tower.scale"].start()) == "constant(value=2.0)"
+    assert str(program.parameters["tower.shift"].start()) == "normal(std=0.1)"
+
+
+def test_parameters_of_a_model_start_and_train() -> None:
+    import cnnc
+
+    text = (
+        "model m { input x: f32[N, 3] param a: f32[3] = ones param b: f32[1] = zeros param = x * a + b return param }"
+    )
+    net = cnnc.parse(text)
+    assert net.weights["a"].tolist() == [1, 1, 1]
+    _, gradients = cnnc.value_and_grad(net)(np.ones((2, 3), np.float32), np.array([0, 1]))
+    assert set(gradients) == {"a", "b"}
+    assert abs(gradients["b"]).max() < 1e-6  # logits that move together change no loss
+    again = cnnc.parse('model m { input x: f32[N, 3] param a: f32[3] = ones return x * a } train { freeze = ["a"] }')
+    with pytest.raises(CnncError, match="E0"):
+        cnnc.Trainer(again, optimizer=cnnc.sgd(lr=1)).step(np.ones((2, 3), np.float32), np.array([0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("statement", "code"),
+    [
+        ("param a: f32[N, 3] = ones", "E0320"), ("param a: i64[3] = ones", "E0320"), ("param a: f32[3] = true", "E0203"),
+        ("param a: f32[3] = x", "E0203"), ("param a: f32[3] = xavier_normal()", "E0203"), ("param a: f32[3] = 1e99", "E0404"),
+        ("param a: f32[3] = ones\nparam a: f32[3] = ones", "E0314"), ("param a: f32[0] = ones", "E0203"),
+        ("param a: f32[3] = ones\ny = x -> relu as a", "E0314"), ("param a: f32[3]", "E0101"), ("param a = = 3", "E0101"),
+        ("param a: f32[2147483647, 64] = ones", "E0406"),
+    ],
+)  # fmt: skip
+def test_parameters_that_are_wrong(statement: str, code: str) -> None:
+    assert code in codes(f"{statement}\nreturn x")
+
+
+def test_a_shared_parameter_has_one_shape() -> None:
+    assert codes("t = scaled(1)\ny = x -> t\nreturn y -> conv(4, 3) -> t", SCALED) == ["E0315"]

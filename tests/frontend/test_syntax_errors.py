@@ -56,7 +56,7 @@ def body(text: str) -> str:
         ("y = .5", 2, 5, "expected a value after '=', found '.'"),
         ("input x f32[N]", 2, 9, "expected ':' after 'x', found 'f32'"),
         ("input x: f32[N] { resize 3 }", 2, 26, "expected '=' after 'resize', found '3'"),
-        ("} else {", 2, 3, "expected include, const, block, model or train after '}', found 'else'"),
+        ("} else {", 2, 3, "expected include, const, block, model, activation or train after '}', found 'else'"),
     ],
 )
 def test_message_and_place(text: str, line: int, column: int, message: str) -> None:

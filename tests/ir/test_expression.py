@@ -117,3 +117,15 @@ def test_what_is_always_so_is_put_in() -> None:
     ):
         assert ex.text(ex.simplify(ex.parse(text))) == simple
     assert ex.text(ex.differentiate(ex.parse("max(a0, a0)"), "a0")) == "1"
+
+
+def test_a_large_expression_is_taken_apart() -> None:
+    tree = ex.parse("tanh(a0) * a0 + exp(a0)")
+    for _ in range(5):
+        tree = ("mul", ("add", tree, ex.const(1)), ("sub", tree, ex.const(2)))
+    whole, parts = ex.taken_apart(tree, 16)
+    assert all(ex.size(e) <= 16 for e in (whole, *parts.values()))
+    values = {"a0": np.float64(0.3)}
+    for name, part in parts.items():
+        values[name] = ex.evaluate(part, values)
+    assert ex.evaluate(whole, values) == ex.evaluate(tree, values)

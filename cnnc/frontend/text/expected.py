@@ -50,6 +50,7 @@ AFTER = {
     "block": "the block's name",
     "model": "the model's name",
     "const": "the constant's name",
+    "activation": "the activation's name",
     "input": "the input's name",
     "expect": "the name of a tensor",
     "for": "the loop's variable",
@@ -98,7 +99,7 @@ def expectation(last: Token | None, accepts: Collection[str]) -> str:
     if "RETURN" in accepts and not {"ARROW", "COMMA"} & set(accepts):
         return either(["a statement", *closers])
     if "MODEL" in accepts and "ARROW" not in accepts:
-        return "include, const, block, model or train"
+        return "include, const, block, model, activation or train"
     if set(accepts) <= {"NAME", "RBRACE", "RPAR"} and "NAME" in accepts:
         if "RBRACE" in accepts:
             return "a setting such as epochs = 10 or '}'"

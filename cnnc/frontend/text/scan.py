@@ -41,8 +41,8 @@ LEXEME = re.compile(
 # Control characters, lone surrogates, and marks that make text read otherwise than it is written (CVE-2021-42574).
 FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\x85\u2028\u2029\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 NUMBER = re.compile(r"[0-9]+(\.(?!\.)[0-9]*)?([eE][+-]?[0-9]+)?")
-ITEMS = frozenset(("include", "const", "block", "model", "train"))
-_BEGINS_ITEM = re.compile(r"(?:const|block|model)[ \t]+[A-Za-z_]|include[ \t]+\"|train[ \t]*\{")
+ITEMS = frozenset(("include", "const", "block", "model", "activation", "train"))
+_BEGINS_ITEM = re.compile(r"(?:const|block|model|activation)[ \t]+[A-Za-z_]|include[ \t]+\"|train[ \t]*\{")
 CLOSER = {"(": ")", "[": "]", "{": "}"}
 SIGNS = frozenset(("-", "+", "not"))
 HINTS = {
@@ -318,10 +318,12 @@ def sync_points(scan: Scan, start: int, end: int, depth: int) -> Iterator[tuple[
             if level == 0 and match[0] in ITEMS:
                 yield "item", at
             elif level == depth and (
-                match[0] in ("input", "for", "if", "expect", "return") or (new_line and _ASSIGN.match(text, at))
+                match[0] in ("input", "for", "if", "expect", "return")
+                or (new_line and (_ASSIGN.match(text, at) or _PARAM.match(text, at)))
             ):
                 yield "statement", at
         new_line = kind == "blank" and "\n" in match[0]
 
 
+_PARAM = re.compile(r"param[ \t]+[A-Za-z_][A-Za-z0-9_]*[ \t]*:")
 _ASSIGN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[ \t]*,[ \t]*[A-Za-z_][A-Za-z0-9_]*)*[ \t]*=(?!=)")

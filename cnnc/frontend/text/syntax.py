@@ -152,6 +152,14 @@ class Input(Syntax):
     settings: tuple[Setting, ...]
 
 
+class Param(Syntax):
+    """`param name: type = start`"""
+
+    name: Name
+    type: Type
+    start: Expression
+
+
 class Assign(Syntax):
     targets: tuple[Name, ...]
     value: Expression
@@ -185,7 +193,7 @@ class Return(Syntax):
     values: tuple[Expression, ...]
 
 
-Statement = Input | Assign | For | If | Expect | Return
+Statement = Input | Param | Assign | For | If | Expect | Return
 
 # --- items
 
@@ -224,12 +232,21 @@ class Model(Definition):
     pass
 
 
+class Activation(Syntax):
+    """`activation name(x, ...) = value`"""
+
+    name: Name
+    parameters: tuple[Parameter, ...]
+    value: Expression
+    doc: str = ""
+
+
 class Train(Syntax):
     settings: tuple[Setting, ...]
     doc: str = ""
 
 
-Item = Include | Const | Block | Model | Train
+Item = Include | Const | Block | Model | Activation | Train
 
 
 class File(Syntax):

@@ -103,6 +103,16 @@ class TreeBuilder:
             self.span(tree), self.name(_token(name)), self.parameters(parameters), self.body(body), self.doc(tree)
         )
 
+    def _activation(self, tree: Tree[Token]) -> syntax.Activation:
+        _, name, parameters, value = tree.children
+        return syntax.Activation(
+            self.span(tree),
+            self.name(_token(name)),
+            self.parameters(parameters),
+            self.expression(value),
+            self.doc(tree),
+        )
+
     def _train(self, tree: Tree[Token]) -> syntax.Train:
         return syntax.Train(self.token(_token(tree.children[0])), self.settings(tree.children[1]), self.doc(tree))
 
@@ -127,6 +137,10 @@ class TreeBuilder:
     def _input(self, tree: Tree[Token]) -> syntax.Input:
         _, name, type, settings = tree.children
         return syntax.Input(self.span(tree), self.name(_token(name)), self.type(type), self.settings(settings))
+
+    def _param(self, tree: Tree[Token]) -> syntax.Param:
+        _, name, type, start = tree.children
+        return syntax.Param(self.span(tree), self.name(_token(name)), self.type(type), self.expression(start))
 
     def type(self, tree: Any) -> syntax.Type:
         dtype, *dims, _ = tree.children
