@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from cnnc.cli.common import define, load, model_options, say, write_text
+from cnnc.cli.common import Chosen, define, load, model_options, say, write_text
 from cnnc.diagnostics import CnncError, error
 from cnnc.ir.graph import LEAVES
 
@@ -21,12 +21,12 @@ TRIED = (224, 256, 320, 96)  # sizes at which a network with open sizes is looke
 @define("import", "cnnc import resnet18.onnx -o resnet18", "cnnc import detector.onnx --input-shape image=N,3,480,640")
 @model_options
 @click.option("-o", "--output", type=click.Path(), metavar="NET", help="Names the files; as the model's unless given.")
-def command(path: str, model: str | None, parameters: dict[str, Any], output: str | None) -> None:
+def command(chosen: Chosen, output: str | None) -> None:
     """Write an ONNX model as a readable NET.cnn with its weights, NET.safetensors.
 
     Where the language has no words for it, the network is IR text, NET.ir. Needs `pip install 'cnnc[onnx]'`.
     """
-    network = load(path, model, parameters)
+    path, network = chosen.path, load(chosen)
     target = Path(output if output is not None else Path(path).with_suffix(""))
     if target.suffix in (".cnn", ".ir", ".safetensors"):
         target = target.with_suffix("")
