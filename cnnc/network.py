@@ -361,8 +361,8 @@ class Network:
         from cnnc.runtime.inputs import batch_of, gather
         from cnnc.trace import check_room, traced
 
-        assert self.build is not None, "networks of cnnc.load and cnnc.parse can be compiled"
         graph = traced(self.graph, names)
+        assert self.build is not None, "networks of cnnc.load and cnnc.parse can be compiled"
         given = gather(graph.inputs, inputs, named)
         check_room(graph, batch_of(given, graph.inputs))
         return self.build(graph, self.weights, target, threads).run(given)

@@ -74,6 +74,8 @@ def test_lenet() -> None:
     s = driver.load(EXAMPLES / "lenet5_relu.cnn").summary()
     shapes = [r.output[1:] for r in s.rows if r.op in ("conv", "maxpool", "flatten", "linear")]
     assert shapes == [(20, 28, 28), (20, 14, 14), (50, 14, 14), (50, 7, 7), (2450,), (500,), (10,)]
+    weights = [r.facts.weight for r in s.rows if r.facts.weight]
+    assert weights == [(20, 1, 5, 5), (50, 20, 5, 5), (500, 2450), (10, 500)]
 
 
 def test_ten_5x5_filters() -> None:

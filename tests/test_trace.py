@@ -128,3 +128,12 @@ def test_the_gradient_of_one_class_is_its_weights(net: cnnc.Network) -> None:
     np.testing.assert_allclose(gradients["flatten1"], np.tile(net.weights["fc.weight"][1], (3, 1)))
     assert value == pytest.approx(net.trace(A, B, target="reference")["fc"][:, 1].sum())
     assert {k: v.shape for k, v in function(A[:0], B[:0])[1].items()} == {"flatten1": (0, 28)}
+
+
+def test_a_network_of_open_sizes_is_asked_for_them() -> None:
+    net = cnnc.parse("model m() { input x: f32[N, 1, H, W] return x -> conv(2, 3) as c -> global_avgpool -> flatten }")
+    x = np.ones((2, 1, 5, 6), np.float32)
+    for call in (lambda: net.trace(x), lambda: cnnc.value_and_grad(net, of="c", wrt=["x"])):
+        with pytest.raises(cnnc.CnncError, match="E0655"):
+            call()
+    assert net.at(H=5, W=6).trace(x, target="reference")["c"].shape == (2, 2, 3, 4)
