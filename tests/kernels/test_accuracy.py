@@ -16,9 +16,8 @@ from cnnc.kernels.cpu import target
 from cnnc.kernels.cpu.elementwise.map_plan import Operand, plan_map
 from cnnc.ops.definitions import DEFINITIONS, GELU_CUBE, SELU_ALPHA, SELU_SCALE
 from cnnc.ops.pointwise import expressions, slope
+from tests.kernels.launching import TARGETS, guarded, launch, place
 from tests.ops.checking import POSITIVE, SETTINGS
-
-from .launching import TARGETS, guarded, launch, place
 
 ULP = 2.0**-24
 SMALLEST = 2.0**-126  # below it numbers are flushed to zero in calls

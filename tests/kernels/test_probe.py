@@ -8,8 +8,7 @@ import pytest
 from cnnc.kernels.cpu import Kernel, target
 from cnnc.kernels.cpu.code import compile
 from cnnc.kernels.cpu.probe import LOADS
-
-from .launching import TARGETS, function
+from tests.kernels.launching import TARGETS, function
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -12,8 +12,7 @@ from cnnc.kernels.cpu.elementwise.reduce_plan import (
     plan_reduce_axes,
     plan_reduce_channels,
 )
-
-from .launching import SIZES, TARGETS, block, check_guards, guarded, launch, place
+from tests.kernels.launching import SIZES, TARGETS, block, check_guards, guarded, launch, place
 
 A0, A1, A2 = (("var", f"a{k}") for k in range(3))
 

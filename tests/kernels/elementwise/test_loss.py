@@ -10,8 +10,7 @@ from cnnc.kernels.cpu.elementwise.loss_plan import (
     plan_cross_entropy_gradient,
     plan_softmax,
 )
-
-from .launching import SIZES, TARGETS, check_guards, guarded, launch, place
+from tests.kernels.launching import SIZES, TARGETS, check_guards, guarded, launch, place
 
 
 def log_softmax(x, axis):

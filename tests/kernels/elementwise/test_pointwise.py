@@ -6,8 +6,7 @@ import pytest
 from cnnc.kernels.cpu import target
 from cnnc.kernels.cpu.code.expression import evaluate
 from cnnc.kernels.cpu.elementwise.map_plan import Operand, plan_map
-
-from .launching import SIZES, TARGETS, block, check_guards, guarded, launch, place, unblock
+from tests.kernels.launching import SIZES, TARGETS, block, check_guards, guarded, launch, place, unblock
 
 A0, A1, A2 = (("var", f"a{k}") for k in range(3))
 RELU = ("where", ("gt", ("const", 0.0), A0), ("const", 0.0), A0)

@@ -9,10 +9,10 @@ from cnnc.kernels.cpu import target
 from cnnc.kernels.cpu.code import compile
 from cnnc.kernels.cpu.depthwise import plan as depthwise_plans
 from cnnc.kernels.cpu.problem import Conv, Epilogue, output_size
+from tests.kernels.conv.test_conv import RELU, spills
 from tests.kernels.convolving import NONE, SAME, conv_of, forward, gradients, integers, pack, reals, run
 from tests.kernels.launching import TARGETS, block, check_guards, guarded, in_turn, place, unblock
 from tests.kernels.packing import pack_weights
-from tests.kernels.test_conv import RELU, spills
 
 WIDE = ((2, 2), (2, 2))
 # (N, C, H, W), kernel, stride, padding, dilation

@@ -21,9 +21,8 @@ from cnnc.kernels.cpu.linear.plan import (
     plan_linear_weight_gradient,
 )
 from cnnc.kernels.cpu.problem import Epilogue
+from tests.kernels.launching import TARGETS, block, check_guards, guarded, launch, place
 from tests.kernels.packing import pack_weights
-
-from .launching import TARGETS, block, check_guards, guarded, launch, place
 
 SHAPES = [
     *itertools.product((1, 2, 3, 5), (1, 5, 7, 17), (1, 10, 31)),

@@ -12,9 +12,9 @@ from cnnc.kernels.cpu.code import compile
 from cnnc.kernels.cpu.conv.arguments import pack_plan
 from cnnc.kernels.cpu.conv.pooled_plan import pooled_plan
 from cnnc.kernels.cpu.problem import Conv, Epilogue
+from tests.kernels.conv.test_conv import RELU, spills
 from tests.kernels.convolving import conv_of, forward, integers, reals, run
 from tests.kernels.launching import TARGETS, check_guards, guarded, in_turn, place, unblock
-from tests.kernels.test_conv import RELU, spills
 
 
 def pooled(name, x, w, bias, padding, expression=None):

@@ -9,9 +9,9 @@ from cnnc.kernels.cpu import target
 from cnnc.kernels.cpu.code import compile
 from cnnc.kernels.cpu.conv.gradient_plan import weight_gradient_plan
 from cnnc.kernels.cpu.problem import Conv, output_size
+from tests.kernels.conv.test_conv import GEOMETRIES, GROUPED, PLAIN, spills
 from tests.kernels.convolving import NONE, SAME, data_gradient, gradients, integers, reals, weight_gradient
 from tests.kernels.launching import TARGETS, in_turn
-from tests.kernels.test_conv import GEOMETRIES, GROUPED, PLAIN, spills
 
 
 def outputs(shape, filters, kernel, stride, padding, dilation):

@@ -5,8 +5,7 @@ import pytest
 
 from cnnc.kernels.cpu import target
 from cnnc.kernels.cpu.elementwise.loss_plan import plan_lrn
-
-from .launching import TARGETS, block, check_guards, guarded, launch, place, unblock
+from tests.kernels.launching import TARGETS, block, check_guards, guarded, launch, place, unblock
 
 
 def reference(x, size, alpha, beta, k):

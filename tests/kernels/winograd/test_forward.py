@@ -13,6 +13,7 @@ from cnnc.kernels.cpu.problem import Conv, Epilogue
 from cnnc.kernels.cpu.winograd import scheme as winograd_scheme
 from cnnc.kernels.cpu.winograd.plan import Blocking, Problem, best, winograd_plan, winograd_times
 from cnnc.kernels.cpu.winograd.scheme import SCHEMES, Scheme
+from tests.kernels.conv.test_conv import RELU, spills
 from tests.kernels.convolving import (
     SAME,
     error_of_long_convolution,
@@ -23,7 +24,6 @@ from tests.kernels.convolving import (
     run,
 )
 from tests.kernels.launching import TARGETS, block, check_guards, guarded, in_turn, place, unblock
-from tests.kernels.test_conv import RELU, spills
 
 ALL = [scheme for schemes in SCHEMES.values() for scheme in schemes]
 SQUARES = [scheme for scheme in ALL if scheme.axes == 2]

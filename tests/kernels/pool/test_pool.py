@@ -9,8 +9,7 @@ import pytest
 from cnnc.kernels.cpu import target
 from cnnc.kernels.cpu.pool.plan import plan_avgpool, plan_global_average, plan_global_average_gradient, plan_maxpool
 from cnnc.kernels.cpu.problem import Pool
-
-from .launching import TARGETS, block, check_guards, guarded, in_turn, launch, place, unblock
+from tests.kernels.launching import TARGETS, block, check_guards, guarded, in_turn, launch, place, unblock
 
 
 def windows(shape, out, kernel, stride, padding, dilation):

@@ -19,7 +19,7 @@ KERNELS = [
     for n in range(2 * builder.SHARE)
 ]  # fmt: skip
 GOAL = target.host()
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parent.parent.parent.parent
 
 
 def built(processes, here=True):

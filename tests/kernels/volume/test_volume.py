@@ -11,6 +11,7 @@ from cnnc.kernels.cpu.problem import Epilogue
 from cnnc.kernels.cpu.volume import depthwise as depthwise_volume
 from cnnc.kernels.cpu.volume import plan as volume_plans
 from cnnc.kernels.cpu.winograd.scheme import SCHEMES
+from tests.kernels.conv.test_conv import RELU
 from tests.kernels.convolving import (
     conv_of,
     error_of_long_convolution,
@@ -23,8 +24,7 @@ from tests.kernels.convolving import (
 )
 from tests.kernels.launching import TARGETS, block, check_guards, guarded, in_turn, place, unblock
 from tests.kernels.packing import pack_weights
-from tests.kernels.test_conv import RELU
-from tests.kernels.test_winograd import pack as pack_winograd
+from tests.kernels.winograd.test_forward import pack as pack_winograd
 
 SAME = ((1, 1),) * 3
 NONE = ((0, 0),) * 3

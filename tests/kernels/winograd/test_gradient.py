@@ -13,10 +13,10 @@ from cnnc.kernels.cpu.problem import Conv
 from cnnc.kernels.cpu.winograd.gradient_plan import FEWEST_PIXELS, Cut, GradientProblem, gradient_plan, gradient_times
 from cnnc.kernels.cpu.winograd.plan import best
 from cnnc.kernels.cpu.winograd.scheme import Scheme
+from tests.kernels.conv.test_conv import spills
 from tests.kernels.convolving import SAME, conv_of, error_of_long_weight_gradient, reals, run, windows
 from tests.kernels.launching import TARGETS, block, check_guards, guarded, in_turn, place
-from tests.kernels.test_conv import spills
-from tests.kernels.test_winograd import PADDINGS, SQUARES, close, exacting, rms, same
+from tests.kernels.winograd.test_forward import PADDINGS, SQUARES, close, exacting, rms, same
 
 BY_NAME = {"argvalues": SQUARES, "ids": [f"F({s}, {s.taps}x{s.taps})" for s in SQUARES]}
 

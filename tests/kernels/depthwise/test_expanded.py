@@ -13,10 +13,10 @@ from cnnc.kernels.cpu.code import compile
 from cnnc.kernels.cpu.depthwise.expanded_plan import expanded_plan
 from cnnc.kernels.cpu.problem import Conv, Epilogue
 from tests.kernels.assembly import spills
+from tests.kernels.conv.test_conv import RELU
 from tests.kernels.convolving import conv_of, forward, integers, pack, reals, run
+from tests.kernels.depthwise.test_depthwise import GEOMETRIES, kinds, outputs
 from tests.kernels.launching import TARGETS, block, check_guards, guarded, in_turn, place, unblock
-from tests.kernels.test_conv import RELU
-from tests.kernels.test_depthwise import GEOMETRIES, kinds, outputs
 
 WALKED = [case for case in GEOMETRIES if not case.startswith("tap by tap")]
 UNIT, NONE = (1, 1), ((0, 0), (0, 0))

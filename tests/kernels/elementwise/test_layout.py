@@ -14,8 +14,7 @@ from cnnc.kernels.cpu.elementwise.layout_plan import (
     plan_slice,
     plan_unblock,
 )
-
-from .launching import SIZES, TARGETS, block, check_guards, guarded, launch, place, unblock
+from tests.kernels.launching import SIZES, TARGETS, block, check_guards, guarded, launch, place, unblock
 
 
 def philox(counter, key):
