@@ -27,6 +27,7 @@ FORMS: dict[str, list[dict[str, Any]]] = {
     "lenet5_relu": [{}],
     "alexnet": [{}, {"original": True}, {"size": 227}],
     "convnetjs": [{}],
+    "convnext": [{}, {"kind": "small"}],
     "deep_mlp": [{}, {"act": "relu"}],
     "densenet": [{}, {"depth": 201}],
     "efficientnet": [{}],

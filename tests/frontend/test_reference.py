@@ -133,6 +133,8 @@ def test_keywords_of_the_reference() -> None:
         ("mobilenetv3", {}, 5_483_032),
         ("mobilenetv3", {"kind": "small"}, 2_542_856),
         ("efficientnet", {}, 5_288_548),
+        ("convnext", {}, 28_589_128),
+        ("convnext", {"kind": "small"}, 50_223_688),
         ("r3d", {}, 33_371_472),
         ("m5", {}, 26_915),
     ],

@@ -26,6 +26,8 @@ def pair(name: str) -> tuple[Any, cnnc.Network]:
             m.running_mean.uniform_(-0.1, 0.1)
             m.running_var.uniform_(0.8, 1.2)
     weights = {k: v.numpy() for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
+    if name.startswith("convnext"):  # linear layers over channels are 1x1 convolutions
+        weights = {k: v.reshape(net.weights[k].shape) for k, v in weights.items()}
     assert {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in net.weights.items()}
     net.weights = weights
     return module, net

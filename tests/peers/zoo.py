@@ -556,6 +556,52 @@ class Detector(nn.Module):
         return self.output(self.layer8(self.layer7(x)))
 
 
+class ChannelNorm(nn.LayerNorm):
+    """Over the channels of [N, C, H, W]."""
+
+    def forward(self, x):
+        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+class Move(nn.Module):
+    def __init__(self, *axes: int) -> None:
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x):
+        return x.permute(self.axes)
+
+
+class Scaled(nn.Module):
+    """ConvNeXt's block."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        inner = [Move(0, 2, 3, 1), nn.LayerNorm(width, 1e-6), nn.Linear(width, 4 * width), nn.GELU()]
+        last = [nn.Linear(4 * width, width), Move(0, 3, 1, 2)]
+        self.block = nn.Sequential(nn.Conv2d(width, width, 7, padding=3, groups=width), *inner, *last)
+        self.layer_scale = nn.Parameter(torch.rand(width, 1, 1))  # more than 1e-6, so that blocks count
+
+    def forward(self, x):
+        return x + self.layer_scale * self.block(x)
+
+
+class ConvNeXt(nn.Module):
+    def __init__(self, repeats=(3, 3, 9, 3)) -> None:
+        super().__init__()
+        parts: list[nn.Module] = [nn.Sequential(nn.Conv2d(3, 96, 4, 4), ChannelNorm(96, 1e-6))]
+        for i, repeat in enumerate(repeats):
+            width = 96 << i
+            if i:
+                parts.append(nn.Sequential(ChannelNorm(width // 2, 1e-6), nn.Conv2d(width // 2, width, 2, 2)))
+            parts.append(nn.Sequential(*(Scaled(width) for _ in range(repeat))))
+        self.features = nn.Sequential(*parts)
+        self.classifier = nn.Sequential(ChannelNorm(768, 1e-6), nn.Flatten(), nn.Linear(768, 1000))
+
+    def forward(self, x):
+        return self.classifier(self.features(x).mean((2, 3), keepdim=True))
+
+
 # name: (module, file of the example, its parameters); sizes are as small as the networks allow
 ZOO = {
     "googlenet": (lambda: GoogLeNet(96), "googlenet", {"aux": True, "size": 96}),
@@ -572,6 +618,7 @@ ZOO = {
     "mobilenetv3_large": (lambda: MobileNetV3(LARGE, 1280), "mobilenetv3", {"size": 64}),
     "mobilenetv3_small": (lambda: MobileNetV3(SMALL, 1024), "mobilenetv3", {"kind": "small", "size": 64}),
     "efficientnet_b0": (EfficientNet, "efficientnet", {"size": 64}),
+    "convnext_tiny": (ConvNeXt, "convnext", {"size": 32}),
     "unet": (lambda: UNet(4, 3), "unet", {"width": 4, "depth": 3, "size": 32}),
     "yolo": (lambda: Detector(4), "yolo", {"width": 4, "size": 96}),
 }
