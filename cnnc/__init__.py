@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cnnc.driver import compile, load, parse, value_and_grad
     from cnnc.network import Network
     from cnnc.runtime.executable import Executable
-    from cnnc.train import Trainer, adadelta, adam, lsuv, sgd, start
+    from cnnc.train import Trainer, adadelta, adam, loss, lsuv, sgd, start
 
 __version__ = "0.1.0"
 
@@ -46,6 +46,7 @@ _HOMES = {
     "adam": "train",
     "adadelta": "train",
     "Dataset": "data.dataset",
+    "loss": "train",
     "start": "train",
     "lsuv": "train",
 }
@@ -60,6 +61,7 @@ __all__ = [
     "adam",
     "compile",
     "load",
+    "loss",
     "lsuv",
     "open",
     "parse",

@@ -22,11 +22,13 @@ from cnnc.backends import backend, native
 from cnnc.diagnostics import CnncError, error
 from cnnc.foreign import ONNX, recognize
 from cnnc.ir.graph import Graph
+from cnnc.ir.objective import Wanted, losses_of
 from cnnc.ir.types import BATCH, Dim, product
 from cnnc.lowering.lower import lower
 from cnnc.lowering.memory import memory_of
 from cnnc.network import Network
 from cnnc.open_sizes import OpenExecutable, OpenNetwork
+from cnnc.passes.losses import Target, targets
 from cnnc.passes.manager import Observer, Pass, PassManager, Stages, observers
 from cnnc.passes.optimizer import SGD, Optimizer
 from cnnc.passes.output_gradient import WEIGHTS, output_gradient_graph
@@ -216,17 +218,19 @@ def gradients_of(outputs: Mapping[str, Array]) -> dict[str, Array]:
 
 
 class ValueAndGrad:
-    """A function (inputs..., labels) -> (loss, gradients by name)."""
+    """A function (inputs..., labels) -> (loss, gradients by name). In place of labels are the targets that the loss reads,
+    if it reads any."""
 
-    def __init__(self, executable: Executable, classes: int) -> None:
-        self.executable, self.classes = executable, classes
+    def __init__(self, executable: Executable, targets: Mapping[str, Target]) -> None:
+        self.executable, self.targets = executable, targets
         self._inputs = [n for n in executable.graph.inputs if n.name != "seed"]
         self._seeded = len(self._inputs) < len(executable.graph.inputs)
 
     def __call__(self, *inputs: Any, seed: int = 0, **named: Any) -> tuple[float, dict[str, Array]]:
         """Raises `CnncError` (E0629 for a label that is no class, E07xx for arrays that do not fit)."""
         given = gather(self._inputs, inputs, named)
-        check_labels(given["labels"], self.classes)
+        for target in self.targets.values():
+            check_labels(given[target.name], target.classes, target.ignored)
         if self._seeded:
             given["seed"] = np.array([seed_of(seed), 0], np.int64)
         outputs = self.executable.run(given)
@@ -254,7 +258,7 @@ class OutputAndGrad:
 
 def value_and_grad(
     network: Network,
-    loss: str = "cross_entropy",
+    loss: Wanted = "cross_entropy",
     threads: int | None = None,
     target: str = "cpu",
     tune: bool | None = None,
@@ -262,6 +266,10 @@ def value_and_grad(
     of: str | None = None,
 ) -> ValueAndGrad | OutputAndGrad:
     """A function (inputs..., labels) -> (loss, gradients by name), with the network's weights of now, in training mode.
+
+    loss: a name, `cnnc.loss(name, ...)`, a list of these to be added up, or by output: `{"logits": "cross_entropy", "aux":
+    0.3 * cnnc.loss("cross_entropy")}`. Labels are class indices [n]; a loss of numbers takes `target`, of the output's
+    shape, and `"output"` takes none: it is the output itself.
 
     wrt: by what the gradients are, all parameters unless given: names of parameters, inputs and inner values as
     `cnnc ir` prints them, `["image", "conv1", "fc.weight"]`. A gradient has the shape of its value; that of an input or
@@ -281,12 +289,12 @@ def value_and_grad(
         return OutputAndGrad(build(graph, network.weights, target, threads, tune=tune))
     graph = training_graph(network.graph, loss, gradients=True, wanted=wrt)
     executable = build(graph, network.weights, target, threads, tune=tune)
-    return ValueAndGrad(executable, int(network.graph.type(network.graph.outputs[0][1]).shape[1]))
+    return ValueAndGrad(executable, targets(network.graph, losses_of(loss)))
 
 
 def compile_training(
     network: Network,
-    loss: str = "cross_entropy",
+    loss: Wanted = "cross_entropy",
     optimizer: Optimizer | None = None,
     threads: int | None = None,
     wanted: set[str] | None = None,

@@ -18,6 +18,7 @@ from cnnc.diagnostics import CnncError
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import LEAVES, Graph, Node
 from cnnc.ir.interpret import random_inputs
+from cnnc.ir.objective import Wanted, losses_of, written
 from cnnc.network import Network
 from cnnc.ops import pointwise
 from cnnc.passes.named import differentiable, values
@@ -157,14 +158,15 @@ def statistics(
     batch: int = 16,
     seed: int = 0,
     given: Mapping[str, Array] | None = None,
-    loss: str = "cross_entropy",
+    loss: Wanted = "cross_entropy",
     target: str = "cpu",
     threads: int | None = None,
 ) -> Statistics:
     """The statistics of one training step, with the network's weights of now.
 
-    given: inputs [batch, ...] by name, and "labels"; what is missing is random, inputs of N(0, 1). Where no loss is of the
-    network, the gradients are those of its first output, each number of which counts as much as one of N(0, 1) says.
+    given: inputs [batch, ...] by name, and what the loss reads, such as "labels"; what is missing is random, inputs of
+    N(0, 1). Where no loss is of the network, the gradients are those of its first output, each number of which counts as
+    much as one of N(0, 1) says.
     Raises `CnncError` (E0410 where the values do not fit in memory, E07xx for arrays that do not fit).
     """
     source = network.graph
@@ -186,11 +188,11 @@ def statistics(
     )
 
 
-def _with_gradients(graph: Graph, loss: str) -> tuple[Graph, str]:
+def _with_gradients(graph: Graph, loss: Wanted) -> tuple[Graph, str]:
     """A graph with all gradients, and what they are of."""
     wanted = differentiable(graph)
     try:
-        return training_graph(graph, loss, gradients=True, wanted=wanted), loss
+        return training_graph(graph, loss, gradients=True, wanted=wanted), written(losses_of(loss)).removesuffix("()")
     except CnncError as e:
         if e.diagnostics[0].code not in UNTRAINED:
             raise

@@ -39,7 +39,7 @@ def sources(network: Network, mode: str) -> list[tuple[str, Graph]]:
     from cnnc.train.optimizers import from_recipe
 
     recipe = network.program.recipe or Recipe()
-    return training_stages(network.graph, recipe.loss.name, from_recipe(recipe))
+    return training_stages(network.graph, recipe.losses, from_recipe(recipe))
 
 
 def optimized(

@@ -68,9 +68,7 @@ def command(
     # the widest that there may be: rows are printed one by one
     table = Table(COLUMNS, [("FAIL", name, f"{size:,}", *("1.23e-100",) * 3) for name, size in sizes.items()])
     widths = table.fit(columns())
-    for row in check(
-        network, batch, directions, seed, recipe.loss.name if recipe else "cross_entropy", names, compiled
-    ):
+    for row in check(network, batch, directions, seed, recipe.losses if recipe else "cross_entropy", names, compiled):
         rows.append(row)
         if not as_json:
             if len(rows) == 1:

@@ -23,6 +23,7 @@ from cnnc.cli.compiling import target_option
 from cnnc.diagnostics import error
 
 if TYPE_CHECKING:
+    from cnnc.ir.objective import Losses
     from cnnc.network import Network
     from cnnc.stats import Statistics
 
@@ -62,16 +63,18 @@ def command(
     if output is not None and not output.lower().endswith(".svg"):
         raise error("E0603", f"cannot draw to '{output}'", help="end the name in .svg", exit_code=2)
     network = load(chosen, weights)
+    from cnnc.ir.objective import CROSS_ENTROPY
     from cnnc.stats import statistics
 
     recipe = network.program.recipe
-    given = None if data is None else a_batch(network, data, batch, seed)
+    losses = recipe.losses if recipe else CROSS_ENTROPY
+    given = None if data is None else a_batch(network, data, batch, seed, losses)
     found = statistics(
         network,
-        batch if given is None else len(given["labels"]),
+        batch if given is None else len(next(iter(given.values()))),
         seed,
         given,
-        recipe.loss.name if recipe else "cross_entropy",
+        losses,
         target,
     )
     if as_json:
@@ -84,22 +87,22 @@ def command(
         say(f"wrote {output}")
 
 
-def a_batch(network: Network, data: str, batch: int, seed: int) -> dict[str, Any]:
-    """The first batch of an epoch, and its labels. Raises `CnncError` (E0620 to E0630)."""
+def a_batch(network: Network, data: str, batch: int, seed: int, losses: Losses) -> dict[str, Any]:
+    """The first batch of an epoch, and what the losses read of it. Raises `CnncError` (E0620 to E0630)."""
     from cnnc.data.dataset import Dataset
     from cnnc.frontend.inputs import Preprocess
-    from cnnc.runtime.inputs import check_labels
+    from cnnc.passes.losses import targets
+    from cnnc.train.targets import checked, form_of
 
     exists(data, "data", folder=True)
     nodes = network.graph.inputs
     if len(nodes) != 1:
         raise error("E0820", f"data are for networks of one input, and this one has {len(nodes)}", exit_code=2)
     settings = network.program.inputs.get(nodes[0].name, Preprocess())
-    dataset = Dataset.open(data, settings, nodes[0].type.concrete(1)[1:])
+    read = targets(network.graph, losses)
+    dataset = Dataset.open(data, settings, nodes[0].type.concrete(1)[1:], form=form_of(read))
     x, labels = next(iter(dataset.batches(min(batch, len(dataset.train)), 1, seed)))
-    shape = network.graph.type(network.graph.outputs[0][1]).shape
-    check_labels(labels, int(shape[1]) if len(shape) > 1 else 0)
-    return {nodes[0].name: x, "labels": labels}
+    return {nodes[0].name: x, **checked(read, labels, len(x))}
 
 
 def drawn(found: Statistics, title: str, dark: bool | None) -> str:

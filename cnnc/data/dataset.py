@@ -20,6 +20,7 @@ from cnnc.data.binary import read_folder
 from cnnc.data.folders import Skipped, class_folders, parts
 from cnnc.data.hold_out import tenth, untested
 from cnnc.data.images import Floats, decode, fit, image_shape, normalize
+from cnnc.data.labels import INDICES, Form, Labels, labels_of
 from cnnc.data.pixels import as_pixels
 from cnnc.data.random import SHUFFLE, permutation
 from cnnc.diagnostics import CnncError, Diagnostic, error
@@ -30,7 +31,6 @@ from cnnc.runtime.inputs import as_array, whole
 if TYPE_CHECKING:
     from cnnc.frontend.inputs import Preprocess
 
-Labels = NDArray[np.int64]
 KEEP_LIMIT = 1 << 30  # bytes of decoded pictures that are kept in memory
 
 
@@ -89,8 +89,8 @@ class FileSamples:
 
 @dataclass(frozen=True)
 class Split:
-    """Samples and their class indices. `numbers` are the samples' indices in `samples`: what the random numbers are
-    keyed by.
+    """Samples and what there is to learn of them, mostly class indices [n]. `numbers` are the samples' indices in
+    `samples`: what the random numbers are keyed by.
     """
 
     samples: Samples = field(repr=False)
@@ -118,6 +118,12 @@ class Dataset:
     warnings: tuple[Diagnostic, ...] = ()
     source: Source | None = None
 
+    @property
+    def form(self) -> Form:
+        """What there is to learn of each sample."""
+        labels = self.train.labels
+        return Form(labels.shape[1:], "f32" if labels.dtype.kind == "f" else "i64")
+
     @classmethod
     def open(
         cls,
@@ -126,6 +132,7 @@ class Dataset:
         shape: Sequence[int],
         canvas: tuple[int, int] | None = None,
         seed: int = 0,
+        form: Form | None = None,
     ) -> Dataset:
         """A data set from disk.
 
@@ -133,7 +140,8 @@ class Dataset:
         images for each class, or with such folders in train/ and test/ (or val/); a folder with MNIST's or CIFAR-10's
         binary files. Where there is no test part, a tenth is held out: of each class its share, never its last sample;
         the seed decides which. `canvas` (height, width) is the size that training images are kept at for a later random
-        crop. Raises `CnncError` (E0620 to E0630).
+        crop. `form` is of what there is to learn, class indices [n] unless given; numbers and indices for each place are
+        those of a `.npz`. Raises `CnncError` (E0620 to E0630).
         """
         from cnnc.frontend.inputs import Preprocess
 
@@ -142,6 +150,13 @@ class Dataset:
         of_kind("preprocess", preprocess, Preprocess, "the settings of an input, net.program.inputs[name],")
         if path.is_dir():
             found = read_folder(path)
+            if form not in (None, INDICES):
+                raise error(
+                    "E0628",
+                    f"{escaped(path)} has a class for each image; {form} are needed",
+                    exit_code=3,
+                    help="save them in a .npz file, as x and y",
+                )
             if found is None:
                 return _from_folder(path, preprocess, shape, canvas, seed)
             data = _from_arrays(found.arrays, escaped(path), preprocess, shape, canvas, seed)
@@ -149,7 +164,7 @@ class Dataset:
         refuse(path, "data")
         if path.suffix.lower() != ".npz":
             raise no_data_set(path)
-        data = _from_arrays(read_arrays(path), escaped(path), preprocess, shape, canvas, seed)
+        data = _from_arrays(read_arrays(path), escaped(path), preprocess, shape, canvas, seed, form=form)
         return replace(data, source=Source(path))
 
     @classmethod
@@ -190,10 +205,23 @@ class Dataset:
             hold_out,
         )
 
-    def check_labels(self, classes: int) -> None:
-        """Raises `CnncError` (E0629) where a label is no class of a network with so many."""
+    @classmethod
+    def as_given(
+        cls, given: Sequence[Any], preprocess: Preprocess, shape: tuple[int, ...], form: Form | None
+    ) -> Dataset:
+        """A data set of arrays x, y, x_test and y_test, of what there is to learn in this form; nothing is held out.
+        Raises `CnncError` (E0628 to E0630)."""
+        names = ("x_train", "y_train", "x_test", "y_test")
+        arrays = {name: as_array(value, name) for name, value in zip(names, given, strict=False) if value is not None}
+        return _from_arrays(arrays, "the data", preprocess, shape, None, 0, False, form)
+
+    def check_labels(self, classes: int | None, ignored: int | None = None) -> None:
+        """Raises `CnncError` (E0629) where a label is no class of a network with so many, and none that is passed over."""
+        if classes is None:
+            return
         for split in (self.train, self.test):
             used = split.labels[split.numbers]
+            used = used if ignored is None else used[used != ignored]
             if len(used) and not 0 <= used.min() <= used.max() < classes:
                 wrong = int(used.max() if used.max() >= classes else used.min())
                 help = f"give the model {int(used.max()) + 1} classes" if wrong > 0 else "number the classes from 0"
@@ -277,6 +305,7 @@ def _from_arrays(
     canvas: tuple[int, int] | None,
     seed: int,
     hold_out: bool = True,
+    form: Form | None = None,
 ) -> Dataset:
     pair = next((p for p in TRAIN_NAMES if p[0] in arrays and p[1] in arrays), None)
     if pair is None:
@@ -291,13 +320,14 @@ def _from_arrays(
         if len(present) == 1:
             missing = next(n for n in together if n not in arrays)
             raise error("E0627", f"{name} has {present[0]}, but no {missing}", exit_code=3)
-    train = _split(arrays, pair, name, *_kept(preprocess, shape, canvas))
+    form = form or INDICES
+    train = _split(arrays, pair, name, *_kept(preprocess, shape, canvas), form)
     test_pair = next((p for p in TEST_NAMES if p[0] in arrays and p[1] in arrays), None)
     if test_pair is not None:
-        return Dataset(train, _split(arrays, test_pair, name, preprocess, shape), shape, preprocess)
+        return Dataset(train, _split(arrays, test_pair, name, preprocess, shape, form), shape, preprocess)
     if not hold_out:
         return Dataset(train, train.part(train.numbers[:0]), shape, preprocess)
-    held = train if canvas is None else _split(arrays, pair, name, preprocess, shape)
+    held = train if canvas is None else _split(arrays, pair, name, preprocess, shape, form)
     first, second, warnings = _parts(train, held, None, seed)
     return Dataset(first, second, shape, preprocess, None, warnings)
 
@@ -310,7 +340,12 @@ def _kept(
 
 
 def _split(
-    arrays: Mapping[str, NDArray[Any]], pair: tuple[str, str], name: str, preprocess: Preprocess, shape: tuple[int, ...]
+    arrays: Mapping[str, NDArray[Any]],
+    pair: tuple[str, str],
+    name: str,
+    preprocess: Preprocess,
+    shape: tuple[int, ...],
+    form: Form,
 ) -> Split:
     x, y = arrays[pair[0]], arrays[pair[1]]
     if not x.ndim or not len(x):
@@ -325,30 +360,18 @@ def _split(
             help="number the classes: names, labels = np.unique(labels, return_inverse=True)",
         )
     samples = as_pixels(x, preprocess, shape, f"{name}: {pair[0]}")
-    if y.ndim == 2 and y.shape[1] == 1:
-        y = y[:, 0]
-    if y.ndim == 2 and y.shape[1] > 1 and len(y) == len(samples):
-        raise error(
-            "E0628",
-            f"{name}: {pair[1]} is {list(y.shape)}; labels are class indices [n]",
-            exit_code=3,
-            help="for one-hot labels save y.argmax(1)",
-        )
-    if y.shape != (len(samples),):
-        raise error("E0628", f"{name}: {pair[1]} is {list(y.shape)} for {len(samples)} samples", exit_code=3)
-    if y.dtype.kind == "f" and not (np.all(np.isfinite(y)) and np.array_equal(y, np.rint(y))):
-        raise error("E0629", f"{name}: {pair[1]} has labels that are not whole numbers", exit_code=3)
-    if y.dtype.kind == "u" and len(y) and int(y.max()) > 2**31:
-        raise error("E0629", f"{name}: {pair[1]} has the label {int(y.max())}", exit_code=3)
-    return Split(ArraySamples(samples), y.astype(np.int64), np.arange(len(samples)))
+    labels = labels_of(y, len(samples), f"{name}: {pair[1]}", form)
+    return Split(ArraySamples(samples), labels, np.arange(len(samples)))
 
 
 def _parts(
     train: Split, held: Split, classes: tuple[str, ...] | None, seed: int
 ) -> tuple[Split, Split, tuple[Diagnostic, ...]]:
     """Samples and the same samples as they are tested: a part of each, and what is to be said of it."""
-    numbers, tested = tenth(train.labels, seed)
-    warning = untested(train.labels, tested, classes)
+    of_one = train.labels.ndim == 1 and train.labels.dtype.kind == "i"
+    labels = train.labels if of_one else np.zeros(len(train), np.int64)
+    numbers, tested = tenth(labels, seed)
+    warning = untested(labels, tested, classes)
     return train.part(numbers), held.part(tested), () if warning is None else (warning,)
 
 

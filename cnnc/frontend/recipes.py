@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -13,11 +13,14 @@ from cnnc.frontend.elaboration import Failure, Frame, Placed
 from cnnc.frontend.expressions import evaluate
 from cnnc.frontend.text import syntax as s
 from cnnc.frontend.values import Tensor, Value, kind, show
-from cnnc.ir.op import REQUIRED
+from cnnc.ir import objective
+from cnnc.ir.graph import Attributes
+from cnnc.ir.objective import CROSS_ENTROPY, Loss, Losses
+from cnnc.ir.op import REQUIRED, InferenceError
 from cnnc.ir.start import Start, unfit_default
 
 # What can be called, with argument names and defaults in their order.
-LOSSES: dict[str, dict[str, Any]] = {"cross_entropy": {}}
+LOSSES: dict[str, Mapping[str, Any]] = {name: kind.arguments for name, kind in objective.LOSSES.items()}
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"lr": REQUIRED, "momentum": 0.0, "weight_decay": 0.0, "nesterov": False},
     "adam": {"lr": 1e-3, "betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0},
@@ -49,6 +52,8 @@ SETTINGS = (
     "groups",
     "init",
     "bias_init",
+    "l1",
+    "l2",
 )
 POSITIVE = ("lr", "eps", "every", "factor")
 SHARES = ("momentum", "p", "brightness", "contrast", "saturation")
@@ -70,7 +75,7 @@ class RecipeCall:
 class Recipe:
     """How a model is trained unless the command line or Python says otherwise."""
 
-    loss: RecipeCall = field(default_factory=lambda: RecipeCall("cross_entropy"))
+    loss: Losses = CROSS_ENTROPY
     optimizer: RecipeCall = field(default_factory=lambda: RecipeCall("sgd", {**OPTIMIZERS["sgd"], "lr": 0.01}))
     schedule: RecipeCall = field(default_factory=lambda: RecipeCall("constant", {"warmup": 0}))
     epochs: int = 10
@@ -81,6 +86,14 @@ class Recipe:
     groups: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     init: Start | None = None
     bias_init: Start | None = None
+    l1: float = 0.0
+    l2: float = 0.0
+
+    @property
+    def losses(self) -> Losses:
+        """The loss, with the penalties."""
+        penalties = (("l1_penalty", self.l1), ("l2_penalty", self.l2))
+        return (*self.loss, *(Loss(name, weight=weight) for name, weight in penalties if weight))
 
 
 def recipe(node: s.Train, frame: Frame, parameters: Iterable[str]) -> Recipe:
@@ -106,8 +119,55 @@ class Reader:
     frame: Frame
     parameters: tuple[str, ...]
 
-    def loss(self, node: s.Expression) -> RecipeCall:
-        return self.call(node, "loss", LOSSES)
+    def loss(self, node: s.Expression) -> Losses:
+        """`cross_entropy()`, `0.5 * mse() + l1()`, or such sums by output: `{logits: cross_entropy(), aux: 0.3 * mse()}`."""
+        if not isinstance(node, s.Dict):
+            return self.losses(node)
+        found: list[Loss] = []
+        for key, value in node.pairs:
+            label = key.name if isinstance(key, s.Name) else key.value if isinstance(key, s.Text) else None
+            if label is None:
+                self.frame.fail(key, "E0322", "a loss by output is written {output: cross_entropy()}")
+            if label in (loss.output for loss in found):
+                self.frame.fail(key, "E0303", f"the output {label} has a loss already")
+            found += [replace(loss, output=label) for loss in self.losses(value)]
+        if not found:
+            self.frame.fail(node, "E0322", "the loss is of no output")
+        return tuple(found)
+
+    def losses(self, node: s.Expression) -> Losses:
+        """A sum of losses."""
+        if isinstance(node, s.Chain) and all(operator == "+" for operator, _, _ in node.rest):
+            return tuple(
+                loss for term in (node.first, *(term for _, _, term in node.rest)) for loss in self.losses(term)
+            )
+        return (self.one_loss(node),)
+
+    def one_loss(self, node: s.Expression) -> Loss:
+        """A loss, or numbers times one."""
+        if isinstance(node, s.Chain) and all(operator == "*" for operator, _, _ in node.rest):
+            *factors, last = node.first, *(term for _, _, term in node.rest)
+            result = self.one_loss(last)
+            for factor in factors:
+                value = evaluate(factor, self.frame)
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    self.frame.fail(factor, "E0322", f"a loss is weighed by a number, not by {kind(value)}")
+                result = value * result
+            return result
+        call = self.call(node, "loss", LOSSES)
+        return Loss(call.name, Attributes({k: v for k, v in call.arguments.items() if v != LOSSES[call.name][k]}))
+
+    def l1(self, node: s.Expression) -> float:
+        return self.penalty("l1", node)
+
+    def l2(self, node: s.Expression) -> float:
+        return self.penalty("l2", node)
+
+    def penalty(self, name: str, node: s.Expression) -> float:
+        value = evaluate(node, self.frame)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e30:
+            self.frame.fail(node, "E0322", f"{name} is {show(value)}; it is a number of at least 0")
+        return float(value)
 
     def optimizer(self, node: s.Expression) -> RecipeCall:
         return self.call(node, "optimizer", OPTIMIZERS)
@@ -205,14 +265,20 @@ class Reader:
                 frame.unknown(argument, "E0206", f"{name} has no argument", key, schema, "it has")
             if key in given:
                 frame.fail(argument, "E0208", f"the argument {key} is given twice")
-            given[key] = self.checked(key, evaluate(argument.value, frame), schema[key], argument)
+            given[key] = self.checked(key, evaluate(argument.value, frame), schema, argument)
         for key, default in schema.items():
             if default is REQUIRED and key not in given:
                 frame.fail(node, "E0207", f"{name} needs {key}")
         return RecipeCall(name, {k: given.get(k, d) for k, d in schema.items()}, node.span)
 
-    def checked(self, name: str, value: Any, default: Any, where: Placed) -> Any:
+    def checked(self, name: str, value: Any, schema: Mapping[str, Any], where: Placed) -> Any:
         """A number in its range; `betas` and `size` may be lists of two, `every` a list of epochs."""
+        default = schema[name]
+        if any(schema is known for known in LOSSES.values()):
+            try:
+                return objective.checked(name, value, default)
+            except InferenceError as e:
+                self.frame.fail(where, e.code, e.message, help=e.help)
         if isinstance(default, bool) != isinstance(value, bool):
             wanted = "true or false" if isinstance(default, bool) else "a number"
             self.frame.fail(where, "E0322", f"{name} is {wanted}, not {show(value)}")

@@ -11,7 +11,7 @@ from zlib import crc32
 import numpy as np
 
 from cnnc.diagnostics import error
-from cnnc.ir.graph import Graph, Node
+from cnnc.ir.graph import OPERANDS, Graph, Node
 from cnnc.ir.op import OPS
 from cnnc.ir.types import BATCH, TensorType
 
@@ -116,7 +116,7 @@ def _evaluate(
 
 def _classes(graph: Graph, name: str) -> int:
     """How many classes the labels of an input may have: the width of the logits that it is compared with."""
-    readers = [n for n in graph.users(name) if n.op in ("cross_entropy", "cross_entropy_gradient", "accuracy")]
+    readers = [n for n in graph.users(name) if "labels" in OPERANDS[n.op] and n.optional("labels") == name]
     widths = [graph.type(n.inputs[0]).shape[1] for n in readers]
     return min((int(w) for w in widths), default=2)
 

@@ -1,4 +1,4 @@
-"""Batch norm, local response norm, dropout, and the sums over a batch that they need."""
+"""Batch norm, local response norm, and the sums over a batch that they need."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cnnc.ir import expression as ex
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Layer, ParameterSpec, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, one_number, register, required
-from cnnc.ir.types import TensorType, product
+from cnnc.ir.types import TensorType
 from cnnc.ops.checks import flag, integer, number
 from cnnc.ops.pointwise import align, check_expressions, result_type
 
@@ -127,6 +127,7 @@ register(
         reference=lambda a, attributes, types: (
             np.float64(np.size(a[0]) / np.shape(a[0])[1] if np.ndim(a[0]) > 1 else np.size(a[0])),
         ),
+        gradient=lambda context, node, gradients: [None],
         layout="sink",
         doc="How many values of x there are to a channel; of a vector, its length.",
     )
@@ -151,6 +152,24 @@ def _reduce(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tenso
     )
 
 
+def _reduce_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
+    """dL/da_i: every place of a channel has the gradient of the channel's sum, times the expression's slope."""
+    es = [ex.parse(t) for t in node.attributes["expressions"]]
+    names = {f"a{j}": o for j, o in enumerate(node.inputs)}
+    like = result_type([context.type(o) for o in node.inputs])
+    result: list[str | None] = []
+    for i, operand in enumerate(node.inputs):
+        total: str | None = None
+        for e, dy in zip(es, gradients, strict=True):
+            if dy is None or not context.wanted(operand):
+                continue
+            part = ex.simplify(("mul", ex.var("dy"), ex.differentiate(e, f"a{i}")))
+            used = {v: o for v, o in {"dy": dy, **names}.items() if v in ex.variables(part)}
+            total = context.sum(total, context.pointwise(part, used, like=like))
+        result.append(context.reduce_to(total, operand) if total is not None else None)
+    return result
+
+
 register(
     Op(
         name="reduce_channels",
@@ -158,6 +177,7 @@ register(
         infer=_infer_reduce,
         reference=_reduce,
         attributes={"expressions": REQUIRED},
+        gradient=_reduce_gradient,
         layout="sink",
         kind="norm",
         doc="Sums over N and space of expressions over the operands, one value a channel.",
@@ -306,81 +326,5 @@ register_layer(
         doc="local response normalization across channels",
         shapes="[N, C, H, W] -> the same",
         example="x -> lrn(3)",
-    )
-)
-
-
-# ------------------------------------------------------------------------------------------------ dropout
-
-
-def philox(key: int, index: Any, salt: int, step: int) -> Any:
-    """The first word of Philox4x32-10 (Salmon et al., 2011) for the counters (index mod 2^32, index / 2^32, salt, step):
-    uint32[n].
-    """
-    mask, shift = np.uint64(0xFFFFFFFF), np.uint64(32)
-    index = np.asarray(index, np.uint64)
-    c = [index & mask, index >> shift, *(np.full_like(index, v & 0xFFFFFFFF) for v in (salt, step))]
-    k0, k1 = key & 0xFFFFFFFF, (key >> 32) & 0xFFFFFFFF
-    for _ in range(10):
-        p0, p1 = c[0] * np.uint64(0xD2511F53), c[2] * np.uint64(0xCD9E8D57)
-        c = [(p1 >> shift) ^ c[1] ^ np.uint64(k0), p1 & mask, (p0 >> shift) ^ c[3] ^ np.uint64(k1), p0 & mask]
-        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
-    return c[0].astype(np.uint32)
-
-
-def dropout_mask(shape: Sequence[int], p: float, seed: int, step: int, salt: int) -> Any:
-    """True where an element is kept: element i of the logical tensor is dropped when its random word is below p * 2^32."""
-    words = philox(seed, np.arange(product(tuple(shape)), dtype=np.uint64), salt, step)
-    return (words.astype(np.uint64) >= np.uint64(round(p * 2**32))).reshape(shape)
-
-
-def _infer_dropout(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    x = required(types[0])
-    number(attributes["p"], "p", 0.0, 1.0)
-    if len(types) > 1 and types[1] is not None and (types[1].dtype, types[1].shape) != ("i64", (2,)):
-        raise InferenceError(f"dropout's seed is i64[2], the seed and the step, not {types[1]}", "seed", "E0204")
-    return (x,)
-
-
-def _dropout(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    x, p = np.asarray(arrays[0], np.float64), attributes["p"]
-    if len(arrays) < 2 or arrays[1] is None:
-        return (x,)
-    seed, step = (int(v) for v in np.asarray(arrays[1]))
-    return (np.where(dropout_mask(x.shape, p, seed, step, attributes["salt"]), x / (1 - p), 0.0),)
-
-
-def _dropout_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
-    if len(node.operands) < 2:
-        return [gradients[0]]
-    return [context.add("dropout", [gradients[0], node.operands[1]], node.attributes), None]
-
-
-register(
-    Op(
-        name="dropout",
-        operands=("x", "seed?"),
-        infer=_infer_dropout,
-        reference=_dropout,
-        attributes={"p": 0.5, "salt": 0},
-        gradient=_dropout_gradient,
-        layout="any",
-        kind="regularization",
-        doc="Without a seed, x. With one, x / (1 - p) where a counter-based random number keeps it, else 0: the gradient draws the same.",
-    )
-)
-
-
-def _build_dropout(site: Site) -> str:
-    return site.add("dropout", site.operands, {"p": number(site.arguments["p"], "p", 0.0, 1.0)})
-
-
-register_layer(
-    Layer(
-        name="dropout",
-        arguments=(Argument("p", 0.5, "share of values set to zero in training"),),
-        build=_build_dropout,
-        doc="puts some values to 0, in training only",
-        example="x -> dropout(0.2)",
     )
 )

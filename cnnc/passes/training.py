@@ -1,6 +1,6 @@
 """From a network to its training step: noise and batch statistics, loss, gradients and updates, all of it one graph.
 
-The pieces in order: `training_mode`, `attach_loss`, `autodiff.differentiate`, `optimizer.add_updates`.
+The pieces in order: `training_mode`, `losses.attach_loss`, `autodiff.differentiate`, `optimizer.add_updates`.
 """
 
 from __future__ import annotations
@@ -9,19 +9,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from cnnc.arguments import shown
-from cnnc.diagnostics import Span, did_you_mean, error
+from cnnc.diagnostics import did_you_mean, error
 from cnnc.ir.builder import Builder
 from cnnc.ir.graph import Graph, Node
-from cnnc.ir.rewrite import Rewriter, leading_to, renamed
+from cnnc.ir.objective import Wanted
+from cnnc.ir.rewrite import Rewriter, renamed
 from cnnc.ir.types import TensorType
-from cnnc.ops.bounds import are_probabilities
 from cnnc.passes.autodiff import differentiate
 from cnnc.passes.eliminate_dead import EliminateDead
+from cnnc.passes.losses import attach_loss, free
 from cnnc.passes.named import chosen, differentiable
 from cnnc.passes.optimizer import Optimizer, add_updates
 
-LOSSES = ("cross_entropy",)
 SEED = TensorType("i64", (2,))  # the seed, and the number of the step
 
 
@@ -83,94 +82,20 @@ def _batch_statistics(rewriter: Rewriter, node: Node, updates: dict[str, str]) -
     rewriter.add("batchnorm", [x, gamma, beta, *new], node.attributes, origin=node.origin, results=node.results)
 
 
-def _free(graph: Graph, name: str) -> str:
-    if name in graph:
-        raise error(
-            "E0806",
-            f"the network uses the name '{name}', which training needs for itself",
-            help="give the layer or input another name",
-        )
-    return name
-
-
-def _span(node: Node) -> Span | None:
-    return node.origin.span if node.origin is not None else None
-
-
-def _where_bounded(graph: Graph, node: Node) -> Node:
-    """The softmax, sigmoid or other op from which an output has its bounds: behind it, bounded values alone are read."""
-    while node.inputs and are_probabilities(graph, node.inputs[0]):
-        node = graph.node(node.inputs[0])
-    return node
-
-
-def _check_other_outputs(graph: Graph, loss: str) -> None:
-    """Raises `CnncError` (E0820) where a param would not learn what it does for another output than the first: where
-    a node reads it that does not lead to the first. Inner values of the network may be outputs too, and what is made of
-    the first output.
-    """
-    first, *others = graph.outputs
-    trained = leading_to(graph, [first[1]])
-    params = {n.name for n in graph.parameters}
-    for label, value in others:
-        apart = leading_to(graph, [value]) - trained - params
-        for node in graph.nodes:
-            if node.name in apart and not params.isdisjoint(node.inputs):
-                raise error(
-                    "E0820",
-                    f"the loss is of '{first[0]}', the first output; nothing would train what leads to '{label}'",
-                    f"{loss} takes one output, and %{node.name} does not lead to '{first[0]}'",
-                    span=_span(node),
-                    help=f"return '{label}' from another model, or make one output of both before the loss",
-                )
-
-
-def attach_loss(graph: Graph, loss: str = "cross_entropy") -> Graph:
-    """logits  -->  loss, accuracy. The graph's first output must be logits f32[N, classes]; labels are an input i64[N].
-
-    Raises `CnncError` (E0806) where the output is not logits, E0820 where another output would be left untrained, E0808
-    for an unknown loss.
-    """
-    if not isinstance(loss, str) or loss not in LOSSES:
-        known = did_you_mean(loss, LOSSES) or f"the losses are {', '.join(LOSSES)}"
-        raise error("E0808", f"unknown loss {shown(loss)}", help=known, exit_code=2)
-    label, logits = graph.outputs[0]
-    node, t = graph.node(logits), graph.type(logits)
-    if are_probabilities(graph, logits):
-        node = _where_bounded(graph, node)
-        raise error(
-            "E0806",
-            f"{loss} works on logits, and '{label}' lies between 0 and 1: it comes of {node.op}",
-            span=_span(node),
-            help=f"remove the {node.op}: {loss} applies softmax itself; `cnnc run` shows probabilities all the same",
-        )
-    _check_other_outputs(graph, loss)
-    if t.rank != 2 or t.shape[0] != "N":
-        raise error(
-            "E0806",
-            f"{loss} works on logits f32[N, classes], and '{label}' is {t}",
-            span=_span(node),
-            help="end the network with `-> flatten -> linear(classes)`" if t.rank > 2 else None,
-        )
-    b = Builder(graph.name, graph.nodes)
-    labels = b.input(_free(graph, "labels"), TensorType("i64", ("N",)))
-    outputs = [(name, b.add(op, [logits, labels], {}, name)) for name, op in (("loss", loss), ("accuracy", "accuracy"))]
-    return b.finish(outputs, graph.updates)
-
-
 def training_graph(
     graph: Graph,
-    loss: str = "cross_entropy",
+    loss: Wanted = "cross_entropy",
     optimizer: Optimizer | None = None,
     wanted: Collection[str] | None = None,
     gradients: bool = False,
 ) -> Graph:
     """One training step of a network.
 
-    Inputs behind the network's: seed i64[2] (the seed, the step) if it has dropout; labels i64[N]; the optimizer's
-    scalars (`learning_rate` f32[], ...). Outputs: "loss", "accuracy" and, with `gradients`, "grad:<name>" for each of
-    `wanted`, params, inputs and inner values (all params unless given). Updates: the running statistics and, with an
-    optimizer, every param of `wanted` that is not frozen and the optimizer's states `optimizer.<state>.<param>`.
+    Inputs behind the network's: seed i64[2] (the seed, the step) if it has dropout; what the losses read, such as labels
+    i64[N]; the optimizer's scalars (`learning_rate` f32[], ...). Outputs: "loss", "accuracy" where there are classes and,
+    with `gradients`, "grad:<name>" for each of `wanted`, params, inputs and inner values (all params unless given).
+    Updates: the running statistics and, with an optimizer, every param of `wanted` that is not frozen and the optimizer's
+    states `optimizer.<state>.<param>`.
     """
     return training_stages(graph, loss, optimizer, wanted, gradients)[-1][1]
 
@@ -187,15 +112,15 @@ def _chosen(graph: Graph, wanted: Collection[str] | None, gradients: bool) -> li
 
 def training_stages(
     graph: Graph,
-    loss: str = "cross_entropy",
+    loss: Wanted = "cross_entropy",
     optimizer: Optimizer | None = None,
     wanted: Collection[str] | None = None,
     gradients: bool = False,
 ) -> list[tuple[str, Graph]]:
     """The way to a training graph: what `training_graph` gives comes last, its title tells what was added."""
     stages, wished = [("source", graph)], _chosen(graph, wanted, gradients)
-    for name in ("seed", "labels", *(optimizer.scalars(1) if optimizer is not None else ())):
-        _free(graph, name)
+    for name in ("seed", *(optimizer.scalars(1) if optimizer is not None else ())):
+        free(graph, name)
     graph = training_mode(graph, optimizer.frozen_statistics if optimizer is not None else ())
     stages.append(("training-mode", graph))
     graph = attach_loss(graph, loss)
@@ -210,7 +135,7 @@ def training_stages(
     if optimizer is not None:
         for parameter in trained:
             for state in optimizer.states:
-                _free(graph, f"optimizer.{state}.{parameter}")
+                free(graph, f"optimizer.{state}.{parameter}")
         updates += add_updates(b, optimizer, {p: found[p] for p in trained})
     graph = b.finish([*graph.outputs, *((f"grad:{p}", found[p]) for p in asked)], updates)
     stages.append(("optimizer" if optimizer is not None else "gradients", EliminateDead().apply(graph)))

@@ -78,9 +78,14 @@ def whole(name: str, value: Any) -> None:
         raise error("E0704", f"{name} is {value!r}; it must be a whole number, 1 to 2^31 - 1", exit_code=2)
 
 
-def check_labels(labels: Array, classes: int) -> None:
-    """Raises `CnncError` (E0629) for a label that is no class."""
+def check_labels(labels: Array, classes: int | None, ignored: int | None = None) -> None:
+    """Raises `CnncError` (E0629) for a label that is no class of so many, and none that is passed over. Without classes
+    anything is right."""
+    if classes is None:
+        return
     wrong = labels[(labels < 0) | (labels >= classes)]
+    if ignored is not None:
+        wrong = wrong[wrong != ignored]
     if wrong.size:
         raise error("E0629", f"the label {wrong[0]} is none of the network's {classes} classes", exit_code=3)
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from cnnc.train.loop import Interrupted, Result, train
+from cnnc.train.named import loss, start
 from cnnc.train.optimizers import adadelta, adam, sgd
-from cnnc.train.starts import lsuv, start
+from cnnc.train.starts import lsuv
 from cnnc.train.trainer import Trainer
 
-__all__ = ["Interrupted", "Result", "Trainer", "adadelta", "adam", "lsuv", "sgd", "start", "train"]
+__all__ = ["Interrupted", "Result", "Trainer", "adadelta", "adam", "loss", "lsuv", "sgd", "start", "train"]

@@ -79,7 +79,8 @@ def _epoch(field: Field, i: int) -> dict[str, Any]:
     record = field.record(("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds"))
     record["epoch"].whole(i + 1, i + 2)
     record["loss"].number(-FLOAT64, FLOAT64)
-    record["accuracy"].number(0, ROUNDED)
+    if record["accuracy"].value is not None:
+        record["accuracy"].number(0, ROUNDED)
     if record["val_loss"].value is not None:
         record["val_loss"].number(-FLOAT64, FLOAT64)
     if record["val_accuracy"].value is not None:

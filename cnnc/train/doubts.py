@@ -25,17 +25,19 @@ def warning(code: str, message: str, *notes: str, help: str | None = None) -> Di
     return Diagnostic(code, message, None, notes, help, "warning")
 
 
-def doubts(network: Network, data: Dataset, batch: int, optimizer: Optimizer) -> Iterator[Diagnostic]:
+def doubts(
+    network: Network, data: Dataset, batch: int, optimizer: Optimizer, classes: int | None = None
+) -> Iterator[Diagnostic]:
     """Warnings that can be given before the first step. Raises `CnncError` (E0641) where a batch norm meets one value."""
-    yield from _classes(network, data)
+    if classes is not None and data.train.labels.ndim == 1:
+        yield from _classes(network, data, classes)
     yield from _values(data)
     yield from _frozen(network, optimizer)
     yield from _batches(norms(network, optimizer), len(data.train), batch)
 
 
-def _classes(network: Network, data: Dataset) -> Iterator[Diagnostic]:
+def _classes(network: Network, data: Dataset, outputs: int) -> Iterator[Diagnostic]:
     """Classes that the network has and no image is of."""
-    outputs = int(network.graph.type(network.graph.outputs[0][1]).shape[1])
     used = np.unique(data.train.labels[data.train.numbers])
     if len(used) == 1:
         yield warning(
@@ -194,7 +196,7 @@ class Watch:
 def guessing(part: Split, accuracy: float | None, name: str) -> Diagnostic | None:
     """A warning at the end of a run where a network is right no more often than one that always says the same."""
     labels = part.labels[part.numbers]
-    if accuracy is None or len(labels) < RECENT or len(np.unique(labels)) < 2:
+    if accuracy is None or labels.ndim > 1 or len(labels) < RECENT or len(np.unique(labels)) < 2:
         return None
     share = float(np.bincount(labels).max()) / len(labels)
     if accuracy > share + 1e-6:

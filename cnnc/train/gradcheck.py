@@ -19,6 +19,7 @@ from cnnc import driver
 from cnnc.diagnostics import did_you_mean, error
 from cnnc.ir.graph import Graph
 from cnnc.ir.interpret import random_values, run
+from cnnc.ir.objective import Wanted
 from cnnc.network import Network
 from cnnc.passes.eliminate_dead import EliminateDead
 from cnnc.passes.training import training_graph
@@ -55,7 +56,7 @@ def check(
     batch: int = 2,
     directions: int = 2,
     seed: int = 0,
-    loss: str = "cross_entropy",
+    loss: Wanted = "cross_entropy",
     names: Sequence[str] = (),
     compiled: bool = True,
     threads: int | None = None,
@@ -75,7 +76,7 @@ def check(
     values: dict[str, Array] = {name: value.astype(np.float64) for name, value in network.weights.items()}
     result = run(graph, inputs, values)
     gradients = {name: np.asarray(result[f"grad:{name}"], np.float64) for name in parameters}
-    ours = _compiled(network, graph, inputs, loss, threads) if compiled else {}
+    ours = _compiled(network, graph, inputs, threads) if compiled else {}
     forward = loss_only(graph)
     whole = float(np.sqrt(sum(float(np.sum(g * g)) for g in gradients.values())))
     for name in names or parameters:
@@ -124,9 +125,7 @@ def _difference(at: Callable[[Array], float], value: Array, gradient: Array, dir
     return best
 
 
-def _compiled(
-    network: Network, graph: Graph, inputs: Mapping[str, Array], loss: str, threads: int | None
-) -> dict[str, Array]:
+def _compiled(network: Network, graph: Graph, inputs: Mapping[str, Array], threads: int | None) -> dict[str, Array]:
     """The gradients of the compiled training step on the same inputs, float64 of float32."""
     executable = driver.build(graph, network.weights, threads=threads)
     types = {n.name: n.type.dtype for n in graph.inputs}

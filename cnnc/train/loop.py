@@ -19,6 +19,7 @@ from cnnc.data.dataset import Dataset
 from cnnc.diagnostics import CnncError, error
 from cnnc.frontend.recipes import Recipe
 from cnnc.network import Network
+from cnnc.passes.losses import targets
 from cnnc.streams import say
 from cnnc.train import checkpoint, optimizers, schedules
 from cnnc.train.checkpoint import Checkpoint
@@ -28,6 +29,7 @@ from cnnc.train.overrides import override
 from cnnc.train.progress import Progress
 from cnnc.train.provenance import differences, provenance
 from cnnc.train.starts import lsuv
+from cnnc.train.targets import form_of
 from cnnc.train.trainer import Course, Record, Sums, Trainer, single_input, steps_of, tell
 
 
@@ -113,7 +115,8 @@ def train(
     preprocess, shape = single_input(network)
     augment = augmentation(recipe, shape)
     kept = canvas(augment, preprocess, shape)
-    dataset = data if isinstance(data, Dataset) else Dataset.open(data, preprocess, shape, kept, seed)
+    form = form_of(targets(network.graph, recipe.losses))
+    dataset = data if isinstance(data, Dataset) else Dataset.open(data, preprocess, shape, kept, seed, form)
     if not quiet:
         tell(dataset)
     network.initialize(seed, recipe.init, recipe.bias_init)
@@ -200,9 +203,9 @@ class _Run:
         self.network, self.recipe, self.data, self.folder = network, recipe, dataset, folder
         self.schedule = schedules.build(recipe.schedule.name, recipe.schedule.arguments, recipe.schedule.span)
         optimizer = optimizers.from_recipe(recipe)
-        self.trainer = Trainer(network, optimizer, recipe.loss.name, given["seed"], given["threads"], given["target"])
+        self.trainer = Trainer(network, optimizer, recipe.losses, given["seed"], given["threads"], given["target"])
         self.trainer.dataset(dataset)
-        self.doubts = list(doubts(network, dataset, recipe.batch, optimizer))
+        self.doubts = list(doubts(network, dataset, recipe.batch, optimizer, self.trainer.classes))
         self.history: list[Record] = []
 
     def resume(self, quiet: bool) -> Checkpoint:

@@ -14,6 +14,7 @@ from cnnc.frontend.expressions import evaluate
 from cnnc.frontend.text.syntax import Expression
 from cnnc.frontend.text.tree import parse_expression
 from cnnc.frontend.values import Module
+from cnnc.ir.objective import Loss, Losses
 
 USAGE = 2
 _KNOWN: dict[str, Mapping[str, Mapping[str, Any]]] = {
@@ -76,7 +77,7 @@ def _one(recipe: recipes.Recipe, assignment: str, parameters: tuple[str, ...]) -
 def _nearest(recipe: recipes.Recipe, name: str) -> str | None:
     """The setting that has an argument of this name: `lr` is the optimizer's."""
     for setting, known in _KNOWN.items():
-        if name in known[getattr(recipe, setting).name]:
+        if name in known[(recipe.loss[0] if setting == "loss" else getattr(recipe, setting)).name]:
             return f"write --set {setting}.{name}=..."
     return None
 
@@ -87,9 +88,11 @@ def _shown(span: Span | None, source: Source) -> Span | None:
 
 def _argument(
     reader: recipes.Reader, recipe: recipes.Recipe, name: str, argument: str, node: Expression
-) -> recipes.RecipeCall:
-    """One argument of a call replaced."""
-    call: recipes.RecipeCall = getattr(recipe, name)
+) -> recipes.RecipeCall | Losses:
+    """One argument of a call replaced; of a loss that is one alone."""
+    call: recipes.RecipeCall | Loss = recipe.loss[0] if name == "loss" else getattr(recipe, name)
+    if name == "loss" and len(recipe.loss) > 1:
+        raise CnncError(Diagnostic("E0640", "the recipe has several losses", node.span, help='write --set "loss=..."'))
     schema = _KNOWN[name][call.name]
     if argument not in schema:
         known = ", ".join(schema) or "none"
@@ -102,5 +105,7 @@ def _argument(
                 did_you_mean(argument, schema),
             )
         )
-    value = reader.checked(argument, evaluate(node, reader.frame), schema[argument], node)
+    value = reader.checked(argument, evaluate(node, reader.frame), schema, node)
+    if isinstance(call, Loss):
+        return (replace(call, arguments=call.arguments.with_(**{argument: value})),)
     return replace(call, arguments={**call.arguments, argument: value})

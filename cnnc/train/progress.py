@@ -47,8 +47,8 @@ class Progress:
         if self.live is not None:
             self.live.stop()
 
-    def step(self, epoch: int, step: int, loss: float, accuracy: float) -> None:
-        """After a step of an epoch, both counted from 0; loss and accuracy are the epoch's so far."""
+    def step(self, epoch: int, step: int, loss: float, accuracy: float | None) -> None:
+        """After a step of an epoch, both counted from 0; loss and accuracy, where there is one, are the epoch's so far."""
         if self.live is None:
             return
         done = (epoch - self.first) * self.steps + step + 1
@@ -56,9 +56,8 @@ class Progress:
         width = max(min(20, columns() - BESIDE), 0)
         filled = width * (step + 1) // max(self.steps, 1)
         bar = "━" * filled + "╌" * (width - filled)
-        self.live.update(
-            f"epoch {epoch + 1}/{self.epochs} {bar} loss {loss:.4f}  accuracy {accuracy:.2%}  {duration(left)} left"
-        )
+        right = "" if accuracy is None else f"  accuracy {accuracy:.2%}"
+        self.live.update(f"epoch {epoch + 1}/{self.epochs} {bar} loss {loss:.4f}{right}  {duration(left)} left")
 
     def say(self, text: str) -> None:
         """A line or more that stay."""
@@ -74,9 +73,11 @@ class Progress:
         if self.quiet:
             return
         line = f"epoch {record['epoch']:>{len(str(self.epochs))}}/{self.epochs}"
-        held = record["val_accuracy"] is not None
+        accuracy, right = record["accuracy"], record["val_accuracy"]
+        held = right is not None or record["val_loss"] is not None
         loss = float("nan") if record["val_loss"] is None else record["val_loss"]
         line += f"  loss {record['loss']:.4f}" + (f"  val {loss:.4f}" if held else "")
-        line += f"  accuracy {record['accuracy']:.2%}" + (f"  val {record['val_accuracy']:.2%}" if held else "")
+        line += "" if accuracy is None else f"  accuracy {accuracy:.2%}"
+        line += "" if right is None else f"  val {right:.2%}"
         line = "\n".join(wrapped(f"{line}  {record['seconds']:.1f} s", indent="    "))
         self.say(line)

@@ -17,6 +17,7 @@ from cnnc.data.dataset import ArraySamples, Dataset, FileSamples
 from cnnc.files import escaped
 from cnnc.frontend.recipes import Recipe
 from cnnc.frontend.values import show
+from cnnc.ir.objective import written
 from cnnc.network import Network
 from cnnc.passes.optimizer import Optimizer
 from cnnc.train.optimizers import describe
@@ -51,7 +52,7 @@ def provenance(
         },
         "data": {**_fingerprint(dataset), "classes": None if classes is None else list(classes)},
         "weights": None if weights is None else {"sha256": _file_hash(Path(weights))},
-        "loss": str(recipe.loss),
+        "loss": written(recipe.losses),
         "optimizer": dict(describe(optimizer)),
         "schedule": str(recipe.schedule),
         "epochs": recipe.epochs,

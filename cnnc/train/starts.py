@@ -1,4 +1,4 @@
-"""Starts in Python: by name, and layer-sequential unit variance, which looks at data."""
+"""Layer-sequential unit variance: a start that looks at data."""
 
 from __future__ import annotations
 
@@ -9,22 +9,12 @@ import numpy as np
 
 from cnnc import driver
 from cnnc.arguments import of_kind, wrong
-from cnnc.ir import start as starts
 from cnnc.ir.builder import Builder
 from cnnc.ir.graph import LEAVES, Graph
-from cnnc.ir.op import OPS, InferenceError
-from cnnc.ir.start import Start
+from cnnc.ir.op import OPS
 from cnnc.network import Network
 from cnnc.runtime.inputs import gather
-
-
-def start(name: str, **arguments: Any) -> Start:
-    """A start by its name and arguments, as `init=` in the language has them: `cnnc.start("normal", std=0.01)`. Raises
-    `CnncError` (E0706)."""
-    try:
-        return starts.start(name, **arguments)
-    except InferenceError as e:
-        raise wrong(e.argument or "start", arguments.get(e.argument or "", name), e.message + ":") from None
+from cnnc.train.named import start
 
 
 def lsuv(

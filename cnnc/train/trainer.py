@@ -16,15 +16,20 @@ from cnnc.arguments import as_path, flag, of_kind, seed_of, wrong
 from cnnc.data.augment import Augmentation
 from cnnc.data.dataset import Dataset
 from cnnc.diagnostics import error
+from cnnc.ir.graph import Graph
+from cnnc.ir.interpret import run
+from cnnc.ir.objective import Wanted, losses_of
 from cnnc.network import Network
+from cnnc.passes.losses import loss_graph, targets
 from cnnc.passes.optimizer import Optimizer
 from cnnc.runtime.executable import Executable
-from cnnc.runtime.inputs import as_array, check_labels, convert, whole
+from cnnc.runtime.inputs import convert, whole
 from cnnc.streams import say
 from cnnc.train.doubts import Watch, check_norms, doubts, guessing, norms
 from cnnc.train.optimizers import sgd
 from cnnc.train.progress import Progress
 from cnnc.train.schedules import Schedule
+from cnnc.train.targets import checked, form_of
 
 Array = NDArray[Any]
 Record = dict[str, Any]  # epoch, loss, accuracy, val_loss, val_accuracy, seconds
@@ -36,17 +41,19 @@ class Sums:
     """Loss, right answers and images of an epoch so far."""
 
     def __init__(self, loss: float = 0.0, right: float = 0.0, images: int = 0) -> None:
-        self.loss, self.right, self.images = loss, right, images
+        self.loss, self.right, self.images, self.classes = loss, right, images, True
 
-    def add(self, loss: float, accuracy: float, images: int) -> None:
+    def add(self, loss: float, accuracy: float | None, images: int) -> None:
         self.loss += loss * images
-        self.right += accuracy * images
+        self.right += (accuracy or 0.0) * images
         self.images += images
+        self.classes = accuracy is not None
 
     @property
-    def means(self) -> tuple[float, float]:
+    def means(self) -> tuple[float, float | None]:
+        """Of the loss, and of the accuracy where there are classes."""
         count = max(self.images, 1)
-        return self.loss / count, self.right / count
+        return self.loss / count, self.right / count if self.classes else None
 
 
 @dataclass(frozen=True)
@@ -64,16 +71,17 @@ class Trainer:
     """Trains a network: forward, backward and update are one compiled call.
 
     seed: dropout, shuffling and augmentation follow from it; the same seed gives the same weights to the bit, with any
-    number of threads. learning_rate: of the next step; `fit` sets it from its schedule, and it may be changed at any
-    time. steps: how many have been made. `network.weights` always shows the state of the training. Raises `CnncError`
-    (E0641, E0806, E0808) where the network cannot be trained.
+    number of threads. loss: as in `value_and_grad`. learning_rate: of the next step; `fit` sets it from its schedule, and
+    it may be changed at any time. steps: how many have been made. classes: how many the labels tell apart, None where the
+    losses read none. `network.weights` always shows the state of the training. Raises `CnncError` (E0641, E0806, E0808)
+    where the network cannot be trained.
     """
 
     def __init__(
         self,
         network: Network,
         optimizer: Optimizer | None = None,
-        loss: str = "cross_entropy",
+        loss: Wanted = "cross_entropy",
         seed: int = 0,
         threads: int | None = None,
         target: str = "cpu",
@@ -83,25 +91,28 @@ class Trainer:
             raise error(
                 "E0640", f"optimizer is {optimizer!r}", help="give cnnc.sgd(...), cnnc.adam(...) or cnnc.adadelta(...)"
             )
-        self.network, self.loss, self.seed = network, loss, seed
+        self.network, self.losses, self.seed = network, losses_of(loss), seed
         self.optimizer = optimizer if optimizer is not None else sgd(lr=0.01)
         self.threads, self.target = threads, target
         self.learning_rate = self.optimizer.lr
         self.steps = 0
-        self.executable = driver.compile_training(network, loss, self.optimizer, threads, target=target)
+        self.executable = driver.compile_training(network, self.losses, self.optimizer, threads, target=target)
         self._inputs = {n.name: n for n in self.executable.graph.inputs}
         self._images = tuple(n.name for n in network.graph.inputs)
-        self._classes = int(network.graph.type(network.graph.outputs[0][1]).shape[1])
-        if self._classes < 2:
+        self.targets = targets(network.graph, self.losses)
+        of_classes = [t.classes for t in self.targets.values() if t.classes is not None]
+        if of_classes and min(of_classes) < 2:
             raise error(
                 "E0641",
-                f"the network has {self._classes} output, and {loss} over one class is always 0",
+                f"the network has {min(of_classes)} output, and {self.losses[0].name} over one class is always 0",
                 help="end the network in linear(2) for two classes",
             )
+        self.classes = of_classes[0] if of_classes else None
+        self._loss_graph: Graph | None = None
         self._evaluation: Executable | None = None
         self._mirrored = Mirror(network, self.executable)
         self._norms = norms(network, self.optimizer)
-        self._watch = Watch(self._classes)
+        self._watch = Watch(self.classes or 2)
 
     def __getstate__(self) -> dict[str, Any]:
         self._mirrored.adopt()
@@ -116,17 +127,17 @@ class Trainer:
         """The live storage: params, running statistics, and optimizer states by name."""
         return self.executable.values
 
-    def step(self, x: Any, labels: Any) -> float:
-        """One step on a batch: x [n, ...] (of several inputs, a mapping by name), labels [n] of whole numbers. Gives
-        the loss.
+    def step(self, x: Any, labels: Any = None) -> float:
+        """One step on a batch: x [n, ...] (of several inputs, a mapping by name), labels [n] of whole numbers, or the
+        target of another loss (of several, a mapping by name; None where it reads none). Gives the loss.
 
         Raises `CnncError` (E0629 for a label that is no class, E0630 for an empty batch, E07xx for arrays that do not
         fit).
         """
         return self.measured_step(x, labels)[0]
 
-    def measured_step(self, x: Any, labels: Any) -> tuple[float, float]:
-        """`step`, giving the loss and the accuracy of the batch, both before the update."""
+    def measured_step(self, x: Any, labels: Any = None) -> tuple[float, float | None]:
+        """`step`, giving the loss and the accuracy of the batch, both before the update; None where there are no classes."""
         inputs = self._checked(x, labels)
         self._mirrored.adopt()
         self._mirrored.release()  # no second copy of the weights while the step has its memory
@@ -140,7 +151,7 @@ class Trainer:
         outputs = self.executable.run(inputs)
         self.steps += 1
         self._mirrored.release()
-        return float(outputs["loss"]), float(outputs["accuracy"])
+        return float(outputs["loss"]), float(outputs["accuracy"]) if "accuracy" in outputs else None
 
     def _checked(self, x: Any, labels: Any) -> dict[str, Array]:
         given: Mapping[str, Any] = x if isinstance(x, Mapping) else {self._images[0]: x}
@@ -153,23 +164,11 @@ class Trainer:
                 exit_code=3,
             )
         inputs = {name: convert(given[name], self._inputs[name]) for name in self._images}
-        y = as_array(labels, "labels")
-        if y.dtype.kind not in "iu":
-            raise error(
-                "E0629",
-                f"labels are {y.dtype}; they must be whole numbers",
-                help="convert them with .astype(np.int64)",
-                exit_code=3,
-            )
         images = len(inputs[self._images[0]])
         if images == 0:
             raise error("E0630", "the batch is empty", exit_code=3)
-        if y.shape != (images,):
-            raise error("E0702", f"labels are {list(y.shape)} for {images} images; [{images}] is needed", exit_code=3)
-        check_labels(y, self._classes)
         check_norms(self._norms, images, "take larger batches")
-        inputs["labels"] = np.ascontiguousarray(y, np.int64)
-        return inputs
+        return inputs | checked(self.targets, labels, images)
 
     def fit(
         self,
@@ -198,7 +197,7 @@ class Trainer:
             tell(data)
         records: list[Record] = []
         with Progress(epochs, steps_of(data, batch), quiet=quiet) as progress:
-            for doubt in doubts(self.network, data, batch, self.optimizer):
+            for doubt in doubts(self.network, data, batch, self.optimizer, self.classes):
                 progress.say(str(doubt))
             course = Course(data, epochs, batch, schedule or Schedule(), augment)
             for epoch in range(epochs):
@@ -264,26 +263,28 @@ class Trainer:
         return error(
             "E0642",
             f"the loss is {loss:.4g} at step {step + 1} of epoch {epoch + 1}",
-            f"guessing gives {math.log(self._classes):.4g}",
+            *([f"guessing gives {math.log(self.classes):.4g}"] if self.classes is not None else []),
             f"the learning rate is {self.learning_rate:g}",
             help=f"lower it: --set optimizer.lr={self.optimizer.lr / 10:g}; or look for NaN in the data",
             exit_code=CHECK_FAILED,
         )
 
-    def evaluate(self, dataset: Any, batch: int = TEST_BATCH) -> tuple[float, float]:
-        """Mean cross-entropy and accuracy on the test part of a data set, in prediction mode: running statistics, no
-        dropout.
+    def evaluate(self, dataset: Any, batch: int = TEST_BATCH) -> tuple[float, float | None]:
+        """The loss and the accuracy on the test part of a data set, in prediction mode: running statistics, no dropout. The
+        loss is computed in float64, of what the network gives; without classes the accuracy is None.
         """
         whole("batch", batch)
         data = self.dataset(dataset, test=True)
         executable = self._inference()
+        if self._loss_graph is None:
+            self._loss_graph = loss_graph(self.network.graph, self.losses)
+        weights = {n.name: self.network.weights[n.name] for n in self._loss_graph.parameters}
         sums = Sums()
         for x, labels in data.test_batches(batch):
-            logits = next(iter(executable.run({self._images[0]: x}).values())).astype(np.float64)
-            with np.errstate(all="ignore"):
-                top = logits.max(1, keepdims=True)
-                losses = np.log(np.exp(logits - top).sum(1)) + top[:, 0] - logits[np.arange(len(labels)), labels]
-            sums.add(float(losses.mean()), float(np.mean(logits.argmax(1) == labels)), len(labels))
+            outputs = executable.run({self._images[0]: x})
+            given = {f"output:{label}": np.asarray(value, np.float64) for label, value in outputs.items()}
+            found = run(self._loss_graph, {**given, **checked(self.targets, labels, len(x))}, weights)
+            sums.add(float(found["loss"]), float(found["accuracy"]) if "accuracy" in found else None, len(x))
         return sums.means
 
     def _inference(self) -> Executable:
@@ -302,14 +303,18 @@ class Trainer:
             data = given
         elif isinstance(given, tuple | list) and len(given) in (2, 4):
             pair = tuple(given) * 2 if test and len(given) == 2 else tuple(given)
-            data = Dataset.from_arrays(*pair, preprocess=preprocess, shape=shape, hold_out=False)
+            data = Dataset.as_given(pair, preprocess, shape, form_of(self.targets))
         else:
-            data = Dataset.open(as_path("data", given), preprocess, shape, seed=self.seed)
+            data = Dataset.open(as_path("data", given), preprocess, shape, seed=self.seed, form=form_of(self.targets))
         if data.shape != shape:
             raise error(
                 "E0628", f"the data set's images are {list(data.shape)}, the network takes {list(shape)}", exit_code=3
             )
-        data.check_labels(self._classes)
+        form = form_of(self.targets)
+        if form is not None and data.form != form:
+            raise error("E0628", f"the data has {data.form}; the loss reads {form}", exit_code=3)
+        for target in self.targets.values():
+            data.check_labels(target.classes, target.ignored)
         return data
 
     def restore(self, values: Mapping[str, Array], steps: int) -> None:

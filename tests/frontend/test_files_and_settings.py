@@ -215,7 +215,7 @@ def test_recipes_are_plain_data() -> None:
         ("optimizer = adam(betas=0.9)", "E0322"),
         ("optimizer = adam(betas=[0.9, 1])", "E0322"),
         ("optimizer = 3", "E0322"),
-        ("loss = mse()", "E0322"),
+        ("loss = mze()", "E0322"),
         ("schedule = cosine(warm=1)", "E0206"),
         ("epochs = 0", "E0322"),
         ("epochs = 1.5", "E0322"),

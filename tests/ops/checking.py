@@ -29,7 +29,7 @@ WEIGHTS = {3: "oiw", 4: "oihw", 5: "oidhw"}
 
 def type_of(array: Any) -> TensorType:
     a = np.asarray(array)
-    return TensorType("i64", a.shape) if a.dtype.kind == "i" else activation(a.shape)
+    return activation(a.shape, "i64" if a.dtype.kind == "i" else "f32")
 
 
 def reference(op: str, *arrays: Any, **attributes: Any) -> Any:

@@ -15,8 +15,9 @@ from cnnc.ir.interpret import random_values, run
 from cnnc.ir.types import TensorType
 from cnnc.ir.verify import verify
 from cnnc.passes.autodiff import differentiate
+from cnnc.passes.losses import attach_loss
 from cnnc.passes.optimizer import SGD, Adadelta, Adam, Optimizer
-from cnnc.passes.training import attach_loss, training_graph, training_mode
+from cnnc.passes.training import training_graph, training_mode
 from tests.passes.networks import Net, small
 
 
@@ -263,7 +264,7 @@ def test_an_output_that_nothing_would_train() -> None:
 
 def test_outputs_that_are_no_logits() -> None:
     b = Net("g")
-    code, text = failure(lambda: attach_loss(b.finish([("y", b.conv(b.image(3, 4, 4), 2, "conv1"))])))
+    code, text = failure(lambda: attach_loss(b.finish([("y", b.add("global_avgpool", [b.image(3, 4, 4)]))])))
     assert code == "E0806"
     assert "flatten" in text
 

@@ -31,7 +31,9 @@ def arrays(labels: Any, scale: float = 1) -> Dataset:
 
 
 def told(text: str, data: Dataset, batch: int = 8, optimizer: Any = None, **parameters: Any) -> dict[str, str]:
-    return {d.code: str(d) for d in doubts(driver.parse(text, **parameters), data, batch, optimizer or sgd())}
+    net = driver.parse(text, **parameters)
+    classes = int(net.graph.type(net.graph.outputs[0][1]).shape[1])
+    return {d.code: str(d) for d in doubts(net, data, batch, optimizer or sgd(), classes)}
 
 
 def test_classes() -> None:

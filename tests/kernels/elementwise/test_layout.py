@@ -135,7 +135,7 @@ def test_dropout_is_the_same_in_every_layout(name):
 
 def test_the_reference_counts_beyond_32_bits():
     """Elements 2^32 apart draw numbers of their own, as in the kernel: the second counter is index / 2^32."""
-    from cnnc.ops.norm import philox as reference
+    from cnnc.ops.dropout import philox as reference
 
     index = np.array([0, 5, 2**32 - 1, 2**32, 2**32 + 5, 7 * 2**32 + 5], np.uint64)
     low, high = index & np.uint64(0xFFFFFFFF), index >> np.uint64(32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnc.backends.cpu.rules import convolution, elementwise, groups, linear, norm, pool, shape
+from cnnc.backends.cpu.rules import convolution, elementwise, groups, linear, loss, norm, pool, shape
 from cnnc.lowering.target import Rule
 from cnnc.ops.definitions import DEFINITIONS
 
@@ -48,4 +48,12 @@ RULES: dict[str, Rule] = {
     "cross_entropy": norm.cross_entropy,
     "cross_entropy_gradient": norm.cross_entropy_gradient,
     "accuracy": norm.accuracy,
+    "cross_entropy_terms": loss.cross_entropy_terms,
+    "cross_entropy_terms_gradient": loss.cross_entropy_terms,
+    "cross_entropy_soft": loss.cross_entropy_soft,
+    "cross_entropy_soft_gradient": loss.cross_entropy_soft,
+    "multiclass_hinge": loss.multiclass_hinge,
+    "multiclass_hinge_gradient": loss.multiclass_hinge,
+    "class_hits": loss.class_hits,
+    "numbers": loss.numbers,
 }
