@@ -10,7 +10,7 @@ from cnnc.ir.graph import Graph, Node
 from cnnc.ir.layer import LAYERS
 from cnnc.ir.op import REQUIRED
 from cnnc.ir.types import BATCH
-from cnnc.ops.window import Window
+from cnnc.ops.window import Window, spatial
 
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 
@@ -77,6 +77,9 @@ class Said:
         if self.called:
             head, _, rest = text.partition("(")
             return f"{head}({', '.join(operands)}{', ' + rest if rest else ')'}"
+        if self.block is not None and len(operands) > 1:
+            others, rest = ", ".join(operands[1:]), text.removeprefix(self.block.name)
+            text = f"{self.block.name}({others}{', ' + rest[1:] if rest.startswith('(') else ')' + rest}"
         return f"{operands[0]} -> {text}"
 
 
@@ -161,6 +164,21 @@ def _conv(graph: Graph, node: Node) -> Said:
     return Said("conv", arguments, _stem(node, ("weight", "bias")))
 
 
+def _conv_transpose(graph: Graph, node: Node) -> Said:
+    weight, groups = graph.type(node.inputs[1]).sizes, node.attributes.get("groups", 1)
+    window = Window.of(weight[2:], node.attributes, len(weight) - 2)
+    more = []
+    for axis, (extent, size) in enumerate(
+        zip(spatial(graph.type(node.inputs[0])), node.attributes["size"], strict=True)
+    ):
+        more.append(size - (extent - 1) * window.stride[axis] - window.reach(axis) + sum(window.padding[axis]))
+    if any(m < 0 for m in more):
+        raise Unsayable(f"%{node.name} has the size {list(node.attributes['size'])}")
+    arguments = {"out_channels": weight[1] * groups, "kernel_size": even(weight[2:]), **_window(node, weight[2:])}
+    arguments |= {"output_padding": even(tuple(more)), "groups": groups, "bias": len(node.inputs) > 2}
+    return Said("conv_transpose", arguments, _stem(node, ("weight", "bias")))
+
+
 def _linear(graph: Graph, node: Node) -> Said:
     arguments = {"out_features": graph.type(node.inputs[1]).sizes[0], "bias": len(node.inputs) > 2}
     return Said("linear", arguments, _stem(node, ("weight", "bias")))
@@ -205,6 +223,7 @@ def _same_name(graph: Graph, node: Node) -> Said:
 
 SAYINGS: dict[str, Callable[[Graph, Node], Said]] = {
     "conv": _conv,
+    "conv_transpose": _conv_transpose,
     "linear": _linear,
     "batchnorm": _batchnorm,
     "maxpool": _pool,

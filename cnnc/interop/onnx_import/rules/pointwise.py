@@ -52,7 +52,6 @@ EXPRESSIONS = {
 }
 # of attributes as well, with their defaults
 WITH_NUMBERS: dict[str, tuple[str, dict[str, float]]] = {
-    "HardSigmoid": ("min(max(alpha * a0 + beta, 0), 1)", {"alpha": 0.2, "beta": 0.5}),
     "Shrink": (
         "where(a0 < -lambd, a0 + bias, where(a0 > lambd, a0 - bias, 0))",
         {"lambd": 0.5, "bias": 0.0},
@@ -66,6 +65,7 @@ WITH_CONSTANTS: dict[str, tuple[str, dict[str, tuple[str, float]]]] = {
     "Swish": ("silu", {"alpha": ("beta", 1.0)}),
     "ThresholdedRelu": ("threshold", {"alpha": ("threshold", 1.0)}),
 }
+HARD = {"alpha": 0.2, "beta": 0.5}
 SELU = {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}
 
 
@@ -136,6 +136,14 @@ def cast(i: Importer, c: Call) -> str:
     if to in (kinds.INT8, kinds.INT16, kinds.INT32, kinds.INT64, kinds.UINT8):
         return i.pointwise("sign(a0) * floor(abs(a0))", x)  # towards 0, kept as a float
     raise Unsupported(c, f"it makes numbers of type {kinds.DataType.Name(to) if to in kinds.DataType.values() else to}")
+
+
+@rule("HardSigmoid")
+def hard_sigmoid(i: Importer, c: Call) -> Result:
+    alpha, beta = (c.number(name, v) for name, v in HARD.items())
+    if abs(alpha - 1 / 6) < 1e-6 and abs(beta - 0.5) < 1e-6:
+        return i.add("hardsigmoid", [i.tensor(c, 0)])
+    return i.pointwise(f"min(max({alpha!r} * a0 + {beta!r}, 0), 1)", i.tensor(c, 0))
 
 
 @rule("Selu")
