@@ -6,7 +6,7 @@ import pytest
 
 from cnnc.ir.builder import Builder
 from cnnc.ir.types import TensorType, activation
-from tests.backends.test_cpu import TARGETS, compare
+from tests.backends.comparing import TARGETS, compare
 
 # channels, filters, kernel, size, attributes
 CASES = {

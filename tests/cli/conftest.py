@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 
+from cnnc import driver
 from cnnc.cli.main import cli
 
 ROOT = Path(__file__).parent.parent.parent
@@ -48,3 +51,20 @@ def lenet(tmp_path: Path) -> Path:
 @pytest.fixture
 def examples() -> Path:
     return ROOT / "examples"
+
+
+@pytest.fixture
+def weights(lenet: Path) -> Path:
+    path = lenet.with_suffix(".safetensors")
+    driver.load(lenet).save_weights(path)
+    return path
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for name in ("a.png", "b.bmp", "c.png"):
+        Image.fromarray(generator.integers(0, 256, (12, 12), np.uint8)).save(folder / name)
+    return folder

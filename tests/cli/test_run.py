@@ -3,65 +3,16 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from cnnc import driver
-from cnnc.codes import CODES
 from tests.cli.conftest import ROOT, Cnnc
-
-
-@pytest.fixture
-def weights(lenet: Path) -> Path:
-    path = lenet.with_suffix(".safetensors")
-    driver.load(lenet).save_weights(path)
-    return path
-
-
-@pytest.fixture
-def images(tmp_path: Path) -> Path:
-    folder = tmp_path / "images"
-    folder.mkdir()
-    generator = np.random.default_rng(0)
-    for name in ("a.png", "b.bmp", "c.png"):
-        Image.fromarray(generator.integers(0, 256, (12, 12), np.uint8)).save(folder / name)
-    return folder
-
-
-def test_summary_json(cnnc: Cnnc, lenet: Path) -> None:
-    record = json.loads(cnnc("summary", lenet, "--json").stdout)
-    assert set(record) == {"layers", "totals", "memory"}
-    measures = ["name", "op", "output", "params", "macs", "output_kib", "receptive_field"]
-    assert list(record["layers"][0]) == [*measures, "kernel", "stride", "padding", "dilation", "groups", "weight"]
-    first = record["layers"][0]
-    assert (first["name"], first["op"], first["output"]) == ("c1", "conv", [1, 4, 12, 12])
-    assert (first["params"], first["macs"], first["output_kib"], first["receptive_field"]) == (
-        40,
-        9 * 4 * 144,
-        4 * 144 / 256,
-        3,
-    )
-    assert (first["kernel"], first["padding"], first["weight"]) == ([3, 3], [[1, 1], [1, 1]], [4, 1, 3, 3])
-    assert set(record["totals"]) == {"params", "macs", "output_kib"}
-    assert record["memory"]["training_bytes"] > record["memory"]["inference_bytes"] > 0
-    batch = json.loads(cnnc("summary", lenet, "--json", "--batch", 8).stdout)
-    assert batch["layers"][0]["output"] == [8, 4, 12, 12]
-    assert batch["totals"]["macs"] == 8 * record["totals"]["macs"]
-    assert batch["totals"]["params"] == record["totals"]["params"]
-
-
-def test_summary_text(cnnc: Cnnc, lenet: Path) -> None:
-    text = cnnc("summary", lenet).stdout
-    assert re.search(r"c1 +conv +3x3 .* 1x4x12x12 +40 +5,184", text)
-    assert "multiply-adds at batch 1" in text
-    assert "\x1b" not in text
 
 
 def test_run_an_image(cnnc: Cnnc, lenet: Path, weights: Path, images: Path) -> None:
@@ -273,170 +224,6 @@ def test_run_refuses_weights(cnnc: Cnnc, lenet: Path, images: Path) -> None:
     assert "fc.weight is [10, 128] in the network and [7, 128] in the file" in other.stderr
 
 
-def test_compile_and_run_the_artifact(cnnc: Cnnc, lenet: Path, weights: Path, images: Path, tmp_path: Path) -> None:
-    out = tmp_path / "lenet.cnnx"
-    told = cnnc("compile", lenet, "-w", weights, "-o", out).stdout
-    assert "batchnorm gone" in told
-    assert "epilogues fused" in told
-    assert (
-        cnnc("run", out, "-i", images, "--json").stdout
-        == cnnc("run", lenet, "-w", weights, "-i", images, "--json").stdout
-    )
-    assert "do not go with it" in cnnc("run", out, "-i", images, "-w", weights, code=2).stderr
-    out.write_bytes(out.read_bytes()[:-5])
-    assert "E0610" in cnnc("run", out, "-i", images, code=3).stderr
-
-
-def test_compile_refuses(cnnc: Cnnc, lenet: Path, tmp_path: Path) -> None:
-    assert "mkdir" in cnnc("compile", lenet, "-o", tmp_path / "no" / "m.cnnx", code=3).stderr
-    assert "did you mean 'cpu'?" in cnnc("compile", lenet, "-o", tmp_path / "m.cnnx", "--target", "cpuu", code=2).stderr
-    assert not (tmp_path / "m.cnnx").exists()
-
-
-def test_gradcheck(cnnc: Cnnc, lenet: Path) -> None:
-    record = json.loads(cnnc("gradcheck", lenet, "--json").stdout)
-    assert record["ok"]
-    assert [p["name"] for p in record["parameters"]] == [n.name for n in driver.load(lenet).graph.parameters]
-    assert all(p["compiled_error"] is not None for p in record["parameters"])
-    assert "fc.bias" in cnnc("gradcheck", lenet, "--parameter", "fc.bias", "--reference-only").stdout
-    assert "did you mean 'fc.bias'" in cnnc("gradcheck", lenet, "--parameter", "fc.bais", code=2).stderr
-    assert "did you mean 'fc.bias'?" in cnnc("gradcheck", lenet, "--parameter", "fc.bia", code=2).stderr
-    assert "the parameters are c1.weight, " in cnnc("gradcheck", lenet, "--parameter", "typo", code=2).stderr
-
-
-def test_gradcheck_finds_a_wrong_gradient(cnnc: Cnnc, lenet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cnnc.ir.op import OPS
-    from cnnc.train import gradcheck
-
-    wrong = lambda *a: tuple(1.01 * g for g in OPS["linear_weight_gradient"].reference(*a))  # noqa: E731
-    broken = {**OPS, "linear_weight_gradient": gradcheck.replace(OPS["linear_weight_gradient"], reference=wrong)}
-    monkeypatch.setattr("cnnc.ir.interpret.OPS", broken)
-    result = cnnc("gradcheck", lenet, "--reference-only", code=4)
-    assert re.search(r"^FAIL +fc.weight", result.stdout, re.MULTILINE)
-    assert "1 of" in result.stderr
-
-
-def test_train(cnnc: Cnnc, lenet: Path, tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    x, y = generator.integers(0, 256, (40, 12, 12), np.uint8), np.arange(40) % 10
-    np.savez(tmp_path / "data.npz", x_train=x, y_train=y, x_test=x[:10], y_test=y[:10])
-    result = cnnc(
-        "train",
-        lenet,
-        "--data",
-        tmp_path / "data.npz",
-        "--out",
-        tmp_path / "run",
-        "--epochs",
-        2,
-        "--set",
-        "optimizer.lr=0.05",
-    )
-    assert result.stdout.strip() == str(tmp_path / "run" / "weights.safetensors")
-    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == [1, 2]
-    cnnc("run", lenet, "-w", tmp_path / "run" / "weights.safetensors", "-i", tmp_path / "data.npz", "--json")
-    assert "E0640" in cnnc("train", lenet, "--data", tmp_path / "data.npz", "--set", "optimiser.lr=1", code=2).stderr
-    assert "E0601" in cnnc("train", lenet, "--data", tmp_path / "dta.npz", code=3).stderr
-
-
-def test_doctor(cnnc: Cnnc) -> None:
-    result = cnnc("doctor", "--json", code=None)
-    assert result.exit_code in (0, 4)
-    found = {f["what"]: f for f in json.loads(result.stdout)["findings"]}
-    assert {
-        "cnnc",
-        "python",
-        "numba",
-        "processor",
-        "features",
-        "cores",
-        "threads",
-        "cache",
-        "target cpu",
-        "target reference",
-    } <= set(found)
-    assert "numba" in cnnc("doctor", code=None).stdout
-
-
-def test_doctor_says_what_to_do(cnnc: Cnnc, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
-    assert "unset NUMBA_DISABLE_JIT" in cnnc("doctor", code=4).stdout
-
-
-def test_cache(cnnc: Cnnc, lenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CNNC_CACHE_DIR", str(tmp_path / "kernels"))
-    path = tmp_path / "small.cnn"
-    path.write_text("model m() {\n    input x: f32[N, 4, 5, 7]\n    return x -> sigmoid -> sigmoid\n}\n")
-    assert json.loads(cnnc("cache", "list", "--json").stdout) == {"folder": str(tmp_path / "kernels"), "kernels": []}
-    cnnc("cache", "warm", path)
-    kernels = json.loads(cnnc("cache", "list", "--json").stdout)["kernels"]
-    assert kernels
-    assert set(kernels[0]) == {"kernel", "target", "bytes", "file"}
-    assert len(re.findall(r"^ *[\d,]+  \w+ +\w+\{", cnnc("cache", "list").stdout, re.MULTILINE)) == len(kernels)
-    assert f"removed {len(kernels)} kernels" in cnnc("cache", "clear").stderr
-    assert cnnc("cache", "list").stdout == ""
-
-
-def test_cache_is_warmed_for_models_modes_and_batches(
-    cnnc: Cnnc, lenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CNNC_CACHE_DIR", str(tmp_path / "kernels"))
-    wanted: list[int] = []
-
-    def ready(self: Any, kernels: Any, progress: Any) -> None:
-        wanted.append(len(kernels))
-        for kernel in kernels:
-            progress(kernel)
-
-    monkeypatch.setattr("cnnc.backends.cpu.CpuBackend.ready", ready)
-    monkeypatch.setattr("cnnc.backends.cpu.CpuBackend.missing", lambda self, kernels: list(kernels))
-    said = cnnc("cache", "warm", lenet, "-b", "1", "-b", "8", "--mode", "infer").stderr
-    assert f"{wanted[0]}/{wanted[0]} " in said
-    cnnc("cache", "warm", lenet)
-    assert wanted[1] > wanted[0], "the training step too"
-    cnnc("cache", "warm", "--mode", "infer", "-b", "1")
-    assert wanted[2] > wanted[0], "the examples"
-    assert "name a model" in cnnc("cache", "warm", "-p", "depth=50", code=2).stderr
-
-
-def test_explain(cnnc: Cnnc) -> None:
-    for code, entry in CODES.items():
-        text = cnnc("explain", code).stdout
-        assert text.startswith(f"{code}: {entry.title}")
-    assert cnnc("explain", "e0204").stdout.startswith("E0204")
-    assert len(cnnc("explain").stdout.splitlines()) == len(CODES)
-    assert json.loads(cnnc("explain", "E0204", "--json").stdout)["code"] == "E0204"
-
-
-def test_explain_layers(cnnc: Cnnc) -> None:
-    text = cnnc("explain", "conv").stdout
-    assert text.startswith("conv(out_channels, kernel_size, stride=1, padding=0, ")
-    for part in (
-        "    stride=1  ",
-        " pixels from one window to the next",
-        "    x -> conv(16, 3, padding=1)",
-        "f32[N, 16, 32, 32]",
-        "bias [16]",
-        "y[n, k, o] =",
-    ):
-        assert part in text
-    assert "    moments(x)" not in cnnc("explain", "relu").stdout
-    assert cnnc("explain", "moments").stdout.startswith("moments(x)\n\nAn op of the IR.")
-    said = json.loads(cnnc("explain", "maxpool", "--json").stdout)
-    assert (said["layer"], said["gives"], said["arguments"][0]["name"]) == (
-        "maxpool",
-        "f32[N, 3, 16, 16]",
-        "kernel_size",
-    )
-    assert "default" not in said["arguments"][0]
-    assert json.loads(cnnc("explain", "expand", "--json").stdout)["signature"] == "expand(x) {shape, layout?}"
-    assert "Did you mean 'conv'?" in cnnc("explain", "Conv2d", code=2).stderr
-    assert "Did you mean 'maxpool'?" in cnnc("explain", "maxpol", code=2).stderr
-    assert "Write leaky_relu(0.23)" in cnnc("explain", "rrelu", code=2).stderr
-    assert "See 'cnnc explain'." in cnnc("explain", "qqq", code=2).stderr
-
-
 def test_doubtful_inputs_are_told(cnnc: Cnnc, lenet: Path, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, 1, 12, 12))
     for name, array, said in (
@@ -455,19 +242,3 @@ def test_doubtful_inputs_are_told(cnnc: Cnnc, lenet: Path, tmp_path: Path) -> No
     assert "--top 11: the network tells 10 classes apart" in told
     assert "--top" not in cnnc("run", lenet, "-i", tmp_path / "bytes.npy", "--top", 10).stderr
     assert "--top" not in cnnc("run", lenet, "-p", "classes=3", "-i", tmp_path / "bytes.npy").stderr
-
-
-def test_graph_of_any_stage(cnnc: Cnnc, lenet: Path, tmp_path: Path) -> None:
-    path = tmp_path / "x.svg"
-    cnnc("graph", lenet, "-o", path, "-p", "classes=7")
-    assert "lenet classes=7" in path.read_text()
-    cnnc("graph", lenet, "-o", path, "--after", "fuse-epilogues", "--dark")
-    assert "conv 3x3 4-&gt;8 + epilogue" in path.read_text()
-    assert f"{3 * 3 * 4 * 8 + 8 + 2 * 8} parameters" in path.read_text(), "those of the batch norm are folded in"
-    assert "prefers-color-scheme" not in path.read_text()
-    cnnc("graph", lenet, "-o", path, "--mode", "train")
-    assert "a training step" in path.read_text()
-    assert "conv_weight_gradient" in path.read_text()
-    cnnc("graph", lenet, "-o", tmp_path / "x.mmd", "--after", "select-layout")
-    assert "to_layout" in (tmp_path / "x.mmd").read_text()
-    assert "E0801" in cnnc("graph", lenet, "-o", path, "--after", "fold", code=2).stderr

@@ -25,30 +25,17 @@ from pathlib import Path
 import numpy as np
 
 from cnnc.train import checkpoint
+from tests.train.running import FILES, TEXT
 
 ROOT = Path(__file__).parent.parent.parent
 NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
 PATIENCE = 120.0  # seconds; what takes longer hangs
-FILES = {"weights.safetensors", "checkpoint.safetensors", "metrics.jsonl", "recipe.json"}
-MODEL = """
-model tiny(classes = 3) {
-    input image: f32[N, 1, 6, 6] { mean = 0.4  std = 0.3 }
-    x = image -> conv(4, 3, padding=1) as conv -> batchnorm as bn -> relu -> maxpool(2)
-    return x -> flatten -> dropout(0.1) -> linear(classes) as fc
-}
-train {
-    optimizer = sgd(lr=0.05, momentum=0.9)
-    schedule = cosine(warmup=1)
-    epochs = 100
-    batch = 8
-    augment = [random_shift(1), horizontal_flip()]
-}
-"""
+MODEL = TEXT.replace("lr=0.1", "lr=0.05").replace("epochs = 4", "epochs = 100")
 # The command itself, with a checkpoint after every epoch: what is tried are its writes.
 CHILD = """
 import sys
 from cnnc.train import loop
-loop.train.__kwdefaults__["checkpoint_seconds"] = 0.0
+loop.DEFAULTS["checkpoint_seconds"] = 0.0
 from cnnc.cli.main import cli
 cli.main(sys.argv[1:])
 """

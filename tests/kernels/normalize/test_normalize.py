@@ -10,9 +10,8 @@ import pytest
 from cnnc.kernels.cpu import target as targets
 from cnnc.kernels.cpu.normalize.plan import Normalization, plan_normalize, plan_normalize_gradient
 from cnnc.kernels.cpu.problem import Epilogue
+from tests.kernels.launching import TARGETS, block, check_guards, guarded, in_turn, launch, place, unblock
 from tests.ops.checking import reference
-
-from .launching import TARGETS, block, check_guards, guarded, in_turn, launch, place, unblock
 
 RNG = np.random.default_rng(5)
 PLAIN = ("mul", ("var", "y"), ("const", 1.0))
