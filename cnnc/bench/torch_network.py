@@ -202,6 +202,23 @@ class Writer:
             return f"F.max_pool{DIMENSIONS[rank]}({x}, {numbers})"
         return f"F.avg_pool{DIMENSIONS[rank]}({x}, {window.kernel}, {window.stride}, {padding}, {ceil}, {include})"
 
+    def upsample(self, node: Node) -> str:
+        rank, factor = node.type.rank - 2, node.attribute("factor")
+        modes = {
+            ("nearest", "asymmetric", "floor"): ("nearest", None),
+            ("nearest", "half_pixel", "round_prefer_ceil"): ("nearest-exact", None),
+            ("bilinear", "half_pixel", "floor"): ({1: "linear", 2: "bilinear", 3: "trilinear"}[rank], False),
+            ("bilinear", "align_corners", "floor"): ({1: "linear", 2: "bilinear", 3: "trilinear"}[rank], True),
+        }
+        if rank == 2:
+            modes |= {("bicubic", "half_pixel", "floor"): ("bicubic", False)}
+            modes |= {("bicubic", "align_corners", "floor"): ("bicubic", True)}
+        rule = modes.get((node.attribute("mode"), node.attribute("corners"), node.attribute("rounding")))
+        if rule is None:
+            raise unknown(node, "PyTorch has no such rule of corners and rounding")
+        size = f"scale_factor={factor}" if factor else f"size={spatial(node.type)}"
+        return f"F.interpolate({self.local[node.inputs[0]]}, {size}, mode={rule[0]!r}, align_corners={rule[1]})"
+
     def batchnorm(self, node: Node) -> str:
         x, weight, bias, mean, variance = (self.local[o] for o in node.inputs)
         momentum, eps = (float(node.attribute(k)) for k in ("momentum", "eps"))
@@ -270,6 +287,7 @@ RULES: dict[str, Rule] = {
     "maxpool": Writer.pool,
     "avgpool": Writer.pool,
     "global_avgpool": lambda w, n: f"{w.local[n.inputs[0]]}.mean({tuple(range(2, n.type.rank))}, True)",
+    "upsample": Writer.upsample,
     "batchnorm": Writer.batchnorm,
     "moments": lambda w, n: "None, None",  # batch norm takes them itself
     "normalize": Writer.normalize,

@@ -8,6 +8,7 @@ import re
 SAME = {
     "convtranspose": "conv_transpose", "transposedconv": "conv_transpose", "convolutiontranspose": "conv_transpose",
     "deconv": "conv_transpose", "deconvolution": "conv_transpose",
+    "upsample": "upsample", "upsampling": "upsample", "interpolate": "upsample", "resize": "upsample",
     "conv": "conv", "convolution": "conv", "batchnorm": "batchnorm", "batchnormalization": "batchnorm", "bn": "batchnorm",
     "layernormalization": "layernorm", "groupnormalization": "groupnorm", "instancenormalization": "instancenorm",
     "rmsnormalization": "rmsnorm",

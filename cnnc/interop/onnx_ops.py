@@ -14,7 +14,7 @@ import numpy as np
 
 import cnnc.ops  # noqa: F401  (registers the ops)
 from cnnc.diagnostics import CnncError, error
-from cnnc.interop import onnx_norm
+from cnnc.interop import onnx_norm, onnx_space
 from cnnc.interop.onnx_writer import Writer
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
@@ -285,6 +285,7 @@ WRITERS: dict[str, Rule] = {
     "mean": _write_reduction("ReduceMean"),
     "expand": _write_expand,
     "batch_size": _write_batch_size,
+    "upsample": onnx_space.write_upsample,
     "softmax": lambda w, n: _plain(w, n, "Softmax", axis=n.attribute("axis")),
     "log_softmax": lambda w, n: _plain(w, n, "LogSoftmax", axis=n.attribute("axis")),
     "to_layout": _write_identity,

@@ -12,7 +12,11 @@ from cnnc.ir.types import PLAIN, TensorType, blocked
 from cnnc.ops.conv import TRANSPOSED
 from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
-SPREADING = ("expand", "avgpool_gradient")  # one small operand, a large result: better converted before than behind
+SPREADING = (
+    "expand",
+    "avgpool_gradient",
+    "upsample",
+)  # one small operand, a large result: better converted before than behind
 
 
 @register_pass

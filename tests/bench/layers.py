@@ -56,6 +56,7 @@ LINES: tuple[Line, ...] = (
     Line("conv(64, 3, padding=1, groups=64)"),
     Line("conv_transpose(32, 2, stride=2)"),
     Line("conv_transpose(64, 4, stride=2, padding=1)", WIDE),
+    *map(Line, ("upsample(2)", 'upsample(2, mode="bilinear")', 'upsample(2, mode="bicubic")')),
     Line("linear(1000)", FLAT),
     Line("softmax", FLAT),
     Line("conv(32, 3, padding=1)", VOLUME),

@@ -246,6 +246,7 @@ def test_every_gradient_is_checked() -> None:
         "constant",
         "conv",
         "conv_transpose",
+        "upsample",
         "linear",
         "maxpool",
         "avgpool",

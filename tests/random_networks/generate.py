@@ -34,6 +34,7 @@ CONSTANTS = {  # of those that have such
 KINDS = {  # how often each kind of layer is drawn, in a whole-number network and in any
     "convolution": (8, 6),
     "transposed": (2, 2),
+    "resize": (1, 2),
     "activation": (3, 3),
     "smooth": (0, 4),
     "binary": (4, 4),
@@ -228,6 +229,15 @@ class _Maker:
         if self.chance(60):
             operands.append(self.param((groups * filters,), "b"))
         return self.b.add("conv_transpose", operands, {**window.attributes(), "groups": groups, "size": made}, name)
+
+    def _resize(self) -> str | None:
+        x = self.image()
+        if x is None:
+            return None
+        size = tuple(1 + self.below(self.one((2, 2, 3)) * int(d) + 1) for d in self.sizes(x)[2:])
+        mode, corners = self.one(("nearest", "bilinear", "bicubic")), self.one(("half_pixel", "align_corners"))
+        rule = {"mode": mode, "corners": corners} if mode != "nearest" or self.chance(20) else {}
+        return self.b.add("upsample", [x], {"size": size, **rule}, self.name())
 
     def _activation(self) -> str:
         return self.activated(self.any())

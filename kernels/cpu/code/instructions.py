@@ -117,30 +117,50 @@ class Instructions:
         wide = [b.load(b.bitcast(p, ir.VectorType(I64, lanes).as_pointer()), align=8) for p in places]
         indices = [b.trunc(place, self.int_type) for place in wide]
 
-        def pick(values: list[Value], index: Value) -> Value:
-            if self.target.name == "avx2":
-                name, operands = "llvm.x86.avx2.permps", [values[0], index]
-            else:  # of two vectors at once
-                name, operands = "llvm.x86.avx512.vpermi2var.ps.512", [values[0], index, values[-1]]
-            return b.call(declare(b.module, name, self.type, [operand.type for operand in operands]), operands)
-
-        together = 1 if self.target.name == "avx2" else 2
-
-        def merged(vectors: list[Value], index: Value) -> Value:
-            value = pick(vectors[:together], index)
-            for first in range(together, size, together):
-                beyond = b.icmp_signed(">=", index, self.ints(first * lanes))
-                value = b.select(beyond, pick(vectors[first : first + together], index), value)
-            return value
-
         def take(pointer: Value) -> list[Value]:
             vectors = [self.load(pointer)]
             for _ in range(size - 1):
                 pointer = b.gep(pointer, [apart])
                 vectors.append(self.load(pointer))
-            return [merged(vectors, index) for index in indices]
+            return [self.among(vectors, index) for index in indices]
 
         return take
+
+    def among(self, vectors: Sequence[Value], index: Value) -> Value:
+        """Lane l is number index[l] (int32) of the floats of the vectors, one behind the other: with AVX-512 and AVX2."""
+        b, together = self.b, 1 if self.target.name == "avx2" else 2
+
+        def pick(first: int) -> Value:
+            if together == 1:
+                name, operands = "llvm.x86.avx2.permps", [vectors[first], index]
+            else:  # of two vectors at once
+                second = vectors[min(first + 1, len(vectors) - 1)]
+                name, operands = "llvm.x86.avx512.vpermi2var.ps.512", [vectors[first], index, second]
+            return b.call(declare(b.module, name, self.type, [operand.type for operand in operands]), operands)
+
+        value = pick(0)
+        for first in range(together, len(vectors), together):
+            beyond = b.icmp_signed(">=", index, self.ints(first * self.lanes))
+            value = b.select(beyond, pick(first), value)
+        return value
+
+    def gather(self, pointer: Value, index: Value) -> Value:
+        """Lane l is the float at pointer + index[l] (int32)."""
+        b = self.b
+        if self.target.name == "avx512":
+            kinds = [self.type, ir.IntType(8).as_pointer(), self.int_type, ir.VectorType(I1, 16), I32]
+            function = declare(b.module, "llvm.x86.avx512.mask.gather.dps.512", self.type, kinds)
+            everywhere, size = ir.Constant(kinds[3], [1] * 16), ir.Constant(I32, 4)
+            return b.call(function, [self.const(0), b.bitcast(pointer, kinds[1]), index, everywhere, size])
+        value = ir.Constant(self.type, ir.Undefined)
+        for lane in range(self.lanes):
+            at = b.sext(b.extract_element(index, ir.Constant(I32, lane)), I64)
+            value = b.insert_element(value, b.load(b.gep(pointer, [at]), align=4), ir.Constant(I32, lane))
+        return value
+
+    def load_ints(self, pointer: Value, index: Value | int = 0) -> Value:
+        """int32 at a float pointer."""
+        return self.b.bitcast(self.load(pointer, index), self.int_type)
 
     def bits(self, x: Value) -> Value:
         """The bits that an i64 of at least 0 has, without leading zeros."""

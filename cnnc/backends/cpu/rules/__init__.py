@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnc.backends.cpu.rules import convolution, elementwise, groups, linear, loss, norm, pool, shape
+from cnnc.backends.cpu.rules import bands, convolution, elementwise, groups, linear, loss, norm, pool, shape
 from cnnc.lowering.target import Rule
 from cnnc.ops.definitions import DEFINITIONS
 
@@ -28,6 +28,7 @@ RULES: dict[str, Rule] = {
     "avgpool": pool.pool,
     "avgpool_gradient": pool.pool,
     "global_avgpool": pool.global_average,
+    **dict.fromkeys(bands.OPS, bands.sums),
     "conv": convolution.convolution,
     "conv_data_gradient": convolution.convolution,
     "conv_transpose": convolution.convolution,

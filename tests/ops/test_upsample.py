@@ -1,0 +1,145 @@
+"""Resizing: values by hand, gradients, PyTorch, ONNX's rules, and the CPU in both layouts."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+
+import cnnc
+from cnnc.ops.bands import COORDINATES, ROUNDINGS
+from cnnc.summary import summarize
+from tests.ops.agreeing import agree
+from tests.ops.checking import check_gradient, reference
+
+RNG = np.random.default_rng(17)
+
+
+def network(size: tuple[int, ...], arguments: str) -> cnnc.Network:
+    return cnnc.parse(
+        f"model m {{ input x: f32[N, 2, {', '.join(map(str, size))}] return x -> upsample({arguments}) }}"
+    )
+
+
+def test_values() -> None:
+    x = np.array([[[0.0, 10.0, 20.0]]])
+    assert reference("upsample", x, size=[6]).tolist() == [[[0, 0, 10, 10, 20, 20]]]
+    assert reference("upsample", x, size=[2]).tolist() == [[[0, 10]]]
+    linear = {"mode": "bilinear", "corners": "half_pixel"}
+    assert reference("upsample", x, size=[6], **linear).tolist() == [[[0, 2.5, 7.5, 12.5, 17.5, 20]]]
+    corners = {"mode": "bilinear", "corners": "align_corners"}
+    assert reference("upsample", x, size=[5], **corners).tolist() == [[[0, 5, 10, 15, 20]]]
+    assert reference("upsample", x, size=[1], **corners).tolist() == [[[0]]]
+    cubic = reference("upsample", x, size=[6], mode="bicubic", corners="half_pixel")
+    assert cubic[0, 0, 2] == 0.87890625 * 10 - 0.10546875 * 20  # 3/4 from the first: 1/4 and 5/4 from the others
+    ups = reference("upsample_gradient", np.ones((1, 1, 6)), size=[3])
+    assert ups.tolist() == [[[2, 2, 2]]]
+
+
+# sizes without batch and channels, and arguments
+CASES = [
+    ((3, 4), "2"),
+    ((5, 3), "[1.5, 2.7]"),
+    ((4, 7), "size=[9, 3]"),
+    ((4, 5), 'size=[7, 3], mode="nearest-exact"'),
+    ((3, 4), '2, mode="bilinear"'),
+    ((3, 5), 'size=[7, 4], mode="bilinear", align_corners=true'),
+    ((1, 4), '3, mode="bilinear"'),
+    ((4, 3), '2, mode="bicubic"'),
+    ((2, 5), 'size=[5, 1], mode="bicubic", align_corners=true'),
+    ((6,), '2.5, mode="linear"'),
+    ((6,), "size=4"),
+    ((2, 3, 2), '[2, 1, 3], mode="trilinear"'),
+    ((3, 2, 4), "size=[4, 4, 2]"),
+]
+
+
+@pytest.mark.parametrize(("size", "arguments"), CASES)
+def test_gradient(size: tuple[int, ...], arguments: str) -> None:
+    net = network(size, arguments)
+    given = net.graph.node(net.graph.outputs[0][1]).attributes
+    build = lambda b, names: b.add("upsample", names, given)  # noqa: E731
+    check_gradient(build, {"x": RNG.standard_normal((1, 2, *size))})
+
+
+@pytest.mark.parametrize(("size", "arguments"), CASES)
+def test_other_programs(size: tuple[int, ...], arguments: str) -> None:
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    from cnnc.bench import torch_network
+    from tests.interop.test_onnx import agree as agrees
+
+    net, x = network(size, arguments), RNG.standard_normal((2, 2, *size)).astype(np.float32)
+    agrees(net.graph)
+    theirs = torch_network.module(net.graph, net.weights)(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(cnnc.compile(net, target="reference")(x), theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "corners"), [*product(("bilinear", "bicubic"), COORDINATES), *product(["nearest"], COORDINATES)]
+)
+def test_the_rules_of_onnx(mode: str, corners: str) -> None:
+    pytest.importorskip("onnx")
+    from tests.interop.test_onnx import agree as agrees
+    from tests.interop.test_onnx import one_op
+
+    for rounding in ROUNDINGS if mode == "nearest" else ("floor",):
+        given: dict[str, Any] = {"mode": mode, "corners": corners, "rounding": rounding}
+        for size in ([9, 6], [1, 3]):
+            agrees(one_op("upsample", [("N", 2, 3, 5)], {**given, "size": size}))
+        if corners != "align_corners":
+            agrees(one_op("upsample", [("N", 2, 3, 5)], {**given, "size": [4, 8], "factor": [1.5, 1.7]}))
+
+
+AROUND = [
+    'f32[N, 3, 6, 5] return x -> conv(20, 3) -> upsample(2) -> relu -> conv(3, 3) -> upsample(2, mode="bilinear")',
+    'f32[N, 5, 20, 21] return x -> upsample(2, mode="bilinear") -> upsample(size=[9, 70], mode="bicubic", align_corners=true)',
+    'f32[N, 3, 5, 6] return x -> conv(18, 1) -> upsample(2, mode="bicubic") -> conv(4, 3) -> upsample([0.5, 1.3])',
+    'f32[N, 2, 70] return x -> upsample(5, mode="linear") -> upsample(size=90) -> conv(17, 3) -> upsample(2, mode="linear")',
+    'f32[N, 3, 3, 4, 3] return x -> upsample(2, mode="trilinear") -> conv(16, 2) -> upsample([1, 2, 2], mode="trilinear")',
+]
+
+
+@pytest.mark.parametrize("text", AROUND)
+def test_the_cpu_is_the_reference(text: str) -> None:
+    agree(text)
+
+
+def test_nearest_moves_whole_numbers_and_what_is_not_finite() -> None:
+    x = RNG.integers(-9, 9, (2, 2, 5, 7)).astype(np.float32)
+    x[0, 1, 2, 3], x[1, 0, 0, 0] = np.inf, np.nan
+    for arguments in ("3", "size=[8, 40]"):
+        net = network((5, 7), arguments)
+        np.testing.assert_array_equal(cnnc.compile(net)(x), cnnc.compile(net, target="reference")(x))
+
+
+def test_summary() -> None:
+    text = (
+        'input x: f32[N, 3, 8, 8] return x -> conv(4, 3, padding=1) -> upsample(2, mode="bilinear") as up -> conv(2, 3)'
+    )
+    rows = {r.name: r for r in summarize(cnnc.parse(f"model m {{ {text} }}").graph).rows}
+    assert rows["up"].output == (1, 4, 16, 16)
+    assert [rows[n].receptive_field for n in ("conv1", "up", "conv2")] == [3, 4, 6]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "E0203.*either a factor or a size"),
+        ("2, size=4", "E0203.*either a factor or a size"),
+        ("0", "E0203.*factor is a number above 0"),
+        ("true", "E0203.*factor is a number above 0"),
+        ("[2, 2, 2]", "E0203.*a list of 2"),
+        ("0.1", "E0202.*makes 0 pixels of 5"),
+        ("1e9", "E0402.*makes 5,000,000,000 pixels"),
+        ("size=0", "E0203.*size is 0"),
+        ('2, mode="cubic"', "E0203.*mode is one of.*not 'cubic'"),
+        ("2, align_corners=true", "E0203.*align_corners is for mode"),
+        ("2, mode=2", "E0203.*mode is one of"),
+    ],
+)
+def test_mistakes(arguments: str, message: str) -> None:
+    with pytest.raises(cnnc.CnncError, match=rf"(?s){message}"):
+        network((5, 5), arguments)
