@@ -271,7 +271,12 @@ class Writer:
     def dropout(self, node: Node) -> str:
         if len(node.inputs) > 1:
             raise unknown(node, "a dropout with a seed belongs to training; give the network as written")
-        return f"F.dropout({self.local[node.inputs[0]]}, {float(node.attribute('p'))!r}, self.training)"
+        x, p, by = self.local[node.inputs[0]], float(node.attribute("p")), node.attribute("by")
+        if by == "element":
+            return f"F.dropout({x}, {p!r}, self.training)"
+        axes = 1 if by == "row" else 2
+        ones = f"{x}.new_ones({x}.shape[:{axes}] + (1,) * {node.type.rank - axes})"
+        return f"{x} * F.dropout({ones}, {p!r}, self.training)"
 
     def expand(self, node: Node) -> str:
         return f"{self.aligned(node.inputs[0], node.type.rank)}.expand({self.dims(node.type.shape)})"

@@ -23,9 +23,12 @@ SAME = {
     "gelu": "gelu", "celu": "celu", "mish": "mish", "softplus": "softplus", "softsign": "softsign", "hardswish": "hardswish",
     "hardsigmoid": "hardsigmoid", "hardtanh": "hardtanh", "clip": "clamp", "logsigmoid": "log_sigmoid", "power": "pow",
     "prelu": "prelu", "logsoftmax": "log_softmax", "glu": "glu", "maxout": "maxout",
+    "droppath": "drop_path", "stochasticdepth": "drop_path",
     "mean": "mean", "reducemean": "mean", "sum": "sum", "reducesum": "sum",
 }  # fmt: skip
 INSTEAD = {
+    "spatialdropout": 'write dropout(0.5, by="channel")',
+    "featuredropout": 'write dropout(0.5, by="channel")',
     "rrelu": "write leaky_relu(0.23), whose slope is fixed",
     "globalmaxpool": "write maxpool([x.height, x.width])",
     "globalmaxpooling": "write maxpool([x.height, x.width])",

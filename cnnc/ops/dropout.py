@@ -10,8 +10,8 @@ import numpy as np
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
 from cnnc.ir.op import InferenceError, Op, Types, register, required
-from cnnc.ir.types import TensorType, product
-from cnnc.ops.checks import number
+from cnnc.ir.types import Dim, TensorType, product
+from cnnc.ops.checks import number, show
 
 
 def philox(key: int, index: Any, salt: int, step: int) -> Any:
@@ -35,9 +35,22 @@ def dropout_mask(shape: Sequence[int], p: float, seed: int, step: int, salt: int
     return (words.astype(np.uint64) >= np.uint64(round(p * 2**32))).reshape(shape)
 
 
+BY = ("element", "channel", "row")
+
+
+def dropped_shape(shape: Sequence[Dim], by: str) -> tuple[Dim, ...]:
+    """What is kept or dropped together has one place of this shape: an element; a channel of an image; an image."""
+    axes = {"element": len(shape), "channel": 2, "row": 1}[by]
+    return (*shape[:axes], *[1] * (len(shape) - axes))
+
+
 def _infer_dropout(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x = required(types[0])
     number(attributes["p"], "p", 0.0, 1.0)
+    if attributes["by"] not in BY:
+        raise InferenceError(f"by is {attributes['by']!r}; it is one of {', '.join(BY)}", "by", "E0203")
+    if x.rank < {"element": 0, "channel": 2, "row": 1}[attributes["by"]]:
+        raise InferenceError(f"there is no {attributes['by']} of {show(x)} to drop", "by", "E0201")
     if len(types) > 1 and types[1] is not None and (types[1].dtype, types[1].shape) != ("i64", (2,)):
         raise InferenceError(f"dropout's seed is i64[2], the seed and the step, not {types[1]}", "seed", "E0204")
     return (x,)
@@ -48,7 +61,8 @@ def _dropout(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tens
     if len(arrays) < 2 or arrays[1] is None:
         return (x,)
     seed, step = (int(v) for v in np.asarray(arrays[1]))
-    return (np.where(dropout_mask(x.shape, p, seed, step, attributes["salt"]), x / (1 - p), 0.0),)
+    together = tuple(int(d) for d in dropped_shape(x.shape, attributes["by"]))
+    return (np.where(dropout_mask(together, p, seed, step, attributes["salt"]), x / (1 - p), 0.0),)
 
 
 def _dropout_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
@@ -63,25 +77,41 @@ register(
         operands=("x", "seed?"),
         infer=_infer_dropout,
         reference=_dropout,
-        attributes={"p": 0.5, "salt": 0},
+        attributes={"p": 0.5, "salt": 0, "by": "element"},
         gradient=_dropout_gradient,
         layout="any",
         kind="regularization",
-        doc="Without a seed, x. With one, x / (1 - p) where a counter-based random number keeps it, else 0: the gradient draws the same.",
+        doc="Without a seed, x. With one, x / (1 - p) where a counter-based random number keeps it, else 0: the gradient draws "
+        "the same. By channel, all of a channel of an image has one number; by row, all of an image.",
     )
 )
 
 
 def _build_dropout(site: Site) -> str:
-    return site.add("dropout", site.operands, {"p": number(site.arguments["p"], "p", 0.0, 1.0)})
+    p, by = number(site.arguments["p"], "p", 0.0, 1.0), site.arguments.get("by", "row")
+    return site.add("dropout", site.operands, {"p": p, "by": by})
 
 
 register_layer(
     Layer(
         name="dropout",
-        arguments=(Argument("p", 0.5, "share of values set to zero in training"),),
+        arguments=(
+            Argument("p", 0.5, "share of values set to zero in training"),
+            Argument(
+                "by", "element", 'what has a random number: each "element", "channel" of an image, or "row", an image'
+            ),
+        ),
         build=_build_dropout,
-        doc="puts some values to 0, in training only",
+        doc='puts some values to 0, in training only; `by="channel"`: whole channels of an image',
         example="x -> dropout(0.2)",
+    )
+)
+register_layer(
+    Layer(
+        name="drop_path",
+        arguments=(Argument("p", 0.1, "share of images whose values are all set to zero in training"),),
+        build=_build_dropout,
+        doc="stochastic depth (Huang et al., 2016): leaves a path out for some images, in training only",
+        example="x + (x -> conv(3, 3, padding=1) -> drop_path(0.2))",
     )
 )

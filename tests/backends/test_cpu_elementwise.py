@@ -125,7 +125,7 @@ def test_local_response_norm_and_dropout(blocked, target):
         return (
             b.add("lrn", [x], a),
             b.add("lrn_gradient", [x, dy], a),
-            b.add("dropout", [x, seed], {"p": 0.4, "salt": 3}),
+            *(b.add("dropout", [x, seed], {"p": 0.4, "salt": 3, "by": by}) for by in ("element", "channel", "row")),
         )
 
     compare(graph_of(build, (19, 5, 3), (19, 5, 3), TensorType("i64", (2,))), target, exact=False)

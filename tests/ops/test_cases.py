@@ -349,6 +349,12 @@ def test_dropout_keeps_the_expectation_and_repeats_itself() -> None:
         reference("dropout", x, seed, p=0.25, salt=1),
     ):
         assert abs(((y > 0) == (other > 0)).mean() - 0.625) < 0.03
+    whole = np.ones((50, 40, 3))
+    by_channel, by_row = (reference("dropout", whole, seed, p=0.25, by=by) for by in ("channel", "row"))
+    assert (by_channel == by_channel[:, :, :1]).all()
+    assert set(np.unique(by_channel.mean(1)[:, 0] > 0)) == {True}
+    assert (by_row == by_row[:, :1, :1]).all()
+    assert 0.5 < (by_row > 0).mean() < 0.95
 
 
 def test_broadcasting_over_channels() -> None:

@@ -190,9 +190,10 @@ def test_lrn(size: int) -> None:
 
 
 def test_dropout() -> None:
-    check_gradient(
-        lambda b, n: b.add("dropout", n, {"p": 0.4, "salt": 3}), {"x": normal(4, 5)}, {"seed": np.array([11, 2])}
-    )
+    for by, shape in (("element", (4, 5)), ("channel", (4, 5)), ("channel", (2, 3, 2, 2)), ("row", (5, 3, 2))):
+        attributes = {"p": 0.4, "salt": 3, "by": by}
+        drop = lambda b, n, attributes=attributes: b.add("dropout", n, attributes)  # noqa: E731
+        check_gradient(drop, {"x": normal(*shape)}, {"seed": np.array([11, 2])})
     check_gradient(one("dropout"), {"x": normal(4, 5)})
 
 

@@ -10,6 +10,7 @@ from cnnc.ir.types import DTYPES, TensorType, product
 from cnnc.kernels.cpu.elementwise import layout_plan, map_plan, reduce_plan
 from cnnc.lowering.plan import Ref
 from cnnc.ops.checks import all_axes
+from cnnc.ops.dropout import dropped_shape
 from cnnc.ops.pointwise import expressions
 
 
@@ -76,6 +77,9 @@ def dropout(low: Lowering, node: Node) -> None:
     if len(node.operands) < 2:
         low.alias(node.name, x)
         return
+    if node.attribute("by") != "element":
+        _dropout_together(low, node, node.attribute("by"))
+        return
     plan = layout_plan.plan_dropout(
         target_of(low),
         low.shape(x),
@@ -84,6 +88,23 @@ def dropout(low: Lowering, node: Node) -> None:
         node.attribute("salt"),
     )
     emit(low, node, plan, {"state": low.ref(node.inputs[1]), "x": low.ref(x), "y": low.ref(node.name)}, ["y"])
+
+
+def _dropout_together(low: Lowering, node: Node, by: str) -> None:
+    """A factor for all that is kept or dropped together, and a map that multiplies by it."""
+    target, shape = target_of(low), low.shape(node.name)
+    together = tuple(int(d) for d in dropped_shape(shape, by))
+    ones, factors = (low.buffer(f"{node.name}~{what}", "arena", 4 * product(together)) for what in ("ones", "factors"))
+    emit(low, node, layout_plan.plan_fill(target, product(together), 1.0), {"y": ones}, ["y"])
+    draw = layout_plan.plan_dropout(target, together, False, node.attribute("p"), node.attribute("salt"))
+    emit(low, node, draw, {"state": low.ref(node.inputs[1]), "x": ones, "y": factors}, ["y"])
+    blocked = is_blocked(node.type)
+    if by == "row":  # the same memory, image by image, whatever the layout
+        size = node.type.bytes(low.batch) // 4 // shape[0]
+        shape, together, blocked = (shape[0], size), (shape[0], 1), False
+    operands = [map_plan.Operand(shape, blocked), map_plan.Operand(together)]
+    plan = map_plan.plan_map(target, shape, blocked, operands, [ex.parse("where(a1 > 0, a0 * a1, 0)")])
+    emit(low, node, plan, {"a0": low.ref(node.inputs[0]), "a1": factors, "y0": low.ref(node.name)}, ["y0"])
 
 
 def moments(low: Lowering, node: Node) -> None:
