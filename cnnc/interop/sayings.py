@@ -12,6 +12,7 @@ from cnnc.ir.op import REQUIRED
 from cnnc.ir.types import BATCH
 from cnnc.ops.window import Window, spatial
 
+PARAM = "param"  # a statement: a parameter of a block's own
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 
 
@@ -38,7 +39,7 @@ class Said:
 
     def given(self) -> Iterator[tuple[str, Any]]:
         """All arguments of the layer by name, defaults included; those of a block."""
-        if self.block is not None:
+        if self.block is not None or self.name == PARAM:
             yield from self.arguments.items()
         if self.name in LAYERS and not self.infix:
             for a in LAYERS[self.name].arguments:
@@ -50,6 +51,9 @@ class Said:
         if self.block is not None:
             shown = ", ".join(f"{k}={names.get(k) or value(v)}" for k, v in self.given())
             return f"{self.block.name}{f'({shown})' if shown else ''} as {label}"
+        if self.name == PARAM:
+            sizes = ", ".join(names.get(k) or value(v) for k, v in self.given())
+            return f"f32[{sizes}] = ones"
         parts, positional = [], True
         for key, v in self.given():
             default = next(a.default for a in LAYERS[self.name].arguments if a.name == key)
@@ -135,6 +139,11 @@ def value(v: Any) -> str:
     raise Unsayable(f"the value {v!r}")
 
 
+def own_parameter(graph: Graph, name: str) -> Said:
+    """The statement that makes a parameter which belongs to no layer."""
+    return Said(PARAM, {f"size{k}": d for k, d in enumerate(graph.type(name).sizes)}, name)
+
+
 def even(v: Any) -> Any:
     """A list of equal numbers as one of them."""
     return v[0] if isinstance(v, tuple) and v and all(a == v[0] for a in v) and not isinstance(v[0], tuple) else v
@@ -145,10 +154,17 @@ def _window(node: Node, kernel: Sequence[int]) -> dict[str, Any]:
     return {k: even(v) for k, v in window.attributes().items()}
 
 
-def _stem(node: Node, names: Sequence[str]) -> str:
+def leaf(graph: Graph, operand: str) -> str:
+    """An operand, or the parameter that it is in another shape."""
+    node = graph.node(operand)
+    inner = node.op == "reshape" and graph.node(node.inputs[0]).op in ("param", "state")
+    return node.inputs[0] if inner else operand
+
+
+def _stem(graph: Graph, node: Node, names: Sequence[str]) -> str:
     """What the names of a node's parameters begin with. Raises `Unsayable` where no one layer would name them so."""
     stems = set()
-    for operand, short in zip(node.inputs[1:], names, strict=False):
+    for operand, short in zip([leaf(graph, o) for o in node.inputs[1:]], names, strict=False):
         stem, _, last = operand.rpartition(".")
         stems.add(stem if last == short else "")
     if len(stems) != 1 or "" in stems:
@@ -161,7 +177,7 @@ def _conv(graph: Graph, node: Node) -> Said:
     arguments = {"out_channels": weight[0], "kernel_size": even(weight[2:]), **_window(node, weight[2:])}
     arguments["groups"] = node.attributes.get("groups", 1)
     arguments["bias"] = len(node.inputs) > 2
-    return Said("conv", arguments, _stem(node, ("weight", "bias")))
+    return Said("conv", arguments, _stem(graph, node, ("weight", "bias")))
 
 
 def _conv_transpose(graph: Graph, node: Node) -> Said:
@@ -176,16 +192,16 @@ def _conv_transpose(graph: Graph, node: Node) -> Said:
         raise Unsayable(f"%{node.name} has the size {list(node.attributes['size'])}")
     arguments = {"out_channels": weight[1] * groups, "kernel_size": even(weight[2:]), **_window(node, weight[2:])}
     arguments |= {"output_padding": even(tuple(more)), "groups": groups, "bias": len(node.inputs) > 2}
-    return Said("conv_transpose", arguments, _stem(node, ("weight", "bias")))
+    return Said("conv_transpose", arguments, _stem(graph, node, ("weight", "bias")))
 
 
 def _linear(graph: Graph, node: Node) -> Said:
     arguments = {"out_features": graph.type(node.inputs[1]).sizes[0], "bias": len(node.inputs) > 2}
-    return Said("linear", arguments, _stem(node, ("weight", "bias")))
+    return Said("linear", arguments, _stem(graph, node, ("weight", "bias")))
 
 
 def _batchnorm(graph: Graph, node: Node) -> Said:
-    return Said("batchnorm", node.attributes, _stem(node, ("weight", "bias", "running_mean", "running_var")))
+    return Said("batchnorm", node.attributes, _stem(graph, node, ("weight", "bias", "running_mean", "running_var")))
 
 
 def _pool(graph: Graph, node: Node) -> Said:
@@ -203,9 +219,30 @@ def _infix(graph: Graph, node: Node) -> Said:
         producer = graph.node(operand)
         if producer.op == "constant":
             numbers[place] = float(producer.attributes["value"])
-        elif producer.op in ("param", "state"):
-            raise Unsayable(f"%{node.name} reads the parameter {operand}, which no layer has")
+        elif producer.op == "state":
+            raise Unsayable(f"%{node.name} reads the statistic {operand}, which no layer has")
     return Said(node.op, infix=INFIX[node.op], numbers=numbers)
+
+
+def _normalize(graph: Graph, node: Node) -> Said:
+    """The layer of its axes and groups."""
+    x, a = graph.type(node.inputs[0]), node.attributes
+    axes, groups, affine = tuple(a["axes"]), a.get("groups", 1), len(node.inputs) > 1
+    label = _stem(graph, node, ("weight", "bias")) if affine else ""
+    arguments: dict[str, Any] = {"eps": a.get("eps", 1e-5), "affine": affine}
+    by_channel = not affine or len(graph.type(node.inputs[1]).shape) == 1
+    if not a.get("centered", True):
+        return Said("rmsnorm", {**arguments, "axes": even(axes)}, label)
+    if groups == x.shape[1] and by_channel:
+        return Said("instancenorm", arguments, label)
+    if groups > 1 or (axes != (1,) and affine and by_channel):
+        return Said("groupnorm", {**arguments, "groups": groups}, label)
+    return Said("layernorm", {**arguments, "axes": None if axes == tuple(range(1, x.rank)) else even(axes)}, label)
+
+
+def _prelu(graph: Graph, node: Node) -> Said:
+    slope = leaf(graph, node.inputs[1])
+    return Said("prelu", {"num_parameters": graph.type(slope).sizes[0]}, _stem(graph, node, ("weight",)))
 
 
 def _same_name(graph: Graph, node: Node) -> Said:
@@ -225,6 +262,8 @@ SAYINGS: dict[str, Callable[[Graph, Node], Said]] = {
     "conv": _conv,
     "conv_transpose": _conv_transpose,
     "linear": _linear,
+    "normalize": _normalize,
+    "prelu": _prelu,
     "batchnorm": _batchnorm,
     "maxpool": _pool,
     "avgpool": _pool,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cnnc.interop.sayings import Block, Body, Item, Said, Unsayable, said, value
+from cnnc.interop.sayings import PARAM, Block, Body, Item, Said, Unsayable, leaf, own_parameter, said, value
 from cnnc.ir.graph import LEAVES, Graph
 from cnnc.ir.layer import LAYERS
 from cnnc.ir.types import BATCH
@@ -52,12 +52,21 @@ def _name(text: str) -> str:
 
 
 def _items(graph: Graph) -> Iterator[Item]:
+    made: set[str] = set()
     for node in graph.nodes:
-        if node.op in LEAVES or node.op == "constant":
+        if node.op in LEAVES or node.op == "constant" or leaf(graph, node.name) != node.name:
             continue
         spoken = said(graph, node)
+        if spoken.infix:
+            for own in dict.fromkeys(o for o in node.inputs if graph.node(o).op == "param"):
+                if own not in made:
+                    made.add(own)
+                    path = tuple(own.split("."))
+                    yield Item(own_parameter(graph, own), (), (own,), path[:-1], path[-1])
         path = tuple((spoken.label or node.name).split("."))
-        operands = tuple(o for o in node.inputs if graph.node(o).op not in ("param", "state", "constant"))
+        operands = tuple(
+            o for o in node.inputs if (o in made or graph.node(leaf(graph, o)).op not in ("param", "state", "constant"))
+        )
         yield Item(spoken, operands, node.results, path[:-1], path[-1])
 
 
@@ -202,6 +211,12 @@ class Writer:
 
     def item(self, at: int, item: Item) -> None:
         text = self.call(at, item)
+        if item.said.name == PARAM:
+            if item.scope or not item.label.isidentifier() or item.label in (*TAKEN, *self.names.values()):
+                raise Unsayable(f"the parameter {'.'.join((*item.scope, item.label))} has no layer and no block")
+            self.names[item.results[0]] = item.label
+            self.lines.append(f"    param {item.label}: {text}")
+            return
         if item.said.infix or item.said.listed or item.said.called:
             operands = [self.named(o) for o in item.operands]
         else:

@@ -13,6 +13,7 @@ import pytest
 onnx = pytest.importorskip("onnx")
 
 import cnnc  # noqa: E402
+from cnnc.cli.import_ import meaning  # noqa: E402
 from cnnc.interop.onnx import model as exported  # noqa: E402
 from cnnc.interop.onnx_import import known  # noqa: E402
 from cnnc.interop.onnx_import.activations import named  # noqa: E402
@@ -122,6 +123,15 @@ def test_activations_that_are_spelled_out(text: str, expected: str | None) -> No
     assert (ops == [expected]) == (expected is not None), ops
     both = cnnc.parse("model m { input x: f32[N, 3] y = sigmoid(x) return {a: x * y, b: y} }").graph
     assert named(both) == both  # what is read elsewhere stays
+
+
+@pytest.mark.parametrize("axes", ["[1, 2, 3]", "3", "1"])
+def test_layer_norms_that_are_spelled_out(axes: str, tmp_path: Path) -> None:
+    before = cnnc.parse(f"model m {{ input x: f32[N, 3, 4, 5] return x -> layernorm(axes={axes}, eps=1e-6) as norm }}")
+    (tmp_path / "net.onnx").write_bytes(exported(before.graph, before.weights).SerializeToString())
+    after = cnnc.load(tmp_path / "net.onnx")
+    assert meaning(after.graph) == meaning(before.graph)
+    assert {k: v.shape for k, v in after.weights.items()} == {k: v.shape for k, v in before.weights.items()}
 
 
 def test_names_are_modules() -> None:

@@ -16,6 +16,10 @@ EXAMPLES = {
     "resnet": {"depth": 18},
     "vgg": {"depth": 11},
     "alexnet": {},
+    "googlenet": {},
+    "mobilenetv3": {},
+    "unet": {},
+    "convnext": {},
 }
 
 

@@ -17,15 +17,16 @@ import numpy as np
 from cnnc.interop.onnx_import import known
 from cnnc.interop.onnx_import.calls import Call, Unsupported
 from cnnc.ir.builder import Builder
-from cnnc.ir.layer import ParameterSpec
+from cnnc.ir.layer import LAYERS, ParameterSpec, Site
 from cnnc.ir.op import InferenceError
-from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType
+from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType, product
 from cnnc.untrusted import Malformed
 
 Array = np.ndarray[Any, Any]
 Result = str | Array  # a value of the graph, or what is known
 Rule = Callable[["Importer", Call], Result | Sequence[Result | None]]
 RULES: dict[str, Rule] = {}
+MOVES = ("Reshape", "Unsqueeze", "Squeeze", "Identity", "Cast", "Transpose", "Flatten")  # what keeps the values
 _ENDINGS = re.compile(
     r"(?i)[._](weights?|bias(es)?|gamma|beta|scale|w_\d+|b_\d+|kernel|running_(mean|var)|moving_(mean|variance)|mean|variance|"
     r"slope|alpha|w|b)(_quantized)?(:\d+)?$"
@@ -77,6 +78,7 @@ class Importer:
     weights: dict[str, Array] = field(default_factory=dict)
     labels: set[str] = field(default_factory=set)
     label: str = ""
+    sources: dict[str, str] = field(default_factory=dict)  # what known values are in another shape
     _made: dict[tuple[Any, ...], str] = field(default_factory=dict)
 
     # ---- operands
@@ -150,7 +152,7 @@ class Importer:
         trained: bool = True,
     ) -> str:
         """A parameter, or a running statistic: `label.short`, or named as in the model. One for each that is used."""
-        values = np.ascontiguousarray(array, np.float32)
+        source, values = self.sources.get(source, source), np.ascontiguousarray(array, np.float32)
         key = (source, values.shape, layout, trained, values.tobytes() if values.size < 64 else values.ctypes.data)
         if source and key in self._made:
             return self._made[key]
@@ -166,13 +168,31 @@ class Importer:
 
     def layer(self, call: Call, position: int = 1) -> None:
         """Name the layer by its weights, where the model names them by it."""
-        source = call.inputs[position]
+        source = self.sources.get(call.inputs[position], call.inputs[position])
         stem = _ENDINGS.sub("", source)
         if stem and stem != source and not _ANONYMOUS.fullmatch(stem):
             stem = identifier(stem)
             if stem not in self.labels:
                 self.label = stem
         self.labels.add(self.label)
+
+    def apply(
+        self, layer: str, x: str, arguments: Mapping[str, Any], parameters: Mapping[str, tuple[Array, str]]
+    ) -> str:
+        """A layer of the language, with the values of its parameters and what the model calls them. Raises
+        `InferenceError`, and `Malformed` for values that do not fit.
+        """
+        record = LAYERS[layer]
+        given = {a.name: arguments.get(a.name, a.default) for a in record.arguments}
+        specs = record.parameters([self.type(x)], given)
+        made = {}
+        for short, spec in specs.items():
+            array, source = parameters[short]
+            if array.size != product(spec.shape):
+                raise Malformed(f"its {short} {list(array.shape)} does not fit {list(spec.shape)}")
+            start = spec.initialization if isinstance(spec.initialization, str) else "zeros"
+            made[short] = self.parameter(array.reshape(spec.shape), source, short, spec.layout, start, spec.trained)
+        return record.build(Site(self.builder, (x,), made, given, self.builder.fresh(self.label)))
 
     # ---- broadcasting
 
@@ -225,6 +245,8 @@ class Importer:
         results: list[Any] | None = None
         if not any(isinstance(v, str) for v in given):
             results = fold_call(call, given)
+            if results is not None and call.operator in MOVES and call.inputs:
+                self.sources[call.outputs[0]] = self.sources.get(call.inputs[0], call.inputs[0])
         if results is None:
             if call.operator not in RULES:
                 raise Unsupported(call, "it is calculated when a model is read, and depends on the input here")

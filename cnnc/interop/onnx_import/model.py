@@ -13,8 +13,7 @@ import numpy as np
 from cnnc.diagnostics import CnncError, Source, error
 from cnnc.frontend.elaborate import Program
 from cnnc.frontend.inputs import CHANNELS, Preprocess
-from cnnc.interop.onnx_import import rules  # noqa: F401  (registers them)
-from cnnc.interop.onnx_import.activations import named
+from cnnc.interop.onnx_import import activations, norms, rules  # noqa: F401  (registers them)
 from cnnc.interop.onnx_import.calls import Call
 from cnnc.interop.onnx_import.importer import RULES, Importer, identifier, run
 from cnnc.interop.onnx_import.reading import DATA, Tensors, calls, damaged, opset, read
@@ -207,7 +206,9 @@ def _finish(importer: Importer, body: Any, path: Path) -> Graph:
         outputs.append((label, made))
     if not outputs:
         raise damaged(path, "it has no outputs")
-    return EliminateDead().apply(named(EliminateDead().apply(importer.builder.finish(outputs))))
+    graph = EliminateDead().apply(importer.builder.finish(outputs))
+    graph = norms.named(graph, importer.parameters, importer.weights)
+    return EliminateDead().apply(activations.named(graph))
 
 
 def _not_read(problems: Sequence[tuple[Call, str]], path: Path, version: int) -> CnncError:

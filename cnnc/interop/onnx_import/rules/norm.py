@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cnnc.interop.onnx_import.calls import Call, Unsupported
-from cnnc.interop.onnx_import.importer import Importer, rule
+from cnnc.interop.onnx_import.importer import Array, Importer, rule
 from cnnc.ir.types import BATCH, product
 
 
@@ -78,9 +78,49 @@ def mean_variance(i: Importer, c: Call) -> str:
     return i.pointwise("a0 / (sqrt(a1) + 1e-9)", apart, square)
 
 
-def affine(i: Importer, c: Call, x: str, rank: int) -> str:
-    """x * scale + bias by operands 1 and 2."""
-    for at, op in ((1, "mul"), (2, "add")):
-        if c.has(at):
-            x = i.add(op, [x, i.aligned(np.asarray(i.known(c, at, "scale")), rank, c.inputs[at])])
-    return x
+def _weights(i: Importer, c: Call, count: int | None = None) -> dict[str, tuple[Array, str]]:
+    """The scale and the bias, operands 1 and 2, as what a layer calls them; zeros where there is no bias."""
+    i.layer(c)
+    weight = i.known(c, 1, "scale")
+    weight = weight if count is None else np.repeat(weight.reshape(-1), count)
+    if not c.has(2):
+        return {"weight": (weight, c.inputs[1]), "bias": (np.zeros(weight.shape), "")}
+    bias = i.known(c, 2, "bias")
+    return {
+        "weight": (weight, c.inputs[1]),
+        "bias": (bias if count is None else np.repeat(bias.reshape(-1), count), c.inputs[2]),
+    }
+
+
+@rule("LayerNormalization", "RMSNormalization")
+def layer_norm(i: Importer, c: Call) -> list[str]:
+    x, centered = i.tensor(c, 0), c.operator == "LayerNormalization"
+    rank, eps = i.type(x).rank, c.number("epsilon", 1e-5)
+    axes = tuple(range(c.integer("axis", -1) % rank, rank))
+    if axes[0] and len([o for o in c.outputs if o]) == 1:
+        arguments = {"axes": axes, "eps": eps, "affine": True}
+        return [i.apply("layernorm" if centered else "rmsnorm", x, arguments, _weights(i, c))]
+    mean = i.add("mean", [x], {"axis": axes, "keepdim": True})
+    apart = i.pointwise("a0 - a1", x, mean) if centered else x
+    square = i.add("mean", [i.pointwise("a0 * a0", apart)], {"axis": axes, "keepdim": True})
+    scale = i.pointwise(f"1 / sqrt(a0 + {eps!r})", square)
+    y = i.add("mul", [apart, scale])
+    for place, op in ((1, "mul"), (2, "add")):
+        if c.has(place):
+            y = i.add(op, [y, i.aligned(i.known(c, place, "scale"), rank, c.inputs[place])])
+    return [y, mean, scale]
+
+
+@rule("InstanceNormalization")
+def instance_norm(i: Importer, c: Call) -> str:
+    arguments = {"eps": c.number("epsilon", 1e-5), "affine": True}
+    return i.apply("instancenorm", i.tensor(c, 0), arguments, _weights(i, c))
+
+
+@rule("GroupNormalization")
+def group_norm(i: Importer, c: Call) -> str:
+    """Its weights are of channels since opset 21, of groups before."""
+    x, groups = i.tensor(c, 0), c.integer("num_groups", 1)
+    count = int(i.type(x).shape[1]) // groups if i.opset < 21 else None
+    arguments = {"groups": groups, "eps": c.number("epsilon", 1e-5), "affine": True}
+    return i.apply("groupnorm", x, arguments, _weights(i, c, count))
