@@ -186,6 +186,10 @@ class Writer:
             raise unknown(node, "it has an epilogue; give the network as written")
         return f"F.linear({', '.join(self.local[o] for o in node.inputs)})"
 
+    def matmul(self, node: Node) -> str:
+        turned = (node.attribute("transpose_a"), node.attribute("transpose_b"))
+        return " @ ".join(f"{self.local[o]}{'.mT' * t}" for o, t in zip(node.inputs, turned, strict=True))
+
     def pool(self, node: Node) -> str:
         rank, ceil = node.type.rank - 2, bool(node.attribute("ceil_mode"))
         window = window_of(node.attributes, rank)
@@ -289,6 +293,7 @@ RULES: dict[str, Rule] = {
     "conv": Writer.conv,
     "conv_transpose": Writer.conv_transpose,
     "linear": Writer.linear,
+    "matmul": Writer.matmul,
     "maxpool": Writer.pool,
     "avgpool": Writer.pool,
     "global_avgpool": lambda w, n: f"{w.local[n.inputs[0]]}.mean({tuple(range(2, n.type.rank))}, True)",

@@ -146,7 +146,25 @@ def _write_conv_transpose(w: Writer, node: Node) -> None:
 
 
 def _write_linear(w: Writer, node: Node) -> None:
-    _epilogue(w, node, "Gemm", [w.names[o] for o in node.operands[:3] if o is not None], transB=1)
+    x, weight, *bias = (w.names[o] for o in node.operands[:3] if o is not None)
+    if node.type.rank == 2:
+        _epilogue(w, node, "Gemm", [x, weight, *bias], transB=1)
+        return
+    inputs = [x, w.add("Transpose", [weight], node.name, perm=[1, 0])]
+    if bias:
+        _epilogue(w, node, "Add", [w.add("MatMul", inputs, node.name), *bias])
+    else:
+        _epilogue(w, node, "MatMul", inputs)
+
+
+def _write_matmul(w: Writer, node: Node) -> None:
+    operands = []
+    for o, name in zip(node.inputs, ("transpose_a", "transpose_b"), strict=True):
+        rank = w.graph.type(o).rank
+        order = [*range(rank - 2), rank - 1, rank - 2]
+        turned = node.attribute(name)
+        operands.append(w.add("Transpose", [w.names[o]], node.name, perm=order) if turned else w.names[o])
+    w.add("MatMul", operands, node.name, w.names[node.name])
 
 
 def _covering(window: Window, size: Sequence[int], out: Sequence[int]) -> list[tuple[int, int]]:
@@ -271,6 +289,7 @@ WRITERS: dict[str, Rule] = {
     "conv": _write_conv,
     "conv_transpose": _write_conv_transpose,
     "linear": _write_linear,
+    "matmul": _write_matmul,
     "maxpool": _write_maxpool,
     "avgpool": _write_avgpool,
     "global_avgpool": lambda w, n: _plain(w, n, "GlobalAveragePool"),

@@ -51,6 +51,8 @@ def _folds(graph: Graph, norm: Node, fixed: frozenset[str]) -> bool:
     producer = graph.node(norm.inputs[0])
     if producer.op not in ("conv", "linear", *TRANSPOSED) or graph.only_user(producer.name) is not norm:
         return False
+    if producer.op == "linear" and producer.type.rank > 2:
+        return False  # its outputs are the last axis, and batch norm's channels axis 1
     return "epilogue" not in producer.attributes and all(v in fixed for v in (*norm.inputs[1:], *producer.inputs[1:]))
 
 

@@ -75,7 +75,7 @@ class FuseEpilogues(Pass):
                 if o not in extras:
                     extras.append(o)
                 names[f"a{i}"] = ex.var(f"a{extras.index(o)}")
-        if len(extras) > self.max or any(not _fits(graph, o, user) for o in extras):
+        if len(extras) > self.max or any(not _fits(graph, conv, o, user) for o in extras):
             return None
         expression = ex.substitute(pointwise.expressions(user)[0], names)
         if ex.size(expression) > LARGEST or len(ex.text(expression)) > 2000:
@@ -100,6 +100,8 @@ def _open(graph: Graph, producer: Node, user: Node) -> bool:
     )
 
 
-def _fits(graph: Graph, operand: str, user: Node) -> bool:
+def _fits(graph: Graph, producer: Node, operand: str, user: Node) -> bool:
     t = graph.type(operand)
-    return t.dtype == user.type.dtype and (t.shape in ((), (user.type.shape[1],)) or t == user.type)
+    if t.dtype != user.type.dtype or (t.rank == 1 and producer.op == "linear" and user.type.rank > 2):
+        return False  # a linear layer's outputs are its last axis
+    return t.shape in ((), (user.type.shape[1],)) or t == user.type

@@ -57,6 +57,7 @@ KINDS = {  # how often each kind of layer is drawn, in a whole-number network an
     "residual": (1, 1),
     "inverted": (1, 1),
     "normalize": (0, 2),
+    "product": (1, 1),
 }
 
 
@@ -331,6 +332,25 @@ class _Maker:
             return None
         return self.b.norm(x, self.name(), **({"eps": 1e-3, "momentum": 0.3} if self.chance(30) else {}))
 
+    def _product(self) -> str | None:
+        """A tensor times itself or one that fits, or a matrix of weights, either turned."""
+        x, name = self.any(), self.name()
+        t = self.b.type(x)
+        if not 2 <= t.rank <= 4 or "N" in t.shape[1:]:
+            return None
+        if self.chance(40):
+            shape = (int(t.shape[-1]), self.one((1, 3, 16, 17)))
+            return self.b.add("matmul", [x, self.param(shape, "w")], {}, name)
+        turned = self.chance(50) and t.rank > 2
+        axis = -2 if turned else -1
+        near = [
+            v
+            for v in self.values
+            if self.sizes(v)[:-2] == t.shape[:-2] and self.sizes(v)[axis:][:1] == t.shape[axis:][:1]
+        ]
+        given = {"transpose_a": turned, "transpose_b": not turned}
+        return self.b.add("matmul", [x, str(self.one(near))], given, name)
+
     def _normalize(self) -> str | None:
         """Over neighboring axes or groups of channels, with weights along the axes, one a channel, or none."""
         x, name = self.any(), self.name()
@@ -394,12 +414,13 @@ class _Maker:
         return self.b.add("flatten", [x], {"start": 1 + self.below(t.rank - 1)}, self.name())
 
     def _dense(self) -> str | None:
-        flat = [v for v in self.values if self.b.type(v).rank == 2 and self.sizes(v)[1] != "N"]
+        flat = [v for v in self.values if self.b.type(v).rank >= 2 and self.sizes(v)[-1] != "N"]
+        flat = [v for v in flat if self.b.type(v).rank == 2 or self.chance(15)]
         return self.dense(str(self.one(flat)), self.one(CHANNELS)) if flat else None
 
     def dense(self, x: str, features: int) -> str:
         name = self.name()
-        operands = [x, self.param((features, int(self.sizes(x)[1])), "w")]
+        operands = [x, self.param((features, int(self.sizes(x)[-1])), "w")]
         if self.chance(60):
             operands.append(self.param((features,), "b"))
         return self.b.add("linear", operands, {}, name)

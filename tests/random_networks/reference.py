@@ -142,6 +142,7 @@ _EXACT = _MOVING | {
     *TRANSPOSED,
     "conv_weight_gradient",
     "linear",
+    "matmul",
     "linear_data_gradient",
     "linear_weight_gradient",
     "maxpool_gradient",

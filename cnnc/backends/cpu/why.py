@@ -29,6 +29,7 @@ REASONS = {
     "dropout": "random bits by the element's index: the same in every layout",
     "fill": "a constant",
     "global_average": "sums of whole channels",
+    "matmul": "panels of the second matrix stay near while the rows of the first go by",
     "maxpool": "the largest of windows",
     "maxpool_gradient": "the first largest of each window takes it all",
     "moments": "mean and variance of the batch",

@@ -24,6 +24,10 @@ PRODUCT_ARGUMENTS = (
     "tiles", "tall", "depth", "columns", "tiles_per_chunk", "columns_per_chunk", "block", "a_row", "a_step", "b_row", "c_row",
     "a", "b", "c",
 )  # fmt: skip
+MATMUL_ARGUMENTS = (
+    "tiles", "tall", "depth", "columns", "tiles_per_chunk", "row_chunks", "columns_per_chunk", "block", "a_row", "a_step", "b_row",
+    "batch1", "a_batch0", "a_batch1", "b_batch0", "b_batch1", "c_batch", "a", "b", "c",
+)  # fmt: skip
 
 _DEPTH = 768  # floats of a row that a tile walks at once: six rows of weights stay in the first level cache for every row of x
 
@@ -205,3 +209,47 @@ def plan_linear_weight_gradient(
     """
     b_row = in_features if x_row is None else x_row
     return _product(target, _Product(out_features, n, in_features, 1, out_features, b_row), True)
+
+
+@dataclass(frozen=True)
+class Matmul:
+    """c[batch..., rows, columns] = a[..., rows, depth] b[..., depth, columns], with the last two axes of a and b the other way
+    round where they are transposed. batch: two axes; a and b have each of them, or 1.
+    """
+
+    batch: tuple[int, int]
+    a_batch: tuple[int, int]
+    b_batch: tuple[int, int]
+    rows: int
+    depth: int
+    columns: int
+    transpose_a: bool = False
+    transpose_b: bool = False
+
+
+def plan_matmul(target: Target, m: Matmul, images: int = 0) -> Launch:
+    """images: how many there are, where the first of the batch's axes of more than one is theirs."""
+    most, vectors = target.tiles.products
+    rows, tiles, tall = even_tiles(m.rows, most)
+    strip, products = vectors * target.lanes, m.batch[0] * m.batch[1]
+    columns_per_chunk = min(512, divide(m.columns, strip) * strip)
+    pieces = split(products * m.rows * m.depth * m.columns, 131072, 32)
+    row_chunks = max(1, min(pieces // max(1, products), divide(m.rows, 96)))  # each copies its panels of b anew
+    tiles_per_chunk = divide(tiles, row_chunks)
+    row_chunks = divide(tiles, tiles_per_chunk)
+    block = min(256, max(1, m.depth))
+
+    def steps(own: tuple[int, int], size: int) -> tuple[int, int]:
+        return own[1] * size if own[0] > 1 else 0, size if own[1] > 1 else 0
+
+    (a0, a1), (b0, b1) = steps(m.a_batch, m.rows * m.depth), steps(m.b_batch, m.depth * m.columns)
+    a_row, a_step = (1, m.rows) if m.transpose_a else (m.depth, 1)
+    numbers = {
+        "tiles": tiles, "tall": tall, "depth": m.depth, "columns": m.columns, "tiles_per_chunk": tiles_per_chunk,
+        "row_chunks": row_chunks, "columns_per_chunk": columns_per_chunk, "block": block, "a_row": a_row, "a_step": a_step,
+        "b_row": m.depth if m.transpose_b else m.columns, "batch1": m.batch[1], "a_batch0": a0, "a_batch1": a1, "b_batch0": b0,
+        "b_batch1": b1, "c_batch": m.rows * m.columns,
+    }  # fmt: skip
+    kernel = Kernel("matmul", (("rows", rows), ("panel", vectors), ("transposed", m.transpose_b)))
+    chunks = products * row_chunks * divide(m.columns, columns_per_chunk) if m.rows * m.columns else 0
+    return Launch.of(kernel, MATMUL_ARGUMENTS, numbers).cut(chunks, block * columns_per_chunk, images)

@@ -177,6 +177,49 @@ def make_linear(
     return kernel
 
 
+def product_tile(target: Target, height: int, width: int, packed: bool) -> Any:
+    """An intrinsic: c[height][width * L] = (0 if first, else itself) + the products over `depth` of a and b.
+
+    packed: whether b has all lanes of its vectors.
+    """
+    lanes = target.lanes
+
+    def emit(e: Emitter, a: Value, a_row: Value, a_step: Value, b: Value, b_row: Value, depth: Value, c: Value, c_row: Value,
+             first: Value, columns: Value) -> None:  # fmt: skip
+        """columns: how many of the last vector's lanes exist; the others are neither read nor written."""
+        rows_of_a = [e.at(a, e.b.mul(i64(r), a_row)) for r in range(height)]
+        rows_of_c = [e.at(c, e.b.mul(i64(r), c_row)) for r in range(height)]
+        mask = e.first_lanes(columns) if width == 1 else None
+        again = e.b.icmp_signed("==", first, i64(0))
+
+        def total(value: Value, pointer: Value, v: int) -> Value:
+            """With what earlier depths gave: sums of sums lose less than one long sum."""
+            before = e.load(pointer, v * lanes) if mask is None else e.masked_load(pointer, mask)
+            return e.b.fadd(value, e.b.select(again, before, e.const(0)))
+
+        def step(k: Value, acc: list[Value]) -> list[Value]:
+            acc, at, row = list(acc), e.b.mul(k, a_step), e.at(b, e.b.mul(k, b_row))
+            values = [
+                e.load(row, v * lanes) if mask is None or packed else e.masked_load(row, mask) for v in range(width)
+            ]
+            for r in range(height):
+                factor = e.broadcast(rows_of_a[r], at)
+                for v in range(width):
+                    acc[r * width + v] = e.fma(factor, values[v], acc[r * width + v])
+            return acc
+
+        acc = for_range(e, i64(0), depth, 1, [e.const(0)] * (height * width), step)
+        for r, pointer in enumerate(rows_of_c):
+            for v in range(width):
+                value = total(acc[r * width + v], pointer, v)
+                if mask is None:
+                    e.store(value, pointer, v * lanes)
+                else:
+                    e.masked_store(value, pointer, mask)
+
+    return emitted(target, None, (FLOATS, INT, INT, FLOATS, INT, INT, FLOATS, INT, INT, INT), emit)
+
+
 def make_product(target: Target, rows: int, vectors: int, packed: bool, rows_outer: bool) -> Any:
     """rows x (vectors * L) results at a time; the first `tall` tiles have all rows, the others one less.
 
@@ -186,45 +229,8 @@ def make_product(target: Target, rows: int, vectors: int, packed: bool, rows_out
     lanes = target.lanes
     strip = vectors * lanes
 
-    def tile(height: int, width: int) -> Any:
-        def emit(e: Emitter, a: Value, a_row: Value, a_step: Value, b: Value, b_row: Value, depth: Value, c: Value, c_row: Value,
-                 first: Value, columns: Value) -> None:  # fmt: skip
-            """columns: how many of the last vector's lanes exist; the others are neither read nor written."""
-            rows_of_a = [e.at(a, e.b.mul(i64(r), a_row)) for r in range(height)]
-            rows_of_c = [e.at(c, e.b.mul(i64(r), c_row)) for r in range(height)]
-            mask = e.first_lanes(columns) if width == 1 else None
-            again = e.b.icmp_signed("==", first, i64(0))
-
-            def total(value: Value, pointer: Value, v: int) -> Value:
-                """With what earlier depths gave: sums of sums lose less than one long sum."""
-                before = e.load(pointer, v * lanes) if mask is None else e.masked_load(pointer, mask)
-                return e.b.fadd(value, e.b.select(again, before, e.const(0)))
-
-            def step(k: Value, acc: list[Value]) -> list[Value]:
-                acc, at, row = list(acc), e.b.mul(k, a_step), e.at(b, e.b.mul(k, b_row))
-                values = [
-                    e.load(row, v * lanes) if mask is None or packed else e.masked_load(row, mask) for v in range(width)
-                ]
-                for r in range(height):
-                    factor = e.broadcast(rows_of_a[r], at)
-                    for v in range(width):
-                        acc[r * width + v] = e.fma(factor, values[v], acc[r * width + v])
-                return acc
-
-            acc = for_range(e, i64(0), depth, 1, [e.const(0)] * (height * width), step)
-            for r, pointer in enumerate(rows_of_c):
-                for v in range(width):
-                    value = total(acc[r * width + v], pointer, v)
-                    if mask is None:
-                        e.store(value, pointer, v * lanes)
-                    else:
-                        e.masked_store(value, pointer, mask)
-
-        return emitted(target, None, (FLOATS, INT, INT, FLOATS, INT, INT, FLOATS, INT, INT, INT), emit)
-
     fewer = max(rows - 1, 1)
-    whole, low = tile(rows, vectors), tile(fewer, vectors)
-    narrow, single = tile(rows, 1), tile(fewer, 1)
+    whole, low, narrow, single = (product_tile(target, r, v, packed) for v in (vectors, 1) for r in (rows, fewer))
     module = vector_module(target)
     floats, offset = module.floats, module.offset
     load, store, load_first = module.load, module.store, module.load_first

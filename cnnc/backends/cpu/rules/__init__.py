@@ -38,6 +38,7 @@ RULES: dict[str, Rule] = {
     "linear": linear.linear,
     "linear_data_gradient": linear.linear_data_gradient,
     "linear_weight_gradient": linear.linear_weight_gradient,
+    "matmul": linear.matmul,
     "lrn": norm.lrn,
     "lrn_gradient": norm.lrn,
     "normalize": norm.normalize,
