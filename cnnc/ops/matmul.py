@@ -60,7 +60,8 @@ def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list
         if not context.wanted(of):
             return None
         made = context.add("matmul", [x, y], {"transpose_a": turn_x, "transpose_b": turn_y})
-        return context.reduce_to(made, of)
+        reduced: str | None = context.reduce_to(made, of)
+        return reduced
 
     da = times(b, dy, tb, True, a) if ta else times(dy, b, False, not tb, a)
     if not ta and context.type(b).rank == 2 < context.type(a).rank:  # one matrix for all rows of a, as a layer's weight
