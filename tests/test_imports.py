@@ -84,7 +84,7 @@ def test_imports_run_one_way(path: Path) -> None:
 
 # A room of the kernels sees those before it and itself.
 ROOMS = [
-    ["__init__"], ["target"], ["launches", "problem"], ["cost"], ["code"], ["probe", "steps", "elementwise"], ["conv"],
+    ["__init__"], ["target"], ["launches", "problem"], ["cost"], ["code"], ["probe", "steps", "elementwise", "move"], ["conv"],
     ["depthwise", "winograd", "linear", "normalize", "pool"], ["volume"],
 ]  # fmt: skip
 

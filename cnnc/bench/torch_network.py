@@ -20,6 +20,8 @@ from cnnc.ops.checks import all_axes
 from cnnc.ops.definitions import DEFINITIONS
 from cnnc.ops.pointwise import channel_aligned, expressions
 from cnnc.ops.pool import window_of
+from cnnc.ops.selection import cuts, sides
+from cnnc.ops.transpose import axes_of, turned
 from cnnc.ops.window import Window, spatial
 
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
@@ -269,8 +271,36 @@ class Writer:
         return f"{self.local[node.inputs[0]]}.{node.op}({axes}, {bool(node.attribute('keepdim'))})"
 
     def slice(self, node: Node) -> str:
-        numbers = ", ".join(str(node.attributes[k]) for k in ("axis", "start", "size"))
-        return f"{self.local[node.inputs[0]]}.narrow({numbers})"
+        found = {axis % node.type.rank: numbers for axis, *numbers in cuts(node.attributes)}
+        entries = [":"] * (max(found) + 1)
+        for axis, (start, size, step) in found.items():
+            entries[axis] = f"{start}:{start + (size - 1) * step + 1}" + (f":{step}" if step != 1 else "")
+        return f"{self.local[node.inputs[0]]}[{', '.join(entries)}]"
+
+    def gather(self, node: Node) -> str:
+        axis = node.attributes["axis"] % node.type.rank
+        return f"{self.local[node.inputs[0]]}[{':, ' * axis}{list(node.attributes['indices'])}]"
+
+    def pad(self, node: Node) -> str:
+        around, mode = sides(node.attributes, node.type.rank), node.attribute("mode")
+        if any(between for *_, between in around) or (mode != "constant" and len(around) != node.type.rank - 2):
+            raise unknown(node, "PyTorch pads around space")
+        pads = [n for _, before, after, _ in reversed(around) for n in (before, after)]
+        value = f", value={float(node.attribute('value'))!r}" if mode == "constant" else ""
+        return f"F.pad({self.local[node.inputs[0]]}, {pads}, {mode!r}{value})"
+
+    def pixel_shuffle(self, node: Node) -> str:
+        x, factor = self.local[node.inputs[0]], node.attributes["factor"]
+        if node.type.rank == 4:
+            return f"F.{node.op}({x}, {factor})"
+        sizes, order = turned(node.op, self.graph.type(node.inputs[0]).shape, factor)
+        return f"{x}.reshape({self.dims(sizes)}).permute({order}).reshape({self.dims(node.type.shape)})"
+
+    def channel_shuffle(self, node: Node) -> str:
+        x, groups = self.local[node.inputs[0]], node.attributes["groups"]
+        if node.type.rank > 2:
+            return f"F.channel_shuffle({x}, {groups})"
+        return f"{x}.unflatten(1, ({groups}, -1)).transpose(1, 2).flatten(1)"
 
     def dropout(self, node: Node) -> str:
         if len(node.inputs) > 1:
@@ -307,6 +337,14 @@ RULES: dict[str, Rule] = {
     "reshape": lambda w, n: f"{w.local[n.inputs[0]]}.reshape({w.dims(n.type.shape)})",
     "concat": lambda w, n: f"torch.cat([{', '.join(w.local[o] for o in n.inputs)}], {n.attribute('axis')})",
     "slice": Writer.slice,
+    "gather": Writer.gather,
+    "flip": lambda w, n: f"{w.local[n.inputs[0]]}.flip({all_axes(n.attributes['axis'], n.type.rank)})",
+    "repeat": lambda w, n: f"{w.local[n.inputs[0]]}.repeat({n.attributes['repeats']})",
+    "pad": Writer.pad,
+    "channel_shuffle": Writer.channel_shuffle,
+    "transpose": lambda w, n: f"{w.local[n.inputs[0]]}.permute({axes_of(n.attributes, n.type.rank)})",
+    "pixel_shuffle": Writer.pixel_shuffle,
+    "pixel_unshuffle": Writer.pixel_shuffle,
     "sum": Writer.reduction,
     "mean": Writer.reduction,
     "expand": Writer.expand,

@@ -190,4 +190,6 @@ def _built(
             frame.fail(application.at, "E0324", f"{what}: an activation is an expression of single numbers")
         parts = {f"a{i}": found[o] for i, o in enumerate(node.inputs)}
         found[node.name] = put_in(expressions(node)[0], parts, application.span, frame).expression
+    if isinstance(result, tuple):
+        frame.fail(application.at, "E0324", f"{what}: it gives several")
     return Formula(found[result])

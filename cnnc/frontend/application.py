@@ -10,7 +10,7 @@ from cnnc.frontend.binding import Application, bind_layer, check_keywords
 from cnnc.frontend.blocks import apply_block
 from cnnc.frontend.elaboration import Failure, Frame
 from cnnc.frontend.elementwise import CHOOSING, COMPARISONS, OPERATORS, TURNED, combine, works_on
-from cnnc.frontend.expressions import UNDEFINED, evaluate, evaluates, lookup, names_in
+from cnnc.frontend.expressions import UNDEFINED, argument, evaluate, evaluates, lookup, names_in
 from cnnc.frontend.functions import call_function
 from cnnc.frontend.layers import apply_layer, claim
 from cnnc.frontend.synonyms import written
@@ -121,7 +121,7 @@ def _arguments(nodes: Sequence[s.Argument], frame: Frame) -> tuple[list[Given], 
     failed = False
     for node in nodes:
         try:
-            value = evaluate(node.value, frame)
+            value = argument(node.value, frame)
         except Failure:
             failed = True
             continue

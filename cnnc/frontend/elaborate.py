@@ -11,7 +11,7 @@ from typing import Any
 
 import cnnc.ops  # noqa: F401  registers the layers
 from cnnc.diagnostics import LIMIT, CnncError, Diagnostic, Source, Span
-from cnnc.frontend import application, open_sizes, operators  # noqa: F401  register what evaluates their expressions
+from cnnc.frontend import application, indexing, open_sizes, operators  # noqa: F401  register what evaluates expressions
 from cnnc.frontend.activations import activation
 from cnnc.frontend.elaboration import Elaboration, Failure, Frame, Stop
 from cnnc.frontend.expressions import constant

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from cnnc.diagnostics import Span, did_you_mean
+from cnnc.diagnostics import Span
 from cnnc.frontend.elaboration import Failure, Frame, Placed
 from cnnc.frontend.limits import STEPS_LIMIT
 from cnnc.frontend.text import syntax as s
@@ -96,6 +96,13 @@ def list_(node: s.List, frame: Frame) -> Value:
     return bounded(tuple(evaluate(i, frame) for i in node.items), node, frame)
 
 
+def argument(node: s.Expression, frame: Frame) -> Value:
+    """An argument of a layer or a block: in a shape that is written out, N is the batch."""
+    if not isinstance(node, s.List) or lookup("N", frame) is not UNDEFINED:
+        return evaluate(node, frame)
+    return bounded(tuple(BATCH_SIZE if s.is_batch(i) else evaluate(i, frame) for i in node.items), node, frame)
+
+
 @evaluates(s.Dict)
 def dict_(node: s.Dict, frame: Frame, names_are_texts: bool = False) -> Value:
     """A dict; in a `return`, a bare name for a key is the output's name."""
@@ -120,7 +127,8 @@ def name(node: s.Name, frame: Frame) -> Value:
         if node.name in ELSEWHERE:
             frame.fail(node, "E0301", f"unknown name '{node.name}'", help=f"write '{ELSEWHERE[node.name]}'")
         if node.name == "N":
-            frame.fail(node, "E0318", "the batch N has no name outside a type", help="write x.batch")
+            help = "write x.batch; in a list that is a layer's argument, N stands for it: reshape([N, 8, -1])"
+            frame.fail(node, "E0318", "the batch N has no name outside a type", help=help)
         frame.unknown(node, "E0301", "unknown name", node.name, names_in(frame))
     return begin(node.name, (), {}, node, frame) if isinstance(value, Function) and node.name in STARTS else value
 
@@ -202,28 +210,3 @@ def attribute(node: s.Attribute, frame: Frame) -> Value:
     if name in ATTRIBUTES:
         frame.fail(node.name, "E0306", f"{shown_type(value.type)} has no {name}")
     frame.unknown(node.name, "E0306", "a tensor has no attribute", name, ATTRIBUTES, "it has")
-
-
-@evaluates(s.Index)
-def index(node: s.Index, frame: Frame) -> Value:
-    value = evaluate(node.value, frame)
-    at = evaluate(node.index, frame)
-    if isinstance(value, dict):
-        return _entry(value, at, node, frame)
-    if not isinstance(value, tuple | str):
-        help = "x.shape[i] is the size of an axis" if isinstance(value, Tensor) else None
-        frame.fail(node.value, "E0308", f"{kind(value)} cannot be indexed", help=help)
-    if isinstance(at, bool) or not isinstance(at, int):
-        frame.fail(node.index, "E0308", f"an index is a whole number, not {kind(at)} {show(at)}")
-    if not -len(value) <= at < len(value):
-        help = f"indices run from 0 to {len(value) - 1}" if value else None
-        frame.fail(node.index, "E0309", f"index {at} is outside a list of {len(value)}", help=help)
-    return value[at]
-
-
-def _entry(value: dict[Value, Value], key: Value, node: s.Index, frame: Frame) -> Value:
-    if isinstance(key, tuple | dict) or key not in value:
-        near = did_you_mean(key, [k for k in value if isinstance(k, str)]) if isinstance(key, str) else None
-        there = f"the keys are {', '.join(map(show, list(value)[:24]))}"
-        frame.fail(node.index, "E0309", f"there is no key {show(key)}", there, help=near)
-    return value[key]

@@ -14,7 +14,7 @@ from cnnc.frontend.expressions import evaluate
 from cnnc.frontend.limits import LAYERS_LIMIT
 from cnnc.frontend.text import syntax as s
 from cnnc.frontend.tiling import leftover
-from cnnc.frontend.values import Given, LayerValue, Made, Scope, Tensor, kind, shown_type, tensors_in
+from cnnc.frontend.values import Given, LayerValue, Made, Scope, Tensor, kind, plain, shown_type, tensors_in
 from cnnc.ir.layer import Layer, ParameterSpec, Site, told
 from cnnc.ir.op import InferenceError
 
@@ -22,8 +22,8 @@ DIMENSION = 2**31
 _LABEL = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 
 
-def apply_layer(callee: LayerValue, application: Application) -> Tensor:
-    """Apply a layer to the tensors that come first among its arguments."""
+def apply_layer(callee: LayerValue, application: Application) -> Tensor | tuple[Tensor, ...]:
+    """Apply a layer to the tensors that come first among its arguments: what it gives, or all that it gives."""
     operands, rest = _operands(callee.layer, application)
     if callee.bare:
         bound: Mapping[str, Given] = bind_layer(callee.layer, application, rest)
@@ -62,12 +62,12 @@ def _operands(layer: Layer, application: Application) -> tuple[list[Given], list
 
 def _node(
     callee: LayerValue, application: Application, operands: Sequence[Given], bound: Mapping[str, Given]
-) -> Tensor:
+) -> Tensor | tuple[Tensor, ...]:
     """Add a layer's parameters and nodes."""
     frame, span = application.frame, application.span
     layer, builder = callee.layer, frame.elaboration.builder
     count(span, frame)
-    arguments = {a.name: bound[a.name].value if a.name in bound else a.default for a in layer.arguments}
+    arguments = {a.name: plain(bound[a.name].value) if a.name in bound else a.default for a in layer.arguments}
     types = [o.value.type for o in operands]
     try:
         specs = told(layer.parameters(types, arguments), arguments)
@@ -77,17 +77,18 @@ def _node(
     values = _parameters(home, specs, span, frame) if specs else {}
     tensors = tuple(o.value.value for o in operands)
     try:
-        value = layer.build(Site(builder, tensors, values, arguments, scope.full(stem), frame.origin(span)))
+        made = layer.build(Site(builder, tensors, values, arguments, scope.full(stem), frame.origin(span)))
     except InferenceError as e:
         _refuse(e, application, operands, bound)
-    type = builder.type(value)
-    if any(isinstance(d, int) and d >= DIMENSION for d in type.shape):
-        frame.fail(span, "E0402", f"the result would be {shown_type(type)}; every size is below 2^31")
-    found = leftover(arguments, types[0] if types else None, type)
+    results = tuple(Tensor(v, builder.type(v)) for v in (made if isinstance(made, tuple) else (made,)))
+    for type in (r.type for r in results):
+        if any(isinstance(d, int) and d >= DIMENSION for d in type.shape):
+            frame.fail(span, "E0402", f"the result would be {shown_type(type)}; every size is below 2^31")
+    found = leftover(arguments, types[0] if types else None, results[0].type)
     if found is not None:
         message, notes, help = found
         frame.warn(bound.get("stride", application), "W0101", f"{layer.name}: {message}", *notes, help=help)
-    return Tensor(value, type)
+    return results if isinstance(made, tuple) else results[0]
 
 
 def _refuse(

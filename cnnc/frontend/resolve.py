@@ -93,15 +93,19 @@ def _return(node: s.Return) -> Sequence[Any]:
     return [*(v for _, v in pairs), *(k for k, _ in pairs if not isinstance(k, s.Name))]
 
 
+def _but_batch(sizes: Sequence[s.Expression]) -> Sequence[s.Expression]:
+    return [d for d in sizes if not s.is_batch(d)]
+
+
 _PARTS: dict[type, Callable[[Any], Sequence[Any]]] = {
     s.Name: lambda n: (),
     s.Call: _call,
     s.Step: _call,
-    s.Argument: lambda n: (n.value,),
+    s.Argument: lambda n: _but_batch(n.value.items) if isinstance(n.value, s.List) else (n.value,),
     s.Attribute: lambda n: (n.value,),
     s.Setting: lambda n: (n.value,),
     s.Assign: lambda n: (n.value,),
-    s.Type: lambda n: [d for d in n.dims if not (isinstance(d, s.Name) and d.name == "N")],
+    s.Type: lambda n: _but_batch(n.dims),
     s.Input: lambda n: (n.type, *n.settings),
     s.Param: lambda n: (n.type, n.start),
     s.For: lambda n: (n.over, *n.body),

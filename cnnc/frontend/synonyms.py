@@ -25,6 +25,11 @@ SAME = {
     "prelu": "prelu", "logsoftmax": "log_softmax", "glu": "glu", "maxout": "maxout",
     "droppath": "drop_path", "stochasticdepth": "drop_path",
     "mean": "mean", "reducemean": "mean", "sum": "sum", "reducesum": "sum",
+    "reshape": "reshape", "view": "reshape", "transpose": "transpose", "permute": "transpose", "squeeze": "squeeze",
+    "unsqueeze": "unsqueeze", "expanddims": "unsqueeze", "expand": "expand", "broadcastto": "expand", "split": "split",
+    "chunk": "split", "stack": "stack", "pad": "pad", "zeropad": "pad", "constantpad": "pad", "flip": "flip", "reverse": "flip",
+    "gather": "gather", "indexselect": "gather", "repeat": "repeat", "tile": "repeat", "channelshuffle": "channel_shuffle",
+    "pixelshuffle": "pixel_shuffle", "depthtospace": "pixel_shuffle", "pixelunshuffle": "pixel_unshuffle",
 }  # fmt: skip
 INSTEAD = {
     "spatialdropout": 'write dropout(0.5, by="channel")',
@@ -39,9 +44,12 @@ INSTEAD = {
     "multiply": "write a * b",
     "square": "write x * x",
     "identity": "leave it out: x is x",
-    "zeropad": "write the padding as an argument of the layer behind it",
-    "reshape": "write flatten, which merges all axes but the batch",
-    "view": "write flatten, which merges all axes but the batch",
+    "reflectionpad": 'write pad(1, mode="reflect")',
+    "replicationpad": 'write pad(1, mode="replicate")',
+    "circularpad": 'write pad(1, mode="circular")',
+    "spacetodepth": "write pixel_unshuffle(2), whose channels go by those of x, and then by pixels",
+    "slice": "write x[:, 0:8, ::2]",
+    "narrow": "write x[:, 0:8]",
 }
 
 

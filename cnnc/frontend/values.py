@@ -14,7 +14,7 @@ from cnnc.frontend.text import syntax
 from cnnc.ir.expression import Expression
 from cnnc.ir.layer import Layer, ParameterSpec
 from cnnc.ir.start import Start
-from cnnc.ir.types import TensorType
+from cnnc.ir.types import BATCH, TensorType
 
 Value = Any
 
@@ -159,12 +159,19 @@ def tensors_in(value: Value) -> bool:
 
 
 def is_plain(value: Value) -> bool:
-    """Whether a value is a number, a text, a truth, none, a start, or a list of such."""
+    """Whether a value is a number, a text, a truth, none, a start, the batch, or a list of such."""
     return (
         value is None
-        or isinstance(value, bool | int | float | str | Start)
+        or isinstance(value, bool | int | float | str | Start | Batch)
         or (isinstance(value, tuple) and all(is_plain(v) for v in value))
     )
+
+
+def plain(value: Value) -> Value:
+    """A plain value as layers are given it: the batch is N."""
+    if isinstance(value, tuple):
+        return tuple(map(plain, value))
+    return BATCH if isinstance(value, Batch) else value
 
 
 def kind(value: Value) -> str:

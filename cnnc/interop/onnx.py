@@ -11,8 +11,8 @@ import numpy as np
 
 from cnnc import __version__
 from cnnc.diagnostics import error
-from cnnc.interop.onnx_ops import WRITERS, unknown
-from cnnc.interop.onnx_writer import Writer
+from cnnc.interop.onnx_ops import WRITERS
+from cnnc.interop.onnx_writer import Writer, unknown
 from cnnc.ir.graph import LEAVES, Graph
 from cnnc.ir.types import product
 

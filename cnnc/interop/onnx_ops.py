@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 import cnnc.ops  # noqa: F401  (registers the ops)
-from cnnc.diagnostics import CnncError, error
 from cnnc.interop import onnx_norm, onnx_space
-from cnnc.interop.onnx_writer import Writer
+from cnnc.interop.onnx_moves import MOVING
+from cnnc.interop.onnx_writer import Writer, unknown
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
 from cnnc.ir.types import product
@@ -257,12 +257,6 @@ def _write_concat(w: Writer, node: Node) -> None:
     w.add("Concat", [w.names[o] for o in node.inputs], node.name, w.names[node.name], axis=node.attribute("axis"))
 
 
-def _write_slice(w: Writer, node: Node) -> None:
-    axis, start, size = (node.attributes[k] for k in ("axis", "start", "size"))
-    limits = [w.integers([v], f"{node.name}.{k}") for k, v in (("start", start), ("end", start + size), ("axis", axis))]
-    w.add("Slice", [w.names[node.inputs[0]], *limits], node.name, w.names[node.name])
-
-
 def _write_reduction(operator: str) -> Rule:
     def write(w: Writer, node: Node) -> None:
         axes = all_axes(node.attributes["axis"], w.graph.type(node.inputs[0]).rank)
@@ -299,7 +293,6 @@ WRITERS: dict[str, Rule] = {
     "flatten": _write_flatten,
     "reshape": _write_reshape,
     "concat": _write_concat,
-    "slice": _write_slice,
     "sum": _write_reduction("ReduceSum"),
     "mean": _write_reduction("ReduceMean"),
     "expand": _write_expand,
@@ -308,13 +301,9 @@ WRITERS: dict[str, Rule] = {
     "softmax": lambda w, n: _plain(w, n, "Softmax", axis=n.attribute("axis")),
     "log_softmax": lambda w, n: _plain(w, n, "LogSoftmax", axis=n.attribute("axis")),
     "to_layout": _write_identity,
+    **MOVING,
 }
 
 
 def _plain(w: Writer, node: Node, operator: str, **attributes: Any) -> None:
     w.add(operator, [w.names[o] for o in node.inputs], node.name, w.names[node.name], **attributes)
-
-
-def unknown(node: Node, *notes: str) -> CnncError:
-    span = node.origin.span if node.origin is not None else None
-    return error("E0651", f"'{node.op}' cannot be exported to ONNX", f"at %{node.name}", *notes, span=span)

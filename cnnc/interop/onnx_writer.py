@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from cnnc.diagnostics import CnncError, error
 from cnnc.ir import expression as ex
-from cnnc.ir.graph import Graph
+from cnnc.ir.graph import Graph, Node
 from cnnc.ir.types import BATCH, DTYPES, Dim, TensorType
 from cnnc.ops.pointwise import channel_aligned
 
@@ -154,3 +155,8 @@ PRIMITIVES = {
     "floor": "Floor",
     "erf": "Erf",
 }
+
+
+def unknown(node: Node, *notes: str) -> CnncError:
+    span = node.origin.span if node.origin is not None else None
+    return error("E0651", f"'{node.op}' cannot be exported to ONNX", f"at %{node.name}", *notes, span=span)

@@ -112,6 +112,10 @@ class Site:
         """The node that gives the result. Raises `InferenceError`."""
         return self.builder.add(op, operands, attributes, self.name, self.origin)
 
+    def part(self, index: int, op: str, operands: Sequence[str], attributes: Mapping[str, Any] | None = None) -> str:
+        """A node beside others, called by the layer's name and a number. Raises `InferenceError`."""
+        return self.builder.add(op, operands, attributes, f"{self.name}.{index}", self.origin)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
@@ -119,14 +123,14 @@ class Layer:
 
     operands: how many tensors it applies to; None for a list of them.
     parameters(types, arguments) -> specifications by short name ("weight"); raises `InferenceError`.
-    build(site) -> the value it gives; raises `InferenceError`.
+    build(site) -> the value it gives, or several; raises `InferenceError`.
     doc, shapes: for readers, what it is, a line of the reference's table, and what becomes of what shape. example: it
     applied to x: f32[N, 3, 32, 32].
     """
 
     name: str
     arguments: tuple[Argument, ...]
-    build: Callable[[Site], str]
+    build: Callable[[Site], str | tuple[str, ...]]
     operands: int | None = 1
     parameters: Callable[[Sequence[TensorType], Mapping[str, Any]], dict[str, ParameterSpec]] = no_parameters
     doc: str

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from cnnc.diagnostics import error
 from cnnc.ir.graph import Graph
+from cnnc.ir.types import BATCH
 from cnnc.lowering import chain
 from cnnc.lowering.context import Lowering
 from cnnc.lowering.hoist import hoist
@@ -28,9 +29,9 @@ def lower(graph: Graph, batch: int, target: Target, workers: int = chain.WORKERS
         else:
             target.rule(node.op)(low, node)
     write_updates(low, target)
+    outputs = tuple((label, _whole(low, target, value)) for label, value in graph.outputs)
     _check_sizes(low)
     setup, each = hoist(low)
-    outputs = tuple((label, low.ref(value).buffer) for label, value in graph.outputs)
     steps = [low.steps[i] for i in each]
     at = {i: position for position, i in enumerate(each)}
     reuse = {(at[i], written): read for (i, written), read in low.reusable.items() if i in at}
@@ -49,6 +50,23 @@ def lower(graph: Graph, batch: int, target: Target, workers: int = chain.WORKERS
         placed.own,
         low.scratch,
     )
+
+
+def _whole(low: Lowering, target: Target, value: str) -> str:
+    """The buffer that holds a value and nothing else: a copy of one that is part of another."""
+    place, type = low.ref(value), low.type(value)
+    size = max(type.bytes(low.batch), 1)
+    if place.offset == 0 and low.buffers[place.buffer].bytes == size:
+        return place.buffer
+
+    def copied() -> str:
+        whole = low.buffer(f"{value}~output", "arena", size)
+        if type.shape[:1] == (BATCH,):
+            low.per_image.add(whole.buffer)
+        target.rule("copy")(low, low.graph.node(value), place, whole, type)
+        return whole.buffer
+
+    return low.once(("output", value), copied)
 
 
 def _check_sizes(low: Lowering) -> None:

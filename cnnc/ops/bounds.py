@@ -23,9 +23,19 @@ INCREASING = (
 )  # fmt: skip
 ROUNDING = 1e-6  # a third of three probabilities, added up, may be a little more than 1
 # ops whose results are some of their operand's values, or means of some
-SELECTING = frozenset(
-    ("flatten", "reshape", "to_layout", "slice", "expand", "dropout", "maxpool", "global_avgpool", "mean")
+MOVING = (
+    "flatten",
+    "reshape",
+    "to_layout",
+    "slice",
+    "expand",
+    "gather",
+    "flip",
+    "repeat",
+    "channel_shuffle",
+    "transpose",
 )
+SELECTING = frozenset((*MOVING, "pixel_shuffle", "pixel_unshuffle", "dropout", "maxpool", "global_avgpool", "mean"))
 
 
 def are_probabilities(graph: Graph, value: str) -> bool:
@@ -54,6 +64,9 @@ def _of_node(graph: Graph, node: Node, given: Sequence[Range]) -> list[Range]:
         return everything
     if node.op in SELECTING or (node.op == "avgpool" and not any(map(any, _padding(node)))):
         return [given[0]]
+    if node.op == "pad":
+        constant = node.attribute("mode") == "constant"
+        return [_union(given[0], (float(node.attribute("value")),) * 2) if constant else given[0]]
     if node.op == "avgpool":  # with zeros of the padding, which are counted or not
         return [_union(given[0], (0.0, 0.0))]
     if node.op == "concat":

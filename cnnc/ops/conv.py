@@ -8,6 +8,7 @@ bias, `a0`, `a1`, ...: what fusion has put behind the convolution.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -291,6 +292,7 @@ def _window(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> Window
 
 def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> dict[str, ParameterSpec]:
     window = _window(types, arguments)
+    _mode(arguments)
     filters = integer(arguments["out_channels"], "out_channels", 1)
     channels = int(types[0].shape[1])
     groups = check_groups(arguments["groups"], channels, filters)
@@ -305,15 +307,31 @@ def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> di
     return specs
 
 
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")
+
+
+def _mode(arguments: Mapping[str, Any]) -> str:
+    mode = arguments["padding_mode"]
+    if mode not in PADDING_MODES:
+        known = f"{', '.join(PADDING_MODES[:-1])} or {PADDING_MODES[-1]}"
+        raise InferenceError(f"padding_mode is {known}, not {mode!r}", "padding_mode", "E0203")
+    return str(mode)
+
+
 def _build(site: Site) -> str:
-    attributes: dict[str, Any] = _window([site.type], site.arguments).attributes()
+    """With another padding than zeros, a pad stands in front."""
+    window, mode, x = _window([site.type], site.arguments), _mode(site.arguments), site.operands[0]
+    if mode != "zeros" and any(map(any, window.padding)):
+        x = site.builder.add("pad", [x], {"padding": window.padding, "mode": mode}, f"{site.name}.pad", site.origin)
+        window = replace(window, padding=((0, 0),) * len(window.padding))
+    attributes: dict[str, Any] = window.attributes()
     if site.arguments["groups"] != 1:
         attributes["groups"] = site.arguments["groups"]
     weight, *bias = site.parameters.values()
     if flag(site.arguments["weight_standardization"], "weight_standardization"):
         axes = tuple(range(1, site.type.rank))
         weight = site.builder.add("normalize", [weight], {"axes": axes}, f"{weight}.standardized", site.origin)
-    return site.add("conv", [*site.operands, weight, *bias], attributes)
+    return site.add("conv", [x, weight, *bias], attributes)
 
 
 register_layer(
@@ -327,6 +345,7 @@ register_layer(
             Argument("dilation", 1, "pixels from one tap of a window to the next"),
             Argument("groups", 1, "groups of channels that do not see each other; as many as channels: depthwise"),
             Argument("bias", True, "whether a trained number is added to each filter's sums"),
+            Argument("padding_mode", "zeros", 'or what is there: "reflect", "replicate", "circular"; as in pad'),
             Argument(
                 "weight_standardization",
                 False,

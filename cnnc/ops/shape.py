@@ -1,6 +1,4 @@
-"""Ops that move values about: flatten, reshape, concat, slice, expand, sums and means over axes, and the change of
-layout.
-"""
+"""Ops that put values into other shapes: flatten, reshape, concat, expand, sums and means over axes, and the change of layout."""
 
 from __future__ import annotations
 
@@ -85,7 +83,7 @@ register(
 )
 
 
-# ------------------------------------------------------------------------------------------------ concat, slice
+# ------------------------------------------------------------------------------------------------ concat
 
 
 def _infer_concat(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
@@ -138,49 +136,6 @@ register(
         gradient=_concat_gradient,
         layout="channels",
         doc="Tensors joined along an axis.",
-    )
-)
-
-
-def _infer_slice(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    x = required(types[0])
-    axis, start, size = one_axis(attributes["axis"], x.rank), attributes["start"], attributes["size"]
-    if x.shape[axis] == BATCH:
-        raise InferenceError("a slice cannot cut the batch", "axis", "E0203")
-    if any(isinstance(v, bool) or not isinstance(v, int) for v in (start, size)):
-        raise InferenceError("start and size of a slice are whole numbers", "start", "E0203")
-    if start < 0 or size < 1 or start + size > int(x.shape[axis]):
-        raise InferenceError(f"slice [{start}, {start + size}) of {x.shape[axis]}", "start", "E0203")
-    return (TensorType(x.dtype, (*x.shape[:axis], size, *x.shape[axis + 1 :]), x.layout),)
-
-
-def _slice(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    axis, start, size = (attributes[k] for k in ("axis", "start", "size"))
-    return (np.take(np.asarray(arrays[0], np.float64), range(start, start + size), axis),)
-
-
-def _slice_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
-    x, axis = context.type(node.operands[0]), node.attributes["axis"] % node.type.rank
-    start, size = node.attributes["start"], node.attributes["size"]
-
-    def zeros(length: int) -> list[str]:
-        shape = TensorType(x.dtype, (*x.shape[:axis], length, *x.shape[axis + 1 :]), x.layout)
-        return [context.expand(context.add("constant", [], {"value": 0.0}), shape)] if length else []
-
-    parts = [*zeros(start), gradients[0], *zeros(int(x.shape[axis]) - start - size)]
-    return [context.add("concat", parts, {"axis": axis})]
-
-
-register(
-    _moving(
-        name="slice",
-        operands=("x",),
-        infer=_infer_slice,
-        reference=_slice,
-        attributes={"axis": REQUIRED, "start": REQUIRED, "size": REQUIRED},
-        gradient=_slice_gradient,
-        layout="channels",
-        doc="`size` entries of an axis from `start` on.",
     )
 )
 

@@ -10,6 +10,8 @@ from cnnc.ir.op import OPS
 from cnnc.ir.rewrite import Rewriter, rename_pairs
 from cnnc.ir.types import PLAIN, TensorType, blocked
 from cnnc.ops.conv import TRANSPOSED
+from cnnc.ops.selection import cuts, in_blocks
+from cnnc.ops.transpose import axes_of
 from cnnc.passes.manager import Form, Forms, Pass, register_pass
 
 SPREADING = (
@@ -103,6 +105,8 @@ class _Walk:
                 self.sink(node)
             case "channels":
                 self.channels(node)
+            case "moving":
+                self.moving(node)
             case _:
                 self.plain(node)
 
@@ -236,15 +240,31 @@ class _Walk:
 
     def channels(self, node: Node) -> None:
         rank = node.type.rank
-        axis = node.attribute("axis") % rank
         layout = self.shared(node, rank)
-        if axis == 1 and layout != PLAIN[rank]:
-            sizes = [int(t.shape[1]) for o in node.inputs if (t := self.type(o)) is not None]
+        if layout != PLAIN[rank]:
             if node.op == "slice":
-                sizes = [node.attributes["start"], node.attributes["size"]]
-            if any(s % self.lanes for s in sizes):
+                sizes = [n for axis, *numbers in cuts(node.attributes) if axis % rank == 1 for n in numbers[:2]]
+            elif node.attribute("axis") % rank == 1:
+                sizes = [int(t.shape[1]) for o in node.inputs if (t := self.type(o)) is not None]
+            else:
+                sizes = []
+            whole = not any(s % self.lanes for s in sizes)
+            if not whole and not (node.op == "slice" and self.wanted_blocked(node)):
                 layout = PLAIN[rank]
         self.write(node, {o: layout for o in node.inputs}, layout)
+
+    def moving(self, node: Node) -> None:
+        """Ops that select along axes work in blocks; a transpose does that leaves the channels where they are."""
+        rank = node.type.rank
+        if node.op == "transpose":
+            blocks = axes_of(node.attributes, rank)[:2] == (0, 1)
+        else:
+            blocks = in_blocks(node)
+        if not blocks:
+            self.plain(node)
+            return
+        layout = self.shared(node, rank)
+        self.write(node, dict.fromkeys(node.inputs, layout), layout)
 
     def finish(self) -> Graph:
         """The graph, its outputs and updates plain."""

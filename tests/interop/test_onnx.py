@@ -206,6 +206,23 @@ SHAPES = [
     ("reshape", ("N", 6, 4), {"shape": (1, 24, "N")}),
     ("slice", ("N", 6, 4), {"axis": 1, "start": 2, "size": 3}),
     ("slice", ("N", 6, 4), {"axis": -1, "start": 0, "size": 2}),
+    ("slice", ("N", 6, 9, 4), {"axis": (1, -2), "start": (2, 1), "size": (3, 3), "step": (1, 3)}),
+    ("gather", ("N", 6, 4), {"axis": -1, "indices": (3, 0, -2, 0)}),
+    ("flip", ("N", 6, 4, 3), {"axis": (1, 3)}),
+    ("repeat", ("N", 2, 3), {"repeats": (1, 3, 2)}),
+    ("channel_shuffle", ("N", 6, 4, 3), {"groups": 3}),
+    ("channel_shuffle", ("N", 6), {"groups": 2}),
+    ("transpose", ("N", 2, 3, 4), {"axes": (0, 2, -1, 1)}),
+    ("pixel_shuffle", ("N", 8, 3, 2), {"factor": 2}),
+    ("pixel_shuffle", ("N", 8, 1, 2, 1), {"factor": 2}),
+    ("pixel_unshuffle", ("N", 2, 6, 3), {"factor": 3}),
+    ("pixel_unshuffle", ("N", 2, 6), {"factor": 3}),
+    ("pad", ("N", 2, 3), {"padding": ((2, 1),), "value": 7.0}),
+    *(("pad", ("N", 2, 4, 5), {"padding": ((2, 1), (1, 0)), "mode": m}) for m in ("reflect", "replicate", "circular")),
+    *(
+        ("pad", ("N", 2, 4, 5), {"padding": ((2, -1), (-1, 0)), "mode": m})
+        for m in ("constant", "reflect", "replicate")
+    ),
     ("sum", ("N", 6, 4), {"axis": 1}),
     ("sum", ("N", 6, 4), {"axis": (0, 2), "keepdim": True}),
     ("mean", ("N", 6, 4, 3), {"axis": (2, 3)}),

@@ -44,6 +44,8 @@ def launch(plan: Launch, name: str, buffers: dict[str, np.ndarray], order=None) 
     assert tuple(plan.arguments) == names[: len(plan.arguments)], (tuple(plan.arguments), names)
     assert set(plan.buffers) == set(buffers), (plan.buffers, tuple(buffers))
     values = {key: value + (buffers[key].ctypes.data if key in buffers else 0) for key, value in plan.arguments.items()}
+    tables = {key: np.ascontiguousarray(table, np.int64) for key, table in plan.tables.items()}
+    values |= {key: table.ctypes.data for key, table in tables.items()}
     arguments = np.array(list(values.values()), np.int64)
     store = np.zeros(plan.scratch + NOTE + 64, np.float32)
     first = NOTE + -store.ctypes.data % 64 // 4

@@ -297,6 +297,45 @@ def test_cross_entropy(scale: float) -> None:
     same(reference("cross_entropy_gradient", a, labels, np.float64(1)), tx.grad)
 
 
+@pytest.mark.parametrize("mode", ["constant", "reflect", "replicate", "circular"])
+@pytest.mark.parametrize(
+    ("size", "padding"),
+    [
+        ((7,), ((3, 2),)),
+        ((4, 5), ((2, 0), (1, 3))),
+        ((3, 4, 5), ((1, 2), (0, 1), (2, 2))),
+        ((4, 5), ((-1, 1), (2, -2))),
+    ],
+)
+def test_pad_and_its_gradient(mode: str, size: Any, padding: Any) -> None:
+    a = normal(2, 3, *size)
+    tx = t(a).requires_grad_()
+    pads = [n for pair in reversed(padding) for n in pair]
+    if mode == "circular" and min(pads) < 0:
+        pytest.skip("PyTorch copies past what it cuts")
+    theirs = F.pad(tx, pads, mode, **({"value": 1.5} if mode == "constant" else {}))
+    dy = normal(*theirs.shape)
+    theirs.backward(t(dy))
+    same(reference("pad", a, padding=padding, mode=mode, value=1.5 if mode == "constant" else 0.0), theirs)
+    if mode != "constant":
+        same(reference("pad_gradient", dy, padding=padding, mode=mode, size=a.shape), tx.grad)
+
+
+def test_what_moves() -> None:
+    a = normal(2, 12, 4, 6)
+    same(reference("channel_shuffle", a, groups=3), F.channel_shuffle(t(a), 3))
+    same(reference("pixel_shuffle", a, factor=2), F.pixel_shuffle(t(a), 2))
+    same(reference("pixel_unshuffle", a, factor=2), F.pixel_unshuffle(t(a), 2))
+    same(reference("flip", a, axis=[1, 3]), t(a).flip(1, 3))
+    same(reference("transpose", a, axes=[0, 2, 3, 1]), t(a).permute(0, 2, 3, 1))
+    same(reference("repeat", a, repeats=[1, 2, 1, 3]), t(a).repeat(1, 2, 1, 3))
+    same(reference("gather", a, axis=1, indices=[3, 0, -1, 3]), t(a)[:, [3, 0, -1, 3]])
+    same(reference("slice", a, axis=[1, 3], start=[2, 1], size=[3, 2], step=[4, 3]), t(a)[:, 2::4, :, 1:6:3])
+    dy, tx = normal(2, 4, 4, 6), t(a).requires_grad_()
+    tx[:, [3, 0, -1, 3]].backward(t(dy))
+    same(reference("gather_gradient", dy, axis=1, indices=[3, 0, -1, 3], size=a.shape), tx.grad)
+
+
 def test_reductions_and_shapes() -> None:
     a = normal(2, 3, 4, 5)
     same(reference("sum", a, axis=[2, 3]), t(a).sum((2, 3)))

@@ -49,6 +49,13 @@ KINDS = {  # how often each kind of layer is drawn, in a whole-number network an
     "softmax": (0, 1),
     "concat": (2, 2),
     "slice": (2, 2),
+    "gather": (1, 1),
+    "flip": (1, 1),
+    "repeat": (1, 1),
+    "pad": (2, 2),
+    "shuffle": (2, 2),
+    "transpose": (1, 1),
+    "reshape": (1, 1),
     "flatten": (1, 1),
     "dense": (1, 1),
     "total": (1, 1),
@@ -402,9 +409,83 @@ class _Maker:
         axis = self.one((1, 1, *range(t.rank))) if t.rank > 1 else 0
         if not t.rank or t.shape[axis] == "N":
             return None
-        start = self.below(int(t.shape[axis]))
-        size = 1 + self.below(int(t.shape[axis]) - start)
-        return self.b.add("slice", [x], {"axis": axis, "start": start, "size": size}, self.name())
+        start, step = self.below(int(t.shape[axis])), self.one((1, 1, 1, 2, 3))
+        size = 1 + self.below(-(-(int(t.shape[axis]) - start) // step))
+        attributes: dict[str, Any] = {"axis": axis, "start": start, "size": size, "step": step if step > 1 else None}
+        other = (axis + 1) % t.rank
+        if self.chance(25) and t.shape[other] != "N" and other != axis:
+            attributes = {k: v if v is None else (v, 1) for k, v in attributes.items()}
+            attributes |= {"axis": (axis, other), "start": (start, int(t.shape[other]) - 1)}
+        return self.b.add("slice", [x], attributes, self.name())
+
+    def axis(self, x: str) -> int | None:
+        """An axis that is not the batch's."""
+        free = [i for i, d in enumerate(self.sizes(x)) if d != "N"]
+        return int(self.one(free)) if free else None
+
+    def _gather(self) -> str | None:
+        x = self.any()
+        axis = self.axis(x)
+        if axis is None:
+            return None
+        size = int(self.sizes(x)[axis])
+        indices = [self.below(2 * size) - size for _ in range(1 + self.below(min(size, 20) + 3))]
+        return self.b.add("gather", [x], {"axis": axis, "indices": indices}, self.name())
+
+    def _flip(self) -> str | None:
+        x = self.any()
+        axis = self.axis(x)
+        return None if axis is None else self.b.add("flip", [x], {"axis": (axis,)}, self.name())
+
+    def _repeat(self) -> str | None:
+        x = self.any()
+        repeats = [1 if d == "N" else self.one((1, 1, 1, 2, 3)) for d in self.sizes(x)]
+        return self.b.add("repeat", [x], {"repeats": repeats}, self.name()) if repeats else None
+
+    def _pad(self) -> str | None:
+        x = self.image()
+        if x is None:
+            return None
+        padding = [(self.below(5) - 1, self.below(5) - 1) for _ in self.sizes(x)[2:]]
+        attributes: dict[str, Any] = {"mode": self.one(("constant", "constant", "reflect", "replicate", "circular"))}
+        if attributes["mode"] == "constant":
+            attributes["value"] = float(self.one((0, 0, 1, -2)))
+        return self.b.add("pad", [x], {"padding": padding, **attributes}, self.name())
+
+    def _shuffle(self) -> str | None:
+        x = self.image()
+        if x is None:
+            return None
+        t, kind = self.b.type(x), self.one(("channel_shuffle", "pixel_shuffle", "pixel_unshuffle"))
+        channels = int(t.shape[1])
+        if kind == "channel_shuffle":
+            divisors = [g for g in range(2, channels) if channels % g == 0]
+            return self.b.add(kind, [x], {"groups": self.one(divisors)}, self.name()) if divisors else None
+        if kind == "pixel_shuffle" and channels % 4:
+            x = self.convolution(x, {"kernel": (1,) * (t.rank - 2)}, self.one((4, 8, 9, 16, 32)))
+        return None if x is None else self.b.add(kind, [x], {"factor": self.one((2, 2, 3))}, self.name())
+
+    def _transpose(self) -> str | None:
+        x = self.any()
+        axes = list(range(self.b.type(x).rank))
+        free = [i for i in axes if self.sizes(x)[i] != "N"]
+        for i, j in zip(free, self.rng.permutation(free), strict=True):
+            axes[i] = int(j)
+        return self.b.add("transpose", [x], {"axes": axes}, self.name()) if axes else None
+
+    def _reshape(self) -> str | None:
+        """Two neighbors made one, or one of them two."""
+        x = self.any()
+        axis, shape = self.axis(x), list(self.sizes(x))
+        if axis is None or len(shape) > 4:
+            return None
+        size = int(shape[axis])
+        if axis + 1 < len(shape) and shape[axis + 1] != "N" and self.chance(50):
+            shape[axis : axis + 2] = [size * int(shape[axis + 1])]
+        else:
+            part = self.one([d for d in range(1, size + 1) if size % d == 0])
+            shape[axis : axis + 1] = [part, size // part]
+        return self.b.add("reshape", [x], {"shape": shape}, self.name())
 
     def _flatten(self) -> str | None:
         x = self.any()

@@ -117,6 +117,7 @@ def _by_winograd(graph: Graph, node: Node) -> bool:
 _OF_PROBABILITIES = {"cross_entropy", "cross_entropy_gradient"}
 _CHOOSING = {"gt", "ge", "eq", "ne", "sign", "floor", "where", "neg", "abs", "max", "min"}
 _MOVING = {"concat", "slice", "flatten", "reshape", "to_layout", "expand", "maxpool", "constant", "count", "batch_size"}
+_MOVING |= {"gather", "flip", "repeat", "channel_shuffle", "pad", "transpose", "pixel_shuffle", "pixel_unshuffle"}
 
 
 def _functions(e: ex.Expression) -> set[str]:
@@ -146,6 +147,9 @@ _EXACT = _MOVING | {
     "linear_data_gradient",
     "linear_weight_gradient",
     "maxpool_gradient",
+    "gather_gradient",
+    "repeat_gradient",
+    "pad_gradient",
     "sum",
 }
 

@@ -62,9 +62,19 @@ class Attribute(Syntax):
     name: Name
 
 
+class Slice(Syntax):
+    """`start:stop:step`; None for what is left out."""
+
+    start: Expression | None
+    stop: Expression | None
+    step: Expression | None
+
+
 class Index(Syntax):
+    """`value[i]`, and of tensors `value[:, 0:8, ::2]`."""
+
     value: Expression
-    index: Expression
+    entries: tuple[Expression | Slice, ...]
 
 
 class Argument(Syntax):
@@ -130,6 +140,12 @@ class Pipe(Syntax):
 Expression = (
     Number | Text | Word | Name | List | Dict | Attribute | Index | Call | Unary | Chain | Choose | Labelled | Pipe
 )
+
+
+def is_batch(node: Expression) -> bool:
+    """Whether it is the name that the batch has in a shape."""
+    return isinstance(node, Name) and node.name == "N"
+
 
 # --- statements
 

@@ -233,7 +233,15 @@ class TreeBuilder:
         return syntax.Attribute(self.span(tree), self.expression(tree.children[0]), self.name(_token(tree.children[1])))
 
     def _index(self, tree: Tree[Token]) -> syntax.Index:
-        return syntax.Index(self.span(tree), self.expression(tree.children[0]), self.expression(tree.children[1]))
+        value, *entries = (t for t in tree.children if not isinstance(t, str))
+        return syntax.Index(self.span(tree), self.expression(value), tuple(map(self.entry, entries)))
+
+    def entry(self, tree: Any) -> syntax.Expression | syntax.Slice:
+        """An index, or `start:stop:step`."""
+        if tree.data != "slice":
+            return self.expression(tree)
+        start, _, stop, _, step = tree.children
+        return syntax.Slice(self.span(tree), self.maybe(start), self.maybe(stop), self.maybe(step))
 
     def _apply(self, tree: Tree[Token]) -> syntax.Call:
         return syntax.Call(self.span(tree), self.expression(tree.children[0]), self.arguments(tree.children[1]))

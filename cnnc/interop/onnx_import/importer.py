@@ -192,7 +192,9 @@ class Importer:
                 raise Malformed(f"its {short} {list(array.shape)} does not fit {list(spec.shape)}")
             start = spec.initialization if isinstance(spec.initialization, str) else "zeros"
             made[short] = self.parameter(array.reshape(spec.shape), source, short, spec.layout, start, spec.trained)
-        return record.build(Site(self.builder, (x,), made, given, self.builder.fresh(self.label)))
+        result = record.build(Site(self.builder, (x,), made, given, self.builder.fresh(self.label)))
+        assert isinstance(result, str), f"{layer} gives several tensors"
+        return result
 
     # ---- broadcasting
 

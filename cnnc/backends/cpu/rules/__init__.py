@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnc.backends.cpu.rules import bands, convolution, elementwise, groups, linear, loss, norm, pool, shape
+from cnnc.backends.cpu.rules import bands, convolution, elementwise, groups, linear, loss, move, norm, pool, shape
 from cnnc.lowering.target import Rule
 from cnnc.ops.definitions import DEFINITIONS
 
@@ -22,7 +22,11 @@ RULES: dict[str, Rule] = {
     "flatten": shape.same_memory,
     "reshape": shape.same_memory,
     "concat": shape.concat,
-    "slice": shape.slice_,
+    **dict.fromkeys(("slice", "gather", "flip", "repeat", "channel_shuffle", "pad"), move.select),
+    **dict.fromkeys(("gather_gradient", "repeat_gradient", "pad_gradient"), move.select),
+    "transpose": move.transpose,
+    "pixel_shuffle": move.pixel_shuffle,
+    "pixel_unshuffle": move.pixel_shuffle,
     "maxpool": pool.pool,
     "maxpool_gradient": pool.pool,
     "avgpool": pool.pool,

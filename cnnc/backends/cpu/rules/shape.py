@@ -1,4 +1,4 @@
-"""Layouts, concatenation and slices on the CPU."""
+"""Layouts and concatenation on the CPU."""
 
 from __future__ import annotations
 
@@ -29,24 +29,3 @@ def concat(low: Lowering, node: Node) -> None:
     for o, plan in zip(node.inputs, plans, strict=True):
         result, part = plan.buffers
         emit(low, node, plan, {part: low.ref(o), result: low.ref(node.name)}, [result])
-
-
-def slice_(low: Lowering, node: Node) -> None:
-    x, axis = node.inputs[0], node.attributes["axis"] % node.type.rank
-    start, size, shape = node.attributes["start"], node.attributes["size"], list(low.shape(x))
-    if is_blocked(node.type) and axis == 1:
-        plan = layout_plan.plan_move_channels(target_of(low), low.shape(x), start, low.shape(node.name), 0, size)
-        emit(low, node, plan, {"x": low.ref(x), "y": low.ref(node.name)}, ["y"])
-        return
-    if is_blocked(node.type):
-        lanes = node.type.block
-        shape = [shape[0], -(-shape[1] // lanes), *shape[2:], lanes]
-    starts, sizes = [0] * len(shape), list(shape)
-    starts[axis], sizes[axis] = start, size
-    emit(
-        low,
-        node,
-        layout_plan.plan_slice(target_of(low), shape, starts, sizes),
-        {"a0": low.ref(x), "y0": low.ref(node.name)},
-        ["y0"],
-    )

@@ -1,0 +1,1 @@
+"""Values that move, and do not change: see `plan`."""
