@@ -87,23 +87,20 @@ def _infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     return (result,)
 
 
-def _grouped(a: Any, groups: int, axis: int) -> list[Any]:
-    return np.split(a, groups, axis)
+def _grouped(a: Any, groups: int) -> Any:
+    """[..., C, P] as [..., groups, C / groups, P]: products of matrices then go group by group."""
+    return a.reshape(*a.shape[:-2], groups, a.shape[-2] // groups, a.shape[-1])
 
 
 def _forward(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     x, w = _float64(arrays[:2])
     window, groups = Window.of(w.shape[2:], attributes, x.ndim - 2), attributes["groups"]
     out = types[0].sizes[2:]
-    y = np.zeros((x.shape[0], w.shape[0], product(out)))
+    y = np.zeros((x.shape[0], groups, w.shape[0] // groups, product(out)))
     padded = window.pad(x, out)
     for tap, where in window.taps(x.shape[2:], out):
         part = padded[(slice(None), slice(None), *where)].reshape(x.shape[0], x.shape[1], product(out))
-        weight = w[(slice(None), slice(None), *tap)]
-        y += np.concatenate(
-            [np.matmul(wg, xg) for wg, xg in zip(_grouped(weight, groups, 0), _grouped(part, groups, 1), strict=True)],
-            1,
-        )
+        y += np.matmul(_grouped(w[(slice(None), slice(None), *tap)], groups), _grouped(part, groups))
     y = y.reshape(x.shape[0], w.shape[0], *out)
     if len(arrays) > 2 and arrays[2] is not None:
         y = y + align(arrays[2], y.ndim)
@@ -198,13 +195,9 @@ def spread(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tensor
     window, groups = Window.of(w.shape[2:], attributes, dy.ndim - 2), attributes["groups"]
     size, out, channels = attributes["size"], dy.shape[2:], w.shape[1] * groups
     padded = window.pad(np.zeros((dy.shape[0], channels, *size)), out)
-    flat = dy.reshape(*dy.shape[:2], product(out))
+    flat = _grouped(dy.reshape(*dy.shape[:2], product(out)), groups)
     for tap, where in window.taps(size, out):
-        weight = w[(slice(None), slice(None), *tap)]
-        part = np.concatenate(
-            [np.matmul(wg.T, g) for wg, g in zip(_grouped(weight, groups, 0), _grouped(flat, groups, 1), strict=True)],
-            1,
-        )
+        part = np.matmul(_grouped(w[(slice(None), slice(None), *tap)], groups).swapaxes(1, 2), flat)
         padded[(slice(None), slice(None), *where)] += part.reshape(dy.shape[0], channels, *out)
     dx = window.unpad(padded, size)
     if len(arrays) > 2 and arrays[2] is not None:
@@ -250,16 +243,11 @@ def _weight(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tenso
     out = dy.shape[2:]
     dw: Any = np.zeros(types[0].sizes)
     padded = window.pad(x, out)
-    g = dy.reshape(*dy.shape[:2], product(out))
+    g = _grouped(dy.reshape(*dy.shape[:2], product(out)), groups)
     for tap, where in window.taps(x.shape[2:], out):
         part = padded[(slice(None), slice(None), *where)].reshape(*x.shape[:2], product(out))
-        dw[(slice(None), slice(None), *tap)] = np.concatenate(
-            [
-                np.matmul(gg, xg.swapaxes(1, 2)).sum(0)
-                for gg, xg in zip(_grouped(g, groups, 1), _grouped(part, groups, 1), strict=True)
-            ],
-            0,
-        )
+        sums = np.matmul(g, _grouped(part, groups).swapaxes(2, 3)).sum(0)
+        dw[(slice(None), slice(None), *tap)] = sums.reshape(dw.shape[:2])
     return (dw,)
 
 
