@@ -16,6 +16,7 @@ import numpy as np
 
 from cnnc.interop.onnx_import import known
 from cnnc.interop.onnx_import.calls import Call, Unsupported
+from cnnc.interop.onnx_import.reading import shortest
 from cnnc.ir.builder import Builder
 from cnnc.ir.layer import LAYERS, ParameterSpec, Site
 from cnnc.ir.op import InferenceError
@@ -129,8 +130,12 @@ class Importer:
         if known.is_open(array):
             raise Malformed("the batch, which is open, is calculated with like a tensor")
         if array.size == 1 and array.ndim == 0:
-            return self.builder.add("constant", [], {"value": float(array)}, f"{self.label}.constant")
-        return self.parameter(array, name, "")
+            return self.number_node(array)
+        return self.parameter(array, name, "", PLAIN.get(array.ndim))
+
+    def number_node(self, array: Array) -> str:
+        value = shortest(float(array.reshape(()))) if array.dtype.kind == "f" else float(array.reshape(()))
+        return self.builder.add("constant", [], {"value": value}, f"{self.label}.constant")
 
     # ---- what is made
 
@@ -160,7 +165,7 @@ class Importer:
         name = f"{self.label}.{short}" if short else own or f"{self.label}.constant"
         name = self.builder.fresh(name)
         fan_in = max(1, values[:1].size)
-        spec = ParameterSpec(values.shape, layout or PLAIN.get(values.ndim), start, fan_in, trained)
+        spec = ParameterSpec(values.shape, layout, start, fan_in, trained)
         made = (self.builder.param if trained else self.builder.state)(name, spec.type)
         self.parameters[name], self.weights[name] = spec, values
         self._made[key] = made
@@ -208,12 +213,11 @@ class Importer:
         if known.is_open(value):
             raise Malformed("the batch, which is open, is calculated with like a tensor")
         if value.size == 1:
-            number = float(value.reshape(()))
-            return self.builder.add("constant", [], {"value": number}, f"{self.label}.constant")
+            return self.number_node(value)
         whole = np.reshape(value, (*[1] * (rank - value.ndim), *value.shape))
         if rank >= 2 and all(d == 1 for i, d in enumerate(whole.shape) if i != 1):
             whole = whole.reshape(-1)
-        return self.parameter(whole, source, "")
+        return self.parameter(whole, source, "", PLAIN.get(whole.ndim))
 
     def broadcast(self, call: Call) -> list[str]:
         """All operands, aligned. Before opset 7 the second begins at an axis of the first, where that is said."""

@@ -158,13 +158,13 @@ def _attribute(a: Any, tensors: Tensors) -> Any:
     kinds = package().AttributeProto
     match a.type:
         case kinds.FLOAT:
-            return _short(a.f)
+            return shortest(a.f)
         case kinds.INT:
             return int(a.i)
         case kinds.STRING:
             return a.s.decode("utf-8", "replace")
         case kinds.FLOATS:
-            return tuple(map(_short, a.floats))
+            return tuple(map(shortest, a.floats))
         case kinds.INTS:
             return tuple(int(v) for v in a.ints)
         case kinds.STRINGS:
@@ -176,6 +176,6 @@ def _attribute(a: Any, tensors: Tensors) -> Any:
     return a
 
 
-def _short(value: float) -> float:
+def shortest(value: float) -> float:
     """A float32 as the shortest decimal that stands for it: 1e-05, not 9.999999747378752e-06."""
     return float(str(np.float32(value)))
