@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cnnc.driver import compile, load, parse, value_and_grad
     from cnnc.network import Network
     from cnnc.runtime.executable import Executable
-    from cnnc.train import Trainer, adadelta, adam, loss, lsuv, sgd, start
+    from cnnc.train import Trainer, adadelta, adagrad, adam, adamw, loss, lsuv, rmsprop, sgd, start
 
 __version__ = "0.1.0"
 
@@ -45,6 +45,9 @@ _HOMES = {
     "sgd": "train",
     "adam": "train",
     "adadelta": "train",
+    "adagrad": "train",
+    "adamw": "train",
+    "rmsprop": "train",
     "Dataset": "data.dataset",
     "loss": "train",
     "start": "train",
@@ -58,13 +61,16 @@ __all__ = [
     "Network",
     "Trainer",
     "adadelta",
+    "adagrad",
     "adam",
+    "adamw",
     "compile",
     "load",
     "loss",
     "lsuv",
     "open",
     "parse",
+    "rmsprop",
     "save",
     "sgd",
     "start",

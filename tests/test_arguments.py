@@ -130,6 +130,8 @@ CALLS: dict[str, dict[str, Call]] = {
         **named(cnnc.sgd, "lr", "momentum", "weight_decay", "nesterov", "dampening"),
         **named(cnnc.adam, "lr", "betas", "eps", "weight_decay", "decoupled"),
         **named(cnnc.adadelta, "lr", "rho", "eps", "weight_decay"),
+        **named(cnnc.rmsprop, "lr", "alpha", "eps", "weight_decay", "momentum", "centered"),
+        **named(cnnc.adagrad, "lr", "lr_decay", "weight_decay", "eps"),
     },
     "train": named(run, "network", "data", "out", "epochs", "overrides", "weights", "resume", "force", "seed", "quiet"),
 }

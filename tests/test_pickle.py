@@ -157,7 +157,9 @@ def test_artifacts(way, tmp_path):
 
 
 @pytest.mark.parametrize("way", [WAYS["pickle"], copy.deepcopy], ids=["pickle", "deepcopy"])
-@pytest.mark.parametrize("optimizer", [cnnc.sgd(lr=0.1, momentum=0.9), cnnc.adam(), cnnc.adadelta()], ids=repr)
+@pytest.mark.parametrize(
+    "optimizer", [cnnc.sgd(lr=0.1, momentum=0.9), cnnc.adam(), cnnc.adadelta(), cnnc.rmsprop(centered=True)], ids=repr
+)
 def test_trainers_go_on(way, optimizer):
     """A copy takes the steps that the first would have taken, and leaves it alone."""
     assert way(optimizer) == optimizer

@@ -206,6 +206,67 @@ class Adadelta(Optimizer):
         return {"square": s, "delta": u, "parameter": calculate(b, "a0 - a1 * a2", [parameter, rate, d], name)}
 
 
+@dataclass(frozen=True)
+class RMSprop(Optimizer):
+    """s = alpha s + (1 - alpha) g^2;  v = momentum v + g / (sqrt(s) + eps);  p = p - lr * v (Hinton, 2012)
+
+    centered: sqrt(s - m^2) in place of sqrt(s), with m = alpha m + (1 - alpha) g (Graves, 2013).
+    """
+
+    alpha: float = 0.99
+    eps: float = 1e-8
+    momentum: float = 0.0
+    centered: bool = False
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        return ("square", *(("mean",) if self.centered else ()), *(("momentum",) if self.momentum else ()))
+
+    def update(
+        self, b: Builder, name: str, parameter: str, gradient: str, states: Mapping[str, str], rate: str
+    ) -> dict[str, str]:
+        g = self.decayed(b, parameter, gradient)
+        keep, new = self.alpha, 1 - self.alpha
+        found = {
+            "square": calculate(
+                b, f"{keep!r} * a0 + {new!r} * a1 * a1", [states["square"], g], f"new.{states['square']}"
+            )
+        }
+        root, operands = "sqrt(a0)", [found["square"], g]
+        if self.centered:
+            found["mean"] = calculate(b, f"{keep!r} * a0 + {new!r} * a1", [states["mean"], g], f"new.{states['mean']}")
+            root, operands = "sqrt(max(a0 - a2 * a2, 0))", [*operands, found["mean"]]
+        step = calculate(b, f"a1 / ({root} + {self.eps!r})", operands, f"delta.{parameter}")
+        if self.momentum:
+            old = states["momentum"]
+            step = found["momentum"] = calculate(b, f"{self.momentum!r} * a0 + a1", [old, step], f"new.{old}")
+        return {**found, "parameter": calculate(b, "a0 - a1 * a2", [parameter, rate, step], name)}
+
+
+@dataclass(frozen=True)
+class Adagrad(Optimizer):
+    """s = s + g^2;  p = p - lr / (1 + (t - 1) lr_decay) * g / (sqrt(s) + eps) (Duchi, Hazan and Singer, 2011)"""
+
+    eps: float = 1e-10
+    lr_decay: float = 0.0
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        return ("sum",)
+
+    def scalars(self, step: int, lr: float | None = None) -> dict[str, float]:
+        rate = super().scalars(step, lr)["learning_rate"]
+        return {"learning_rate": rate / (1 + (step - 1) * self.lr_decay)}
+
+    def update(
+        self, b: Builder, name: str, parameter: str, gradient: str, states: Mapping[str, str], rate: str
+    ) -> dict[str, str]:
+        g = self.decayed(b, parameter, gradient)
+        s = calculate(b, "a0 + a1 * a1", [states["sum"], g], f"new.{states['sum']}")
+        p = calculate(b, f"a0 - a1 * a3 / (sqrt(a2) + {self.eps!r})", [parameter, rate, s, g], name)
+        return {"sum": s, "parameter": p}
+
+
 def add_updates(b: Builder, optimizer: Optimizer, gradients: Mapping[str, str]) -> list[tuple[str, str]]:
     """Inputs, states and nodes that update every parameter of `gradients`; the (leaf, new value) pairs."""
     for scalar in optimizer.scalars(1):

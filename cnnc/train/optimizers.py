@@ -10,7 +10,7 @@ from typing import Any
 from cnnc.arguments import flag
 from cnnc.diagnostics import did_you_mean, error
 from cnnc.frontend.recipes import Recipe
-from cnnc.passes.optimizer import SGD, Adadelta, Adam, Optimizer
+from cnnc.passes.optimizer import SGD, Adadelta, Adagrad, Adam, Optimizer, RMSprop
 
 
 def sgd(
@@ -49,6 +49,44 @@ def adam(
     )
 
 
+def adamw(
+    lr: float = 1e-3, betas: Sequence[float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.01
+) -> Adam:
+    """Adam whose weight decay shrinks the weights themselves (Loshchilov and Hutter, 2019), `torch.optim.AdamW`. Raises
+    `CnncError` (E0640)."""
+    return adam(lr, betas, eps, weight_decay, decoupled=True)
+
+
+def rmsprop(
+    lr: float = 0.01,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+    centered: bool = False,
+) -> RMSprop:
+    """RMSprop (Hinton, 2012), `torch.optim.RMSprop`. Raises `CnncError` (E0640)."""
+    flag("centered", centered)
+    return RMSprop(
+        lr=_number("lr", lr, 0, above=True),
+        alpha=_number("alpha", alpha, 0, below=1),
+        eps=_number("eps", eps, 0, above=True),
+        weight_decay=_number("weight_decay", weight_decay, 0),
+        momentum=_number("momentum", momentum, 0, below=1),
+        centered=centered,
+    )
+
+
+def adagrad(lr: float = 0.01, lr_decay: float = 0.0, weight_decay: float = 0.0, eps: float = 1e-10) -> Adagrad:
+    """Adagrad (Duchi, Hazan and Singer, 2011), `torch.optim.Adagrad`. Raises `CnncError` (E0640)."""
+    return Adagrad(
+        lr=_number("lr", lr, 0, above=True),
+        lr_decay=_number("lr_decay", lr_decay, 0),
+        weight_decay=_number("weight_decay", weight_decay, 0),
+        eps=_number("eps", eps, 0, above=True),
+    )
+
+
 def adadelta(lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0.0) -> Adadelta:
     """Adadelta (Zeiler, 2012), `torch.optim.Adadelta`. Raises `CnncError` (E0640)."""
     return Adadelta(
@@ -59,7 +97,14 @@ def adadelta(lr: float = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay:
     )
 
 
-OPTIMIZERS: dict[str, Any] = {"sgd": sgd, "adam": adam, "adadelta": adadelta}
+OPTIMIZERS: dict[str, Any] = {
+    "sgd": sgd,
+    "adam": adam,
+    "adamw": adamw,
+    "rmsprop": rmsprop,
+    "adagrad": adagrad,
+    "adadelta": adadelta,
+}
 
 
 def from_recipe(recipe: Recipe) -> Optimizer:

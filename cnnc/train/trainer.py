@@ -89,7 +89,9 @@ class Trainer:
         seed_of(seed)
         if not isinstance(optimizer, Optimizer | None):
             raise error(
-                "E0640", f"optimizer is {optimizer!r}", help="give cnnc.sgd(...), cnnc.adam(...) or cnnc.adadelta(...)"
+                "E0640",
+                f"optimizer is {optimizer!r}",
+                help="give cnnc.sgd(...), cnnc.adam(...) or another of cnnc.train.optimizers",
             )
         self.network, self.losses, self.seed = network, losses_of(loss), seed
         self.optimizer = optimizer if optimizer is not None else sgd(lr=0.01)

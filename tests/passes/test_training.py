@@ -16,7 +16,7 @@ from cnnc.ir.types import TensorType
 from cnnc.ir.verify import verify
 from cnnc.passes.autodiff import differentiate
 from cnnc.passes.losses import attach_loss
-from cnnc.passes.optimizer import SGD, Adadelta, Adam, Optimizer
+from cnnc.passes.optimizer import SGD, Adadelta, Adagrad, Adam, Optimizer, RMSprop
 from cnnc.passes.training import training_graph, training_mode
 from tests.passes.networks import Net, small
 
@@ -73,6 +73,13 @@ OPTIMIZERS = [
     ),
     (Adam(lr=0.02, weight_decay=0.1, decoupled=True), "AdamW", {"lr": 0.02, "weight_decay": 0.1}),
     (Adadelta(lr=0.5, weight_decay=0.01), "Adadelta", {"lr": 0.5, "weight_decay": 0.01}),
+    (RMSprop(lr=0.02, alpha=0.8, weight_decay=0.01), "RMSprop", {"lr": 0.02, "alpha": 0.8, "weight_decay": 0.01}),
+    (
+        RMSprop(lr=0.02, momentum=0.7, centered=True, eps=1e-3),
+        "RMSprop",
+        {"lr": 0.02, "momentum": 0.7, "centered": True, "eps": 1e-3},
+    ),
+    (Adagrad(lr=0.1, lr_decay=0.3, weight_decay=0.01), "Adagrad", {"lr": 0.1, "lr_decay": 0.3, "weight_decay": 0.01}),
 ]
 
 
