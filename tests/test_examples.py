@@ -41,6 +41,7 @@ FORMS: dict[str, list[dict[str, Any]]] = {
     "resnet": [{"depth": d} for d in (18, 34, 50, 101, 152)],
     "resnet_cifar": [{}, {"depth": 110}],
     "resnext": [{}, {"depth": 101, "group_width": 8}],
+    "shufflenetv2": [{}, {"width": 2.0}],
     "small": [{}, {"size": 224, "width": 64}],
     "squeezenet": [{}, {"version": 1.0}],
     "unet": [{}],
@@ -57,7 +58,7 @@ OUTPUTS: dict[str, tuple[int, ...]] = {
     "unet": (2, 256, 256),
     "yolo": (125, 13, 13),
 }
-UNTRAINED = {"expression", "unet", "yolo"}
+UNTRAINED = {"expression", "yolo"}
 
 
 def command(*arguments: str, folder: Path = ROOT, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -26,8 +26,6 @@ def pair(name: str) -> tuple[Any, cnnc.Network]:
             m.running_mean.uniform_(-0.1, 0.1)
             m.running_var.uniform_(0.8, 1.2)
     weights = {k: v.numpy() for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
-    if name.startswith("convnext"):  # linear layers over channels are 1x1 convolutions
-        weights = {k: v.reshape(net.weights[k].shape) for k, v in weights.items()}
     assert {k: v.shape for k, v in weights.items()} == {k: v.shape for k, v in net.weights.items()}
     net.weights = weights
     return module, net
@@ -69,3 +67,29 @@ def test_steps_of_training(name: str) -> None:
     if not any(n.op == "dropout" for n in net.graph.nodes):
         assert losses[0] == pytest.approx(expected.item(), rel=1e-4)
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.slow
+def test_auxiliary_heads() -> None:
+    """GoogLeNet's weighed losses and their gradients are PyTorch's, both in float64, without dropout."""
+    module, net = pair("googlenet")
+    text = (EXAMPLES / "googlenet.cnn").read_text()
+    plain = cnnc.parse(text.replace("-> dropout(0.7)", "").replace("-> dropout(0.2)", ""), aux=True, size=96)
+    plain.weights = net.weights
+    rng = np.random.default_rng(1)
+    x, labels = rng.standard_normal((3, 3, 96, 96)).astype(np.float32), np.array([3, 700, 20])
+    parts = [
+        torch.nn.functional.cross_entropy(y, torch.from_numpy(labels))
+        for y in module.double().train()(torch.from_numpy(x.astype(np.float64)))
+    ]
+    expected = parts[0] + 0.3 * (parts[1] + parts[2])
+    expected.backward()
+    names = ["aux1.fc2.weight", "aux2.conv.conv.weight", "inception3a.branch2.1.conv.weight", "conv1.conv.weight"]
+    head = 0.3 * cnnc.loss("cross_entropy")
+    losses = {"logits": "cross_entropy", "aux1": head, "aux2": head}
+    loss, gradients = cnnc.value_and_grad(plain, losses, wrt=names, target="reference")(x, labels)
+    assert loss == pytest.approx(expected.item(), rel=1e-6)
+    wanted = dict(module.named_parameters())
+    for name in names:
+        g = wanted[name].grad.numpy()
+        assert np.linalg.norm(gradients[name] - g) <= 1e-5 * np.linalg.norm(g), name

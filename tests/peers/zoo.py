@@ -556,6 +556,39 @@ class Detector(nn.Module):
         return self.output(self.layer8(self.layer7(x)))
 
 
+class Shuffled(nn.Module):
+    def __init__(self, a: int, b: int, stride: int) -> None:
+        super().__init__()
+        half = b // 2
+
+        def end(a: int) -> list[nn.Module]:
+            depthwise = nn.Conv2d(a, a, 3, stride, 1, groups=a, bias=False)
+            return [depthwise, nn.BatchNorm2d(a), nn.Conv2d(a, half, 1, bias=False), nn.BatchNorm2d(half), nn.ReLU()]
+
+        if stride > 1:
+            self.branch1 = nn.Sequential(*end(a))
+        self.branch2 = nn.Sequential(*unit(a if stride > 1 else half, half, 1), *end(half))
+
+    def forward(self, x):
+        kept, y = (self.branch1(x), x) if hasattr(self, "branch1") else x.chunk(2, 1)
+        return functional.channel_shuffle(torch.cat([kept, self.branch2(y)], 1), 2)
+
+
+class ShuffleNetV2(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, channels = unit(3, 24, 3, 2), 24
+        for i, (width, repeats) in enumerate(((116, 4), (232, 8), (464, 4)), 2):
+            blocks = [Shuffled(width if j else channels, width, 1 if j else 2) for j in range(repeats)]
+            setattr(self, f"stage{i}", nn.Sequential(*blocks))
+            channels = width
+        self.conv5, self.fc = unit(channels, 1024, 1), nn.Linear(1024, 1000)
+
+    def forward(self, x):
+        x = functional.max_pool2d(self.conv1(x), 3, 2, 1)
+        return self.fc(self.conv5(self.stage4(self.stage3(self.stage2(x)))).mean((2, 3)))
+
+
 class ChannelNorm(nn.LayerNorm):
     """Over the channels of [N, C, H, W]."""
 
@@ -619,6 +652,7 @@ ZOO = {
     "mobilenetv3_small": (lambda: MobileNetV3(SMALL, 1024), "mobilenetv3", {"kind": "small", "size": 64}),
     "efficientnet_b0": (EfficientNet, "efficientnet", {"size": 64}),
     "convnext_tiny": (ConvNeXt, "convnext", {"size": 32}),
+    "shufflenetv2": (ShuffleNetV2, "shufflenetv2", {"size": 64}),
     "unet": (lambda: UNet(4, 3), "unet", {"width": 4, "depth": 3, "size": 32}),
     "yolo": (lambda: Detector(4), "yolo", {"width": 4, "size": 96}),
 }
