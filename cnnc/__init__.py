@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from cnnc.data.dataset import Dataset
     from cnnc.diagnostics import CnncError, Diagnostic
     from cnnc.driver import compile, load, parse, value_and_grad
+    from cnnc.ir.layer import Argument, Layer, ParameterSpec, Site
+    from cnnc.ir.op import InferenceError
     from cnnc.network import Network
+    from cnnc.ops import register_layer
     from cnnc.runtime.executable import Executable
     from cnnc.train import Trainer, adadelta, adagrad, adam, adamw, loss, lsuv, rmsprop, sgd, start
 
@@ -50,15 +53,26 @@ _HOMES = {
     "rmsprop": "train",
     "Dataset": "data.dataset",
     "loss": "train",
+    "Argument": "ir.layer",
+    "InferenceError": "ir.op",
+    "Layer": "ir.layer",
+    "ParameterSpec": "ir.layer",
+    "Site": "ir.layer",
+    "register_layer": "ops",
     "start": "train",
     "lsuv": "train",
 }
 __all__ = [
+    "Argument",
     "CnncError",
     "Dataset",
     "Diagnostic",
     "Executable",
+    "InferenceError",
+    "Layer",
     "Network",
+    "ParameterSpec",
+    "Site",
     "Trainer",
     "adadelta",
     "adagrad",
@@ -71,6 +85,7 @@ __all__ = [
     "open",
     "parse",
     "rmsprop",
+    "register_layer",
     "save",
     "sgd",
     "start",

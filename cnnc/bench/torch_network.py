@@ -137,6 +137,8 @@ class Writer:
             return f"F.{node.op}({values[0]}, inplace=True)"
         if node.op in NAMED:
             return NAMED[node.op].format(*values, **given)
+        if node.op == "prelu" and self.graph.type(node.inputs[1]).rank < 2:
+            return f"F.prelu({', '.join(self.local[o] for o in node.inputs)})"
         if node.op == "silu":
             x, beta = values[0], float(given["beta"])
             return f"F.silu({x})" if beta == 1 else f"{x} * torch.sigmoid({beta!r} * {x})"

@@ -68,8 +68,8 @@ def command(name: str | None, origin: str, listing: bool, force: bool) -> None:
 
 def identifier(stem: str) -> str:
     """A name of the language that comes near to a file's."""
-    from cnnc.frontend.text.expected import KEYWORDS
+    from cnnc.ir.layer import WORDS
 
     name = re.sub(r"\W", "_", stem, flags=re.ASCII)
     name = f"m_{name}" if not name[:1].isalpha() else name
-    return f"{name}_" if name.upper() in KEYWORDS or name in KEYWORDS or keyword.iskeyword(name) else name
+    return f"{name}_" if name.upper() in WORDS or name in WORDS or keyword.iskeyword(name) else name

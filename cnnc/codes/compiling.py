@@ -161,4 +161,16 @@ COMPILING: dict[str, Code] = {
         'net.trace(x, names=["conv"])',
         "`cnnc ir` prints the names; the message has the nearest.",
     ),
+    "E0831": Code(
+        "layer whose name cannot be registered",
+        "`cnnc.register_layer` adds layers of new names: letters, digits and _, and no words of the language.",
+        'cnnc.register_layer(cnnc.Layer(name="relu", ...))',
+        "Choose another name, or give replace=True.",
+    ),
+    "E0832": Code(
+        "layer that this process does not have",
+        "A pickled network has a layer for one of its parameters that a program registered, and this one has not.",
+        "pickle.load(file)  # of a network with act=my_layer",
+        "Import the module that registers the layer first.",
+    ),
 }

@@ -5,11 +5,12 @@ A `Layer` says how a layer of the language becomes parameters and nodes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from cnnc.diagnostics import Origin
+from cnnc.diagnostics import Origin, error
 from cnnc.ir.builder import Builder
 from cnnc.ir.op import REQUIRED, InferenceError
 from cnnc.ir.start import Start, check
@@ -142,13 +143,29 @@ class Layer:
 
 
 LAYERS: dict[str, Layer] = {}
+WORDS = frozenset(  # of the language, which name nothing else
+    "include const block model train input for in if else expect return as and or not true false none".split()
+)
 
 
 def registered(name: str) -> Layer:
-    """The layer of a name. Raises `KeyError` where this process has none."""
+    """The layer of a name. Raises `CnncError` (E0832) where this process has none."""
+    if name not in LAYERS:
+        help = "import the module that registers it, and read this again"
+        raise error("E0832", f"there is no layer '{name}' in this process", help=help)
     return LAYERS[name]
 
 
-def register_layer(layer: Layer) -> Layer:
+def register_layer(layer: Layer, replace: bool = False) -> Layer:
+    """Add a layer to the language of this process, and give it back. replace: in place of one of the same name. Raises
+    `CnncError` (E0831, E0706).
+    """
+    if not isinstance(layer, Layer):
+        raise error("E0706", f"register_layer takes a cnnc.Layer, not {type(layer).__name__}")
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", layer.name) or layer.name in WORDS:
+        raise error("E0831", f"'{layer.name}' is no name for a layer", help="a name is letters, digits and '_'")
+    if layer.name in LAYERS and not replace:
+        help = "give it another name, or register_layer(layer, replace=True)"
+        raise error("E0831", f"there is a layer '{layer.name}' already", help=help)
     LAYERS[layer.name] = layer
     return layer

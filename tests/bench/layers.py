@@ -50,6 +50,10 @@ VOLUME = ((1, 16, 8, 28, 28), (4, 32, 16, 28, 28))
 LINES: tuple[Line, ...] = (
     *map(Line, ("relu", "leaky_relu", "elu", "selu", "silu", "sigmoid", "tanh", "softmax", "relu6")),
     *map(
+        Line,
+        ("gelu", 'gelu("tanh")', "mish", "hardswish", "prelu(64)", "softplus", "hardsigmoid", "celu", "log_softmax"),
+    ),
+    *map(
         Line, ("batchnorm", "lrn(5)", "maxpool(2)", "maxpool(3, stride=2, padding=1)", "avgpool(2)", "global_avgpool")
     ),
     Line("conv(64, 3, padding=1)"),

@@ -94,10 +94,10 @@ def test_every_recipe_call_is_in_the_reference() -> None:
 
 
 def test_keywords_of_the_reference() -> None:
-    from cnnc.frontend.text.expected import KEYWORDS
+    from cnnc.ir.layer import WORDS
 
     line = next(line for line in REFERENCE.splitlines() if line.startswith("    include "))
-    assert set(line.split()) == KEYWORDS
+    assert set(line.split()) == WORDS
 
 
 @pytest.mark.parametrize(

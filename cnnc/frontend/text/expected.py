@@ -6,33 +6,11 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from cnnc.diagnostics import Diagnostic, Source, Span
+from cnnc.ir.layer import WORDS
 
 if TYPE_CHECKING:
     from lark import Token
 
-KEYWORDS = frozenset(
-    (
-        "include",
-        "const",
-        "block",
-        "model",
-        "train",
-        "input",
-        "for",
-        "in",
-        "if",
-        "else",
-        "expect",
-        "return",
-        "as",
-        "and",
-        "or",
-        "not",
-        "true",
-        "false",
-        "none",
-    )
-)
 PUNCTUATION = {
     "COMMA": "','",
     "RPAR": "')'",
@@ -79,7 +57,7 @@ def describe(source: Source, last: Token | None, found: str, offset: int, accept
             help=hint(last, found, accepts),
         )
     shown = f"found '{found[:40]}'" if found else "the file ends"
-    reserved = found in KEYWORDS and "NAME" in accepts and "RETURN" not in accepts
+    reserved = found in WORDS and "NAME" in accepts and "RETURN" not in accepts
     word = ", which is a word of the language" if reserved else ""
     return Diagnostic(
         "E0101",
@@ -135,7 +113,7 @@ def hint(last: Token | None, found: str, accepts: Collection[str]) -> str | None
 def _slip_of_sign(last: Token | None, found: str, accepts: Collection[str]) -> str | None:
     if found == "=" and "COMPARE" in accepts:
         return "to compare, write '=='"
-    if found == "=" and str(last) in KEYWORDS:
+    if found == "=" and str(last) in WORDS:
         return f"'{last}' is a word of the language: choose another name"
     if found == ":" and "LBRACE" in accepts:
         return "a body is in braces: { ... }"
