@@ -64,8 +64,7 @@ NAMED = {
     "hardtanh": "F.hardtanh({0}, {min_val}, {max_val})",
     "clamp": "torch.clamp({0}, {min}, {max})",
     "threshold": "F.threshold({0}, {threshold}, {value})",
-    "maximum": "torch.maximum({0}, {1})",
-    "minimum": "torch.minimum({0}, {1})",
+    **{op: f"torch.{op}({{0}}, {{1}})" for op in ("maximum", "minimum")},
 }
 _DENSITY = ex.parse(f"exp(-0.5 * x * x) * {1 / math.sqrt(2 * math.pi)}")
 IN_PLACE = ("relu", "relu6")  # behind a layer whose backward does not read its own output
