@@ -7,7 +7,7 @@ it, its gradient as graph-building code, its cost, and how it is shown.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from cnnc.ir.graph import DEFAULTS, OPERANDS, Attributes, Node, freeze
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Types = Sequence[TensorType | None]
 Kind = Literal["pointwise", "convolution", "linear", "pooling", "norm", "shape", "regularization"]
+Reference = Callable[[Sequence[Any], Attributes, Sequence[TensorType]], tuple[Any, ...]]
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "REQUIRED"})()
 
 
@@ -76,7 +77,11 @@ def whole_field(node: Node, types: Types, seen: Field) -> Field:
     return seen.whole()
 
 
-@dataclass(frozen=True, kw_only=True)
+def undefined(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    raise AssertionError("an op without a reference")
+
+
+@dataclass(frozen=True)
 class Op:
     """One op.
 
@@ -97,8 +102,9 @@ class Op:
 
     name: str
     operands: tuple[str, ...]
+    _: KW_ONLY
     infer: Callable[[Types, Attributes], tuple[TensorType, ...]]
-    reference: Callable[[Sequence[Any], Attributes, Sequence[TensorType]], tuple[Any, ...]]
+    reference: Reference = undefined
     attributes: Mapping[str, Any] = Attributes()
     gradient: Callable[[Any, Node, Sequence[str | None]], Sequence[str | None]] | None = None
     macs: Callable[[Node, Types, int], int] = no_macs
@@ -150,6 +156,16 @@ def register(op: Op) -> Op:
     OPS[op.name] = replace(op, infer=infer, reference=reference) if defaults else op
     OPERANDS[op.name], DEFAULTS[op.name] = tuple(o.rstrip("?*") for o in op.operands), defaults
     return OPS[op.name]
+
+
+def defines(op: Op) -> Callable[[Reference], Reference]:
+    """Register an op with the reference that this decorates. What it says of itself is the op's algebra, for readers."""
+
+    def decorate(reference: Reference) -> Reference:
+        register(replace(op, reference=reference, doc=op.doc or " ".join((reference.__doc__ or "").split())))
+        return reference
+
+    return decorate
 
 
 def required(type: TensorType | None) -> TensorType:

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnc.ir.graph import Attributes
 from cnnc.ir.layer import Argument, Layer, ParameterSpec, Site, register_layer
-from cnnc.ir.op import InferenceError, Op, Types, register, required
+from cnnc.ir.op import InferenceError, Op, Types, defines, required
 from cnnc.ir.start import Start, start
 from cnnc.ir.types import TensorType
 from cnnc.ops.checks import flag, integer, number, one_axis, show
@@ -172,41 +172,32 @@ def _infer_log_softmax(types: Types, attributes: Attributes) -> tuple[TensorType
     return (x,)
 
 
+@defines(
+    Op(
+        "log_softmax",
+        ("x",),
+        infer=_infer_log_softmax,
+        attributes={"axis": 1},
+        gradient=lambda context, node, g: [context.add("log_softmax_gradient", [node.name, g[0]], node.attributes)],
+    )
+)
 def _log_softmax(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """x_i - log(sum over j of exp(x_j)) along an axis, shifted by the maximum."""
     x, axis = np.asarray(arrays[0], np.float64), attributes["axis"]
     with np.errstate(all="ignore"):
         shifted = x - x.max(axis, keepdims=True, initial=-np.inf)
         return (shifted - np.log(np.exp(shifted).sum(axis, keepdims=True)),)
 
 
+@defines(Op("log_softmax_gradient", ("y", "dy"), infer=_infer_log_softmax, attributes={"axis": 1}))
 def _log_softmax_gradient(
     arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]
 ) -> tuple[Any, ...]:
+    """dL/dx of log_softmax over its result: dy - exp(y) * sum of dy."""
     y, dy = (np.asarray(a, np.float64) for a in arrays)
     return (dy - np.exp(y) * dy.sum(attributes["axis"], keepdims=True),)
 
 
-register(
-    Op(
-        name="log_softmax",
-        operands=("x",),
-        infer=_infer_log_softmax,
-        reference=_log_softmax,
-        attributes={"axis": 1},
-        gradient=lambda context, node, g: [context.add("log_softmax_gradient", [node.name, g[0]], node.attributes)],
-        doc="x_i - log(sum over j of exp(x_j)) along an axis, shifted by the maximum.",
-    )
-)
-register(
-    Op(
-        name="log_softmax_gradient",
-        operands=("y", "dy"),
-        infer=_infer_log_softmax,
-        reference=_log_softmax_gradient,
-        attributes={"axis": 1},
-        doc="dL/dx of log_softmax over its result: dy - exp(y) * sum of dy.",
-    )
-)
 register_layer(
     Layer(
         name="log_softmax",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, required
 from cnnc.ir.types import PLAIN, TensorType
 from cnnc.ops.checks import number, show
 
@@ -86,7 +86,32 @@ def _negative_logs(x: Any, wanted: Any) -> Any:
     return top - x + np.log1p((powers * (1 - wanted)).sum(-1, keepdims=True) + (own - 1))
 
 
+def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
+    """The gradient of the logits; labels have none, and what a place counts depends on no parameter."""
+    logits, target, *weight = node.operands
+    if gradients[0] is None:
+        return [None] * len(node.operands)
+    operands = [logits, target, gradients[0], *weight]
+    return [context.add(f"{node.op}_gradient", operands, node.attributes), *[None] * (len(node.operands) - 1)]
+
+
+_ENTROPY = {"label_smoothing": 0.0, "ignore_index": IGNORED}
+
+
+@defines(
+    Op(
+        "cross_entropy_terms",
+        ("logits", "labels", "weight?"),
+        infer=_infer,
+        attributes=_ENTROPY,
+        gradient=_gradient,
+        results=("", "counted"),
+    )
+)
 def _terms(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """Of every place, -sum over classes c of t_c weight_c log softmax(logits)_c with t = (1 - label_smoothing) *
+    one_hot(label) + label_smoothing / C; and the weight of the label. Both are 0 where the label is ignore_index.
+    """
     x, labels = _last(arrays[0]), np.asarray(arrays[1])
     weight = _weights(arrays, 2, x.shape[-1])
     wanted, good = _shares(x, labels, attributes)
@@ -98,7 +123,16 @@ def _terms(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tensor
     return np.where(good, parts, outside), np.where(good, (wanted * weight).sum(-1), outside)
 
 
+@defines(
+    Op(
+        "cross_entropy_terms_gradient",
+        ("logits", "labels", "dterm", "weight?"),
+        infer=_infer_logits,
+        attributes=_ENTROPY,
+    )
+)
 def _terms_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """dL/dlogits of cross_entropy_terms: dterm * (softmax(logits) * sum of t weight - t weight)."""
     x, labels, dterm = _last(arrays[0]), np.asarray(arrays[1]), np.asarray(arrays[2], np.float64)
     weight = _weights(arrays, 3, x.shape[-1])
     wanted, good = _shares(x, labels, attributes)
@@ -114,78 +148,40 @@ def _terms_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequen
     return (np.moveaxis(np.where(good[..., None], result, outside[..., None]), -1, 1),)
 
 
-def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
-    """The gradient of the logits; labels have none, and what a place counts depends on no parameter."""
-    logits, target, *weight = node.operands
-    if gradients[0] is None:
-        return [None] * len(node.operands)
-    operands = [logits, target, gradients[0], *weight]
-    return [context.add(f"{node.op}_gradient", operands, node.attributes), *[None] * (len(node.operands) - 1)]
-
-
-_ENTROPY = {"label_smoothing": 0.0, "ignore_index": IGNORED}
-register(
+@defines(
     Op(
-        name="cross_entropy_terms",
-        operands=("logits", "labels", "weight?"),
-        infer=_infer,
-        reference=_terms,
-        attributes=_ENTROPY,
+        "cross_entropy_soft",
+        ("logits", "target", "weight?"),
+        infer=_infer_soft,
+        attributes={"label_smoothing": 0.0},
         gradient=_gradient,
-        results=("", "counted"),
-        doc="Of every place, -sum over classes c of t_c weight_c log softmax(logits)_c with t = (1 - label_smoothing) * "
-        "one_hot(label) + label_smoothing / C; and the weight of the label. Both are 0 where the label is ignore_index.",
     )
 )
-register(
-    Op(
-        name="cross_entropy_terms_gradient",
-        operands=("logits", "labels", "dterm", "weight?"),
-        infer=_infer_logits,
-        reference=_terms_gradient,
-        attributes=_ENTROPY,
-        doc="dL/dlogits of cross_entropy_terms: dterm * (softmax(logits) * sum of t weight - t weight).",
-    )
-)
-
-
 def _soft_terms(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """Of every place, -sum over classes c of t_c weight_c log softmax(logits)_c with t = (1 - label_smoothing) *
+    target + label_smoothing / C.
+    """
     x, target = _last(arrays[0]), _smooth(_last(arrays[1]), attributes)
     with np.errstate(all="ignore"):
         return ((target * _weights(arrays, 2, x.shape[-1]) * _negative_logs(x, 0.0)).sum(-1),)
 
 
+@defines(
+    Op(
+        "cross_entropy_soft_gradient",
+        ("logits", "target", "dterm", "weight?"),
+        infer=_infer_logits,
+        attributes={"label_smoothing": 0.0},
+    )
+)
 def _soft_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """dL/dlogits of cross_entropy_soft: dterm * (softmax(logits) * sum of t weight - t weight)."""
     x, target, dterm = _last(arrays[0]), _smooth(_last(arrays[1]), attributes), np.asarray(arrays[2], np.float64)
     with np.errstate(all="ignore"):
         powers, wanted = np.exp(x - x.max(-1, keepdims=True)), target * _weights(arrays, 3, x.shape[-1])
         p = powers / powers.sum(-1, keepdims=True)
         result = (p * wanted.sum(-1, keepdims=True) - wanted) * dterm[..., None]
     return (np.moveaxis(result, -1, 1),)
-
-
-register(
-    Op(
-        name="cross_entropy_soft",
-        operands=("logits", "target", "weight?"),
-        infer=_infer_soft,
-        reference=_soft_terms,
-        attributes={"label_smoothing": 0.0},
-        gradient=_gradient,
-        doc="Of every place, -sum over classes c of t_c weight_c log softmax(logits)_c with t = (1 - label_smoothing) * "
-        "target + label_smoothing / C.",
-    )
-)
-register(
-    Op(
-        name="cross_entropy_soft_gradient",
-        operands=("logits", "target", "dterm", "weight?"),
-        infer=_infer_logits,
-        reference=_soft_gradient,
-        attributes={"label_smoothing": 0.0},
-        doc="dL/dlogits of cross_entropy_soft: dterm * (softmax(logits) * sum of t weight - t weight).",
-    )
-)
 
 
 # ------------------------------------------------------------------------------------------------ multiclass hinge
@@ -209,41 +205,38 @@ def _over(arrays: Sequence[Any], attributes: Attributes) -> tuple[Any, Any, Any]
     return np.where(hit, 0.0, np.maximum(attributes["margin"] - own + x, 0.0)), hit, good
 
 
+@defines(
+    Op(
+        "multiclass_hinge",
+        ("logits", "labels", "weight?"),
+        infer=_infer_hinge,
+        attributes={"margin": 1.0, "p": 1},
+        gradient=_gradient,
+    )
+)
 def _hinge(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """Of every row, weight[label] / C * the sum over other classes c of max(0, margin - x[label] + x[c])^p (Crammer
+    and Singer, 2001, summed; torch.nn.MultiMarginLoss).
+    """
     over, hit, good = _over(arrays, attributes)
     weight = (hit * _weights(arrays, 2, over.shape[1])).sum(1)
     return (np.where(good, (over ** attributes["p"]).mean(1) * weight, np.nan),)
 
 
+@defines(
+    Op(
+        "multiclass_hinge_gradient",
+        ("logits", "labels", "dterm", "weight?"),
+        infer=_infer_logits,
+        attributes={"margin": 1.0, "p": 1},
+    )
+)
 def _hinge_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """dL/dlogits of multiclass_hinge."""
     over, hit, good = _over(arrays, attributes)
     weight = (hit * _weights(arrays, 3, over.shape[1])).sum(1) * np.asarray(arrays[2], np.float64) / over.shape[1]
     slope = (2 * over if attributes["p"] == 2 else (over > 0) * 1.0) * weight[:, None]
     return (np.where(good[:, None], np.where(hit, -slope.sum(1, keepdims=True), slope), np.nan),)
-
-
-register(
-    Op(
-        name="multiclass_hinge",
-        operands=("logits", "labels", "weight?"),
-        infer=_infer_hinge,
-        reference=_hinge,
-        attributes={"margin": 1.0, "p": 1},
-        gradient=_gradient,
-        doc="Of every row, weight[label] / C * the sum over other classes c of max(0, margin - x[label] + x[c])^p (Crammer "
-        "and Singer, 2001, summed; torch.nn.MultiMarginLoss).",
-    )
-)
-register(
-    Op(
-        name="multiclass_hinge_gradient",
-        operands=("logits", "labels", "dterm", "weight?"),
-        infer=_infer_logits,
-        reference=_hinge_gradient,
-        attributes={"margin": 1.0, "p": 1},
-        doc="dL/dlogits of multiclass_hinge.",
-    )
-)
 
 
 # ------------------------------------------------------------------------------------------------ answers, numbers
@@ -253,23 +246,20 @@ def _infer_hits(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     return (_places(check_target(types, False, "accuracy")),) * 2
 
 
+@defines(
+    Op(
+        "class_hits",
+        ("logits", "labels"),
+        infer=_infer_hits,
+        attributes={"ignore_index": IGNORED},
+        results=("", "counted"),
+    )
+)
 def _hits(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """Of every place, 1 where the first largest logit is the label's; and 1 where the label is not ignore_index."""
     x, labels = np.asarray(arrays[0]), np.asarray(arrays[1])
     counted = labels != attributes["ignore_index"]
     return ((x.argmax(1) == labels) & counted).astype(np.float64), counted.astype(np.float64)
-
-
-register(
-    Op(
-        name="class_hits",
-        operands=("logits", "labels"),
-        infer=_infer_hits,
-        reference=_hits,
-        attributes={"ignore_index": IGNORED},
-        results=("", "counted"),
-        doc="Of every place, 1 where the first largest logit is the label's; and 1 where the label is not ignore_index.",
-    )
-)
 
 
 def _infer_numbers(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
@@ -281,14 +271,15 @@ def _infer_numbers(types: Types, attributes: Attributes) -> tuple[TensorType, ..
     return (TensorType("f32", (len(values),)),)
 
 
-register(
+@defines(
     Op(
-        name="numbers",
-        operands=(),
+        "numbers",
+        (),
         infer=_infer_numbers,
-        reference=lambda arrays, attributes, types: (np.array(attributes["values"], np.float64),),
         attributes={"values": REQUIRED},
         gradient=lambda context, node, gradients: [],
-        doc="A vector of numbers, such as a weight for each class.",
     )
 )
+def _numbers(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """A vector of numbers, such as a weight for each class."""
+    return (np.array(attributes["values"], np.float64),)

@@ -17,7 +17,7 @@ import numpy as np
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Layer, ParameterSpec, Site, register_layer
-from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, required
 from cnnc.ir.receptive import Field
 from cnnc.ir.types import WEIGHTS, TensorType, product
 from cnnc.ops.checks import check_bias, flag, integer, integers
@@ -92,21 +92,6 @@ def _grouped(a: Any, groups: int) -> Any:
     return a.reshape(*a.shape[:-2], groups, a.shape[-2] // groups, a.shape[-1])
 
 
-def _forward(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    x, w = _float64(arrays[:2])
-    window, groups = Window.of(w.shape[2:], attributes, x.ndim - 2), attributes["groups"]
-    out = types[0].sizes[2:]
-    y = np.zeros((x.shape[0], groups, w.shape[0] // groups, product(out)))
-    padded = window.pad(x, out)
-    for tap, where in window.taps(x.shape[2:], out):
-        part = padded[(slice(None), slice(None), *where)].reshape(x.shape[0], x.shape[1], product(out))
-        y += np.matmul(_grouped(w[(slice(None), slice(None), *tap)], groups), _grouped(part, groups))
-    y = y.reshape(x.shape[0], w.shape[0], *out)
-    if len(arrays) > 2 and arrays[2] is not None:
-        y = y + align(arrays[2], y.ndim)
-    return (apply_epilogue(y, attributes, arrays[3:]),)
-
-
 def _macs(node: Node, types: Types, batch: int) -> int:
     w = required(types[1])
     return product(node.type.concrete(batch)) * product(w.concrete(batch)[1:])
@@ -145,22 +130,37 @@ ATTRIBUTES: dict[str, Any] = {
     "epilogue": None,
 }
 _convolution = partial(Op, kind="convolution")
-register(
+
+
+@defines(
     _convolution(
-        name="conv",
-        operands=("x", "weight", "bias?", "epilogue*"),
+        "conv",
+        ("x", "weight", "bias?", "epilogue*"),
         infer=_infer,
-        reference=_forward,
         attributes=ATTRIBUTES,
         gradient=_gradient,
         macs=_macs,
         layout="window",
         field=_field,
-        doc="y[n, k, o] = b[k] + sum over c, t of w[k, c, t] * x[n, c, o * stride + t * dilation - padding] within each of "
-        "`groups` groups of channels. `epilogue` is an expression over this sum y and the operands behind the bias, a0, "
-        "a1, ...: what fusion has put there.",
     )
 )
+def _forward(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """y[n, k, o] = b[k] + sum over c, t of w[k, c, t] * x[n, c, o * stride + t * dilation - padding] within each of
+    `groups` groups of channels. `epilogue` is an expression over this sum y and the operands behind the bias, a0,
+    a1, ...: what fusion has put there.
+    """
+    x, w = _float64(arrays[:2])
+    window, groups = Window.of(w.shape[2:], attributes, x.ndim - 2), attributes["groups"]
+    out = types[0].sizes[2:]
+    y = np.zeros((x.shape[0], groups, w.shape[0] // groups, product(out)))
+    padded = window.pad(x, out)
+    for tap, where in window.taps(x.shape[2:], out):
+        part = padded[(slice(None), slice(None), *where)].reshape(x.shape[0], x.shape[1], product(out))
+        y += np.matmul(_grouped(w[(slice(None), slice(None), *tap)], groups), _grouped(part, groups))
+    y = y.reshape(x.shape[0], w.shape[0], *out)
+    if len(arrays) > 2 and arrays[2] is not None:
+        y = y + align(arrays[2], y.ndim)
+    return (apply_epilogue(y, attributes, arrays[3:]),)
 
 
 # ------------------------------------------------------------------------------------------------ gradients
@@ -189,6 +189,22 @@ def infer_data(op: str, operand: str) -> Callable[[Types, Attributes], tuple[Ten
     return infer
 
 
+def data_macs(node: Node, types: Types, batch: int) -> int:
+    dy, w = required(types[0]), required(types[1])
+    return product(dy.concrete(batch)) * product(w.concrete(batch)[1:])
+
+
+@defines(
+    _convolution(
+        "conv_data_gradient",
+        ("dy", "weight", "bias?", "epilogue*"),
+        infer=infer_data("conv_data_gradient", "dy"),
+        attributes={**ATTRIBUTES, "size": REQUIRED},
+        macs=data_macs,
+        layout="window",
+        doc="dL/dx of conv: every output gradient spread over the pixels its window saw. `size`: of the input.",
+    )
+)
 def spread(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     """The pixels of dy [N, K, ...], each times the weights [K, C / groups, ...], added up over windows of [N, C, *size]."""
     dy, w = _float64(arrays[:2])
@@ -205,25 +221,6 @@ def spread(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tensor
     return (apply_epilogue(dx, attributes, arrays[3:]),)
 
 
-def data_macs(node: Node, types: Types, batch: int) -> int:
-    dy, w = required(types[0]), required(types[1])
-    return product(dy.concrete(batch)) * product(w.concrete(batch)[1:])
-
-
-register(
-    _convolution(
-        name="conv_data_gradient",
-        operands=("dy", "weight", "bias?", "epilogue*"),
-        infer=infer_data("conv_data_gradient", "dy"),
-        reference=spread,
-        attributes={**ATTRIBUTES, "size": REQUIRED},
-        macs=data_macs,
-        layout="window",
-        doc="dL/dx of conv: every output gradient spread over the pixels its window saw. `size`: of the input.",
-    )
-)
-
-
 def _infer_weight(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x, dy = image(types[0], "conv_weight_gradient"), required(types[1])
     rank = x.rank - 2
@@ -237,7 +234,24 @@ def _infer_weight(types: Types, attributes: Attributes) -> tuple[TensorType, ...
     return (TensorType(x.dtype, (int(dy.shape[1]), int(x.shape[1]) // groups, *kernel), WEIGHTS[rank + 2]),)
 
 
+def _weight_macs(node: Node, types: Types, batch: int) -> int:
+    dy = required(types[1])
+    return product(dy.concrete(batch)) * product(node.type.concrete(batch)[1:])
+
+
+@defines(
+    _convolution(
+        "conv_weight_gradient",
+        ("x", "dy"),
+        infer=_infer_weight,
+        attributes={"stride": None, "padding": None, "dilation": None, "groups": 1, "kernel": REQUIRED},
+        macs=_weight_macs,
+        layout="weight_gradient",
+        field=window_field,
+    )
+)
 def _weight(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """dL/dw of conv: products of input pixels and output gradients, summed over images and positions."""
     x, dy = _float64(arrays)
     window, groups = Window.of(attributes["kernel"], attributes, x.ndim - 2), attributes["groups"]
     out = dy.shape[2:]
@@ -249,26 +263,6 @@ def _weight(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tenso
         sums = np.matmul(g, _grouped(part, groups).swapaxes(2, 3)).sum(0)
         dw[(slice(None), slice(None), *tap)] = sums.reshape(dw.shape[:2])
     return (dw,)
-
-
-def _weight_macs(node: Node, types: Types, batch: int) -> int:
-    dy = required(types[1])
-    return product(dy.concrete(batch)) * product(node.type.concrete(batch)[1:])
-
-
-register(
-    _convolution(
-        name="conv_weight_gradient",
-        operands=("x", "dy"),
-        infer=_infer_weight,
-        reference=_weight,
-        attributes={"stride": None, "padding": None, "dilation": None, "groups": 1, "kernel": REQUIRED},
-        macs=_weight_macs,
-        layout="weight_gradient",
-        field=window_field,
-        doc="dL/dw of conv: products of input pixels and output gradients, summed over images and positions.",
-    )
-)
 
 
 # ------------------------------------------------------------------------------------------------ the layer

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
-from cnnc.ir.op import InferenceError, Op, Types, register, required
+from cnnc.ir.op import InferenceError, Op, Types, defines, required
 from cnnc.ir.types import Dim, TensorType, product
 from cnnc.ops.checks import number, show
 
@@ -56,35 +56,33 @@ def _infer_dropout(types: Types, attributes: Attributes) -> tuple[TensorType, ..
     return (x,)
 
 
-def _dropout(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    x, p = np.asarray(arrays[0], np.float64), attributes["p"]
-    if len(arrays) < 2 or arrays[1] is None:
-        return (x,)
-    seed, step = (int(v) for v in np.asarray(arrays[1]))
-    together = tuple(int(d) for d in dropped_shape(x.shape, attributes["by"]))
-    return (np.where(dropout_mask(together, p, seed, step, attributes["salt"]), x / (1 - p), 0.0),)
-
-
 def _dropout_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
     if len(node.operands) < 2:
         return [gradients[0]]
     return [context.add("dropout", [gradients[0], node.operands[1]], node.attributes), None]
 
 
-register(
+@defines(
     Op(
-        name="dropout",
-        operands=("x", "seed?"),
+        "dropout",
+        ("x", "seed?"),
         infer=_infer_dropout,
-        reference=_dropout,
         attributes={"p": 0.5, "salt": 0, "by": "element"},
         gradient=_dropout_gradient,
         layout="any",
         kind="regularization",
-        doc="Without a seed, x. With one, x / (1 - p) where a counter-based random number keeps it, else 0: the gradient draws "
-        "the same. By channel, all of a channel of an image has one number; by row, all of an image.",
     )
 )
+def _dropout(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """Without a seed, x. With one, x / (1 - p) where a counter-based random number keeps it, else 0: the gradient
+    draws the same. By channel, all of a channel of an image has one number; by row, all of an image.
+    """
+    x, p = np.asarray(arrays[0], np.float64), attributes["p"]
+    if len(arrays) < 2 or arrays[1] is None:
+        return (x,)
+    seed, step = (int(v) for v in np.asarray(arrays[1]))
+    together = tuple(int(d) for d in dropped_shape(x.shape, attributes["by"]))
+    return (np.where(dropout_mask(together, p, seed, step, attributes["salt"]), x / (1 - p), 0.0),)
 
 
 def _build_dropout(site: Site) -> str:

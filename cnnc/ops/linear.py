@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Layer, ParameterSpec, Site, register_layer
-from cnnc.ir.op import InferenceError, Op, Types, register, required
+from cnnc.ir.op import InferenceError, Op, Types, defines, required
 from cnnc.ir.receptive import Field
 from cnnc.ir.types import Dim, TensorType, activation, product
 from cnnc.ops.checks import check_bias, flag, integer, show
@@ -45,13 +45,6 @@ def _infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     return (result,)
 
 
-def _forward(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    y = np.asarray(arrays[0], np.float64) @ np.asarray(arrays[1], np.float64).T
-    if len(arrays) > 2 and arrays[2] is not None:
-        y = y + arrays[2]
-    return (apply_epilogue(y, attributes, arrays[3:]),)
-
-
 def _macs(node: Node, types: Types, batch: int) -> int:
     x, other = (required(t).concrete(batch) for t in types[:2])
     return product(x) * (other[0] if node.op == "linear" else other[-1])
@@ -75,19 +68,26 @@ def _field(node: Node, types: Types, seen: Field) -> Field:
 
 
 _linear = partial(Op, macs=_macs, kind="linear")
-register(
+
+
+@defines(
     _linear(
-        name="linear",
-        operands=("x", "weight", "bias?", "epilogue*"),
+        "linear",
+        ("x", "weight", "bias?", "epilogue*"),
         infer=_infer,
-        reference=_forward,
         attributes={"epilogue": None},
         gradient=_gradient,
         field=_field,
-        doc="y[n, o] = b[o] + sum over i of w[o, i] * x[n, i]. `epilogue` is an expression over this sum y and the operands "
-        "behind the bias, a0, a1, ...",
     )
 )
+def _forward(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """y[n, o] = b[o] + sum over i of w[o, i] * x[n, i]. `epilogue` is an expression over this sum y and the
+    operands behind the bias, a0, a1, ...
+    """
+    y = np.asarray(arrays[0], np.float64) @ np.asarray(arrays[1], np.float64).T
+    if len(arrays) > 2 and arrays[2] is not None:
+        y = y + arrays[2]
+    return (apply_epilogue(y, attributes, arrays[3:]),)
 
 
 def _infer_data(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
@@ -104,29 +104,19 @@ def _infer_weight(types: Types, attributes: Attributes) -> tuple[TensorType, ...
     return (TensorType(x.dtype, (dy.shape[-1], x.shape[-1])),)
 
 
+@defines(_linear("linear_data_gradient", ("dy", "weight"), infer=_infer_data))
+def _linear_data_gradient(
+    arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]
+) -> tuple[Any, ...]:
+    """dL/dx = dy w."""
+    return (np.asarray(arrays[0], np.float64) @ arrays[1],)
+
+
+@defines(_linear("linear_weight_gradient", ("x", "dy"), infer=_infer_weight))
 def _weight_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """dL/dw = dy^T x."""
     x, dy = (np.asarray(a, np.float64).reshape(-1, np.shape(a)[-1]) for a in arrays)
     return (dy.T @ x,)
-
-
-register(
-    _linear(
-        name="linear_data_gradient",
-        operands=("dy", "weight"),
-        infer=_infer_data,
-        reference=lambda a, attributes, types: (np.asarray(a[0], np.float64) @ a[1],),
-        doc="dL/dx = dy w.",
-    )
-)
-register(
-    _linear(
-        name="linear_weight_gradient",
-        operands=("x", "dy"),
-        infer=_infer_weight,
-        reference=_weight_gradient,
-        doc="dL/dw = dy^T x.",
-    )
-)
 
 
 def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> dict[str, ParameterSpec]:

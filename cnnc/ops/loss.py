@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
-from cnnc.ir.op import InferenceError, Op, Types, register, required, same_type
+from cnnc.ir.op import InferenceError, Op, Types, defines, required, same_type
 from cnnc.ir.types import TensorType
 from cnnc.ops.checks import one_axis
 
@@ -27,31 +27,28 @@ def _infer_softmax(types: Types, attributes: Attributes) -> tuple[TensorType, ..
     return (x,)
 
 
+_softmax = partial(Op, infer=_infer_softmax, attributes={"axis": 1})
+
+
+@defines(
+    _softmax(
+        "softmax",
+        ("x",),
+        gradient=lambda context, node, g: [context.add("softmax_gradient", [node.name, g[0]], node.attributes)],
+    )
+)
+def _softmax_reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """exp(x_i) / sum over j of exp(x_j) along an axis, shifted by the maximum."""
+    return (stable_softmax(np.asarray(arrays[0], np.float64), attributes["axis"]),)
+
+
+@defines(_softmax("softmax_gradient", ("y", "dy")))
 def _softmax_gradient_reference(
     arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]
 ) -> tuple[Any, ...]:
+    """dL/dx of softmax over its result: y * (dy - sum of y * dy)."""
     y, dy = (np.asarray(a, np.float64) for a in arrays)
     return (y * (dy - (y * dy).sum(attributes["axis"], keepdims=True)),)
-
-
-_softmax = partial(Op, infer=_infer_softmax, attributes={"axis": 1})
-register(
-    _softmax(
-        name="softmax",
-        operands=("x",),
-        reference=lambda a, attributes, types: (stable_softmax(np.asarray(a[0], np.float64), attributes["axis"]),),
-        gradient=lambda context, node, g: [context.add("softmax_gradient", [node.name, g[0]], node.attributes)],
-        doc="exp(x_i) / sum over j of exp(x_j) along an axis, shifted by the maximum.",
-    )
-)
-register(
-    _softmax(
-        name="softmax_gradient",
-        operands=("y", "dy"),
-        reference=_softmax_gradient_reference,
-        doc="dL/dx of softmax over its result: y * (dy - sum of y * dy).",
-    )
-)
 
 
 def _infer_loss(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
@@ -79,7 +76,13 @@ def _powers(x: Any, labels: Any) -> tuple[Any, Any, Any]:
     return top, own, powers.sum(1)
 
 
+def _loss_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
+    return [context.add("cross_entropy_gradient", [*node.operands, gradients[0]]), None]
+
+
+@defines(Op("cross_entropy", ("logits", "labels"), infer=_infer_loss, gradient=_loss_gradient))
 def _cross_entropy(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """Mean over the batch of -log softmax(logits)[label]; NaN where a label is no class."""
     x, labels = np.asarray(arrays[0], np.float64), np.asarray(arrays[1])
     if np.any((labels < 0) | (labels >= x.shape[1])):
         return (np.float64(np.nan),)
@@ -88,9 +91,11 @@ def _cross_entropy(arrays: Sequence[Any], attributes: Attributes, types: Sequenc
         return (np.mean(top - x[np.arange(len(x)), labels] + np.log1p(rest + (own - 1))),)
 
 
+@defines(Op("cross_entropy_gradient", ("logits", "labels", "dloss"), infer=same_type))
 def _cross_entropy_gradient(
     arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]
 ) -> tuple[Any, ...]:
+    """dL/dlogits = dloss * (softmax - one_hot) / N."""
     x, labels, dloss = np.asarray(arrays[0], np.float64), np.asarray(arrays[1]), np.asarray(arrays[2], np.float64)
     if np.any((labels < 0) | (labels >= x.shape[1])):
         return (np.full_like(x, np.nan),)
@@ -101,45 +106,11 @@ def _cross_entropy_gradient(
         return (p / (own + rest)[:, None] * dloss / max(len(x), 1),)
 
 
-def _loss_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
-    return [context.add("cross_entropy_gradient", [*node.operands, gradients[0]]), None]
-
-
-register(
-    Op(
-        name="cross_entropy",
-        operands=("logits", "labels"),
-        infer=_infer_loss,
-        reference=_cross_entropy,
-        gradient=_loss_gradient,
-        doc="Mean over the batch of -log softmax(logits)[label]; NaN where a label is no class.",
-    )
-)
-register(
-    Op(
-        name="cross_entropy_gradient",
-        operands=("logits", "labels", "dloss"),
-        infer=same_type,
-        reference=_cross_entropy_gradient,
-        doc="dL/dlogits = dloss * (softmax - one_hot) / N.",
-    )
-)
-
-
+@defines(Op("accuracy", ("logits", "labels"), infer=_infer_loss))
 def _accuracy(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """Share of rows whose first largest logit is the label's."""
     x, labels = np.asarray(arrays[0]), np.asarray(arrays[1])
     return (np.float64(np.mean(x.argmax(1) == labels)) if len(x) else np.float64(0),)
-
-
-register(
-    Op(
-        name="accuracy",
-        operands=("logits", "labels"),
-        infer=_infer_loss,
-        reference=_accuracy,
-        doc="Share of rows whose first largest logit is the label's.",
-    )
-)
 
 
 def _softmax_layer(site: Site) -> str:

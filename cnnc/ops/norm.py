@@ -11,7 +11,7 @@ import numpy as np
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Layer, ParameterSpec, Site, register_layer
-from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, one_number, register, required
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, one_number, required
 from cnnc.ir.types import TensorType
 from cnnc.ops.checks import flag, integer, number
 from cnnc.ops.pointwise import align, check_expressions, result_type
@@ -27,12 +27,6 @@ def _infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
         if v is None or v.shape != (x.shape[1],):
             raise InferenceError(f"batchnorm's {name} {v} does not fit {x.shape[1]} channels", name, "E0204")
     return (x,)
-
-
-def _reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    x, *vectors = (np.asarray(a, np.float64) for a in arrays)
-    gamma, beta, mean, variance = (align(v, x.ndim) for v in vectors)
-    return ((x - mean) / np.sqrt(variance + attributes["eps"]) * gamma + beta,)
 
 
 def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
@@ -63,30 +57,27 @@ def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list
     return [dx, dgamma, dbeta, dmean, dvariance]
 
 
-register(
+@defines(
     Op(
-        name="batchnorm",
-        operands=("x", "weight", "bias", "mean", "variance"),
+        "batchnorm",
+        ("x", "weight", "bias", "mean", "variance"),
         infer=_infer,
-        reference=_reference,
         attributes={"eps": 1e-5, "momentum": 0.1},
         gradient=_gradient,
         layout="any",
         kind="norm",
-        doc="(x - mean) / sqrt(variance + eps) * weight + bias per channel (Ioffe and Szegedy, 2015).",
     )
 )
+def _reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """(x - mean) / sqrt(variance + eps) * weight + bias per channel (Ioffe and Szegedy, 2015)."""
+    x, *vectors = (np.asarray(a, np.float64) for a in arrays)
+    gamma, beta, mean, variance = (align(v, x.ndim) for v in vectors)
+    return ((x - mean) / np.sqrt(variance + attributes["eps"]) * gamma + beta,)
 
 
 def _infer_moments(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x = required(types[0])
     return (TensorType("f32", (x.shape[1],)),) * 2
-
-
-def _moments(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    x = np.asarray(arrays[0], np.float64)
-    axes = (0, *range(2, x.ndim))
-    return x.mean(axes), x.var(axes)
 
 
 def _moments_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
@@ -104,34 +95,28 @@ def _moments_gradient(context: Any, node: Node, gradients: Sequence[str | None])
     return [context.pointwise(total, {k: v for k, v in values.items() if k in ex.variables(total)}, like=shape)]
 
 
-register(
+@defines(
     Op(
-        name="moments",
-        operands=("x",),
+        "moments",
+        ("x",),
         infer=_infer_moments,
-        reference=_moments,
         gradient=_moments_gradient,
         results=("mean", "variance"),
         layout="sink",
         kind="norm",
-        doc="Mean and biased variance of every channel over N and space.",
     )
 )
+def _moments(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """Mean and biased variance of every channel over N and space."""
+    x = np.asarray(arrays[0], np.float64)
+    axes = (0, *range(2, x.ndim))
+    return x.mean(axes), x.var(axes)
 
 
-register(
-    Op(
-        name="count",
-        operands=("x",),
-        infer=one_number,
-        reference=lambda a, attributes, types: (
-            np.float64(np.size(a[0]) / np.shape(a[0])[1] if np.ndim(a[0]) > 1 else np.size(a[0])),
-        ),
-        gradient=lambda context, node, gradients: [None],
-        layout="sink",
-        doc="How many values of x there are to a channel; of a vector, its length.",
-    )
-)
+@defines(Op("count", ("x",), infer=one_number, gradient=lambda context, node, gradients: [None], layout="sink"))
+def _count(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """How many values of x there are to a channel; of a vector, its length."""
+    return (np.float64(np.size(arrays[0]) / np.shape(arrays[0])[1] if np.ndim(arrays[0]) > 1 else np.size(arrays[0])),)
 
 
 def _infer_reduce(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
@@ -140,16 +125,6 @@ def _infer_reduce(types: Types, attributes: Attributes) -> tuple[TensorType, ...
     if whole.rank < 2:
         raise InferenceError(f"sums over channels need [N, C, ...], not {whole}", "operands", "E0201")
     return (TensorType("f32", (whole.shape[1],)),) * len(attributes["expressions"])
-
-
-def _reduce(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    rank = max(np.ndim(a) for a in arrays)
-    values = {f"a{i}": align(np.asarray(a, np.float64), rank) for i, a in enumerate(arrays)}
-    shape = np.broadcast_shapes(*(v.shape for v in values.values()))
-    return tuple(
-        np.broadcast_to(ex.evaluate(ex.parse(t), values), shape).sum((0, *range(2, rank)))
-        for t in attributes["expressions"]
-    )
 
 
 def _reduce_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
@@ -170,19 +145,26 @@ def _reduce_gradient(context: Any, node: Node, gradients: Sequence[str | None]) 
     return result
 
 
-register(
+@defines(
     Op(
-        name="reduce_channels",
-        operands=("a*",),
+        "reduce_channels",
+        ("a*",),
         infer=_infer_reduce,
-        reference=_reduce,
         attributes={"expressions": REQUIRED},
         gradient=_reduce_gradient,
         layout="sink",
         kind="norm",
-        doc="Sums over N and space of expressions over the operands, one value a channel.",
     )
 )
+def _reduce(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """Sums over N and space of expressions over the operands, one value a channel."""
+    rank = max(np.ndim(a) for a in arrays)
+    values = {f"a{i}": align(np.asarray(a, np.float64), rank) for i, a in enumerate(arrays)}
+    shape = np.broadcast_shapes(*(v.shape for v in values.values()))
+    return tuple(
+        np.broadcast_to(ex.evaluate(ex.parse(t), values), shape).sum((0, *range(2, rank)))
+        for t in attributes["expressions"]
+    )
 
 
 def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> dict[str, ParameterSpec]:
@@ -272,39 +254,34 @@ def _lrn_terms(x: Any, attributes: Attributes) -> tuple[Any, float, float]:
     )
 
 
+_LRN = {"size": REQUIRED, "alpha": 1e-4, "beta": 0.75, "k": 1.0}
+_lrn_op = partial(Op, infer=_infer_same, attributes=_LRN, layout="any")
+
+
+@defines(
+    _lrn_op(
+        "lrn",
+        ("x",),
+        gradient=lambda context, node, g: [context.add("lrn_gradient", [node.operands[0], g[0]], node.attributes)],
+        kind="norm",
+    )
+)
 def _lrn(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """x / (k + alpha / size * sum of squares over `size` channels)^beta (Krizhevsky et al., 2012; PyTorch's alpha /
+    size).
+    """
     x = np.asarray(arrays[0], np.float64)
     scale, beta, _ = _lrn_terms(x, attributes)
     return (x * scale**-beta,)
 
 
+@defines(_lrn_op("lrn_gradient", ("x", "dy")))
 def _lrn_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """dL/dx of lrn."""
     x, dy = (np.asarray(a, np.float64) for a in arrays)
     scale, beta, share = _lrn_terms(x, attributes)
     inner = _neighbours(dy * x * scale ** (-beta - 1), attributes["size"], mirrored=True)
     return (dy * scale**-beta - 2 * beta * share * x * inner,)
-
-
-_LRN = {"size": REQUIRED, "alpha": 1e-4, "beta": 0.75, "k": 1.0}
-_lrn_op = partial(Op, infer=_infer_same, attributes=_LRN, layout="any")
-register(
-    _lrn_op(
-        name="lrn",
-        operands=("x",),
-        reference=_lrn,
-        gradient=lambda context, node, g: [context.add("lrn_gradient", [node.operands[0], g[0]], node.attributes)],
-        kind="norm",
-        doc="x / (k + alpha / size * sum of squares over `size` channels)^beta (Krizhevsky et al., 2012; PyTorch's alpha / size).",
-    )
-)
-register(
-    _lrn_op(
-        name="lrn_gradient",
-        operands=("x", "dy"),
-        reference=_lrn_gradient,
-        doc="dL/dx of lrn.",
-    )
-)
 
 
 def _build_lrn(site: Site) -> str:

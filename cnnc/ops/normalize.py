@@ -9,7 +9,7 @@ import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Layer, ParameterSpec, Site, register_layer
-from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, required
 from cnnc.ir.receptive import Field
 from cnnc.ir.types import Dim, TensorType
 from cnnc.ops.checks import all_axes, flag, integer, number, show
@@ -99,17 +99,6 @@ def _statistics(x: Any, attributes: Attributes) -> tuple[Any, Any, Any]:
     return apart * scale, scale, means
 
 
-def _reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    x, weight, bias = (*arrays[:3], None, None)[:3]
-    x = np.asarray(x, np.float64)
-    y, _, _ = _statistics(x, attributes)
-    if weight is not None:
-        y = y * align(weight, x.ndim)
-    if bias is not None:
-        y = y + align(bias, x.ndim)
-    return (apply_epilogue(y, attributes, arrays[3:]),)
-
-
 def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
     x, weight, bias = (*node.operands[:3], None, None)[:3]
     operands = [gradients[0], x] if weight is None else [gradients[0], x, weight]
@@ -124,22 +113,34 @@ def _field(node: Node, types: Types, seen: Field) -> Field:
 
 
 _ATTRIBUTES = {"axes": REQUIRED, "groups": 1, "eps": 1e-5, "centered": True}
-register(
+
+
+@defines(
     Op(
-        name="normalize",
-        operands=("x", "weight?", "bias?", "epilogue*"),
+        "normalize",
+        ("x", "weight?", "bias?", "epilogue*"),
         infer=_infer,
-        reference=_reference,
         attributes=_ATTRIBUTES | {"epilogue": None},
         gradient=_gradient,
         layout="planes",
         kind="norm",
         field=_field,
-        doc="(x - mean) / sqrt(variance + eps) * weight + bias, with the statistics of each image over `axes`, or over each of "
-        "`groups` of channels (Ba et al., 2016; Ulyanov et al., 2016; Wu and He, 2018). Without `centered` the mean counts "
-        "as 0 (Zhang and Sennrich, 2019). `epilogue` is an expression over this y and the operands behind the bias.",
     )
 )
+def _reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """(x - mean) / sqrt(variance + eps) * weight + bias, with the statistics of each image over `axes`, or over
+    each of `groups` of channels (Ba et al., 2016; Ulyanov et al., 2016; Wu and He, 2018). Without `centered` the
+    mean counts as 0 (Zhang and Sennrich, 2019). `epilogue` is an expression over this y and the operands behind the
+    bias.
+    """
+    x, weight, bias = (*arrays[:3], None, None)[:3]
+    x = np.asarray(x, np.float64)
+    y, _, _ = _statistics(x, attributes)
+    if weight is not None:
+        y = y * align(weight, x.ndim)
+    if bias is not None:
+        y = y + align(bias, x.ndim)
+    return (apply_epilogue(y, attributes, arrays[3:]),)
 
 
 def _infer_gradient(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
@@ -154,6 +155,18 @@ def _infer_gradient(types: Types, attributes: Attributes) -> tuple[TensorType, .
     return (x, *(weight,) * (2 if attributes["centered"] else 1))
 
 
+@defines(
+    Op(
+        "normalize_gradient",
+        ("dy", "x", "weight?"),
+        infer=_infer_gradient,
+        attributes=_ATTRIBUTES,
+        results=("", "weight", "bias"),
+        layout="planes",
+        kind="norm",
+        doc="dL/dx of normalize, and dL/dweight and dL/dbias where there is a weight.",
+    )
+)
 def _backward(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     """With h = dy * weight: dx = scale (h - mean(h) - y mean(h y)), where the means are over what was normalized
     together; of RMS normalization without the second term.
@@ -171,21 +184,6 @@ def _backward(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Ten
         over = tuple(i for i, d in enumerate(along) if d == 1)
         results.append(part.sum(over).reshape(t.sizes))
     return tuple(results)
-
-
-register(
-    Op(
-        name="normalize_gradient",
-        operands=("dy", "x", "weight?"),
-        infer=_infer_gradient,
-        reference=_backward,
-        attributes=_ATTRIBUTES,
-        results=("", "weight", "bias"),
-        layout="planes",
-        kind="norm",
-        doc="dL/dx of normalize, and dL/dweight and dL/dbias where there is a weight.",
-    )
-)
 
 
 # ------------------------------------------------------------------------------------------------ layers

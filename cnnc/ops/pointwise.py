@@ -17,7 +17,7 @@ from cnnc.ir import expression as ex
 from cnnc.ir.expression import Expression
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
-from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, register
 from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType
 from cnnc.ops.checks import show
 from cnnc.ops.definitions import DEFINITIONS, Definition
@@ -238,18 +238,19 @@ def _infer_constant(types: Types, attributes: Attributes) -> tuple[TensorType, .
     return (TensorType("f32", ()),)
 
 
-register(
+@defines(
     Op(
-        name="constant",
-        operands=(),
+        "constant",
+        (),
         infer=_infer_constant,
-        reference=lambda arrays, attributes, types: (np.float64(attributes["value"]),),
         attributes={"value": REQUIRED},
         gradient=lambda context, node, gradients: [],
         layout="any",
-        doc="A number.",
     )
 )
+def _constant(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """A number."""
+    return (np.float64(attributes["value"]),)
 
 
 def _layer(op: str, defined: Definition) -> None:

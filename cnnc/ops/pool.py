@@ -16,7 +16,7 @@ import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
-from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, whole_field
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, whole_field
 from cnnc.ir.types import TensorType, product
 from cnnc.ops.checks import flag, integers
 from cnnc.ops.window import Window, image, spatial, window_field
@@ -56,33 +56,6 @@ def _infer_gradient(position: int) -> Callable[[Types, Attributes], tuple[Tensor
     return infer
 
 
-def _maximum(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    x = np.asarray(arrays[0], np.float64)
-    window, out = window_of(attributes, x.ndim - 2), types[0].sizes[2:]
-    padded, y = window.pad(x, out, -np.inf), np.full(types[0].sizes, -np.inf)
-    for _, where in window.taps(x.shape[2:], out):
-        y = np.maximum(y, padded[(slice(None), slice(None), *where)])
-    return (y,)
-
-
-def _maximum_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    x, dy = (np.asarray(a, np.float64) for a in arrays)
-    window, out = window_of(attributes, x.ndim - 2), dy.shape[2:]
-    padded = window.pad(x, out, -np.inf)
-    taps = [(slice(None), slice(None), *where) for _, where in window.taps(x.shape[2:], out)]
-    parts = np.stack([padded[where] for where in taps])
-    # the first index of the maximum; the first NaN where there is one. A pixel that is really -inf comes before padding
-    # does.
-    inside = window.pad(np.ones_like(x), out)
-    rank = np.where(np.isnan(parts), np.inf, parts)
-    ordered = np.stack([np.where(inside[where] > 0, 1, 0) for where in taps])
-    first = np.where((rank == rank.max(0)) & (ordered > 0), 1, 0).argmax(0)
-    dx = np.zeros_like(padded)
-    for i, where in enumerate(taps):
-        dx[where] += np.where(first == i, dy, 0)
-    return (window.unpad(dx, x.shape[2:]),)
-
-
 def divisors(window: Window, include_pad: bool, size: Sequence[int], out: Sequence[int]) -> Any:
     """By how much each average is divided."""
     ones = np.ones((1, 1, *size))
@@ -92,24 +65,6 @@ def divisors(window: Window, include_pad: bool, size: Sequence[int], out: Sequen
     padded = window.pad(ones, out)
     total: Any = sum(padded[(slice(None), slice(None), *where)] for _, where in window.taps(size, out))
     return total
-
-
-def _average(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    x = np.asarray(arrays[0], np.float64)
-    window, out = window_of(attributes, x.ndim - 2), types[0].sizes[2:]
-    padded = window.pad(x, out)
-    total = sum(padded[(slice(None), slice(None), *where)] for _, where in window.taps(x.shape[2:], out))
-    return (total / divisors(window, attributes["count_include_pad"], x.shape[2:], out),)
-
-
-def _average_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    dy, size = np.asarray(arrays[0], np.float64), attributes["size"]
-    window, out = window_of(attributes, dy.ndim - 2), dy.shape[2:]
-    dx = window.pad(np.zeros((*dy.shape[:2], *size)), out)
-    part = dy / divisors(window, attributes["count_include_pad"], size, out)
-    for _, where in window.taps(size, out):
-        dx[(slice(None), slice(None), *where)] += part
-    return (window.unpad(dx, size),)
 
 
 def _maximum_backward(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
@@ -129,49 +84,61 @@ def _global_backward(context: Any, node: Node, gradients: Sequence[str | None]) 
 
 AVERAGE = {k: v for k, v in ATTRIBUTES.items() if k != "dilation"} | {"count_include_pad": True}
 _pool = partial(Op, layout="any", kind="pooling", field=window_field)
-register(
-    _pool(
-        name="maxpool",
-        operands=("x",),
-        infer=_infer,
-        reference=_maximum,
-        attributes=ATTRIBUTES,
-        gradient=_maximum_backward,
-        doc="The largest value of each window, NaN where it has one. Padding is never the largest.",
-    )
-)
-register(
-    _pool(
-        name="maxpool_gradient",
-        operands=("x", "dy"),
-        infer=_infer_gradient(1),
-        reference=_maximum_gradient,
-        attributes={**ATTRIBUTES, "size": REQUIRED},
-        doc="dL/dx of maxpool: each gradient goes to the first largest value of its window.",
-    )
-)
-register(
-    _pool(
-        name="avgpool",
-        operands=("x",),
-        infer=_infer,
-        reference=_average,
-        attributes=AVERAGE,
-        gradient=_average_backward,
-        doc="The mean of each window: with `count_include_pad` over the window as far as the padded input goes, otherwise over "
-        "the pixels that are there.",
-    )
-)
-register(
-    _pool(
-        name="avgpool_gradient",
-        operands=("dy",),
-        infer=_infer_gradient(0),
-        reference=_average_gradient,
-        attributes={**AVERAGE, "size": REQUIRED},
-        doc="dL/dx of avgpool: each gradient spread evenly over its window.",
-    )
-)
+
+
+@defines(_pool("maxpool", ("x",), infer=_infer, attributes=ATTRIBUTES, gradient=_maximum_backward))
+def _maximum(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """The largest value of each window, NaN where it has one. Padding is never the largest."""
+    x = np.asarray(arrays[0], np.float64)
+    window, out = window_of(attributes, x.ndim - 2), types[0].sizes[2:]
+    padded, y = window.pad(x, out, -np.inf), np.full(types[0].sizes, -np.inf)
+    for _, where in window.taps(x.shape[2:], out):
+        y = np.maximum(y, padded[(slice(None), slice(None), *where)])
+    return (y,)
+
+
+@defines(_pool("maxpool_gradient", ("x", "dy"), infer=_infer_gradient(1), attributes={**ATTRIBUTES, "size": REQUIRED}))
+def _maximum_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """dL/dx of maxpool: each gradient goes to the first largest value of its window."""
+    x, dy = (np.asarray(a, np.float64) for a in arrays)
+    window, out = window_of(attributes, x.ndim - 2), dy.shape[2:]
+    padded = window.pad(x, out, -np.inf)
+    taps = [(slice(None), slice(None), *where) for _, where in window.taps(x.shape[2:], out)]
+    parts = np.stack([padded[where] for where in taps])
+    # the first index of the maximum; the first NaN where there is one. A pixel that is really -inf comes before padding
+    # does.
+    inside = window.pad(np.ones_like(x), out)
+    rank = np.where(np.isnan(parts), np.inf, parts)
+    ordered = np.stack([np.where(inside[where] > 0, 1, 0) for where in taps])
+    first = np.where((rank == rank.max(0)) & (ordered > 0), 1, 0).argmax(0)
+    dx = np.zeros_like(padded)
+    for i, where in enumerate(taps):
+        dx[where] += np.where(first == i, dy, 0)
+    return (window.unpad(dx, x.shape[2:]),)
+
+
+@defines(_pool("avgpool", ("x",), infer=_infer, attributes=AVERAGE, gradient=_average_backward))
+def _average(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """The mean of each window: with `count_include_pad` over the window as far as the padded input goes, otherwise
+    over the pixels that are there.
+    """
+    x = np.asarray(arrays[0], np.float64)
+    window, out = window_of(attributes, x.ndim - 2), types[0].sizes[2:]
+    padded = window.pad(x, out)
+    total = sum(padded[(slice(None), slice(None), *where)] for _, where in window.taps(x.shape[2:], out))
+    return (total / divisors(window, attributes["count_include_pad"], x.shape[2:], out),)
+
+
+@defines(_pool("avgpool_gradient", ("dy",), infer=_infer_gradient(0), attributes={**AVERAGE, "size": REQUIRED}))
+def _average_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """dL/dx of avgpool: each gradient spread evenly over its window."""
+    dy, size = np.asarray(arrays[0], np.float64), attributes["size"]
+    window, out = window_of(attributes, dy.ndim - 2), dy.shape[2:]
+    dx = window.pad(np.zeros((*dy.shape[:2], *size)), out)
+    part = dy / divisors(window, attributes["count_include_pad"], size, out)
+    for _, where in window.taps(size, out):
+        dx[(slice(None), slice(None), *where)] += part
+    return (window.unpad(dx, size),)
 
 
 def _infer_global(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
@@ -179,21 +146,20 @@ def _infer_global(types: Types, attributes: Attributes) -> tuple[TensorType, ...
     return (TensorType(x.dtype, (*x.shape[:2], *[1] * (x.rank - 2)), x.layout),)
 
 
-register(
+@defines(
     Op(
-        name="global_avgpool",
-        operands=("x",),
+        "global_avgpool",
+        ("x",),
         infer=_infer_global,
-        reference=lambda a, attributes, types: (
-            np.asarray(a[0], np.float64).mean(tuple(range(2, np.ndim(a[0]))), keepdims=True),
-        ),
         gradient=_global_backward,
         layout="any",
         kind="pooling",
         field=whole_field,
-        doc="The mean over space: [N, C, H, W] -> [N, C, 1, 1].",
     )
 )
+def _global_avgpool(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """The mean over space: [N, C, H, W] -> [N, C, 1, 1]."""
+    return (np.asarray(arrays[0], np.float64).mean(tuple(range(2, np.ndim(arrays[0]))), keepdims=True),)
 
 
 # ------------------------------------------------------------------------------------------------ layers

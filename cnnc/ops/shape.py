@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
-from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, one_number, register, required
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, one_number, register, required
 from cnnc.ir.receptive import Field
 from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType, activation, product
 from cnnc.ops.checks import all_axes, flag, one_axis, show
@@ -126,18 +126,14 @@ def _concat_gradient(context: Any, node: Node, gradients: Sequence[str | None]) 
     return result
 
 
-register(
+@defines(
     _moving(
-        name="concat",
-        operands=("x*",),
-        infer=_infer_concat,
-        reference=lambda a, attributes, types: (np.concatenate(a, attributes["axis"]),),
-        attributes={"axis": 1},
-        gradient=_concat_gradient,
-        layout="channels",
-        doc="Tensors joined along an axis.",
+        "concat", ("x*",), infer=_infer_concat, attributes={"axis": 1}, gradient=_concat_gradient, layout="channels"
     )
 )
+def _concat(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """Tensors joined along an axis."""
+    return (np.concatenate(arrays, attributes["axis"]),)
 
 
 # ------------------------------------------------------------------------------------------------ sums, means, expand
@@ -194,16 +190,11 @@ for _name, _function, _doc in (("sum", np.sum, "The sum"), ("mean", np.mean, "Th
         )
     )
 
-register(
-    Op(
-        name="batch_size",
-        operands=("x",),
-        infer=one_number,
-        reference=lambda a, attributes, types: (np.float64(np.shape(a[0])[0]),),
-        layout="sink",
-        doc="The batch N as a number.",
-    )
-)
+
+@defines(Op("batch_size", ("x",), infer=one_number, layout="sink"))
+def _batch_size(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """The batch N as a number."""
+    return (np.float64(np.shape(arrays[0])[0]),)
 
 
 def _infer_expand(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
@@ -215,23 +206,20 @@ def _infer_expand(types: Types, attributes: Attributes) -> tuple[TensorType, ...
     return (TensorType(x.dtype, shape, attributes["layout"] or x.layout or PLAIN.get(len(shape))),)
 
 
-def _expanded(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    shape = types[0].sizes
-    return (np.broadcast_to(align(arrays[0], len(shape)), shape).astype(np.float64),)
-
-
-register(
+@defines(
     _moving(
-        name="expand",
-        operands=("x",),
+        "expand",
+        ("x",),
         infer=_infer_expand,
-        reference=_expanded,
         attributes={"shape": REQUIRED, "layout": None},
         gradient=lambda context, node, g: [context.reduce_to(g[0], node.operands[0])],
         layout="any",
-        doc="x broadcast to a shape.",
     )
 )
+def _expanded(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """x broadcast to a shape."""
+    shape = types[0].sizes
+    return (np.broadcast_to(align(arrays[0], len(shape)), shape).astype(np.float64),)
 
 
 # ------------------------------------------------------------------------------------------------ layout
@@ -247,20 +235,21 @@ def _infer_layout(types: Types, attributes: Attributes) -> tuple[TensorType, ...
     return (result,)
 
 
-register(
+@defines(
     _moving(
-        name="to_layout",
-        operands=("x",),
+        "to_layout",
+        ("x",),
         infer=_infer_layout,
-        reference=lambda a, attributes, types: (np.asarray(a[0], np.float64),),
         attributes={"layout": REQUIRED},
         gradient=lambda context, node, g: [
             context.add("to_layout", [g[0]], {"layout": context.type(node.operands[0]).layout})
         ],
         layout="convert",
-        doc="The same tensor in another memory layout.",
     )
 )
+def _to_layout(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """The same tensor in another memory layout."""
+    return (np.asarray(arrays[0], np.float64),)
 
 
 # ------------------------------------------------------------------------------------------------ layers

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
-from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines
 from cnnc.ir.receptive import Field, space_of
 from cnnc.ir.types import TensorType
 from cnnc.ops import bands
@@ -76,34 +76,27 @@ _resize = partial(
     layout="any",
     kind="shape",
 )
-register(
-    _resize(
-        name="upsample",
-        operands=("x",),
-        infer=partial(_infer, op="upsample", operand="x"),
-        reference=lambda a, attributes, types: (
-            bands.apply(_axes(attributes, np.shape(a[0])[2:], types[0].sizes[2:]), a[0]),
-        ),
-        gradient=_gradient,
-        field=_field,
-        doc="An image of `size` pixels, each of the values next to where it lies in x: the nearest, the 2 of each axis whose "
-        "line goes through it (bilinear), or the 4 whose cubic does (bicubic). `corners` says where: pixel o lies at o * H / H' "
-        "(asymmetric), (o + 1/2) * H / H' - 1/2 (half_pixel; pytorch_half_pixel is 0 for a single one), or o * (H - 1) / "
-        "(H' - 1) (align_corners), with 1 / `factor` for H / H' where there is one. `rounding` finds the nearest: floor, ceil, "
-        "round_prefer_floor or round_prefer_ceil. These are the names of ONNX's Resize.",
-    )
+
+
+@defines(
+    _resize("upsample", ("x",), infer=partial(_infer, op="upsample", operand="x"), gradient=_gradient, field=_field)
 )
-register(
-    _resize(
-        name="upsample_gradient",
-        operands=("dy",),
-        infer=partial(_infer, op="upsample_gradient", operand="dy"),
-        reference=lambda a, attributes, types: (
-            bands.apply([b.transposed for b in _axes(attributes, types[0].sizes[2:], np.shape(a[0])[2:])], a[0]),
-        ),
-        doc="dL/dx of upsample: each gradient goes to the values that its pixel is made of, by their weights.",
+def _upsample(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """An image of `size` pixels, each of the values next to where it lies in x: the nearest, the 2 of each axis
+    whose line goes through it (bilinear), or the 4 whose cubic does (bicubic). `corners` says where: pixel o lies
+    at o * H / H' (asymmetric), (o + 1/2) * H / H' - 1/2 (half_pixel; pytorch_half_pixel is 0 for a single one), or
+    o * (H - 1) / (H' - 1) (align_corners), with 1 / `factor` for H / H' where there is one. `rounding` finds the
+    nearest: floor, ceil, round_prefer_floor or round_prefer_ceil. These are the names of ONNX's Resize.
+    """
+    return (bands.apply(_axes(attributes, np.shape(arrays[0])[2:], types[0].sizes[2:]), arrays[0]),)
+
+
+@defines(_resize("upsample_gradient", ("dy",), infer=partial(_infer, op="upsample_gradient", operand="dy")))
+def _upsample_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """dL/dx of upsample: each gradient goes to the values that its pixel is made of, by their weights."""
+    return (
+        bands.apply([b.transposed for b in _axes(attributes, types[0].sizes[2:], np.shape(arrays[0])[2:])], arrays[0]),
     )
-)
 
 
 # ------------------------------------------------------------------------------------------------ the layer
