@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnnc import frontend
+from cnnc import frontend, onnx_models
 from cnnc.arguments import a_call, as_path, flag, of_kind, seed_of
 from cnnc.backends import backend, native
 from cnnc.diagnostics import CnncError, error
 from cnnc.foreign import ONNX, recognize
 from cnnc.ir.graph import Graph
 from cnnc.ir.objective import Wanted, losses_of
-from cnnc.ir.types import BATCH, Dim, product
+from cnnc.ir.types import product
 from cnnc.lowering.lower import lower
 from cnnc.lowering.memory import memory_of
 from cnnc.network import Network
@@ -78,7 +78,7 @@ def load_with(
             what = f"model '{model}'" if model is not None else f"parameter '{next(iter(parameters))}'"
             why = "an ONNX file holds one model, in which all is set"
             raise error("E0655", f"{path} has no {what} to choose", why, exit_code=2)
-        return _onnx(as_path("path", path), shapes, external_data)
+        return onnx_models.load(as_path("path", path), shapes, external_data, _network)
     found = _opened(lambda sizes: frontend.load_with(path, model, parameters, sizes))
     return found.of_shapes(shapes) if shapes is not None and isinstance(found, OpenNetwork) else found
 
@@ -86,43 +86,6 @@ def load_with(
 def parse(text: str, model: str | None = None, **parameters: Any) -> Network:
     """The network of a `.cnn` text. Raises `CnncError` with every diagnostic."""
     return _opened(lambda sizes: frontend.parse_with(text, model, parameters, sizes))
-
-
-def _onnx(path: Path, shapes: Shapes | None, external_data: bool) -> Network:
-    """The network of an ONNX file; an open one where sizes are open and not given."""
-    from cnnc.interop.onnx_import import model as onnx
-    from cnnc.interop.onnx_import.reading import read
-
-    model = read(path)
-
-    def made(given: Shapes) -> Network:
-        found = onnx.of_model(model, path, given, external_data)
-        result = _network(onnx.program_of(found))
-        for name, value in found.weights.items():
-            result.weights[name] = value
-        return result
-
-    opened = onnx.open_shapes(model.graph)
-    if shapes or not any(isinstance(d, str) and d != BATCH for shape in opened.values() for d in shape):
-        return made(shapes or {})
-
-    def sized(sizes: Mapping[str, int]) -> Network:
-        given = {k: [_size(d, sizes) for d in shape] for k, shape in opened.items()}
-        try:
-            return made(given)
-        except CnncError:  # a batch of 1 that cannot be opened
-            single = {v.name for v in model.graph.input if onnx.first_size(v) == 1}
-            if not single:
-                raise
-            return made({k: [1, *shape[1:]] if k in single else shape for k, shape in given.items()})
-
-    return OpenNetwork(opened, sized, onnx.name_of(model))
-
-
-def _size(d: Dim, sizes: Mapping[str, int]) -> int | None:
-    if isinstance(d, int):
-        return d
-    return None if d == BATCH else sizes[d]
 
 
 def _network(program: Program) -> Network:

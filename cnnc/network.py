@@ -188,6 +188,11 @@ class Weights(MutableMapping[str, Floats]):
         """Whether a parameter has been assigned, or read since it was deferred."""
         return name in self._values
 
+    @property
+    def drawn(self) -> bool:
+        """Whether there are some, and all of them are as a seed gives them."""
+        return len(self) > 0 and not self._values and not self._sources
+
     def restart(self, seed: int, starts: Starts) -> None:
         """Start over with what `seed` gives, where layers do not say how by these starts of weights and of biases."""
         deferred, self._sources, self._drawn = self._sources, {}, Drawn(self._specs, seed, starts)

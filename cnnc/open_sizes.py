@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cnnc.ir.graph import Graph
     from cnnc.lowering.target import Array
 
+TRIED = (224, 64, 320, 24)  # sizes of which a network is taken for all, where one is enough
 KEPT = 8  # sizes for which an executable is kept
 Shapes = Mapping[str, tuple[Dim, ...]]
 Sizes = tuple[tuple[str, int], ...]
@@ -153,12 +154,14 @@ class OpenNetwork(Network):
         """A network of some sizes, for what does not depend on them. Raises `CnncError` where none of a few will do."""
         if self._first is not None:
             return self._first
-        for size in (224, 64, 96, 48, 32, 24, 16, 12, 320):
+        refused: CnncError | None = None
+        for size in TRIED:
             try:
-                return self.at(**dict.fromkeys(self.open_sizes, size))
-            except CnncError:
-                continue
-        return self.at(**dict.fromkeys(self.open_sizes, 224))
+                return self.at(**{name: 1 if name == "batch" else size for name in self.open_sizes})
+            except CnncError as e:
+                refused = refused or e
+        assert refused is not None
+        raise refused
 
     @property
     def weights(self) -> Any:

@@ -34,6 +34,7 @@ ORDER = [
     ["interop", "data", "summary", "manual", "drawing", "loaded", "trace"],
     ["network", "artifact", "notebook"],
     ["open_sizes"],
+    ["onnx_models"],
     ["driver"],
     ["train", "bench", "stats", "onnx_backend"],
     ["cli"],

@@ -59,7 +59,7 @@ def command(
     if not parent.is_dir():
         raise error("E0601", f"the folder {parent} does not exist", help=f"mkdir -p {parent}", exit_code=3)
     network = load(chosen, weights)
-    if weights is None and len(network.weights):
+    if weights is None and network.weights.drawn:
         say("no --weights given: the artifact holds the network as it was initialized")
     labels = names_of(network, chosen.path)
     start = time.perf_counter()

@@ -29,7 +29,7 @@ def command(
         raise error("E0603", f"ONNX is written as .onnx, not to '{output}'", exit_code=2)
     onnx.package()
     network = load(chosen, weights)
-    if weights is None and len(network.weights):
+    if weights is None and network.weights.drawn:
         say("no --weights given: the file holds the network as it was initialized")
     content = onnx.model(network.graph, network.weights, batch, names_of(network, chosen.path)).SerializeToString()
     with replacing(output) as temporary:

@@ -88,9 +88,9 @@ def command(
         from cnnc import driver
 
         network = load(chosen, weights)
-        if weights is None and len(network.weights):
+        if weights is None and network.weights.drawn:
             say("no --weights given: the network is as it was initialized, and what it prints means nothing")
-        if network.open_sizes:
+        if network.open_sizes or all(n.type.shape[:1] == (1,) for n in network.graph.inputs):
             batch = 1  # each picture has a size of its own
         settings, labels = network.representative.program.inputs, names_of(network.representative, path)
         executable = driver.compile(network, threads=threads)
@@ -223,9 +223,10 @@ def check_outputs(graph: Graph) -> None:
     """Raises `CnncError` (E0705) for an output that is not of each image."""
     from cnnc.ir.types import BATCH
 
+    single = all(n.type.shape[:1] == (1,) for n in graph.inputs)  # one image at a time
     for label, value in graph.outputs:
         kind = graph.type(value)
-        if kind.shape[:1] != (BATCH,):
+        if kind.shape[:1] not in ((BATCH,), (1,) if single else (BATCH,)):
             raise error(
                 "E0705",
                 f"the output '{label}' is {kind}: it is of the whole batch, not of each image",

@@ -164,10 +164,10 @@ def slice_(i: Importer, c: Call) -> str:
         where = range(size)[slice(start, None if step < 0 and end < -size else end, step)]
         if len(where) == 0:
             raise Unsupported(c, "nothing is left of it")
-        if step == 1:
-            if len(where) != size:
-                x = i.add("slice", [x], {"axis": axis, "start": where[0], "size": len(where)})
-        else:
+        if step > 0 and len(where) != size:
+            more = {"step": step} if step != 1 and len(where) > 1 else {}
+            x = i.add("slice", [x], {"axis": axis, "start": where[0], "size": len(where), **more})
+        elif step < 0:
             x = i.add("gather", [x], {"axis": axis, "indices": tuple(where)})
     return x
 
@@ -211,7 +211,8 @@ def pad(i: Importer, c: Call) -> str:
     names = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
     if mode not in names:
         raise Malformed(f"its mode is '{mode}'")
-    attributes: dict[str, Any] = {"padding": tuple(pairs)}
+    first = next(a for a, pair in enumerate(pairs) if any(pair))
+    attributes: dict[str, Any] = {"padding": tuple(pairs[first:])}
     if mode == "constant" and value:
         attributes["value"] = value
     if mode != "constant":
@@ -233,10 +234,8 @@ def expand(i: Importer, c: Call) -> str:
 @rule("Tile")
 def tile(i: Importer, c: Call) -> str:
     x = i.tensor(c, 0)
-    for axis, times in enumerate(i.known(c, 1, "repeats").reshape(-1)):
-        if times != 1:
-            x = i.add("concat", [x] * int(times), {"axis": axis})
-    return x
+    repeats = tuple(known.dims_or_numbers(i.known(c, 1, "repeats")))
+    return x if set(repeats) == {1} else i.add("repeat", [x], {"repeats": repeats})
 
 
 def _channels(i: Importer, c: Call) -> tuple[str, tuple[Dim, ...], int]:

@@ -132,7 +132,7 @@ def _pooled(i: Importer, c: Call, op: str, fill: float, more: dict[str, Any]) ->
     if op == "avgpool" and not more.get("count_include_pad", True):
         raise Unsupported(c, f"its padding {pads} is more than half of its kernel")
     del attributes["padding"]
-    return i.add(op, [i.add("pad", [x], {"padding": ((0, 0), (0, 0), *pads), "value": fill})], attributes)
+    return i.add(op, [i.add("pad", [x], {"padding": pads, "value": fill})], attributes)
 
 
 @rule("MaxPool")
