@@ -7,7 +7,7 @@ local response norm over an even number of channels), the definition is spelled 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,6 @@ from cnnc.ir.types import product
 from cnnc.ops.checks import all_axes
 from cnnc.ops.definitions import DEFINITIONS
 from cnnc.ops.pointwise import expressions
-from cnnc.ops.pool import divisors, window_of
 from cnnc.ops.window import Window, spatial
 
 # op: (operator, attributes that it shares with ours under another name)
@@ -94,10 +93,6 @@ def _write_constant(w: Writer, node: Node) -> None:
     w.names[node.name] = w.constant(np.float32(node.attributes["value"]), node.name)
 
 
-def _pads(padding: Sequence[tuple[int, int]]) -> list[int]:
-    return [p[0] for p in padding] + [p[1] for p in padding]
-
-
 def _epilogue(w: Writer, node: Node, operator: str, inputs: list[str], **attributes: Any) -> None:
     """The operator with the node's name, and behind it the node's epilogue where it has one."""
     text = node.attributes.get("epilogue")
@@ -118,7 +113,7 @@ def _write_conv(w: Writer, node: Node) -> None:
         [w.names[o] for o in node.operands[:3] if o is not None],
         kernel_shape=kernel,
         strides=window.stride,
-        pads=_pads(window.padding),
+        pads=onnx_space.pads_of(window.padding),
         dilations=window.dilation,
         group=node.attribute("groups"),
     )
@@ -138,7 +133,7 @@ def _write_conv_transpose(w: Writer, node: Node) -> None:
         [w.names[o] for o in node.operands[:3] if o is not None],
         kernel_shape=kernel,
         strides=window.stride,
-        pads=_pads(window.padding),
+        pads=onnx_space.pads_of(window.padding),
         dilations=window.dilation,
         output_padding=more,
         group=node.attribute("groups"),
@@ -165,48 +160,6 @@ def _write_matmul(w: Writer, node: Node) -> None:
         turned = node.attribute(name)
         operands.append(w.add("Transpose", [w.names[o]], node.name, perm=order) if turned else w.names[o])
     w.add("MatMul", operands, node.name, w.names[node.name])
-
-
-def _covering(window: Window, size: Sequence[int], out: Sequence[int]) -> list[tuple[int, int]]:
-    """The padding with which rounding down gives the windows of `out`."""
-    return [
-        (before, max(after, (o - 1) * window.stride[i] + window.reach(i) - before - size[i]))
-        for i, ((before, after), o) in enumerate(zip(window.padding, out, strict=True))
-    ]
-
-
-def _padded(w: Writer, x: str, padding: Sequence[tuple[int, int]], value: float, stem: str) -> str:
-    pads = [0, 0, *(p[0] for p in padding), 0, 0, *(p[1] for p in padding)]
-    return w.add("Pad", [x, w.integers(pads, f"{stem}.pads"), w.constant(np.float32(value), f"{stem}.value")], stem)
-
-
-def _write_maxpool(w: Writer, node: Node) -> None:
-    """Ceil mode as padding behind the input; padding beyond the taps, which runtimes refuse, before the pooling."""
-    x, size, out = w.names[node.inputs[0]], spatial(w.graph.type(node.inputs[0])), spatial(node.type)
-    window = window_of(node.attributes, len(size))
-    padding = _covering(window, size, out)
-    if any(max(p) >= k for p, k in zip(padding, window.kernel, strict=True)):
-        x, padding = _padded(w, x, padding, -np.inf, node.name), [(0, 0)] * len(size)
-    shared: dict[str, Any] = {"kernel_shape": window.kernel, "strides": window.stride, "dilations": window.dilation}
-    w.add("MaxPool", [x], node.name, w.names[node.name], pads=_pads(padding), **shared)
-
-
-def _write_avgpool(w: Writer, node: Node) -> None:
-    """Runtimes differ in what they divide by where a window leaves the padded input: there the sums are taken over
-    explicit zeros, and divided by the definition's counts."""
-    x, size, out = w.names[node.inputs[0]], spatial(w.graph.type(node.inputs[0])), spatial(node.type)
-    window = window_of(node.attributes, len(size))
-    padding = _covering(window, size, out)
-    shared: dict[str, Any] = {"kernel_shape": window.kernel, "strides": window.stride}
-    if padding == list(window.padding) and all(a == b for a, b in padding):
-        include = int(node.attribute("count_include_pad"))
-        w.add(
-            "AveragePool", [x], node.name, w.names[node.name], pads=_pads(padding), count_include_pad=include, **shared
-        )
-        return
-    mean = w.add("AveragePool", [_padded(w, x, padding, 0.0, node.name)], node.name, **shared)
-    scale = product(window.kernel) / divisors(window, node.attribute("count_include_pad"), size, out)
-    w.add("Mul", [mean, w.constant(scale, f"{node.name}.scale")], node.name, w.names[node.name])
 
 
 def _write_lrn(w: Writer, node: Node) -> None:
@@ -284,8 +237,8 @@ WRITERS: dict[str, Rule] = {
     "conv_transpose": _write_conv_transpose,
     "linear": _write_linear,
     "matmul": _write_matmul,
-    "maxpool": _write_maxpool,
-    "avgpool": _write_avgpool,
+    "maxpool": onnx_space.write_maxpool,
+    "avgpool": onnx_space.write_avgpool,
     "global_avgpool": lambda w, n: _plain(w, n, "GlobalAveragePool"),
     "lrn": _write_lrn,
     "batchnorm": _write_batchnorm,
@@ -298,6 +251,10 @@ WRITERS: dict[str, Rule] = {
     "expand": _write_expand,
     "batch_size": _write_batch_size,
     "upsample": onnx_space.write_upsample,
+    "adaptive_avgpool": onnx_space.write_adaptive,
+    "adaptive_maxpool": onnx_space.write_adaptive,
+    "unpool": onnx_space.write_unpool,
+    "lppool": onnx_space.write_lppool,
     "softmax": lambda w, n: _plain(w, n, "Softmax", axis=n.attribute("axis")),
     "log_softmax": lambda w, n: _plain(w, n, "LogSoftmax", axis=n.attribute("axis")),
     "to_layout": _write_identity,

@@ -18,7 +18,7 @@ from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, whole_field
 from cnnc.ir.types import TensorType, product
-from cnnc.ops.checks import flag, integers
+from cnnc.ops.checks import flag, integer, integers
 from cnnc.ops.window import Window, image, spatial, window_field
 
 ATTRIBUTES: dict[str, Any] = {"kernel": REQUIRED, "stride": None, "padding": None, "dilation": None, "ceil_mode": False}
@@ -67,6 +67,18 @@ def divisors(window: Window, include_pad: bool, size: Sequence[int], out: Sequen
     return total
 
 
+def _divided(attributes: Attributes, size: Sequence[int], out: Sequence[int]) -> Any:
+    if attributes["divisor_override"] is not None:
+        return integer(attributes["divisor_override"], "divisor_override", 1)
+    return divisors(window_of(attributes, len(size)), attributes["count_include_pad"], size, out)
+
+
+def _infer_average(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    if attributes["divisor_override"] is not None:
+        integer(attributes["divisor_override"], "divisor_override", 1)
+    return _infer(types, attributes)
+
+
 def _maximum_backward(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
     x = node.operand("x")
     return [context.add("maxpool_gradient", [x, gradients[0]], {**node.attributes, "size": spatial(context.type(x))})]
@@ -82,7 +94,10 @@ def _global_backward(context: Any, node: Node, gradients: Sequence[str | None]) 
     return [context.expand(context.scale(gradients[0], 1 / product(spatial(x))), x)]
 
 
-AVERAGE = {k: v for k, v in ATTRIBUTES.items() if k != "dilation"} | {"count_include_pad": True}
+AVERAGE = {k: v for k, v in ATTRIBUTES.items() if k != "dilation"} | {
+    "count_include_pad": True,
+    "divisor_override": None,
+}
 _pool = partial(Op, layout="any", kind="pooling", field=window_field)
 
 
@@ -98,7 +113,7 @@ def _maximum(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tens
 
 
 @defines(_pool("maxpool_gradient", ("x", "dy"), infer=_infer_gradient(1), attributes={**ATTRIBUTES, "size": REQUIRED}))
-def _maximum_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+def maximum_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     """dL/dx of maxpool: each gradient goes to the first largest value of its window."""
     x, dy = (np.asarray(a, np.float64) for a in arrays)
     window, out = window_of(attributes, x.ndim - 2), dy.shape[2:]
@@ -117,16 +132,16 @@ def _maximum_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequ
     return (window.unpad(dx, x.shape[2:]),)
 
 
-@defines(_pool("avgpool", ("x",), infer=_infer, attributes=AVERAGE, gradient=_average_backward))
+@defines(_pool("avgpool", ("x",), infer=_infer_average, attributes=AVERAGE, gradient=_average_backward))
 def _average(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     """The mean of each window: with `count_include_pad` over the window as far as the padded input goes, otherwise
-    over the pixels that are there.
+    over the pixels that are there; with `divisor_override` the sum of each, divided by that.
     """
     x = np.asarray(arrays[0], np.float64)
     window, out = window_of(attributes, x.ndim - 2), types[0].sizes[2:]
     padded = window.pad(x, out)
     total = sum(padded[(slice(None), slice(None), *where)] for _, where in window.taps(x.shape[2:], out))
-    return (total / divisors(window, attributes["count_include_pad"], x.shape[2:], out),)
+    return (total / _divided(attributes, x.shape[2:], out),)
 
 
 @defines(_pool("avgpool_gradient", ("dy",), infer=_infer_gradient(0), attributes={**AVERAGE, "size": REQUIRED}))
@@ -135,7 +150,7 @@ def _average_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequ
     dy, size = np.asarray(arrays[0], np.float64), attributes["size"]
     window, out = window_of(attributes, dy.ndim - 2), dy.shape[2:]
     dx = window.pad(np.zeros((*dy.shape[:2], *size)), out)
-    part = dy / divisors(window, attributes["count_include_pad"], size, out)
+    part = dy / _divided(attributes, size, out)
     for _, where in window.taps(size, out):
         dx[(slice(None), slice(None), *where)] += part
     return (window.unpad(dx, size),)
@@ -173,6 +188,8 @@ def _layer(op: str, arguments: tuple[Argument, ...], doc: str) -> None:
         window = Window.of(given["kernel_size"], given, rank, stride_default=given["kernel_size"])
         attributes: dict[str, Any] = {"kernel": window.kernel, **window.attributes()}
         attributes |= {name: flag(given[name], name) for name in ("ceil_mode", "count_include_pad") if name in given}
+        if given.get("divisor_override") is not None:
+            attributes["divisor_override"] = given["divisor_override"]
         return site.add(op, site.operands, attributes)
 
     dilated = any(a.name == "dilation" for a in arguments)
@@ -203,7 +220,12 @@ _layer(
 )
 _layer(
     "avgpool",
-    (*_COMMON, _CEIL, Argument("count_include_pad", True, "whether padding counts as zeros")),
+    (
+        *_COMMON,
+        _CEIL,
+        Argument("count_include_pad", True, "whether padding counts as zeros"),
+        Argument("divisor_override", None, "by what sums are divided, in place of how many pixels they are of"),
+    ),
     "the mean of each window",
 )
 register_layer(

@@ -22,7 +22,7 @@ def help_of(layer: str, input: str = "f32[N, 4, 8, 8]") -> str | None:
         ("Relu", "relu"), ("ReLU", "relu"), ("ReLU6", "relu6"), ("swish", "silu"), ("SiLU", "silu"), ("Conv2d", "conv"),
         ("BatchNorm2d", "batchnorm"), ("Dense", "linear"), ("fc", "linear"), ("MaxPool2d", "maxpool"), ("AvgPool2d", "avgpool"),
         ("MaxPooling2D", "maxpool"), ("Dropout2d", "dropout"), ("LeakyReLU", "leaky_relu"), ("Softmax", "softmax"),
-        ("GlobalAveragePooling2D", "global_avgpool"), ("AdaptiveAvgPool2d", "global_avgpool"), ("relo", "relu"), ("Cat", "concat"),
+        ("GlobalAveragePooling2D", "global_avgpool"), ("AdaptiveAvgPool2d", "adaptive_avgpool"), ("relo", "relu"), ("Cat", "concat"),
     ],
 )  # fmt: skip
 def test_what_another_program_calls_it(name: str, meant: str) -> None:

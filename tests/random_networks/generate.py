@@ -17,12 +17,10 @@ from cnnc.ir.types import Dim, TensorType, activation, product
 from cnnc.ops.pool import window_of
 from cnnc.ops.window import Window
 from tests.passes.networks import WEIGHTS, Net
+from tests.random_networks.space import CHANNELS, WHOLE, WORK, Space
 
-CHANNELS = (1, 3, 3, 5, 5, 7, 7, 15, 16, 17, 31, 32, 33)
 SPACE = {1: 40, 2: 11, 3: 5}  # the largest size of an axis, by the number of axes
 LARGEST = 12_000  # values of a tensor, for one image
-WORK = 2_000_000  # multiply-adds of a layer, for one image
-WHOLE = ("relu", "relu6", "neg", "abs", "hardtanh", "clamp")
 SMOOTH = (
     "sigmoid", "tanh", "leaky_relu", "elu", "selu", "silu", "exp", "log", "sqrt", "celu", "gelu", "gelu_tanh", "mish", "softplus",
     "log_sigmoid", "softsign", "hardsigmoid", "hardswish", "erf", "log1p", "pow",
@@ -35,6 +33,9 @@ KINDS = {  # how often each kind of layer is drawn, in a whole-number network an
     "convolution": (8, 6),
     "transposed": (2, 2),
     "resize": (1, 2),
+    "adaptive": (1, 2),
+    "unpool": (1, 1),
+    "norm_pool": (0, 1),
     "activation": (3, 3),
     "smooth": (0, 4),
     "binary": (4, 4),
@@ -73,7 +74,7 @@ def network(seed: int) -> Graph:
     return _Maker(seed).network()
 
 
-class _Maker:
+class _Maker(Space):
     def __init__(self, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
         self.b = Net(f"random{seed}")
@@ -217,35 +218,6 @@ class _Maker:
         if self.chance(60):
             operands.append(self.param((filters,), "b"))
         return self.b.add("conv", operands, {**window.attributes(), "groups": groups}, name)
-
-    def _transposed(self) -> str | None:
-        x = self.image()
-        if x is None:
-            return None
-        size, channels = tuple(int(d) for d in self.sizes(x)[2:]), int(self.sizes(x)[1])
-        window = Window.of((given := self.window(x))["kernel"], given, len(size))
-        more = [self.below(s) if self.chance(30) else 0 for s in window.stride]
-        made = tuple(
-            (n - 1) * window.stride[i] + window.reach(i) - sum(window.padding[i]) + more[i] for i, n in enumerate(size)
-        )
-        groups = self.one((channels, 1, 2)) if self.chance(30) else 1
-        filters = self.one(CHANNELS) if groups == 1 else self.one((1, 1, 2, 16))
-        shape = (channels, filters, *window.kernel)
-        if channels % groups or groups * filters > 64 or min(made) < 1 or product(shape) * product(size) > WORK:
-            return None
-        name, operands = self.name(), [x, self.param(shape, "w", WEIGHTS[len(shape)])]
-        if self.chance(60):
-            operands.append(self.param((groups * filters,), "b"))
-        return self.b.add("conv_transpose", operands, {**window.attributes(), "groups": groups, "size": made}, name)
-
-    def _resize(self) -> str | None:
-        x = self.image()
-        if x is None:
-            return None
-        size = tuple(1 + self.below(self.one((2, 2, 3)) * int(d) + 1) for d in self.sizes(x)[2:])
-        mode, corners = self.one(("nearest", "bilinear", "bicubic")), self.one(("half_pixel", "align_corners"))
-        rule = {"mode": mode, "corners": corners} if mode != "nearest" or self.chance(20) else {}
-        return self.b.add("upsample", [x], {"size": size, **rule}, self.name())
 
     def _activation(self) -> str:
         return self.activated(self.any())

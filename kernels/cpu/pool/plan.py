@@ -66,14 +66,17 @@ def plan_maxpool(target: Target, pool: Pool, gradient: bool = False) -> Launch:
     return _pool(target, family, parameters, buffers, pool)
 
 
-def plan_avgpool(target: Target, pool: Pool, count_include_pad: bool, gradient: bool = False) -> Launch:
+def plan_avgpool(
+    target: Target, pool: Pool, count_include_pad: bool, gradient: bool = False, divisor: int | None = None
+) -> Launch:
     """Average pooling of `x` to `y`, or (gradient) `dy` to `dx`, over one to three spatial axes, without dilation.
 
     A window's divisor counts its elements within the tensor, with count_include_pad those within the padded tensor
-    (PyTorch's rule).
+    (PyTorch's rule); it is `divisor` where that is given.
     """
     family, buffers = ("avgpool_gradient", ("dy", "dx")) if gradient else ("avgpool", ("x", "y"))
-    return _pool(target, family, {"include_padding": count_include_pad}, buffers, pool)
+    own: dict[str, object] = {} if divisor is None else {"divisor": divisor}
+    return _pool(target, family, {"include_padding": count_include_pad, **own}, buffers, pool)
 
 
 def plan_global_average(target: Target, shape: Shape, blocked_result: bool) -> Launch:

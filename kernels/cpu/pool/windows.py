@@ -230,7 +230,7 @@ def make_max_gradient(target: Target, blocked: bool, dilated: bool, window: Wind
     return kernel
 
 
-def make_average(target: Target, blocked: bool, include_padding: bool) -> Any:
+def make_average(target: Target, blocked: bool, include_padding: bool, divisor: int = 0) -> Any:
     unit, (first, last) = Unit(target, blocked), _taps(target, False)
     load, store, number, add, mul = unit.load, unit.store, unit.number, unit.add, unit.mul
     floats, offset, width = unit.floats, unit.offset, unit.width
@@ -260,7 +260,9 @@ def make_average(target: Target, blocked: bool, include_padding: bool) -> Any:
                         line = offset(plane, ((d0 + d) * height + h0 + h) * breadth * width)
                         for w in range(w_first, w_last):
                             total = add(total, load(line, (w0 + w) * width))
-                if include_padding:
+                if divisor > 0:
+                    inside = divisor
+                elif include_padding:
                     inside = (
                         min(kernel_d, depth + end_d - d0)
                         * min(kernel_h, height + end_h - h0)
@@ -273,7 +275,7 @@ def make_average(target: Target, blocked: bool, include_padding: bool) -> Any:
     return kernel
 
 
-def make_average_gradient(target: Target, blocked: bool, include_padding: bool) -> Any:
+def make_average_gradient(target: Target, blocked: bool, include_padding: bool, divisor: int = 0) -> Any:
     unit, (first, last) = Unit(target, blocked), _taps(target, False)
     load, store, number, add, mul = unit.load, unit.store, unit.number, unit.add, unit.mul
     floats, offset, width = unit.floats, unit.offset, unit.width
@@ -297,7 +299,9 @@ def make_average_gradient(target: Target, blocked: bool, include_padding: bool) 
             for j in range(out_breadth):
                 w0 = j * stride_w - pad_w
                 w_first, w_last = first(w0, 1), last(w0, 1, kernel_w, breadth)
-                if include_padding:
+                if divisor > 0:
+                    inside = divisor
+                elif include_padding:
                     inside = (
                         min(kernel_d, depth + end_d - d0)
                         * min(kernel_h, height + end_h - h0)

@@ -8,10 +8,14 @@ from cnnc.backends.cpu.context import Lowering
 from cnnc.backends.cpu.emit import emit, is_blocked, target_of
 from cnnc.ir.graph import Node
 from cnnc.kernels.cpu.pool.bands_plan import Band, plan_bands
+from cnnc.ops.adaptive_pool import averages
 from cnnc.ops.bands import Bands
 from cnnc.ops.upsample import interpolations
 
-OPS = {"upsample": interpolations, "upsample_gradient": interpolations}
+OPS = {
+    **dict.fromkeys(("upsample", "upsample_gradient"), interpolations),
+    **dict.fromkeys(("adaptive_avgpool", "adaptive_avgpool_gradient"), averages),
+}
 
 
 def sums(low: Lowering, node: Node) -> None:

@@ -6,11 +6,17 @@ from dataclasses import replace
 
 from cnnc.backends.cpu.context import Lowering
 from cnnc.backends.cpu.emit import emit, is_blocked, target_of
+from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
 from cnnc.kernels.cpu.elementwise import reduce_plan
+from cnnc.kernels.cpu.elementwise.map_plan import Operand, plan_map
 from cnnc.kernels.cpu.pool import plan as pool_plan
+from cnnc.kernels.cpu.pool.uneven_plan import plan_uneven
 from cnnc.kernels.cpu.problem import Pool
+from cnnc.ops.adaptive_pool import averages
+from cnnc.ops.lppool import powers
 from cnnc.ops.pool import window_of
+from cnnc.ops.unpool import windows as unpooled
 
 
 def pool(low: Lowering, node: Node) -> None:
@@ -26,8 +32,9 @@ def pool(low: Lowering, node: Node) -> None:
     if node.op.startswith("maxpool"):
         plan = pool_plan.plan_maxpool(target_of(low), windows, gradient)
     else:
-        include = node.attribute("count_include_pad")
-        plan = pool_plan.plan_avgpool(target_of(low), replace(windows, dilation=(1,) * rank), include, gradient)
+        include, divisor = node.attribute("count_include_pad"), node.attribute("divisor_override")
+        windows = replace(windows, dilation=(1,) * rank)
+        plan = pool_plan.plan_avgpool(target_of(low), windows, include, gradient, divisor)
     if gradient:
         buffers = {"dy": low.ref(node.inputs[-1]), "dx": low.ref(node.name)}
         if node.op == "maxpool_gradient":
@@ -35,6 +42,47 @@ def pool(low: Lowering, node: Node) -> None:
         emit(low, node, plan, buffers, ["dx"])
     else:
         emit(low, node, plan, {"x": low.ref(node.inputs[0]), "y": low.ref(node.name)}, ["y"])
+
+
+def unpool(low: Lowering, node: Node) -> None:
+    """The values go where the gradient of the pooling goes."""
+    y, x = node.inputs
+    shape, window = low.shape(x), window_of(node.attributes, low.type(x).rank - 2)
+    blocked = is_blocked(node.type)
+    windows = Pool(shape, low.shape(y), blocked, window.kernel, window.stride, window.padding, window.dilation)
+    plan = pool_plan.plan_maxpool(target_of(low), windows, True)
+    emit(low, node, plan, {"x": low.ref(x), "dy": low.ref(y), "dx": low.ref(node.name)}, ["dx"])
+
+
+def uneven(low: Lowering, node: Node) -> None:
+    """Maxima of windows of several sizes, their gradient, and that of unpooling."""
+    x = node.inputs[0]
+    shape, small = low.shape(x), low.shape(node.inputs[-1] if node.op == "adaptive_maxpool_gradient" else node.name)
+    if node.op == "unpool_gradient":
+        what, windows = "pick", unpooled(window_of(node.attributes, len(shape) - 2), shape[2:], small[2:])
+    else:
+        what = "gradient" if node.op.endswith("_gradient") else "value"
+        windows = [(b.first, b.count) for b in averages(node, shape[2:], small[2:])]
+    plan = plan_uneven(target_of(low), shape, is_blocked(node.type), windows, what)
+    dy = None if what == "value" else low.ref(node.inputs[1])
+    emit(low, node, plan, {"x": low.ref(x), "dy": dy, "y": low.ref(node.name)}, ["y"])
+
+
+def norms(low: Lowering, node: Node) -> None:
+    """Powers, their averages, and roots of these, in place."""
+    x, target, blocked = node.inputs[0], target_of(low), is_blocked(node.type)
+    shape, out, window = low.shape(x), low.shape(node.name), window_of(node.attributes, node.type.rank - 2)
+    within, root = powers(node)
+    powered = low.ref(x)
+    if within != ex.var("a0"):
+        powered = low.buffer(f"{node.name}~powers", "arena", low.type(x).bytes(shape[0]))
+        low.per_image.add(powered.buffer)
+        plan = plan_map(target, shape, blocked, [Operand(shape, blocked)], [within])
+        emit(low, node, plan, {"a0": low.ref(x), "y0": powered}, ["y0"])
+    windows = Pool(shape, out, blocked, window.kernel, window.stride, window.padding, window.dilation)
+    y = low.ref(node.name)
+    emit(low, node, pool_plan.plan_avgpool(target, windows, True), {"x": powered, "y": y}, ["y"])
+    emit(low, node, plan_map(target, out, blocked, [Operand(out, blocked)], [root]), {"a0": y, "y0": y}, ["y0"])
 
 
 def global_average(low: Lowering, node: Node) -> None:
