@@ -26,7 +26,7 @@ def _registry() -> Iterator[None]:
 
 
 def run_the_page() -> dict[str, Any]:
-    section = PAGE.read_text(encoding="utf-8").split("### A layer of your own program")[1]
+    section = PAGE.read_text(encoding="utf-8").split("## A layer of your own program")[1]
     block = re.search(r"```python\n(.*?)```", section, re.DOTALL)
     assert block is not None
     scope: dict[str, Any] = {}
