@@ -63,7 +63,9 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Statistics:
-    """Of a batch of random numbers, or of data. loss: what the gradients are of, in words, and its value."""
+    """Of a batch of random numbers, or of data. loss: what the gradients are of, in words, and its value. apart: values that
+    it does not depend on, which are not looked at.
+    """
 
     name: str
     batch: int
@@ -71,6 +73,7 @@ class Statistics:
     value: float
     layers: tuple[Layer, ...]
     parameters: tuple[Parameter, ...]
+    apart: tuple[str, ...] = ()
 
     @property
     def about(self) -> str:
@@ -90,6 +93,8 @@ class Statistics:
         rows: tuple[Layer | Parameter, ...] = (*self.layers, *self.parameters)
         lost = sum(row.forward.lost + row.backward.lost for row in rows)
         notes = [f"{lost:,} numbers are not finite; the figures leave them out"] if lost else []
+        if self.apart:
+            notes.append(f"not looked at, for {self.loss} does not depend on them: {', '.join(self.apart)}")
         found = [
             Table(FORWARD, forward, f"{self.name}, {self.about}\n", notes=[DEAD]),
             Table(BACKWARD, backward, "gradients by the values", notes=[] if parameters else notes),
@@ -158,20 +163,20 @@ def statistics(
     batch: int = 16,
     seed: int = 0,
     given: Mapping[str, Array] | None = None,
-    loss: Wanted = "cross_entropy",
+    loss: Wanted | None = "cross_entropy",
     target: str = "cpu",
     threads: int | None = None,
 ) -> Statistics:
     """The statistics of one training step, with the network's weights of now.
 
     given: inputs [batch, ...] by name, and what the loss reads, such as "labels"; what is missing is random, inputs of
-    N(0, 1). Where no loss is of the network, the gradients are those of its first output, each number of which counts as
-    much as one of N(0, 1) says.
-    Raises `CnncError` (E0410 where the values do not fit in memory, E07xx for arrays that do not fit).
+    N(0, 1). loss: None for the sum of the first output's numbers, each times one of N(0, 1); so it is too where the
+    network has no output that the loss takes. Raises `CnncError` (E0410 where the values do not fit in memory, E07xx for
+    arrays that do not fit).
     """
     source = network.graph
     graph, words = _with_gradients(source, loss)
-    known = [v for v in values(source) if v in graph]
+    known = [v for v in values(source) if v in graph and graph.type(v).dtype == "f32"]
     graph = replace(graph, outputs=(*graph.outputs, *((f"value:{v}", v) for v in known)), updates=())
     check_room(graph, batch)
     inputs = {**random_inputs(graph, batch, seed), **(given or {})}
@@ -183,16 +188,19 @@ def statistics(
     parameters = tuple(
         Parameter(n.name, Spread.of(weights[n.name]), Spread.of(gradients[n.name])) for n in source.parameters
     )
-    return Statistics(
-        source.name, batch, words, float(found["loss" if "loss" in found else "value"]), layers, parameters
-    )
+    value = float(found["loss" if "loss" in found else "value"])
+    apart = tuple(v for v in values(source) if v not in arrays)
+    return Statistics(source.name, batch, words, value, layers, parameters, apart)
 
 
-def _with_gradients(graph: Graph, loss: Wanted) -> tuple[Graph, str]:
+def _with_gradients(graph: Graph, loss: Wanted | None) -> tuple[Graph, str]:
     """A graph with all gradients, and what they are of."""
     wanted = differentiable(graph)
     try:
-        return training_graph(graph, loss, gradients=True, wanted=wanted), written(losses_of(loss)).removesuffix("()")
+        if loss is not None:
+            return training_graph(graph, loss, gradients=True, wanted=wanted), written(losses_of(loss)).removesuffix(
+                "()"
+            )
     except CnncError as e:
         if e.diagnostics[0].code not in UNTRAINED:
             raise
@@ -206,6 +214,9 @@ def _layers(
     for node in graph.nodes:
         if node.name not in arrays or not (describe.computes(node) or node.op == "input"):
             continue
+        words = "input" if node.op in LEAVES else describe.layer(graph, node)
+        for more in node.results[1:]:
+            yield Layer(more, node.op, words, Spread.of(arrays[more]), Spread.of(gradients[more]))
         y = arrays[node.name]
         flat = _slope(graph, node, {**arrays, **weights})
         dead = saturated = None
@@ -213,7 +224,6 @@ def _layers(
             units = np.moveaxis(y, 1, 0).reshape(y.shape[1], -1) if y.ndim > 1 else y[None]
             dead = float(np.mean(~np.any(units != 0, 1)))
             saturated = float(np.mean((np.abs(flat) < FLAT) & (y != 0)))
-        words = "input" if node.op in LEAVES else describe.layer(graph, node)
         yield Layer(node.name, node.op, words, Spread.of(y), Spread.of(gradients[node.name]), dead, saturated)
 
 

@@ -58,7 +58,8 @@ def command(
     """Say how values and gradients are spread in every layer: mean, deviation, dead and saturated share, histogram.
 
     It is one training step of a batch, forward and backward, with the weights as they start or as they are given. Without
-    data, inputs are of N(0, 1) and labels of any class.
+    data, inputs are of N(0, 1) and labels of any class; where there is neither data nor a recipe, the gradients are those of
+    the first output, each number of which counts as much as one of N(0, 1) says.
     """
     if output is not None and not output.lower().endswith(".svg"):
         raise error("E0603", f"cannot draw to '{output}'", help="end the name in .svg", exit_code=2)
@@ -67,8 +68,8 @@ def command(
     from cnnc.stats import statistics
 
     recipe = network.program.recipe
-    losses = recipe.losses if recipe else CROSS_ENTROPY
-    given = None if data is None else a_batch(network, data, batch, seed, losses)
+    losses = recipe.losses if recipe else CROSS_ENTROPY if data is not None else None
+    given = None if data is None or losses is None else a_batch(network, data, batch, seed, losses)
     found = statistics(
         network,
         batch if given is None else len(next(iter(given.values()))),
