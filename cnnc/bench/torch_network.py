@@ -188,7 +188,22 @@ class Writer(SpaceWriter):
 
     def reduction(self, node: Node) -> str:
         axes = all_axes(node.attributes["axis"], self.graph.type(node.inputs[0]).rank)
-        return f"{self.local[node.inputs[0]]}.{node.op}({axes}, {bool(node.attribute('keepdim'))})"
+        call = {"max": "amax", "min": "amin"}.get(node.op, node.op)
+        return f"{self.local[node.inputs[0]]}.{call}({axes}, {bool(node.attribute('keepdim'))})"
+
+    def products(self, node: Node) -> str:
+        axes = all_axes(node.attributes["axis"], self.graph.type(node.inputs[0]).rank)
+        calls = (f".prod({axis}, {bool(node.attribute('keepdim'))})" for axis in reversed(axes))
+        return self.local[node.inputs[0]] + "".join(calls)
+
+    def place(self, node: Node) -> str:
+        (axis,) = all_axes(node.attribute("axis"), self.graph.type(node.inputs[0]).rank)
+        x = self.local[node.inputs[0]]
+        return f"{x}.{node.op}({axis}, {bool(node.attribute('keepdim'))}).to({x}.dtype)"
+
+    def running(self, node: Node) -> str:
+        axis, x = node.attribute("axis"), self.local[node.inputs[0]]
+        return f"{x}.flip({axis}).cumsum({axis}).flip({axis})" if node.attribute("reverse") else f"{x}.cumsum({axis})"
 
     def slice(self, node: Node) -> str:
         found = {axis % node.type.rank: numbers for axis, *numbers in cuts(node.attributes)}
@@ -271,6 +286,13 @@ RULES: dict[str, Rule] = {
     "pixel_unshuffle": Writer.pixel_shuffle,
     "sum": Writer.reduction,
     "mean": Writer.reduction,
+    "max": Writer.reduction,
+    "min": Writer.reduction,
+    "prod": Writer.products,
+    "logsumexp": Writer.reduction,
+    "argmax": Writer.place,
+    "argmin": Writer.place,
+    "cumsum": Writer.running,
     "expand": Writer.expand,
     "batch_size": lambda w, n: "torch.tensor(float(n))",
     "softmax": lambda w, n: f"{w.local[n.inputs[0]]}.softmax({n.attribute('axis')})",

@@ -73,6 +73,8 @@ def pipe(node: s.Pipe, frame: Frame) -> Value:
 
 def _step(step: s.Step, given: Given, frame: Frame) -> Value:
     callee = _callee(step.callee, frame)
+    if isinstance(callee, Function) and callee.name in LAYERS:  # `x -> max(1)` is the layer, `max(x, y)` the function
+        callee = LayerValue(LAYERS[callee.name])
     if isinstance(callee, Function):
         frame.fail(step.callee, "E0302", f"{callee.name} is no layer")
     positional, keywords = _arguments(step.arguments or (), frame)

@@ -74,7 +74,12 @@ def choose(name: str, values: Sequence[Value], where: Placed, frame: Frame, labe
         return combine(name, values, where.span, frame, label)
     if len(values) < 2:
         what = f"{name} takes two values or more"
-        frame.fail(where, "E0207", what, help=f"it is the {name}imum of two tensors, element by element")
+        frame.fail(
+            where,
+            "E0207",
+            what,
+            help=f"it is the {name}imum of two tensors, element by element; over axes write x -> {name}(axis)",
+        )
     *most, last = values
     first = (
         most[0] if len(most) == 1 else choose(name, most, where, frame, None) if works_on(most) else _best(name, most)

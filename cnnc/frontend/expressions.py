@@ -140,7 +140,7 @@ def names_in(frame: Frame) -> list[str]:
 
 
 def lookup(name: str, frame: Frame) -> Value:
-    """A variable, then a constant, block or activation of the file, then a layer, then a function or start; or UNDEFINED."""
+    """A variable, then a constant, block or activation of the file, then a function, layer or start; or UNDEFINED."""
     if name in frame.names:
         return frame.names[name]
     module = frame.module
@@ -150,9 +150,11 @@ def lookup(name: str, frame: Frame) -> Value:
         return BlockValue(*module.blocks[name])
     if name in module.activations:
         return EVALUATORS[s.Activation](module.activations[name][0], frame)
+    if name in FUNCTIONS:
+        return Function(name)
     if name in LAYERS:
         return LayerValue(LAYERS[name])
-    return Function(name) if name in FUNCTIONS or name in STARTS else UNDEFINED
+    return Function(name) if name in STARTS else UNDEFINED
 
 
 def constant(name: str, frame: Frame) -> Value:

@@ -1,6 +1,8 @@
-"""Normalizations in ONNX's operators: its own where they mean the same, else spelled out."""
+"""Normalizations, places of extremes and running sums in ONNX's operators: its own where they mean the same, else spelled out."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 
@@ -8,6 +10,8 @@ from cnnc.interop.onnx_writer import Writer
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
 from cnnc.ir.types import product
+
+Rule = Callable[[Writer, Node], None]
 
 
 def _spelled_out(w: Writer, node: Node, x: str) -> str:
@@ -58,4 +62,25 @@ def _write_moments(w: Writer, node: Node) -> None:
         w.add("ReduceMean", [value, axes], stem, w.names[result], keepdims=0)
 
 
-RULES = {"normalize": _write_normalize, "moments": _write_moments}
+def _write_place(operator: str) -> Rule:
+    def write(w: Writer, node: Node) -> None:
+        axis, keep = node.attribute("axis"), int(node.attribute("keepdim"))
+        found = w.add(operator, [w.names[node.inputs[0]]], node.name, axis=axis, keepdims=keep)
+        w.add("Cast", [found], node.name, w.names[node.name], to=w.element("f32"))
+
+    return write
+
+
+def _write_running(w: Writer, node: Node) -> None:
+    axis = w.constant(np.int64(node.attribute("axis") % node.type.rank), f"{node.name}.axis")
+    reverse = int(node.attribute("reverse"))
+    w.add("CumSum", [w.names[node.inputs[0]], axis], node.name, w.names[node.name], reverse=reverse)
+
+
+RULES: dict[str, Rule] = {
+    "normalize": _write_normalize,
+    "moments": _write_moments,
+    "argmax": _write_place("ArgMax"),
+    "argmin": _write_place("ArgMin"),
+    "cumsum": _write_running,
+}

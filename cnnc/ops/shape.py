@@ -139,7 +139,7 @@ def _concat(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tenso
 # ------------------------------------------------------------------------------------------------ sums, means, expand
 
 
-def _infer_reduced(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+def infer_reduced(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
     x = required(types[0])
     axes = all_axes(attributes["axis"], x.rank)
     if attributes["keepdim"]:
@@ -147,7 +147,7 @@ def _infer_reduced(types: Types, attributes: Attributes) -> tuple[TensorType, ..
     return (activation(tuple(d for i, d in enumerate(x.shape) if i not in axes), x.dtype),)
 
 
-def _reduced(function: Any) -> Any:
+def reduced(function: Any) -> Any:
     def reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
         x = np.asarray(arrays[0], np.float64)
         return (function(x, all_axes(attributes["axis"], x.ndim), keepdims=attributes["keepdim"]),)
@@ -169,7 +169,7 @@ def _reduced_gradient(context: Any, node: Node, gradients: Sequence[str | None])
     return [context.expand(dy, x)]
 
 
-def _reduced_field(node: Node, types: Types, seen: Field) -> Field:
+def reduced_field(node: Node, types: Types, seen: Field) -> Field:
     """All there is along the axes that are reduced."""
     rank = required(types[0]).rank
     return seen.over({axis - 2 for axis in all_axes(node.attributes["axis"], rank)})
@@ -180,12 +180,12 @@ for _name, _function, _doc in (("sum", np.sum, "The sum"), ("mean", np.mean, "Th
         Op(
             name=_name,
             operands=("x",),
-            infer=_infer_reduced,
-            reference=_reduced(_function),
+            infer=infer_reduced,
+            reference=reduced(_function),
             attributes={"axis": REQUIRED, "keepdim": False},
             gradient=_reduced_gradient,
             kind="pooling",
-            field=_reduced_field,
+            field=reduced_field,
             doc=f"{_doc} over axes, which go, or stay as 1 with `keepdim`.",
         )
     )

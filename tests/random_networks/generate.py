@@ -66,6 +66,8 @@ KINDS = {  # how often each kind of layer is drawn, in a whole-number network an
     "inverted": (1, 1),
     "normalize": (0, 2),
     "product": (1, 1),
+    "extreme": (1, 1),
+    "running": (1, 1),
 }
 
 
@@ -310,6 +312,16 @@ class _Maker(Space):
         if t.rank < 2 or t.shape[1] == "N":
             return None
         return self.b.norm(x, self.name(), **({"eps": 1e-3, "momentum": 0.3} if self.chance(30) else {}))
+
+    def _extreme(self) -> str | None:
+        return self.reduction(self.one(("max", "min", "max", "logsumexp")))
+
+    def _running(self) -> str | None:
+        x = self.any()
+        t = self.b.type(x)
+        axes = [a for a, d in enumerate(t.shape) if d != "N"]
+        given = {"reverse": True} if self.chance(30) else {}
+        return self.b.add("cumsum", [x], {"axis": self.one(axes), **given}, self.name()) if axes else None
 
     def _product(self) -> str | None:
         """A tensor times itself or one that fits, or a matrix of weights, either turned."""

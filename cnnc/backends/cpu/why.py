@@ -44,6 +44,9 @@ REASONS = {
     "normalize_planes_gradient": "statistics of groups of channels, and their use while they are near",
     "normalize_rows": "statistics of a row, and their use while it is near",
     "normalize_rows_gradient": "statistics of a row, and their use while it is near",
+    "fold_axes": "in a fixed order",
+    "place": "the first of equals",
+    "running_sum": "one place after the other",
     "unblock": "channel blocks to plain, once at the border",
     "winograd_pack_weights": "weights transformed for Winograd's algorithm",
 }

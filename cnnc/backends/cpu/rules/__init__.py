@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from cnnc.backends.cpu.rules import bands, convolution, elementwise, groups, linear, loss, move, norm, pool, shape
+from cnnc.backends.cpu.rules import (
+    bands,
+    convolution,
+    elementwise,
+    groups,
+    linear,
+    loss,
+    move,
+    norm,
+    pool,
+    reduce,
+    shape,
+)
 from cnnc.lowering.target import Rule
 from cnnc.ops.definitions import DEFINITIONS
 
@@ -18,6 +30,10 @@ RULES: dict[str, Rule] = {
     "reduce_channels": elementwise.reduce_channels,
     "sum": elementwise.reduce_axes,
     "mean": elementwise.reduce_axes,
+    **dict.fromkeys(("max", "min", "prod"), reduce.fold),
+    "logsumexp": reduce.log_of_powers,
+    **dict.fromkeys(("argmax", "argmin"), reduce.place),
+    "cumsum": reduce.running,
     "to_layout": shape.to_layout,
     "flatten": shape.same_memory,
     "reshape": shape.same_memory,
