@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnc.bench.torch_space import SpaceWriter, unknown
+from cnnc.bench.torch_parts import PartWriter
+from cnnc.bench.torch_space import unknown
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.types import BATCH, Dim
@@ -74,7 +75,7 @@ def number(value: float) -> str:
     return repr(float(value)) if math.isfinite(value) else f"float('{value}')"
 
 
-class Writer(SpaceWriter):
+class Writer(PartWriter):
     """Lines of Python over local names; `local` maps values to them."""
 
     def aligned(self, value: str, rank: int) -> str:
@@ -141,10 +142,6 @@ class Writer(SpaceWriter):
             raise unknown(node, "it has an epilogue; give the network as written")
         return f"F.linear({', '.join(self.local[o] for o in node.inputs)})"
 
-    def matmul(self, node: Node) -> str:
-        turned = (node.attribute("transpose_a"), node.attribute("transpose_b"))
-        return " @ ".join(f"{self.local[o]}{'.mT' * t}" for o, t in zip(node.inputs, turned, strict=True))
-
     def batchnorm(self, node: Node) -> str:
         x, weight, bias, mean, variance = (self.local[o] for o in node.inputs)
         momentum, eps = (float(node.attribute(k)) for k in ("momentum", "eps"))
@@ -154,56 +151,9 @@ class Writer(SpaceWriter):
             return f"F.batch_norm({x}, None, None, {weight}, {bias}, True, 0.0, {eps!r})"
         return f"F.batch_norm({x}, {mean}, {variance}, {weight}, {bias}, self.training, {momentum!r}, {eps!r})"
 
-    def normalize(self, node: Node) -> str:
-        if "epilogue" in node.attributes:
-            raise unknown(node, "it has an epilogue; give the network as written")
-        x, weight, bias = self.local[node.operand("x")], node.optional("weight"), node.optional("bias")
-        axes, rank = node.attribute("axes"), node.type.rank
-        groups, eps, centered = map(node.attribute, ("groups", "eps", "centered"))
-        whole = axes == tuple(range(1, rank))
-        if whole and centered and (weight is None or self.graph.type(weight).rank == 1):
-            w, b = ("None" if v is None else self.local[v] for v in (weight, bias))
-            if groups == node.type.shape[1] and rank > 2:
-                return f"F.instance_norm({x}, None, None, {w}, {b}, True, 0.1, {eps!r})"
-            if groups > 1 or rank == 2:
-                return f"F.group_norm({x}, {groups}, {w}, {b}, {eps!r})"
-        if groups > 1:
-            raise unknown(node, "PyTorch has no RMS normalization of groups")
-        # its layer norms are over the last axes: others go there and back
-        order = [a for a in range(rank) if a not in axes] + list(axes)
-        sizes = tuple(int(node.type.shape[a]) for a in axes)
-        given = [v for v in (weight, bias) if v is not None]
-        behind = [v for v in given if axes != (1,) and self.graph.type(v).rank == 1]  # numbers of channels
-        vectors = [f"{self.local[v]}.reshape({sizes})" for v in given if v not in behind]
-        vectors += ["None"] * ((2 if centered else 1) - len(vectors))
-        moved = order != list(range(rank))
-        call = f"F.{'layer' if centered else 'rms'}_norm("
-        call += f"{f'{x}.permute({order})' if moved else x}, {sizes}, {', '.join(vectors)}, {eps!r})"
-        call += f".permute({[order.index(a) for a in range(rank)]})" if moved else ""
-        return call + "".join(f" {sign} {self.aligned(v, rank)}" for sign, v in zip("*+", behind, strict=False))
-
     def lrn(self, node: Node) -> str:
         numbers = (node.attribute(k) for k in ("size", "alpha", "beta", "k"))
         return f"F.local_response_norm({self.local[node.inputs[0]]}, {', '.join(map(repr, numbers))})"
-
-    def reduction(self, node: Node) -> str:
-        axes = all_axes(node.attributes["axis"], self.graph.type(node.inputs[0]).rank)
-        call = {"max": "amax", "min": "amin"}.get(node.op, node.op)
-        return f"{self.local[node.inputs[0]]}.{call}({axes}, {bool(node.attribute('keepdim'))})"
-
-    def products(self, node: Node) -> str:
-        axes = all_axes(node.attributes["axis"], self.graph.type(node.inputs[0]).rank)
-        calls = (f".prod({axis}, {bool(node.attribute('keepdim'))})" for axis in reversed(axes))
-        return self.local[node.inputs[0]] + "".join(calls)
-
-    def place(self, node: Node) -> str:
-        (axis,) = all_axes(node.attribute("axis"), self.graph.type(node.inputs[0]).rank)
-        x = self.local[node.inputs[0]]
-        return f"{x}.{node.op}({axis}, {bool(node.attribute('keepdim'))}).to({x}.dtype)"
-
-    def running(self, node: Node) -> str:
-        axis, x = node.attribute("axis"), self.local[node.inputs[0]]
-        return f"{x}.flip({axis}).cumsum({axis}).flip({axis})" if node.attribute("reverse") else f"{x}.cumsum({axis})"
 
     def slice(self, node: Node) -> str:
         found = {axis % node.type.rank: numbers for axis, *numbers in cuts(node.attributes)}

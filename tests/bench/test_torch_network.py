@@ -39,8 +39,9 @@ def test_random_networks(seed: int) -> None:
     try:
         torch_network.forward(graph)
     except CnncError as e:
-        assert "padding of at most half a kernel" in str(e)  # noqa: PT017
-        pytest.skip("pooling over padding that PyTorch has not")
+        reasons = ("padding of at most half a kernel", "no such rule of corners", "no RMS normalization of groups")
+        assert any(reason in str(e) for reason in reasons)  # noqa: PT017
+        pytest.skip("a layer that PyTorch has not")
     agree(graph)
 
 
