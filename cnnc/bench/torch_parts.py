@@ -22,7 +22,7 @@ class PartWriter(SpaceWriter):
         whole = axes == tuple(range(1, rank))
         if whole and centered and (weight is None or self.graph.type(weight).rank == 1):
             w, b = ("None" if v is None else self.local[v] for v in (weight, bias))
-            if groups == node.type.shape[1] and rank > 2:
+            if groups == node.type.shape[1] and any(d != 1 for d in node.type.shape[2:]):
                 return f"F.instance_norm({x}, None, None, {w}, {b}, True, 0.1, {eps!r})"
             if groups > 1 or rank == 2:
                 return f"F.group_norm({x}, {groups}, {w}, {b}, {eps!r})"
