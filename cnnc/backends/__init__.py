@@ -11,26 +11,32 @@ NAMES = ("cpu", "cpu-avx512", "cpu-avx2", "cpu-sse2", "cpu-neon", "reference")
 ACCELERATORS = ("cuda", "gpu", "rocm", "hip", "mps", "metal", "xpu", "opencl", "vulkan", "tpu", "npu")
 
 
+def check(name: str) -> None:
+    """Raises `CnncError` (E0809) for a name of no target."""
+    if isinstance(name, str) and name in NAMES:
+        return
+    if isinstance(name, str) and name.lower().partition(":")[0] in ACCELERATORS:
+        raise error(
+            "E0809",
+            f"there is no target '{name}': cnnc compiles for the processor, not for accelerators",
+            help=f"leave it out, or give one of {', '.join(NAMES)}",
+            exit_code=2,
+        )
+    raise error(
+        "E0809",
+        f"unknown target {name!r}",
+        help=did_you_mean(str(name), NAMES) or f"one of {', '.join(NAMES)}",
+        exit_code=2,
+    )
+
+
 def backend(name: str, exact: bool = False, tune: bool = False) -> Backend:
     """The backend of a target; `exact` leaves it only algorithms that round like the direct ones. `tune`: for the machine
     itself (`cpu`, not exact), timed runs decide where the estimates of algorithms are close.
 
     Raises `CnncError` (E0809) for a name that is none, or one that this machine cannot run.
     """
-    if not isinstance(name, str) or name not in NAMES:
-        if isinstance(name, str) and name.lower().partition(":")[0] in ACCELERATORS:
-            raise error(
-                "E0809",
-                f"there is no target '{name}': cnnc compiles for the processor, not for accelerators",
-                help=f"leave it out, or give one of {', '.join(NAMES)}",
-                exit_code=2,
-            )
-        raise error(
-            "E0809",
-            f"unknown target {name!r}",
-            help=did_you_mean(str(name), NAMES) or f"one of {', '.join(NAMES)}",
-            exit_code=2,
-        )
+    check(name)
     try:
         module = import_module(f"cnnc.backends.{name.partition('-')[0]}")
     except ModuleNotFoundError as e:

@@ -14,9 +14,20 @@ if TYPE_CHECKING:
     from cnnc.network import Network
     from cnnc.passes.manager import Observer, Stages
 
+
+def known(ctx: click.Context, option: click.Parameter, given: str) -> str:
+    """The name of a target; a click callback. What a command prints may depend on none: a wrong name is one all the same."""
+    if given != option.default:
+        from cnnc.backends import check
+
+        check(given)
+    return given
+
+
 target_option = click.option(
     "--target",
     default="cpu",
+    callback=known,
     show_default=True,
     metavar="TARGET",
     help="This machine's processor (cpu), or an instruction set: cpu-avx512, cpu-avx2, cpu-sse2, cpu-neon.",

@@ -202,3 +202,16 @@ def test_values_refused(cnnc: Cnnc, examples: Path, tmp_path: Path, arguments: l
     run = cnnc("graph", examples / "expression.cnn", *arguments, "-o", tmp_path / "f.svg", code=code)
     assert said in run.stderr
     assert not (tmp_path / "f.svg").exists()
+
+
+@pytest.mark.parametrize("command", [("ir",), ("graph", "-o", "x.svg")])
+@pytest.mark.parametrize(
+    ("target", "said"), [("cuda", "not for accelerators"), ("cpu-avx3", "did you mean 'cpu-avx2'?")]
+)
+def test_a_target_that_is_none_is_refused_where_nothing_asks_for_it(
+    cnnc: Cnnc, lenet: Path, command: tuple[str, ...], target: str, said: str
+) -> None:
+    result = cnnc(command[0], lenet, *command[1:], "--target", target, code=2)
+    assert said in result.stderr
+    assert "E0809" in result.stderr
+    assert not result.stdout
