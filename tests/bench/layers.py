@@ -61,6 +61,8 @@ LINES: tuple[Line, ...] = (
     Line("conv_transpose(32, 2, stride=2)"),
     Line("conv_transpose(64, 4, stride=2, padding=1)", WIDE),
     *map(Line, ("upsample(2)", 'upsample(2, mode="bilinear")', 'upsample(2, mode="bicubic")')),
+    *map(Line, ("channel_shuffle(2)", "channel_shuffle(4)", "pixel_shuffle(2)", "pixel_unshuffle(2)")),
+    *map(Line, ("transpose([0, 2, 3, 1])", 'pad(1, mode="reflect")', 'pad(1, mode="circular")', "pad(1)", "flip(3)")),
     Line("linear(1000)", FLAT),
     Line("softmax", FLAT),
     Line("conv(32, 3, padding=1)", VOLUME),

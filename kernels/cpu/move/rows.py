@@ -137,8 +137,14 @@ def make_rows(target: Target, step: int) -> Any:
         first, start = chunk // pieces * per_chunk, chunk % pieces * arguments[A.piece]
         stop = min(length, start + arguments[A.piece])
         begin, end = max(low, start), min(high, stop)
+        i0, i1, i2 = first // size2 // size1, first // size2 % size1, first % size2 - 1
         for row in range(first, min(first + per_chunk, rows)):
-            a, b, c = table0[row // size2 // size1], table1[row // size2 % size1], table2[row % size2]
+            i2 += 1  # a division takes as long as a short row
+            if i2 == size2:
+                i1, i2 = i1 + 1, 0
+                if i1 == size1:
+                    i0, i1 = i0 + 1, 0
+            a, b, c = table0[i0], table1[i1], table2[i2]
             to = V.offset(V.floats(arguments[A.y]), row * length)
             if a < 0 or b < 0 or c < 0:
                 for i in range(start, stop, lanes):
