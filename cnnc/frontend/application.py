@@ -144,7 +144,9 @@ def apply(application: Application) -> Value:
     """Apply to the tensors among the arguments; without any, the layer or block with its arguments is the value."""
     callee = application.callee
     if isinstance(callee, Function):
-        return call_function(callee.name, application)
+        if not (callee.name in LAYERS and application.keywords):  # `max(x, axis=1)` is the layer
+            return call_function(callee.name, application)
+        callee = LayerValue(LAYERS[callee.name])
     given = (*application.positional, *application.keywords.values())
     if any(isinstance(g.value, Formula) for g in application.positional):
         if isinstance(callee, LayerValue):

@@ -57,6 +57,11 @@ def test_operators_on_tensors() -> None:
     assert found == [-1, -1, 9, 1, 0.5, 9, 1, 0.5, 1, 0, 1, 2]
 
 
+def test_a_layer_of_a_function_s_name_has_arguments_by_name() -> None:
+    found = values("return concat([max(x, axis=1, keepdim=true), x -> max(1, true), max(x, 2)])", [1.0, 3.0])
+    assert found == [3, 3, 2, 3]
+
+
 def test_they_are_nodes_with_names() -> None:
     graph = model("a = where(x > 0, x, x ** 2) as chosen\nreturn max(a, x) + (x < a as mask) + (1 >= a)").graph
     made = [(n.name, n.op) for n in graph.nodes if n.op not in ("input", "constant")]

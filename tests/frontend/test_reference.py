@@ -47,7 +47,7 @@ def test_rendered_error_of_the_reference() -> None:
 def test_every_layer_is_in_the_reference() -> None:
     table = REFERENCE[REFERENCE.index("| layer | |\n") : REFERENCE.index("## Bounds\n")]
     for layer in LAYERS.values():
-        signature = re.search(rf"`{layer.name}\b(?:\(([^`]*)\))?`", table)
+        signature = re.search(rf"\| `{layer.name}\b(?:\(([^`]*)\))?` \|", table)
         assert signature is not None, layer.name
         names = [
             part.split("=")[0].strip()
