@@ -6,6 +6,7 @@ ordinary pools.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import product
@@ -48,7 +49,7 @@ def _windows(extents: Sequence[int], size: Sequence[int]) -> Iterator[tuple[tupl
 
 def first_largest(window: Any) -> Any:
     """Of windows [N, C, ...] the number of the first largest value, or of the first NaN, [N, C]."""
-    flat = window.reshape(*window.shape[:2], -1)
+    flat = window.reshape(*window.shape[:2], math.prod(window.shape[2:]))
     return np.where(np.isnan(flat), np.inf, flat).argmax(2)
 
 

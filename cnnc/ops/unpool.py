@@ -6,6 +6,7 @@ is read from the tensor that was pooled, so that a layer gives one value and not
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -85,8 +86,10 @@ def _pick(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorT
     axes = windows(window_of(attributes, x.ndim - 2), x.shape[2:], y.shape[2:])
     for at in np.ndindex(*y.shape[2:]):
         where = tuple(slice(first[o], first[o] + count[o]) for o, (first, count) in zip(at, axes, strict=True))
-        part, values = (a[(slice(None), slice(None), *where)].reshape(*a.shape[:2], -1) for a in (x, dy))
-        y[(slice(None), slice(None), *at)] = np.take_along_axis(values, first_largest(part)[..., None], 2)[..., 0]
+        part, values = (a[(slice(None), slice(None), *where)] for a in (x, dy))
+        y[(slice(None), slice(None), *at)] = np.take_along_axis(
+            values.reshape(*part.shape[:2], math.prod(part.shape[2:])), first_largest(part)[..., None], 2
+        )[..., 0]
     return (y,)
 
 

@@ -59,6 +59,10 @@ LINES: tuple[Line, ...] = (
     Line("conv(64, 3, padding=1)"),
     Line("conv(64, 3, padding=1, groups=64)"),
     Line("conv_transpose(32, 2, stride=2)"),
+    *map(
+        Line,
+        ("adaptive_avgpool(6)", "adaptive_maxpool(6)", "global_maxpool", "lppool(2, 2)", "maxpool(2) -> unpool(x, 2)"),
+    ),
     Line("conv_transpose(64, 4, stride=2, padding=1)", WIDE),
     *map(Line, ("upsample(2)", 'upsample(2, mode="bilinear")', 'upsample(2, mode="bicubic")')),
     *map(Line, ("channel_shuffle(2)", "channel_shuffle(4)", "pixel_shuffle(2)", "pixel_unshuffle(2)")),

@@ -137,6 +137,20 @@ def test_maxima_move_whole_numbers_and_what_is_not_finite() -> None:
         np.testing.assert_array_equal(cnnc.compile(net)(x), cnnc.compile(net, target="reference")(x))
 
 
+@pytest.mark.parametrize(
+    "layers", ["adaptive_maxpool([3, 4])", "global_maxpool", "maxpool(9, 3, 4)", "maxpool([2, 17])"]
+)
+def test_the_first_of_equals_has_the_gradient(layers: str) -> None:
+    """In plain tensors and in blocks, whose windows are as wide as a vector and wider."""
+    x = RNG.integers(0, 2, (2, 3, 7, 35)).astype(np.float32)
+    for front in ("", "relu -> conv(3, 1, groups=3, bias=false, init=ones) -> "):
+        net = network((7, 35), f"{front}{layers} -> relu -> flatten -> linear(2)")
+        (_, ours), (_, exact) = (
+            cnnc.value_and_grad(net, target=target, wrt=["x"])(x, np.array([1, 0])) for target in ("cpu", "reference")
+        )
+        np.testing.assert_array_equal(ours["x"] != 0, exact["x"] != 0)
+
+
 def test_pytorch_counts_as_many_windows() -> None:
     """Over all ranks, paddings and both ways to round: shapes and values."""
     torch = pytest.importorskip("torch")

@@ -2,17 +2,84 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from llvmlite import ir
+
 from .. import Family
-from ..code.vector import vectors
+from ..code.vector import emitted, vectors
 from ..target import Target
-from .uneven_plan import UNEVEN_ARGUMENTS
+from .uneven_plan import FAR, UNEVEN_ARGUMENTS
 from .windows import Unit
 
 
-def make(target: Target, blocked: bool, what: str) -> Any:
+def make(target: Target, blocked: bool, what: str, across: bool = False) -> Any:
+    """across: a vector is of pixels side by side, of a plain tensor whose windows have less than 2^24."""
+    if across:
+        return _across(target, what)
     return _gradient(target, blocked) if what == "gradient" else _maxima(target, blocked, what == "pick")
+
+
+def _across(target: Target, what: str) -> Any:
+    """Each lane has the best of its columns, and which pixel of the window that was; then the lanes are compared."""
+    V, beats, lanes, gradient, value = (
+        vectors(target),
+        Unit(target, True).beats,
+        target.lanes,
+        what == "gradient",
+        what == "value",
+    )
+    numbers = emitted(target, V.vector, (), lambda e: ir.Constant(e.type, [float(i) for i in range(lanes)]))
+    lowest, far = -math.inf, FAR
+
+    def kernel(arguments: Any, chunk: Any, scratch: Any) -> None:
+        rows, per_chunk, depth, height, breadth = arguments[0], arguments[1], arguments[2], arguments[3], arguments[4]
+        out_depth, out_height, out_breadth = arguments[5], arguments[6], arguments[7]
+        deep, tall, wide = V.integers(arguments[8]), V.integers(arguments[9]), V.integers(arguments[10])
+        size, small = depth * height * breadth, out_depth * out_height
+        xs, others, ys = V.floats(arguments[11]), V.floats(arguments[12]), V.floats(arguments[13])
+        if gradient:
+            dx = V.offset(ys, chunk * size)
+            for i in range(size):
+                dx[i] = 0.0
+        begin, end = (
+            (chunk * small, (chunk + 1) * small)
+            if gradient
+            else (chunk * per_chunk, min(rows, (chunk + 1) * per_chunk))
+        )
+        for row in range(begin, end):
+            h, rest = row % out_height, row // out_height
+            d, plane = rest % out_depth, rest // out_depth
+            x, levels = V.offset(xs, plane * size), tall[2 * h + 1]
+            for w in range(out_breadth):
+                columns = wide[2 * w + 1]
+                start = (deep[2 * d] * height + tall[2 * h]) * breadth + wide[2 * w]
+                best = V.select(V.first(columns), V.load_first(x, start, columns), V.splat(lowest))
+                place = V.select(V.first(columns), numbers(), V.splat(far))
+                for i in range(deep[2 * d + 1]):
+                    for j in range(levels):
+                        line = start + (i * height + j) * breadth
+                        for k in range(0, columns, lanes):
+                            left = columns - k
+                            these = V.select(V.first(left), V.load_first(x, line + k, left), V.splat(lowest))
+                            better = beats(these, best)
+                            best = V.select(better, these, best)
+                            place = V.select(better, numbers() + ((i * levels + j) * columns + k), place)
+                top, result = V.largest(best), row * out_breadth + w
+                if value:
+                    ys[result] = top
+                else:
+                    found = V.select((best == top) | V.is_nan(best), place, V.splat(far))
+                    pixel = int(-V.largest(-found))
+                    i, j = pixel // columns // levels, pixel // columns % levels
+                    at = start + (i * height + j) * breadth + pixel % columns
+                    if gradient:
+                        dx[at] += others[result]
+                    else:
+                        ys[result] = others[plane * size + at]
+
+    return kernel
 
 
 def _maxima(target: Target, blocked: bool, pick: bool) -> Any:

@@ -18,6 +18,8 @@ from cnnc.ops.lppool import powers
 from cnnc.ops.pool import window_of
 from cnnc.ops.unpool import windows as unpooled
 
+WIDE = 8  # columns of windows of plain pixels from which on a vector is taken across
+
 
 def pool(low: Lowering, node: Node) -> None:
     if node.name in low.places:  # the convolution before it has written the maxima
@@ -29,6 +31,14 @@ def pool(low: Lowering, node: Node) -> None:
     windows = Pool(
         shape, out, is_blocked(low.type(small)), window.kernel, window.stride, window.padding, window.dilation
     )
+    wide = not windows.blocked and window.kernel[-1] >= WIDE and set(window.dilation) == {1}
+    if node.op.startswith("maxpool") and wide:
+        what = "gradient" if gradient else "value"
+        spots = unpooled(window, shape[2:], out[2:])
+        plan = plan_uneven(target_of(low), shape, False, spots, what)
+        dy = low.ref(node.inputs[-1]) if gradient else None
+        emit(low, node, plan, {"x": low.ref(node.inputs[0]), "dy": dy, "y": low.ref(node.name)}, ["y"])
+        return
     if node.op.startswith("maxpool"):
         plan = pool_plan.plan_maxpool(target_of(low), windows, gradient)
     else:
