@@ -11,7 +11,7 @@ from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Layer, ParameterSpec, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, required
 from cnnc.ir.receptive import Field
-from cnnc.ir.types import Dim, TensorType
+from cnnc.ir.types import Dim, TensorType, product
 from cnnc.ops.checks import all_axes, flag, integer, number, show
 from cnnc.ops.conv import apply_epilogue, check_epilogue
 from cnnc.ops.pointwise import align
@@ -90,7 +90,7 @@ def _statistics(x: Any, attributes: Attributes) -> tuple[Any, Any, Any]:
     groups, axes = attributes["groups"], attributes["axes"]
 
     def means(v: Any) -> Any:
-        grouped = v if groups == 1 else v.reshape(v.shape[0], groups, -1)
+        grouped = v if groups == 1 else v.reshape(v.shape[0], groups, product(v.shape[1:]) // groups)
         over = axes if groups == 1 else 2
         return np.broadcast_to(grouped.mean(over, keepdims=True), grouped.shape).reshape(v.shape)
 
