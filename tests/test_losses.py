@@ -152,6 +152,12 @@ def test_an_output_that_is_the_loss() -> None:
         assert value == pytest.approx(expected, rel=1e-5)
         for name, gradient in wanted.items():
             assert np.allclose(gradients[name], gradient, rtol=1e-4, atol=1e-6)
+    means = cnnc.parse("model m { input x: f32[N, 4] d = x -> linear(4) as fc  return d -> mean(axis=0) }")
+    assert cnnc.value_and_grad(means, "output")(some(3, 4))[0] == pytest.approx(
+        float(cnnc.compile(means)(some(3, 4)).mean()), rel=1e-5
+    )
+    with pytest.raises(CnncError, match="E0806"):
+        cnnc.value_and_grad(means, "mse")
     trainer = cnnc.Trainer(net, cnnc.sgd(lr=0.1), "output")
     losses = [trainer.step(some(3, 4)) for _ in range(9)]
     assert losses[-1] < losses[0]

@@ -77,8 +77,8 @@ def targets(graph: Graph, losses: Losses) -> dict[str, Target]:
         t = graph.type(value)
         if loss.target is None:
             continue
-        if not t.rank or t.shape[0] != BATCH:
-            raise _unfit(graph, loss, value, f"it works on an output [N, ...], not on {t}", None)
+        if not t.rank or t.shape[0] != BATCH or BATCH in t.shape[1:]:
+            raise _unfit(graph, loss, value, "it works on an output [N, ...] of fixed other sizes", None)
         if not loss.classes:
             target = Target(loss.target, activation(t.shape))
         else:
@@ -293,13 +293,18 @@ def _kl_div(b: Builder, loss: Loss, value: str, name: str) -> str:
 
 
 def _output(b: Builder, loss: Loss, value: str, name: str) -> str:
-    rank = b.type(value).rank
-    if rank == 0:
-        return _number(b, "a0", [value], name)
-    if b.type(value).shape[0] != BATCH:
-        count = product(tuple(int(d) for d in b.type(value).shape))
-        return _number(b, f"{1 / count!r} * a0", [_sum(b, value, f"{name}.sum")], name)
-    return _mean(b, "a0", [value], name)
+    """The mean of all numbers, wherever the batch may be."""
+    shape = b.type(value).shape
+    if shape[:1] == (BATCH,) and BATCH not in shape[1:]:
+        return _mean(b, "a0", [value], name)
+    numbers = product(tuple(int(d) for d in shape if d != BATCH))
+    batches = sum(d == BATCH for d in shape)
+    total = _sum(b, value, f"{name}.sum")
+    if not batches:
+        return _number(b, f"a0 / {numbers}" if numbers != 1 else "a0", [total], name)
+    image = next(n.name for n in b.nodes if n.op == "input" and n.type.shape[:1] == (BATCH,))
+    size = b.add("batch_size", [image], {}, f"{name}.count")
+    return _number(b, f"a0 / ({' * '.join([str(numbers), *['a1'] * batches])})", [total, size], name)
 
 
 def _penalty(text: str) -> Callable[[Builder, Loss, str, str], str]:

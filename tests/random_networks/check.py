@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -15,9 +16,10 @@ import cnnc.ops  # noqa: F401
 from cnnc.backends import backend
 from cnnc.backends.cpu import choice
 from cnnc.backends.cpu.pipeline import layouts
-from cnnc.ir import interpret
+from cnnc.ir import interpret, objective
 from cnnc.ir.builder import Builder
 from cnnc.ir.graph import Graph
+from cnnc.ir.objective import Loss
 from cnnc.ir.text import parse_graph, print_graph
 from cnnc.ir.types import activation
 from cnnc.ir.verify import verify
@@ -91,11 +93,8 @@ def graph_of(graph: Graph, mode: str) -> Graph | None:
     if mode == "inference":
         return graph
     if mode == "step":
-        t = graph.type(graph.outputs[0][1])
-        if t.rank != 2 or t.shape[0] != "N" or are_probabilities(graph, graph.outputs[0][1]):
-            return None
-        graph = replace(graph, outputs=graph.outputs[:1])  # the loss is of one output
-        return training_graph(graph, optimizer=SGD(momentum=0.9, weight_decay=0.01), gradients=True)
+        loss = losses(graph)
+        return training_graph(graph, loss, SGD(momentum=0.9, weight_decay=0.01), gradients=True)
     graph = training_mode(graph)
     b = Builder(graph.name, graph.nodes)
     loss = b.add("constant", [], {"value": 0.0}, "start")
@@ -111,6 +110,51 @@ def graph_of(graph: Graph, mode: str) -> Graph | None:
     return Graph(
         whole.name, whole.nodes, (*whole.outputs, *((f"grad:{p}", v) for p, v in found.items())), whole.updates
     )
+
+
+OF_CLASSES = (
+    Loss("cross_entropy"),
+    Loss("cross_entropy"),
+    objective.loss("cross_entropy", label_smoothing=0.25, ignore_index=0),
+    objective.loss("cross_entropy", soft=True, label_smoothing=0.25),
+    objective.loss("multiclass_hinge", margin=0.5, p=2),
+    Loss("multiclass_hinge"),
+)
+OF_NUMBERS = (
+    Loss("mse"),
+    Loss("l1"),
+    objective.loss("huber", delta=0.5),
+    Loss("smooth_l1"),
+    objective.loss("bce_with_logits", pos_weight=2),
+    Loss("output"),
+)
+
+
+def losses(graph: Graph) -> tuple[Loss, ...]:
+    """A loss of every output, others for another graph, each with a target of its own; and now and then penalties."""
+    rng = np.random.default_rng(zlib.crc32(f"{graph.name} {len(graph.nodes)}".encode()))
+    found: list[Loss] = []
+    for i, (label, value) in enumerate(graph.outputs):
+        t = graph.type(value)
+        fixed = t.rank > 0 and t.shape[0] == "N" and "N" not in t.shape[1:]
+        kinds: tuple[Loss, ...] = OF_NUMBERS if fixed else (Loss("output"),)
+        logits = fixed and t.rank >= 2 and not are_probabilities(graph, value)
+        if (
+            logits
+            and "N" not in t.shape[1:]
+            and (t.rank == 2 or any(d != 1 for d in t.shape[2:]))
+            and rng.random() < 0.6
+        ):
+            kinds = tuple(k for k in OF_CLASSES if t.rank == 2 or k.name == "cross_entropy")
+        loss = kinds[int(rng.integers(len(kinds)))]
+        if loss.name == "bce_with_logits" and not logits:
+            loss = Loss("mse")
+        name = {} if loss.target is None else {"target": f"target{i}"}
+        loss = replace(loss, arguments=loss.arguments.with_(**name), output=label, weight=1.0 if i == 0 else 0.5)
+        found.append(loss)
+    if graph.parameters and any(len(n.type.shape) > 1 for n in graph.parameters) and rng.random() < 0.3:
+        found.append(Loss("l2_penalty" if rng.random() < 0.5 else "l1_penalty", weight=0.125))
+    return tuple(found)
 
 
 # ------------------------------------------------------------------------------------------------ running

@@ -114,7 +114,9 @@ def _by_winograd(graph: Graph, node: Node) -> bool:
     return weights.rank >= 4 and tuple(weights.shape[-2:]) in ((3, 3), (5, 5))
 
 
-_OF_PROBABILITIES = {"cross_entropy", "cross_entropy_gradient"}
+_OF_PROBABILITIES = {
+    f"{op}{end}" for op in ("cross_entropy", "cross_entropy_terms", "cross_entropy_soft") for end in ("", "_gradient")
+}
 _CHOOSING = {"gt", "ge", "eq", "ne", "sign", "floor", "where", "neg", "abs", "max", "min"}
 _MOVING = {"concat", "slice", "flatten", "reshape", "to_layout", "expand", "maxpool", "constant", "count", "batch_size"}
 _MOVING |= {"gather", "flip", "repeat", "channel_shuffle", "pad", "transpose", "pixel_shuffle", "pixel_unshuffle"}
