@@ -83,7 +83,7 @@ REDUCTIONS: dict[str, tuple[Any, Gradient, str, str]] = {
     "logsumexp": (
         _log_of_powers,
         _powers_gradient,
-        "the logarithm of the sum of `exp(x)` over one axis or several",
+        "the logarithm of the sum of powers of e over one axis or several",
         "The logarithm of the sum of e to the power of each, shifted by the largest,",
     ),
 }  # fmt: skip
