@@ -209,8 +209,27 @@ def _pool(graph: Graph, node: Node) -> Said:
     arguments = {"kernel_size": even(kernel), **_window(node, kernel)}
     stride = Window.of(kernel, node.attributes, len(kernel)).stride
     arguments["stride"] = None if stride == kernel else even(stride)
-    arguments |= {k: v for k, v in node.attributes.items() if k in ("ceil_mode", "count_include_pad")}
-    return Said(node.op, arguments)
+    shared = ("ceil_mode", "count_include_pad", "divisor_override", "norm_type")
+    arguments |= {k: v for k, v in node.attributes.items() if k in shared}
+    return Said(node.op, arguments, called=len(node.inputs) > 1)
+
+
+def _upsample(graph: Graph, node: Node) -> Said:
+    """By the size, and by the factor where that decides. Raises `Unsayable` for rules that PyTorch has not."""
+    mode, corners, rounding = (node.attribute(name) for name in ("mode", "corners", "rounding"))
+    if mode == "nearest":
+        exact = {("asymmetric", "floor"): "nearest", ("half_pixel", "round_prefer_ceil"): "nearest-exact"}
+        arguments: dict[str, Any] = {"mode": exact.get((corners, rounding))}
+    else:
+        align = {"half_pixel": False, "align_corners": True}.get(corners)
+        arguments = {"mode": mode if align is not None else None, "align_corners": align}
+    if arguments["mode"] is None:
+        raise Unsayable(f"%{node.name} has the corners {corners} and the rounding {rounding}")
+    factor = node.attribute("factor")
+    return Said(
+        "upsample",
+        {"size": even(node.attributes["size"])} | arguments if factor is None else {"factor": factor} | arguments,
+    )
 
 
 def _infix(graph: Graph, node: Node) -> Said:
@@ -265,8 +284,8 @@ SAYINGS: dict[str, Callable[[Graph, Node], Said]] = {
     "normalize": _normalize,
     "prelu": _prelu,
     "batchnorm": _batchnorm,
-    "maxpool": _pool,
-    "avgpool": _pool,
+    **dict.fromkeys(("maxpool", "avgpool", "lppool", "unpool"), _pool),
+    "upsample": _upsample,
     "concat": lambda graph, node: Said("concat", node.attributes, listed=True),
     **dict.fromkeys(INFIX, _infix),
 }

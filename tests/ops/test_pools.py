@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import cnnc
+from cnnc.interop.source import source
 from tests.ops.agreeing import agree
 from tests.ops.checking import check_gradient, reference
 
@@ -84,6 +85,13 @@ def test_gradient(size: tuple[int, ...], layers: str) -> None:
     node = last(network(size, layers))
     x = np.abs(RNG.standard_normal((2, 3, *size))) + 0.1
     check_gradient(lambda b, names: b.add(node.op, names, node.attributes), {"x": x})
+
+
+@pytest.mark.parametrize(("size", "layers"), CASES)
+def test_written_as_a_file(size: tuple[int, ...], layers: str) -> None:
+    graph = network(size, layers).graph
+    again = cnnc.parse(source(graph)).graph
+    assert [(n.op, n.attributes) for n in again.nodes] == [(n.op, n.attributes) for n in graph.nodes]
 
 
 def test_gradient_of_unpool() -> None:

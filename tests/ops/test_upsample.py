@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import cnnc
+from cnnc.interop.source import source
 from cnnc.ops.bands import COORDINATES, ROUNDINGS
 from cnnc.summary import summarize
 from tests.ops.agreeing import agree
@@ -62,6 +63,13 @@ def test_gradient(size: tuple[int, ...], arguments: str) -> None:
     given = net.graph.node(net.graph.outputs[0][1]).attributes
     build = lambda b, names: b.add("upsample", names, given)  # noqa: E731
     check_gradient(build, {"x": RNG.standard_normal((1, 2, *size))})
+
+
+@pytest.mark.parametrize(("size", "arguments"), CASES)
+def test_written_as_a_file(size: tuple[int, ...], arguments: str) -> None:
+    graph = network(size, arguments).graph
+    again = cnnc.parse(source(graph)).graph
+    assert [(n.op, n.attributes) for n in again.nodes] == [(n.op, n.attributes) for n in graph.nodes]
 
 
 @pytest.mark.parametrize(("size", "arguments"), CASES)
