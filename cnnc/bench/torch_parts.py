@@ -28,7 +28,13 @@ class PartWriter(SpaceWriter):
                 return f"F.group_norm({x}, {groups}, {w}, {b}, {eps!r})"
         if groups > 1:
             raise unknown(node, "PyTorch has no RMS normalization of groups")
-        # its layer norms are over the last axes: others go there and back
+        return self._layer_norm(node)
+
+    def _layer_norm(self, node: Node) -> str:
+        """PyTorch's are over the last axes: others go there and back."""
+        x, axes, rank = self.local[node.operand("x")], node.attribute("axes"), node.type.rank
+        weight, bias = node.optional("weight"), node.optional("bias")
+        eps, centered = node.attribute("eps"), node.attribute("centered")
         order = [a for a in range(rank) if a not in axes] + list(axes)
         sizes = tuple(int(node.type.shape[a]) for a in axes)
         given = [v for v in (weight, bias) if v is not None]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -96,14 +96,19 @@ def _bodies(items: Sequence[Item], graph: Graph, depth: int) -> dict[tuple[str, 
         begin, end = places[0], places[-1] + 1
         if len(places) != end - begin or len(places) < 2 or not any(items[p].said.label for p in places):
             continue
-        inside = items[begin:end]
-        made = {r for i in inside for r in i.results}
-        inputs = tuple(dict.fromkeys(o for i in inside for o in i.operands if o not in made))
         read = {o for i in (*items[:begin], *items[end:]) for o in i.operands} | outputs
-        leaving = tuple(r for i in inside for r in i.results if r in read)
-        if len(leaving) == 1 and inputs:
-            result[path] = begin, end, Body(tuple(_under(i, depth) for i in inside), inputs, leaving)
+        body = _body(items[begin:end], read, depth)
+        if len(body.outputs) == 1 and body.inputs:
+            result[path] = begin, end, body
     return result
+
+
+def _body(inside: Sequence[Item], read: Collection[str], depth: int) -> Body:
+    """Items of one path. read: what others read of them."""
+    made = {r for i in inside for r in i.results}
+    inputs = tuple(dict.fromkeys(o for i in inside for o in i.operands if o not in made))
+    leaving = tuple(r for i in inside for r in i.results if r in read)
+    return Body(tuple(_under(i, depth) for i in inside), inputs, leaving)
 
 
 def _under(item: Item, depth: int) -> Item:

@@ -256,18 +256,32 @@ def simplify(e: Expression) -> Expression:
         value = float(evaluate((head, *a), {}))
         if np.isfinite(value):
             return const(value)
-    zero, one = const(0), const(1)
+    reduce = _REDUCTIONS.get(head)
+    found = reduce(head, a) if reduce is not None else None
+    return (head, *a) if found is None else found
+
+
+def _sum(head: str, a: list[Expression]) -> Expression | None:
+    """A sum, difference or negation, reduced; None where it stays."""
+    zero = const(0)
     match head, a:
-        case ("add", [x, y]) if y == zero:
+        case ("add" | "sub", [x, y]) if y == zero:
             return x
         case ("add", [x, y]) if x == zero:
             return y
         case ("add", [x, ("neg", y)]):
             return ("sub", x, y)
-        case ("sub", [x, y]) if y == zero:
-            return x
         case ("sub", [x, y]) if x == zero:
             return simplify(("neg", y))
+        case ("neg", [("neg", inner)]):
+            return tuple(inner)
+    return None
+
+
+def _product(head: str, a: list[Expression]) -> Expression | None:
+    """A product, quotient or power, reduced; None where it stays."""
+    zero, one = const(0), const(1)
+    match head, a:
         case ("mul", [x, y]) if zero in (x, y):
             return zero
         case ("mul", [x, y]) if x == one:
@@ -278,19 +292,30 @@ def simplify(e: Expression) -> Expression:
             return zero
         case ("mul", [x, ("where", c, y, z)]) if _is_mask(y) and _is_mask(z):
             return simplify(("where", c, ("mul", x, y), ("mul", x, z)))
-        case ("neg", [("neg", inner)]):
-            return tuple(inner)
+        case ("pow", [x, ("const", 0.5)]):
+            return ("sqrt", x)
+        case ("pow", [x, ("const", power)]) if power in (0, 1, 2, 3):
+            return (one, x, ("mul", x, x), ("mul", ("mul", x, x), x))[int(power)]
+    return None
+
+
+def _choice(head: str, a: list[Expression]) -> Expression | None:
+    """A `where` or a comparison, reduced; None where it stays."""
+    match head, a:
         case ("where", [c, x, y]) if x == y:
             return x
         case ("where", [("const", c), x, y]):
             return x if c != 0 else y
         case ("gt", [x, y]) if y == const(math.inf) or x == const(-math.inf):
-            return zero
-        case ("pow", [x, ("const", 0.5)]):
-            return ("sqrt", x)
-        case ("pow", [x, ("const", power)]) if power in (0, 1, 2, 3):
-            return (one, x, ("mul", x, x), ("mul", ("mul", x, x), x))[int(power)]
-    return (head, *a)
+            return const(0)
+    return None
+
+
+_REDUCTIONS: dict[str, Callable[[str, list[Expression]], Expression | None]] = {
+    **dict.fromkeys(("add", "sub", "neg"), _sum),
+    **dict.fromkeys(("mul", "div", "pow"), _product),
+    **dict.fromkeys(("where", "gt"), _choice),
+}
 
 
 def _is_mask(e: Expression) -> bool:
@@ -311,12 +336,52 @@ def _chosen(first: Expression, second: Expression, d: Expression, other: Express
     return d if d == other else ("where", first, d, ("where", second, other, mean))
 
 
+def _slope_of_erf(a: Expression) -> Expression:
+    """2 / sqrt(pi) e^(-a^2), of which the density is the root."""
+    density = ("normal_pdf", a)
+    return ("mul", ("mul", const(4 * math.sqrt(math.pi)), density), density)
+
+
+def _slope_of_sigmoid(a: Expression, e: Expression) -> Expression:
+    """s (1 - s), without the difference that has no digits left where s is near 1."""
+    return ("mul", e, ("sigmoid", ("neg", a)))
+
+
+def _slope_of_tanh(a: Expression) -> Expression:
+    """1 - tanh^2, likewise."""
+    return ("mul", const(4), ("mul", ("sigmoid", ("mul", const(2), a)), ("sigmoid", ("mul", const(-2), a))))
+
+
+def _sign(a: Expression) -> Expression:
+    return ("where", ("gt", a, const(0)), const(1), ("where", ("gt", const(0), a), const(-1), const(0)))
+
+
+# The derivative of a function of one number, from that of its argument, the argument, and the function itself.
+_SLOPES: dict[str, Callable[[Expression, Expression, Expression], Expression]] = {
+    "neg": lambda d, a, e: ("neg", d),
+    "exp": lambda d, a, e: ("mul", d, e),
+    "expm1": lambda d, a, e: ("mul", d, ("exp", a)),
+    "log": lambda d, a, e: ("div", d, a),
+    "log1p": lambda d, a, e: ("div", d, ("add", const(1), a)),
+    "softplus": lambda d, a, e: ("mul", d, ("sigmoid", a)),
+    "normal_cdf": lambda d, a, e: ("mul", d, ("normal_pdf", a)),
+    "normal_pdf": lambda d, a, e: ("mul", d, ("neg", ("mul", a, e))),
+    "erf": lambda d, a, e: ("mul", d, _slope_of_erf(a)),
+    "sigmoid": lambda d, a, e: ("mul", d, _slope_of_sigmoid(a, e)),
+    "tanh": lambda d, a, e: ("mul", d, _slope_of_tanh(a)),
+    "sqrt": lambda d, a, e: ("div", d, ("mul", const(2), e)),
+    "abs": lambda d, a, e: ("mul", d, _sign(a)),
+}
+
+
 def _derivative(e: Expression, name: str) -> Expression:
     if e[0] == "var":
         return const(e[1] == name)
     if e[0] == "const":
         return const(0)
     d = [_derivative(a, name) for a in e[1:]]
+    if e[0] in _SLOPES:
+        return _SLOPES[e[0]](d[0], e[1], e)
     match e:
         case ("add" | "sub" as f, _, _):
             return (f, d[0], d[1])
@@ -324,8 +389,6 @@ def _derivative(e: Expression, name: str) -> Expression:
             return ("add", ("mul", d[0], b), ("mul", a, d[1]))
         case ("div", a, b):
             return ("div", ("sub", d[0], ("mul", ("div", a, b), d[1])), b)
-        case ("neg", _):
-            return ("neg", d[0])
         case ("max", a, b):
             return _chosen(("gt", a, b), ("gt", b, a), *d)
         case ("min", a, b):
@@ -334,36 +397,6 @@ def _derivative(e: Expression, name: str) -> Expression:
             by_base = ("mul", d[0], ("mul", b, ("pow", a, ("sub", b, const(1)))))
             logarithm = ("log", ("where", ("eq", a, const(0)), const(1), a))  # 0^b does not move with b
             return ("add", by_base, ("mul", d[1], ("mul", e, logarithm)))
-        case ("exp", _):
-            return ("mul", d[0], e)
-        case ("expm1", a):
-            return ("mul", d[0], ("exp", a))
-        case ("log", a):
-            return ("div", d[0], a)
-        case ("log1p", a):
-            return ("div", d[0], ("add", const(1), a))
-        case ("softplus", a):
-            return ("mul", d[0], ("sigmoid", a))
-        case ("normal_cdf", a):
-            return ("mul", d[0], ("normal_pdf", a))
-        case ("normal_pdf", a):
-            return ("mul", d[0], ("neg", ("mul", a, e)))
-        case ("erf", a):  # 2 / sqrt(pi) e^(-a^2), of which the density is the root
-            density = ("normal_pdf", a)
-            return ("mul", d[0], ("mul", ("mul", const(4 * math.sqrt(math.pi)), density), density))
-        case ("sigmoid", a):  # s (1 - s), without the difference that has no digits left where s is near 1
-            return ("mul", d[0], ("mul", e, ("sigmoid", ("neg", a))))
-        case ("tanh", a):  # 1 - tanh^2, likewise
-            slope = ("mul", ("sigmoid", ("mul", const(2), a)), ("sigmoid", ("mul", const(-2), a)))
-            return ("mul", d[0], ("mul", const(4), slope))
-        case ("sqrt", _):
-            return ("div", d[0], ("mul", const(2), e))
-        case ("abs", a):
-            return (
-                "mul",
-                d[0],
-                ("where", ("gt", a, const(0)), const(1), ("where", ("gt", const(0), a), const(-1), const(0))),
-            )
         case (f, *_) if f in COMPARISONS or f in ("floor", "sign"):
             return const(0)
         case ("where", c, _, _):

@@ -119,7 +119,9 @@ def _bounds(e: Expression, given: Mapping[Expression, Range]) -> Range:
 
 def _of_operator(e: Expression, a: Sequence[Range]) -> Range:
     """The range of an expression whose operands have the ranges a."""
-    (low, high), (low2, high2) = a[0], a[-1]
+    if len(a) == 1:
+        return _of_function(e[0], *a[0])
+    (low, high), (low2, high2) = a
     match e[0]:
         case "add":
             return _sound(low + low2, high + high2)
@@ -131,25 +133,28 @@ def _of_operator(e: Expression, a: Sequence[Range]) -> Range:
         case "div" if low2 > 0 or high2 < 0:
             quotients = [_product(x, 1 / y) for x in a[0] for y in a[1]]
             return (min(quotients), max(quotients))
-        case "neg":
-            return (-high, -low)
         case "max":
             return (max(low, low2), max(high, high2))
         case "min":
             return (min(low, low2), min(high, high2))
-        case "abs":
-            return (0.0 if low <= 0 <= high else min(abs(low), abs(high)), max(abs(low), abs(high)))
-        case "normal_pdf":
-            near = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
-            return (_at("normal_pdf", max(abs(low), abs(high))), _at("normal_pdf", near))
         case "pow" if low >= 0:  # monotonic in either of the two: the ends are among the corners
             corners = [_at("pow", x, y) for x in a[0] for y in a[1]]
             return _sound(min(corners), max(corners))
         case f if f in ex.COMPARISONS:
             return (0.0, 1.0)
-        case f if f in INCREASING:
-            return _sound(_at(f, low), _at(f, high))
     return ANYTHING
+
+
+def _of_function(name: str, low: float, high: float) -> Range:
+    """The range of a function of one number from low to high."""
+    near, far = 0.0 if low <= 0 <= high else min(abs(low), abs(high)), max(abs(low), abs(high))
+    if name == "neg":
+        return (-high, -low)
+    if name == "abs":
+        return (near, far)
+    if name == "normal_pdf":
+        return (_at(name, far), _at(name, near))
+    return _sound(_at(name, low), _at(name, high)) if name in INCREASING else ANYTHING
 
 
 def _at(function: str, *arguments: float) -> float:

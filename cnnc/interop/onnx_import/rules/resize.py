@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cnnc.interop.onnx_import.calls import Call, Unsupported
@@ -24,22 +24,30 @@ def resize(i: Importer, c: Call) -> str:
     given = dict(zip(axes, scales or sizes or (), strict=False))
     if len(given) != len(scales or sizes or ()):
         raise Malformed(f"its scales or sizes are {list(scales or sizes or ())}, for {len(axes)} axes")
-    factors = [float(given.get(a, 1)) if scales else given.get(a, shape[a]) / shape[a] for a in range(t.rank)]
-    if sizes and c.text("keep_aspect_ratio_policy", "stretch") != "stretch":
-        larger = c.text("keep_aspect_ratio_policy", "stretch") == "not_larger"
-        one = (min if larger else max)(factors[a] for a in axes)
-        factors = [one if a in axes else 1.0 for a in range(t.rank)]
-        out = [int(n * f + 0.5) if a in axes else n for a, (n, f) in enumerate(zip(shape, factors, strict=True))]
-    else:
-        out = [int(n * f) for n, f in zip(shape, factors, strict=True)] if scales else [
-            int(given.get(a, n)) for a, n in enumerate(shape)
-        ]  # fmt: skip
+    factors, out = _factors(c, shape, given, axes, bool(scales))
     if any(f != 1 for f in factors[:2]) or t.rank not in (3, 4, 5):
         raise Unsupported(c, "it resizes the batch or the channels, or what is no image")
     attributes: dict[str, Any] = {"size": tuple(out[2:]), "mode": MODES[mode], **_corners(c, mode, i.opset)}
     if any(n * f != o for n, f, o in zip(shape, factors, out, strict=True)):
         attributes["factor"] = tuple(factors[2:])
     return i.add("upsample", [x], attributes)
+
+
+def _factors(
+    c: Call, shape: Sequence[int], given: Mapping[int, float], axes: Sequence[int], scaled: bool
+) -> tuple[list[float], list[int]]:
+    """How many times as large each axis becomes, and its size then, from scales or from sizes that are given."""
+    rank = range(len(shape))
+    if scaled:
+        factors = [float(given.get(a, 1)) for a in rank]
+        return factors, [int(n * f) for n, f in zip(shape, factors, strict=True)]
+    factors = [given.get(a, shape[a]) / shape[a] for a in rank]
+    if given and c.text("keep_aspect_ratio_policy", "stretch") != "stretch":
+        larger = c.text("keep_aspect_ratio_policy", "stretch") == "not_larger"
+        one = (min if larger else max)(factors[a] for a in axes)
+        factors = [one if a in axes else 1.0 for a in rank]
+        return factors, [int(shape[a] * one + 0.5) if a in axes else shape[a] for a in rank]
+    return factors, [int(given.get(a, shape[a])) for a in rank]
 
 
 def _wanted(i: Importer, c: Call, rank: int) -> tuple[Sequence[float] | None, Sequence[int] | None, Sequence[int]]:

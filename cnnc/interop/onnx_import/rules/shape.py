@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,11 @@ def reshaped(i: Importer, c: Call, x: str, shape: Sequence[Dim]) -> str:
     return i.add("reshape", [x], {"shape": tuple(shape)})
 
 
+def _count(shape: Sequence[Dim]) -> Any:
+    """How many elements a shape has: a number, or one times the batch."""
+    return prod(known.Batch() if d == BATCH else int(d) for d in shape)
+
+
 def _resolved(t_shape: Sequence[Dim], wanted: Sequence[Any], keep_zero: bool) -> tuple[Dim, ...]:
     """What Reshape's 0 and -1 stand for. Raises `Malformed`."""
     sizes: list[Any] = []
@@ -54,12 +60,7 @@ def _resolved(t_shape: Sequence[Dim], wanted: Sequence[Any], keep_zero: bool) ->
     if len(free) > 1:
         raise Malformed(f"more than one size is left open: {[str(s) for s in sizes]}")
     if free:
-        total: Any = 1
-        for d in t_shape:
-            total = total * (known.Batch() if d == BATCH else int(d))
-        rest: Any = 1
-        for at, d in enumerate(sizes):
-            rest = rest * d if at != free[0] else rest
+        total, rest = _count(t_shape), prod(d for at, d in enumerate(sizes) if at != free[0])
         if not isinstance(rest, known.Batch) and (rest == 0 or (not isinstance(total, known.Batch) and total % rest)):
             raise Malformed(f"{list(t_shape)} does not divide into {[str(s) for s in sizes]}")
         sizes[free[0]] = total // rest
@@ -78,13 +79,7 @@ def flatten(i: Importer, c: Call) -> str:
     x = i.tensor(c, 0)
     shape, axis = i.type(x).shape, c.integer("axis", 1)
     axis = axis % len(shape) if axis < 0 else axis
-    parts: list[Any] = []
-    for part in (shape[:axis], shape[axis:]):
-        total: Any = 1
-        for d in part:
-            total = total * (known.Batch() if d == BATCH else int(d))
-        parts.append(total)
-    return reshaped(i, c, x, known.dims(np.array(parts, object)))
+    return reshaped(i, c, x, known.dims(np.array([_count(shape[:axis]), _count(shape[axis:])], object)))
 
 
 @rule("Squeeze")
