@@ -69,10 +69,8 @@ def test_what_the_language_has_no_words_for() -> None:
 
     graph = parse_graph(
         """graph @g(%x: f32[N,2]) {
-          %w = param : f32[2]
-          %y = mul(%x, %w) : f32[N,2]
-          %z = reshape(%y) {shape=[N,2,1]} : f32[N,2,1] ncw
-          return %z
+          %y = pointwise(%x) {expressions=["a0 * a0 + 1"]} : f32[N,2]
+          return %y
         }"""
     )
     with pytest.raises(Unsayable):

@@ -79,6 +79,7 @@ class Importer:
     weights: dict[str, Array] = field(default_factory=dict)
     labels: set[str] = field(default_factory=set)
     label: str = ""
+    floats: set[str] = field(default_factory=set)  # inputs that are given as floats, and not as truths or bytes
     sources: dict[str, str] = field(default_factory=dict)  # what known values are in another shape
     _made: dict[tuple[Any, ...], str] = field(default_factory=dict)
 

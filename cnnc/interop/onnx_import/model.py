@@ -25,6 +25,8 @@ from cnnc.untrusted import Malformed
 
 Array = np.ndarray[Any, Any]
 Shapes = Mapping[str, Sequence[int | None]]
+BYTES = (2, 3)  # numbers of 8 bits, which floats hold
+OF_BYTES = ("Cast", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "Identity")  # what may read them
 FLOATS = (1, 9, 10, 11, 16)  # ONNX's element types that are computed in float32: floats, and truths as 0 and 1
 
 
@@ -106,6 +108,7 @@ def of_model(
         tries.insert(0, _opened(types))  # exporters fix the batch to 1 unless told; most networks do not need that
     for attempt in tries:
         importer = Importer(Builder(identifier(body.name) or "network"), version, dict(constants))
+        importer.floats |= {v.name for v in body.input if v.type.tensor_type.elem_type in (1, 10, 11, 16)}
         problems = _fill(importer, nodes, attempt, path)
         if not problems:
             break
@@ -135,7 +138,9 @@ def _inputs(body: Any, constants: Mapping[str, Array], shapes: Shapes, path: Pat
     types = {}
     for name, value in found.items():
         kind = value.type.tensor_type
-        if kind.elem_type not in FLOATS:
+        if not value.type.HasField("tensor_type"):
+            raise error("E0653", f"the input '{name[:80]}' of {path} holds no tensor", exit_code=DATA)
+        if not is_data(body, value):
             raise error(
                 "E0653",
                 f"the input '{name[:80]}' of {path} is of integers or texts; networks read images and other floats",
@@ -228,6 +233,14 @@ def _not_read(problems: Sequence[tuple[Call, str]], path: Path, version: int) ->
     return error(
         "E0653", what, *notes, help=f"{len(RULES)} operators are; see the table in tests/interop", exit_code=DATA
     )
+
+
+def is_data(body: Any, value: Any) -> bool:
+    """Whether an input holds what is computed in float32: floats, truths, and bytes that are numbers of their own first."""
+    kind = value.type.tensor_type.elem_type
+    if kind in BYTES:
+        return all(n.op_type in OF_BYTES for n in body.node if value.name in n.input)
+    return kind in FLOATS
 
 
 def program_of(found: Imported) -> Program:

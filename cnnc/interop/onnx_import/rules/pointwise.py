@@ -122,7 +122,15 @@ def identity(i: Importer, c: Call) -> list[Result | None]:
     return [x, i.add("expand", [one], {"shape": i.shape(c, 0)})]
 
 
-@rule("Cast", "CastLike")
+@rule("CastLike")
+def cast_like(i: Importer, c: Call) -> str:
+    like = i.fixed(c, 1)
+    if c.inputs[1] not in i.floats and (like is None or like.dtype not in (np.float16, np.float32, np.float64)):
+        raise Unsupported(c, f"it makes numbers of type {'of another value' if like is None else like.dtype}")
+    return i.tensor(c, 0)
+
+
+@rule("Cast")
 def cast(i: Importer, c: Call) -> str:
     from cnnc.interop.onnx import package
 

@@ -29,6 +29,10 @@ def resize(i: Importer, c: Call) -> str:
         raise Unsupported(c, "it resizes the batch or the channels, or what is no image")
     attributes: dict[str, Any] = {"size": tuple(out[2:]), "mode": MODES[mode], **_corners(c, mode, i.opset)}
     if any(n * f != o for n, f, o in zip(shape, factors, out, strict=True)):
+        if attributes["corners"] == "align_corners":
+            raise Unsupported(
+                c, "its corners are aligned and its sizes no whole numbers, where ONNX and runtimes differ"
+            )
         attributes["factor"] = tuple(factors[2:])
     return i.add("upsample", [x], attributes)
 

@@ -253,6 +253,8 @@ def depth_to_space(i: Importer, c: Call) -> str:
 @rule("SpaceToDepth")
 def space_to_depth(i: Importer, c: Call) -> str:
     x, (n, channels, h, w), b = _channels(i, c)
+    if c.text("mode", "DCR") == "CRD":
+        return i.add("pixel_unshuffle", [x], {"factor": b})
     y = i.add("reshape", [x], {"shape": (n, channels, int(h) // b, b, int(w) // b, b)})
     y = i.add("transpose", [y], {"axes": (0, 3, 5, 1, 2, 4)})
     return i.add("reshape", [y], {"shape": (n, int(channels) * b * b, int(h) // b, int(w) // b)})
@@ -293,3 +295,55 @@ def reduction(i: Importer, c: Call) -> str:
     x = i.tensor(c, 0)
     y = _reduced(i, c, op, i.pointwise(before, x) if before else x)
     return i.pointwise(behind, y) if behind else y
+
+
+@rule("ArgMax", "ArgMin")
+def place(i: Importer, c: Call) -> str:
+    if c.integer("select_last_index", 0):
+        return _last_place(i, c)
+    attributes = {"axis": c.integer("axis", 0), "keepdim": bool(c.integer("keepdims", 1))}
+    return i.add("argmax" if c.operator == "ArgMax" else "argmin", [i.tensor(c, 0)], attributes)
+
+
+def _last_place(i: Importer, c: Call) -> str:
+    """The last of equals: counted from the end."""
+    x, keep = i.tensor(c, 0), bool(c.integer("keepdims", 1))
+    axis = c.integer("axis", 0) % i.type(x).rank
+    size = i.type(x).shape[axis]
+    if size == BATCH:
+        raise Unsupported(c, "it looks along the batch, which is open")
+    turned = i.add("flip", [x], {"axis": axis})
+    y = i.add("argmax" if c.operator == "ArgMax" else "argmin", [turned], {"axis": axis, "keepdim": keep})
+    return i.pointwise(f"{int(size) - 1} - a0", y)
+
+
+@rule("CumSum")
+def running(i: Importer, c: Call) -> str:
+    x = i.tensor(c, 0)
+    axis = int(i.known(c, 1, "axis").reshape(-1)[0]) % i.type(x).rank
+    y = i.add("cumsum", [x], {"axis": axis, **({"reverse": True} if c.integer("reverse", 0) else {})})
+    return i.add("sub", [y, x]) if c.integer("exclusive", 0) else y
+
+
+@rule("Hardmax")
+def hardmax(i: Importer, c: Call) -> str:
+    """1 at the first largest along an axis."""
+    x = i.tensor(c, 0)
+    t = i.type(x)
+    axis = c.integer("axis", -1 if i.opset >= 13 else 1) % t.rank
+    if t.shape[axis] == BATCH or (i.opset < 13 and axis != t.rank - 1):
+        raise Unsupported(c, "it runs along the batch, or several axes")
+    places = np.arange(int(t.shape[axis]), dtype=np.float32).reshape([-1 if a == axis else 1 for a in range(t.rank)])
+    at = i.add("argmax", [x], {"axis": axis, "keepdim": True})
+    return i.pointwise("a0 == a1", at, i.aligned(places, t.rank))
+
+
+@rule("Trilu")
+def triangle(i: Importer, c: Call) -> str:
+    x = i.tensor(c, 0)
+    t, k = i.type(x), int(i.known(c, 1, "diagonal").reshape(-1)[0]) if c.has(1) else 0
+    if BATCH in t.shape[-2:]:
+        raise Unsupported(c, "it cuts the batch, which is open")
+    ones = np.ones([int(d) for d in t.shape[-2:]], np.float32)
+    mask = np.triu(ones, k) if c.integer("upper", 1) else np.tril(ones, k)
+    return i.pointwise("where(a1, a0, 0)", x, i.aligned(mask, t.rank))

@@ -71,11 +71,11 @@ def convolution(i: Importer, c: Call) -> str:
     operands = [x, i.parameter(w, c.inputs[1], "weight", WEIGHTS[w.ndim], fan)]
     if c.has(2):
         operands.append(i.parameter(i.known(c, 2, "bias").reshape(-1), c.inputs[2], "bias"))
-    attributes: dict[str, Any] = _plain(c, rank, pads_of(c, size, kernel))
+    attributes: dict[str, Any] = window_attributes(c, rank, pads_of(c, size, kernel))
     return i.add("conv", operands, {**attributes, **({"groups": groups} if groups != 1 else {})})
 
 
-def _plain(c: Call, rank: int, pads: Pads) -> dict[str, Any]:
+def window_attributes(c: Call, rank: int, pads: Pads) -> dict[str, Any]:
     """Attributes as layers of ours leave them out."""
     stride, dilation = axes_of(c, "strides", rank), axes_of(c, "dilations", rank)
     symmetric = all(a == b for a, b in pads)
@@ -110,7 +110,7 @@ def transposed(i: Importer, c: Call) -> str:
     else:
         pads = pads_of(c, size, kernel)
     out = tuple(full - sum(pair) + e for full, pair, e in zip(whole, pads, extra, strict=True))
-    attributes: dict[str, Any] = {**_plain(c, rank, pads), "size": out}
+    attributes: dict[str, Any] = {**window_attributes(c, rank, pads), "size": out}
     if c.integer("group", 1) != 1:
         attributes["groups"] = c.integer("group", 1)
     operands = [x, i.parameter(w, c.inputs[1], "weight", WEIGHTS[w.ndim])]
@@ -123,7 +123,7 @@ def _pooled(i: Importer, c: Call, op: str, fill: float, more: dict[str, Any]) ->
     x, size = image(i, c)
     kernel = kernel_of(i, c)
     pads = pads_of(c, size, kernel)
-    attributes: dict[str, Any] = {"kernel": kernel, **_plain(c, len(size), pads), **more}
+    attributes: dict[str, Any] = {"kernel": kernel, **window_attributes(c, len(size), pads), **more}
     if c.integer("ceil_mode", 0):
         attributes["ceil_mode"] = True
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, axes_of(c, "dilations", len(size)), strict=True)]
@@ -160,3 +160,22 @@ def global_average(i: Importer, c: Call) -> Result:
 def global_maximum(i: Importer, c: Call) -> Result:
     x, size = image(i, c)
     return i.add("maxpool", [x], {"kernel": size})
+
+
+@rule("LpPool", "GlobalLpPool")
+def root_of_powers(i: Importer, c: Call) -> Result:
+    """Of sizes, whatever their sign; padding adds nothing to a sum of powers."""
+    x, size = image(i, c)
+    x = i.add("abs", [x])
+    whole = c.operator == "GlobalLpPool"
+    kernel = size if whole else kernel_of(i, c)
+    if any(d != 1 for d in c.integers("dilations") or ()):
+        raise Unsupported(c, "it is dilated")
+    pads: Pads = ((0, 0),) * len(size) if whole else pads_of(c, size, kernel)
+    if any(p for pair in pads for p in pair):
+        x = i.add("pad", [x], {"padding": pads})
+    attributes: dict[str, Any] = {"norm_type": float(c.integer("p", 2)), "kernel": kernel}
+    attributes["stride"] = axes_of(c, "strides", len(size)) if not whole else kernel
+    if c.integer("ceil_mode", 0):
+        attributes["ceil_mode"] = True
+    return i.add("lppool", [x], attributes)
