@@ -67,7 +67,15 @@ LINES: tuple[Line, ...] = (
     *map(Line, ("upsample(2)", 'upsample(2, mode="bilinear")', 'upsample(2, mode="bicubic")')),
     *map(Line, ("channel_shuffle(2)", "channel_shuffle(4)", "pixel_shuffle(2)", "pixel_unshuffle(2)")),
     *map(Line, ("transpose([0, 2, 3, 1])", 'pad(1, mode="reflect")', 'pad(1, mode="circular")', "pad(1)", "flip(3)")),
+    *map(
+        Line, ("instancenorm(affine=true)", "groupnorm(8)", "groupnorm(32)", "layernorm", "max([2, 3])", "logsumexp(1)")
+    ),
+    Line("layernorm(axes=1)", ((8, 96, 14, 14), (16, 96, 56, 56))),
+    Line("layernorm(axes=3)", ((8, 14, 14, 384), (16, 56, 56, 96))),
+    Line("rmsnorm(axes=3)", ((8, 14, 14, 384), (16, 56, 56, 96))),
+    Line("cumsum(3)"),
     Line("linear(1000)", FLAT),
+    Line("linear(384)", ((8, 49, 96), (16, 196, 96))),
     Line("softmax", FLAT),
     Line("conv(32, 3, padding=1)", VOLUME),
     Line("conv(64, 3, padding=1)", ROWS),

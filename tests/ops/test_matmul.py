@@ -118,3 +118,11 @@ def test_sizes_that_leave_something_over(name: str, turned: tuple[bool, bool]) -
 def test_mistakes(text: str, code: str) -> None:
     with pytest.raises(cnnc.CnncError, match=code):
         cnnc.parse(f"model m {{ input x: f32[N, 3, 4, 5] return {text} }}")
+
+
+def test_a_transpose_in_front_is_no_step() -> None:
+    net = cnnc.parse("model m { input x: f32[N, 5, 7] return matmul(x -> transpose([0, 2, 1]), x) }")
+    assert net.graph.of("matmul")[0].attribute("transpose_a")
+    assert "move" not in cnnc.compile(net).plan(1)
+    x = RNG.integers(-3, 4, (2, 5, 7)).astype(np.float32)
+    assert np.array_equal(cnnc.compile(net)(x), np.swapaxes(x, 1, 2) @ x)

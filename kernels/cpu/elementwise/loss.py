@@ -22,10 +22,17 @@ def make_softmax(target: Target, log: bool, strided: bool) -> Any:
         outer, per_chunk, size = arguments[0], arguments[1], arguments[2]
         for row in range(chunk * per_chunk, min(outer, (chunk + 1) * per_chunk)):
             x, y = V.offset(V.floats(arguments[4]), row * size), V.offset(V.floats(arguments[5]), row * size)
-            top = V.splat(lowest)
-            for i in range(0, size, lanes):
-                top = V.maximum(top, V.select(V.first(size - i), V.load_first(x, i, size - i), V.splat(lowest)))
-            shift = V.splat(V.largest(top))
+            first, second, third, fourth, i = V.splat(lowest), V.splat(lowest), V.splat(lowest), V.splat(lowest), 0
+            while size - i >= 4 * lanes:  # four that do not wait for each other
+                first, second = V.maximum(first, V.load(x, i)), V.maximum(second, V.load(x, i + lanes))
+                third = V.maximum(third, V.load(x, i + 2 * lanes))
+                fourth = V.maximum(fourth, V.load(x, i + 3 * lanes))
+                i += 4 * lanes
+            while i < size:
+                value = V.select(V.first(size - i), V.load_first(x, i, size - i), V.splat(lowest))
+                first = V.maximum(first, value)
+                i += lanes
+            shift = V.splat(V.largest(V.maximum(V.maximum(first, second), V.maximum(third, fourth))))
             sums = V.zero()
             for i in range(0, size, lanes):
                 power = V.exp(V.load_first(x, i, size - i) - shift)
@@ -33,13 +40,14 @@ def make_softmax(target: Target, log: bool, strided: bool) -> Any:
                 if not log:
                     V.store_first(power, y, i, size - i)
             total = V.splat(V.total(sums))
+            part = V.splat(1.0) / total
             if log:
                 total = V.log(total)
             for i in range(0, size, lanes):
                 if log:
                     V.store_first(V.load_first(x, i, size - i) - shift - total, y, i, size - i)
                 else:
-                    V.store_first(V.load_first(y, i, size - i) / total, y, i, size - i)
+                    V.store_first(V.load_first(y, i, size - i) * part, y, i, size - i)
 
     def columns(arguments, chunk, scratch):
         outer, per_chunk, size, inner = arguments[0], arguments[1], arguments[2], arguments[3]
@@ -56,13 +64,14 @@ def make_softmax(target: Target, log: bool, strided: bool) -> Any:
                 total += power
                 if not log:
                     V.store_first(power, y, i * inner, count)
+            part = V.splat(1.0) / total
             if log:
                 total = V.log(total)
             for i in range(size):
                 if log:
                     V.store_first(V.load_first(x, i * inner, count) - shift - total, y, i * inner, count)
                 else:
-                    V.store_first(V.load_first(y, i * inner, count) / total, y, i * inner, count)
+                    V.store_first(V.load_first(y, i * inner, count) * part, y, i * inner, count)
 
     return columns if strided else rows
 
