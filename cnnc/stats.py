@@ -7,7 +7,7 @@ there (Glorot and Bengio, 2010; He et al., 2015).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from cnnc.ir import expression as ex
 from cnnc.ir.graph import LEAVES, Graph, Node
 from cnnc.ir.interpret import random_inputs
 from cnnc.ir.objective import Wanted, losses_of, written
+from cnnc.ir.rewrite import dependent
 from cnnc.network import Network
 from cnnc.ops import pointwise
 from cnnc.passes.named import differentiable, values
@@ -211,14 +212,15 @@ def _with_gradients(graph: Graph, loss: Wanted | None) -> tuple[Graph, str]:
 def _layers(
     graph: Graph, arrays: Mapping[str, Array], gradients: Mapping[str, Array], weights: Mapping[str, Array]
 ) -> Iterator[Layer]:
+    reached = dependent(graph, [n.name for n in graph.inputs])  # what is made of parameters alone is no layer
     for node in graph.nodes:
-        if node.name not in arrays or not (describe.computes(node) or node.op == "input"):
+        if node.name not in arrays or node.name not in reached:
             continue
         words = "input" if node.op in LEAVES else describe.layer(graph, node)
         for more in node.results[1:]:
             yield Layer(more, node.op, words, Spread.of(arrays[more]), Spread.of(gradients[more]))
         y = arrays[node.name]
-        flat = _slope(graph, node, {**arrays, **weights})
+        flat = _slope(graph, node, {**arrays, **weights}, reached)
         dead = saturated = None
         if flat is not None and y.size:
             units = np.moveaxis(y, 1, 0).reshape(y.shape[1], -1) if y.ndim > 1 else y[None]
@@ -227,11 +229,11 @@ def _layers(
         yield Layer(node.name, node.op, words, Spread.of(y), Spread.of(gradients[node.name]), dead, saturated)
 
 
-def _slope(graph: Graph, node: Node, known: Mapping[str, Array]) -> Array | None:
+def _slope(graph: Graph, node: Node, known: Mapping[str, Array], reached: Collection[str]) -> Array | None:
     """dy/dx of an activation, where it is: of a pointwise function of one value that is no straight line."""
     if node.op in LEAVES or not pointwise.is_pointwise(node) or not node.operands:
         return None
-    read = [o for o in node.inputs if o not in graph or graph.node(o).op not in ("param", "state", "constant")]
+    read = [o for o in node.inputs if o in reached]
     if len(read) != 1 or not all(o in known or graph.node(o).op == "constant" for o in node.inputs):
         return None
     at = node.inputs.index(read[0])

@@ -151,9 +151,12 @@ def test_the_command(tmp_path: Path) -> None:
     drawing = ET.fromstring(out.read_text())
     words = [t.text for t in drawing.iter("{http://www.w3.org/2000/svg}text")]
     assert {"conv 3x3 1->4", "bn.weight", "gradients of the loss by them"} <= set(words)
-    path.write_text("model m { input x: f32[N, 4] y = x -> linear(3) as y return {a: y, b: x -> softmax as s} }")
+    path.write_text(
+        "model m { input x: f32[N, 4] param p: f32[1] = 0.5 y = (x -> linear(3) as z) * (p * 2) as y return {a: y, b: x -> softmax as s} }"
+    )
     text, _ = call(path, "--target", "reference")
     assert "gradients of sum(a * grad_output) = " in text
+    assert [line.split()[0] for line in text.splitlines()[3:6]] == ["x", "z", "y"]
     assert "does not depend on them: s" in " ".join(text.split())
     path.write_text(NET)
     assert "end the name in .svg" in call(path, "-o", tmp_path / "s.png", code=2)[1]
