@@ -10,6 +10,7 @@ from cnnc.ir.op import InferenceError
 from cnnc.ir.types import BATCH, Dim, TensorType, product
 from cnnc.ops.checks import all_axes, integer, one_axis, show
 from cnnc.ops.window import image
+from cnnc.untrusted import FLOAT32
 
 
 def _listed(value: Any, argument: str) -> tuple[Any, ...]:
@@ -145,6 +146,8 @@ def _pad(site: Site) -> str:
     x, mode, value = image(site.type, "pad"), site.arguments["mode"], site.arguments["value"]
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InferenceError(f"value is a number, not {value!r}", "value", "E0203")
+    if abs(value) > FLOAT32:
+        raise InferenceError(f"value={value} is infinite in float32", "value", "E0404")
     padding = pad_pairs(site.arguments["padding"], x.rank - 2)
     if mode != "constant" and value != 0:
         raise InferenceError(f'value={value} belongs to mode="constant"', "value", "E0203")

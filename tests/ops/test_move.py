@@ -149,6 +149,7 @@ def test_parts_have_names_of_their_own() -> None:
         ("x -> pad([1, 1, 1])", "E0203", "[1, 1, 1]"), ("x -> pad([[1, 2, 3], 1])", "E0203", "[[1, 2, 3], 1]"),
         ("x -> pad(-3)", "E0203", "-3"), ('x -> pad(4, mode="reflect")', "E0202", "4"), ('x -> pad(5, mode="circular")', "E0202", "5"),
         ('x -> pad(1, mode="mirror")', "E0203", 'mode="mirror"'), ('x -> pad(1, value=2, mode="reflect")', "E0203", "value=2"),
+        ("x -> pad(1, value=1e39)", "E0404", "value=1e39"),
         ("x -> flatten -> pad(1)", "E0201", "pad"), ("x -> flip(0)", "E0203", "0"), ("x -> flip([1, 1])", "E0203", "[1, 1]"),
         ("x -> gather([8])", "E0203", "[8]"), ("x -> gather([])", "E0203", "[]"), ("x -> gather([0], axis=0)", "E0203", "axis=0"),
         ("x -> repeat([2, 1, 1, 1])", "E0203", "[2, 1, 1, 1]"), ("x -> repeat([1, 2])", "E0203", "[1, 2]"),
