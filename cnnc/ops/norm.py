@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnc.ir import expression as ex
+from cnnc.ir.derivative import differentiate
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Layer, ParameterSpec, Site, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, one_number, required
@@ -138,7 +139,7 @@ def _reduce_gradient(context: Any, node: Node, gradients: Sequence[str | None]) 
         for e, dy in zip(es, gradients, strict=True):
             if dy is None or not context.wanted(operand):
                 continue
-            part = ex.simplify(("mul", ex.var("dy"), ex.differentiate(e, f"a{i}")))
+            part = ex.simplify(("mul", ex.var("dy"), differentiate(e, f"a{i}")))
             used = {v: o for v, o in {"dy": dy, **names}.items() if v in ex.variables(part)}
             total = context.sum(total, context.pointwise(part, used, like=like))
         result.append(context.reduce_to(total, operand) if total is not None else None)

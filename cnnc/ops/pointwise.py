@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cnnc.ir import expression as ex
+from cnnc.ir.derivative import differentiate
 from cnnc.ir.expression import Expression
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, register_layer
@@ -172,7 +173,7 @@ def slope(node: Node, e: Expression, operand: int) -> Expression:
     says how."""
     defined = DEFINITIONS.get(node.op)
     if defined is None or defined.slope is None or operand > 0:
-        return ex.differentiate(e, f"a{operand}")
+        return differentiate(e, f"a{operand}")
     constants = {k: ex.const(node.attributes.get(k, v)) for k, v in defined.defaults.items()}
     return ex.substitute(ex.parse(defined.slope), constants)
 

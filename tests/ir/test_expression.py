@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cnnc.ir import expression as ex
+from cnnc.ir.derivative import differentiate
 
 NAN, INF = float("nan"), float("inf")
 
@@ -100,7 +101,7 @@ def test_derivatives_of_expressions() -> None:
         e = ex.parse(text)
         for _ in range(5):
             a, b = rng.standard_normal(2)
-            d = float(ex.evaluate(ex.differentiate(e, "a0"), {"a0": a, "a1": b}))
+            d = float(ex.evaluate(differentiate(e, "a0"), {"a0": a, "a1": b}))
             h = 1e-6
             numeric = (ex.evaluate(e, {"a0": a + h, "a1": b}) - ex.evaluate(e, {"a0": a - h, "a1": b})) / (2 * h)
             assert abs(d - numeric) < 1e-6 * max(1, abs(d))
@@ -116,7 +117,7 @@ def test_what_is_always_so_is_put_in() -> None:
         ("where(2 > 1, a0, a1)", "a0"),
     ):
         assert ex.text(ex.simplify(ex.parse(text))) == simple
-    assert ex.text(ex.differentiate(ex.parse("max(a0, a0)"), "a0")) == "1"
+    assert ex.text(differentiate(ex.parse("max(a0, a0)"), "a0")) == "1"
 
 
 def test_a_large_expression_is_taken_apart() -> None:
