@@ -12,7 +12,6 @@ from cnnc.ir.layer import Argument, Layer, Site, register_layer
 from cnnc.ir.op import InferenceError, Op, Types, register, required, whole_field
 from cnnc.ir.types import Dim, TensorType, activation, product
 from cnnc.ops.checks import flag, show
-from cnnc.ops.transpose import axes_of
 
 LARGEST_RANK = 4
 
@@ -92,22 +91,9 @@ register(
 )
 
 
-def _before_transpose(site: Site, operand: str, turned: bool) -> tuple[str, bool]:
-    """The operand, and whether it is turned, without a transpose of its last two axes."""
-    node = next(n for n in site.builder.nodes if operand in n.results)
-    rank = node.type.rank
-    if node.op != "transpose" or rank < 2 or axes_of(node.attributes, rank) != (*range(rank - 2), rank - 1, rank - 2):
-        return operand, turned
-    return node.inputs[0], not turned
-
-
 def _build(site: Site) -> str:
-    names = ("transpose_a", "transpose_b")
-    found = [
-        _before_transpose(site, operand, flag(site.arguments[name], name))
-        for operand, name in zip(site.operands, names, strict=True)
-    ]
-    return site.add("matmul", [o for o, _ in found], {name: t for name, (_, t) in zip(names, found, strict=True)})
+    turned = {name: flag(site.arguments[name], name) for name in ("transpose_a", "transpose_b")}
+    return site.add("matmul", site.operands, turned)
 
 
 register_layer(

@@ -102,6 +102,21 @@ def _moved_twice(rewriter: Rewriter, node: Node) -> str | None:
     return None
 
 
+def _turned(rewriter: Rewriter, node: Node) -> str | None:
+    """matmul(transpose(a), b) --> matmul(a, b) {transpose_a=true} where the last two axes change places; the same for b"""
+    if node.op != "matmul":
+        return None
+    operands, attributes = list(node.inputs), node.attributes
+    for i, name in enumerate(("transpose_a", "transpose_b")):
+        inner, rank = rewriter.node(node.inputs[i]), rewriter.type(node.inputs[i]).rank
+        swapped = (*range(rank - 2), rank - 1, rank - 2)
+        if inner.op == "transpose" and axes_of(inner.attributes, rank) == swapped:
+            operands[i], attributes = inner.inputs[0], attributes.with_(**{name: not node.attribute(name) or None})
+    if operands == list(node.inputs):
+        return None
+    return rewriter.add("matmul", operands, attributes, origin=node.origin, results=node.results)
+
+
 def _padded(rewriter: Rewriter, node: Node) -> str | None:
     """conv(pad(x)) by zeros --> conv(x) with more padding; the same for its gradients"""
     if node.op not in ("conv", "conv_weight_gradient") or node.type.rank not in PLAIN:
@@ -181,6 +196,7 @@ RULES = (
     _same_shape,
     _nothing_moves,
     _moved_twice,
+    _turned,
     _padded,
     _cut,
     _chain,

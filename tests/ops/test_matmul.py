@@ -122,7 +122,6 @@ def test_mistakes(text: str, code: str) -> None:
 
 def test_a_transpose_in_front_is_no_step() -> None:
     net = cnnc.parse("model m { input x: f32[N, 5, 7] return matmul(x -> transpose([0, 2, 1]), x) }")
-    assert net.graph.of("matmul")[0].attribute("transpose_a")
-    assert "move" not in cnnc.compile(net).plan(1)
+    assert [s.partition(" ")[0] for s in cnnc.compile(net).ir().split(" = ")[1:]] == ["matmul(%x,"]
     x = RNG.integers(-3, 4, (2, 5, 7)).astype(np.float32)
     assert np.array_equal(cnnc.compile(net)(x), np.swapaxes(x, 1, 2) @ x)
