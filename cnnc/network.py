@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import weakref
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from cnnc.ir.start import Site, Start, drawn, unfit_default
 from cnnc.ir.types import product
 from cnnc.loaded import Loaded
 from cnnc.runtime import room
+from cnnc.runtime.named import Named
 from cnnc.untrusted import Malformed, read_json
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Drawn:
         return value
 
 
-class Snapshot(Mapping[str, Floats]):
+class Snapshot(Named[Floats]):
     """The values of weights at one time, for which those that were drawn are not held."""
 
     def __init__(self, names: tuple[str, ...], values: Mapping[str, Floats], drawn: Drawn) -> None:
@@ -111,17 +112,12 @@ class Snapshot(Mapping[str, Floats]):
             raise KeyError(name)
         return self._values[name] if name in self._values else self._drawn(name)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._names
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
-
-    def __len__(self) -> int:
-        return len(self._names)
+    @property
+    def _named(self) -> Mapping[str, object]:
+        return self._names
 
 
-class Weights(MutableMapping[str, Floats]):
+class Weights(Named[Floats], MutableMapping[str, Floats]):
     """Parameters and running statistics by name, in the order of the source. A value that nobody has set is drawn
     when it is read, the same each time.
 
@@ -201,14 +197,9 @@ class Weights(MutableMapping[str, Floats]):
     def __delitem__(self, name: str) -> None:
         raise TypeError("a network keeps all its parameters; assign another value instead")
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._specs
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._specs)
-
-    def __len__(self) -> int:
-        return len(self._specs)
+    @property
+    def _named(self) -> Mapping[str, object]:
+        return self._specs
 
     def __repr__(self) -> str:
         return "{" + ", ".join(f"'{name}': float32{list(spec.shape)}" for name, spec in self._specs.items()) + "}"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from cnnc.runtime.setup import Packed, contents
 from cnnc.runtime.threads import cores
 from cnnc.runtime.values import Values
 
+T = TypeVar("T")
 PROGRAMS = 1 << 30  # bytes of Programs that are kept, with the packed weights that they read
 PLANS = 1 << 26  # bytes of Plans: more of them than of Programs, since they are small and take as long to make
 ARGUMENT, BUFFER = 150, 500  # bytes of a Plan for each
@@ -83,31 +84,35 @@ class Compiled:
         self.program(batch)
 
     def plan(self, batch: int) -> Plan:
-        plan = self._plans.get(batch)
-        if plan is not None:
+        def make() -> Plan:
+            self.backend.tune(self.graph, batch)
+            plan = lower(self.graph, batch, self.backend, self.threads)
+            self._plans.put(batch, plan, size_of(plan))
             return plan
-        with self._claims.turn("plan"):
-            plan = self._plans.get(batch)
-            if plan is None:
-                self.backend.tune(self.graph, batch)
-                plan = lower(self.graph, batch, self.backend, self.threads)
-                self._plans.put(batch, plan, size_of(plan))
-        return plan
+
+        return self._kept(self._plans, "plan", batch, make)
 
     def program(self, batch: int) -> Program:
-        program = self._programs.get(batch)
-        if program is not None:
+        def make() -> Program:
+            types = [self.graph.type(value) for _, value in self.graph.outputs]
+            results = [(np.dtype(DTYPES[t.dtype]), t.concrete(batch)) for t in types]
+            plan = self.plan(batch)
+            self._check(plan)
+            program = Program(plan, self.values, self.backend, self.device, self.threads, self.packed, results)
+            self._keep(batch, program)
             return program
-        with self._claims.turn("program"):
-            program = self._programs.get(batch)
-            if program is None:
-                types = [self.graph.type(value) for _, value in self.graph.outputs]
-                results = [(np.dtype(DTYPES[t.dtype]), t.concrete(batch)) for t in types]
-                plan = self.plan(batch)
-                self._check(plan)
-                program = Program(plan, self.values, self.backend, self.device, self.threads, self.packed, results)
-                self._keep(batch, program)
-        return program
+
+        return self._kept(self._programs, "program", batch, make)
+
+    def _kept(self, recent: Recent[int, T], turn: str, batch: int, make: Callable[[], T]) -> T:
+        """What is kept for a batch size; what `make` gives and keeps where there is none, which one thread calls at a time."""
+        found = recent.get(batch)
+        if found is None:
+            with self._claims.turn(turn):
+                found = recent.get(batch)
+                if found is None:
+                    found = make()
+        return found
 
     def _check(self, plan: Plan) -> None:
         """Raises `CnncError` (E0410, exit code 5) where there is no memory for what calls use: all of it is used in the end."""

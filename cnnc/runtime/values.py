@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -10,6 +10,7 @@ import numpy as np
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.types import DTYPES
 from cnnc.lowering.target import Array, Block, Device
+from cnnc.runtime.named import Named
 
 
 @runtime_checkable
@@ -19,7 +20,7 @@ class Changing(Protocol):
     def snapshot(self) -> Mapping[str, Any]: ...
 
 
-class Values(Mapping[str, Array]):
+class Values(Named[Array]):
     """Values by name. What the graph updates lies in the device's memory; the others are asked for when they are read, and
     held by those who need them.
     """
@@ -62,11 +63,6 @@ class Values(Mapping[str, Array]):
             return self._updated[name].read(np.dtype(DTYPES[type.dtype]), type.concrete(1))
         return self._plain(name, self._given)
 
-    def __contains__(self, name: object) -> bool:
-        return name in self._nodes
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._nodes)
-
-    def __len__(self) -> int:
-        return len(self._nodes)
+    @property
+    def _named(self) -> Mapping[str, object]:
+        return self._nodes
