@@ -118,6 +118,10 @@ class Site:
         return self.builder.add(op, operands, attributes, f"{self.name}.{index}", self.origin)
 
 
+Build = Callable[[Site], str | tuple[str, ...]]
+Parameters = Callable[[Sequence[TensorType], Mapping[str, Any]], dict[str, ParameterSpec]]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layer:
     """How a layer of the language becomes nodes.
@@ -131,9 +135,9 @@ class Layer:
 
     name: str
     arguments: tuple[Argument, ...]
-    build: Callable[[Site], str | tuple[str, ...]]
+    build: Build
     operands: int | None = 1
-    parameters: Callable[[Sequence[TensorType], Mapping[str, Any]], dict[str, ParameterSpec]] = no_parameters
+    parameters: Parameters = no_parameters
     doc: str
     shapes: str = SAME
     example: str
@@ -169,3 +173,25 @@ def register_layer(layer: Layer, replace: bool = False) -> Layer:
         raise error("E0831", f"there is a layer '{layer.name}' already", help=help)
     LAYERS[layer.name] = layer
     return layer
+
+
+def builds(
+    name: str,
+    *arguments: Argument,
+    operands: int | None = 1,
+    parameters: Parameters = no_parameters,
+    shapes: str = SAME,
+    example: str,
+    doc: str = "",
+) -> Callable[[Build], Build]:
+    """Register a layer with the function that builds it, which this decorates. What that says of itself is the layer's
+    line for readers.
+    """
+
+    def decorate(build: Build) -> Build:
+        line = doc or " ".join((build.__doc__ or "").split())
+        layer = Layer(name=name, arguments=arguments, build=build, doc=line, example=example)
+        register_layer(replace(layer, operands=operands, parameters=parameters, shapes=shapes))
+        return build
+
+    return decorate

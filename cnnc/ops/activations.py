@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnc.ir.graph import Attributes
-from cnnc.ir.layer import Argument, Layer, ParameterSpec, Site, register_layer
+from cnnc.ir.layer import Argument, ParameterSpec, Site, builds
 from cnnc.ir.op import InferenceError, Op, Types, defines, required
 from cnnc.ir.start import Start, start
 from cnnc.ir.types import TensorType
@@ -19,23 +19,19 @@ AXIS = Argument("axis", 1, "along which; the channels, unless told")
 # ------------------------------------------------------------------------------------------------ gelu
 
 
+@builds(
+    "gelu",
+    Argument("approximate", "none", '"tanh" for a cubic within tanh in place of the error function'),
+    example="x -> gelu",
+)
 def _gelu(site: Site) -> str:
+    """x times the normal distribution's part below it"""
     forms = {"none": "gelu", "tanh": "gelu_tanh"}
     form = site.arguments["approximate"]
     if form not in forms:
         raise InferenceError(f'approximate is "none" or "tanh", not {form!r}', "approximate", "E0203")
     return site.add(forms[form], site.operands)
 
-
-register_layer(
-    Layer(
-        name="gelu",
-        arguments=(Argument("approximate", "none", '"tanh" for a cubic within tanh in place of the error function'),),
-        build=_gelu,
-        doc="x times the normal distribution's part below it",
-        example="x -> gelu",
-    )
-)
 
 # ------------------------------------------------------------------------------------------------ trained slopes
 
@@ -60,19 +56,16 @@ def _with(op: str, site: Site, parameter: str) -> str:
     return site.add(op, [*site.operands, value])
 
 
-register_layer(
-    Layer(
-        name="prelu",
-        arguments=(
-            Argument("num_parameters", 1, "1, or the channels: a slope for each"),
-            Argument("init", 0.25, "the slope that training begins with"),
-        ),
-        parameters=_prelu_parameters,
-        build=lambda site: _with("prelu", site, "weight"),
-        doc="x, or `weight * x` where it is negative, with a trained weight",
-        example="x -> prelu(x.channels)",
-    )
+@builds(
+    "prelu",
+    Argument("num_parameters", 1, "1, or the channels: a slope for each"),
+    Argument("init", 0.25, "the slope that training begins with"),
+    parameters=_prelu_parameters,
+    example="x -> prelu(x.channels)",
 )
+def _prelu(site: Site) -> str:
+    """x, or `weight * x` where it is negative, with a trained weight"""
+    return _with("prelu", site, "weight")
 
 
 def _silu_parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> dict[str, ParameterSpec]:
@@ -82,30 +75,26 @@ def _silu_parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) 
     return {"beta": ParameterSpec((1,), initialization=start("constant", value=beta))}
 
 
+@builds(
+    "silu",
+    Argument("beta", 1.0, "factor of x within the sigmoid"),
+    Argument("trained", False, "whether beta is a parameter, which begins so"),
+    parameters=_silu_parameters,
+    example="x -> silu",
+)
 def _silu(site: Site) -> str:
+    """`x * sigmoid(beta * x)`"""
     if site.parameters:
         return _with("swish", site, "beta")
     return site.add("silu", site.operands, {"beta": float(site.arguments["beta"])})
 
 
-register_layer(
-    Layer(
-        name="silu",
-        arguments=(
-            Argument("beta", 1.0, "factor of x within the sigmoid"),
-            Argument("trained", False, "whether beta is a parameter, which begins so"),
-        ),
-        parameters=_silu_parameters,
-        build=_silu,
-        doc="`x * sigmoid(beta * x)`",
-        example="x -> silu",
-    )
-)
-
 # ------------------------------------------------------------------------------------------------ over channels
 
 
+@builds("glu", AXIS, shapes="[N, 2 * C, ...] -> [N, C, ...]", example="x -> conv(8, 3) -> glu")
 def _glu(site: Site) -> str:
+    """the first half along an axis times the sigmoid of the second"""
     x = site.type
     axis = one_axis(site.arguments["axis"], x.rank)
     whole = x.shape[axis]
@@ -121,18 +110,13 @@ def _glu(site: Site) -> str:
     return site.add("mul", [half(0, "value"), gate])
 
 
-register_layer(
-    Layer(
-        name="glu",
-        arguments=(AXIS,),
-        build=_glu,
-        doc="the first half along an axis times the sigmoid of the second",
-        shapes="[N, 2 * C, ...] -> [N, C, ...]",
-        example="x -> conv(8, 3) -> glu",
-    )
+@builds(
+    "maxout",
+    Argument("pieces", doc="how many channels that follow each other become one"),
+    shapes="[N, pieces * C, ...] -> [N, C, ...]",
+    example="x -> conv(8, 3) -> maxout(2)",
+    doc="the largest of each `pieces` channels",
 )
-
-
 def _maxout(site: Site) -> str:
     """Channels that follow each other are the pieces of one (Goodfellow et al., 2013)."""
     pieces, x = integer(site.arguments["pieces"], "pieces", 2), site.type
@@ -151,17 +135,6 @@ def _maxout(site: Site) -> str:
         largest = site.builder.add("maximum", [largest, part], {}, f"{site.name}.maximum", site.origin)
     return site.add("maximum", [largest, last])
 
-
-register_layer(
-    Layer(
-        name="maxout",
-        arguments=(Argument("pieces", doc="how many channels that follow each other become one"),),
-        build=_maxout,
-        doc="the largest of each `pieces` channels",
-        shapes="[N, pieces * C, ...] -> [N, C, ...]",
-        example="x -> conv(8, 3) -> maxout(2)",
-    )
-)
 
 # ------------------------------------------------------------------------------------------------ log_softmax
 
@@ -198,14 +171,7 @@ def _log_softmax_gradient(
     return (dy - np.exp(y) * dy.sum(attributes["axis"], keepdims=True),)
 
 
-register_layer(
-    Layer(
-        name="log_softmax",
-        arguments=(AXIS,),
-        build=lambda site: site.add(
-            "log_softmax", site.operands, {"axis": one_axis(site.arguments["axis"], site.type.rank)}
-        ),
-        doc="the logarithm of softmax",
-        example="x -> flatten -> linear(10) -> log_softmax",
-    )
-)
+@builds("log_softmax", AXIS, example="x -> flatten -> linear(10) -> log_softmax")
+def _log_softmax_layer(site: Site) -> str:
+    """the logarithm of softmax"""
+    return site.add("log_softmax", site.operands, {"axis": one_axis(site.arguments["axis"], site.type.rank)})

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, Site, register_layer
+from cnnc.ir.layer import Argument, Layer, Site, builds, register_layer
 from cnnc.ir.op import REQUIRED, Op, Types, defines
 from cnnc.ir.receptive import Field, space_of
 from cnnc.ir.types import TensorType
@@ -132,15 +132,11 @@ for _kind, _what in (("avgpool", "mean"), ("maxpool", "largest")):
             example=f"x -> adaptive_{_kind}(7)",
         )
     )
-register_layer(
-    Layer(
-        name="global_maxpool",
-        arguments=(),
-        build=lambda site: site.add(
-            "maxpool", site.operands, {"kernel": (k := spatial(image(site.type, "global_maxpool"))), "stride": k}
-        ),
-        doc="the largest over space: `[N, C, 1, 1]`",
-        shapes="[N, C, H, W] -> [N, C, 1, 1]",
-        example="x -> global_maxpool",
+
+
+@builds("global_maxpool", shapes="[N, C, H, W] -> [N, C, 1, 1]", example="x -> global_maxpool")
+def _global_maxpool(site: Site) -> str:
+    """the largest over space: `[N, C, 1, 1]`"""
+    return site.add(
+        "maxpool", site.operands, {"kernel": (k := spatial(image(site.type, "global_maxpool"))), "stride": k}
     )
-)

@@ -16,7 +16,7 @@ import numpy as np
 
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Layer, ParameterSpec, Site, register_layer
+from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, ParameterSpec, Site, builds
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, required
 from cnnc.ir.receptive import Field
 from cnnc.ir.types import WEIGHTS, TensorType, product
@@ -300,6 +300,29 @@ def _mode(arguments: Mapping[str, Any]) -> str:
     return str(mode)
 
 
+@builds(
+    "conv",
+    Argument("out_channels", doc="how many filters there are"),
+    Argument("kernel_size", doc="pixels of a window: a number, or a list of one for each axis"),
+    Argument("stride", 1, "pixels from one window to the next"),
+    Argument("padding", 0, 'zeros around the input: a number, a list, a list of pairs, or "same"'),
+    Argument("dilation", 1, "pixels from one tap of a window to the next"),
+    Argument("groups", 1, "groups of channels that do not see each other; as many as channels: depthwise"),
+    Argument("bias", True, "whether a trained number is added to each filter's sums"),
+    Argument("padding_mode", "zeros", 'or what is there: "reflect", "replicate", "circular"; as in pad'),
+    Argument(
+        "weight_standardization",
+        False,
+        "whether each filter's weights are less their mean, over their deviation (Qiao et al., 2019)",
+    ),
+    *STARTS_OF_LAYERS,
+    parameters=_parameters,
+    shapes="[N, C, H, W] -> [N, out_channels, H', W'], where "
+    "H' = floor((H + top + bottom - dilation * (kernel_size - 1) - 1) / stride) + 1",
+    example="x -> conv(16, 3, padding=1)",
+    doc='convolution in 1, 2 or 3 dimensions, by its input\'s rank; padding may be `"same"`, or a list of pairs '
+    "`[[top, bottom], [left, right]]`",
+)
 def _build(site: Site) -> str:
     """With another padding than zeros, a pad stands in front."""
     window, mode, x = _window([site.type], site.arguments), _mode(site.arguments), site.operands[0]
@@ -314,33 +337,3 @@ def _build(site: Site) -> str:
         axes = tuple(range(1, site.type.rank))
         weight = site.builder.add("normalize", [weight], {"axes": axes}, f"{weight}.standardized", site.origin)
     return site.add("conv", [x, weight, *bias], attributes)
-
-
-register_layer(
-    Layer(
-        name="conv",
-        arguments=(
-            Argument("out_channels", doc="how many filters there are"),
-            Argument("kernel_size", doc="pixels of a window: a number, or a list of one for each axis"),
-            Argument("stride", 1, "pixels from one window to the next"),
-            Argument("padding", 0, 'zeros around the input: a number, a list, a list of pairs, or "same"'),
-            Argument("dilation", 1, "pixels from one tap of a window to the next"),
-            Argument("groups", 1, "groups of channels that do not see each other; as many as channels: depthwise"),
-            Argument("bias", True, "whether a trained number is added to each filter's sums"),
-            Argument("padding_mode", "zeros", 'or what is there: "reflect", "replicate", "circular"; as in pad'),
-            Argument(
-                "weight_standardization",
-                False,
-                "whether each filter's weights are less their mean, over their deviation (Qiao et al., 2019)",
-            ),
-            *STARTS_OF_LAYERS,
-        ),
-        build=_build,
-        parameters=_parameters,
-        doc='convolution in 1, 2 or 3 dimensions, by its input\'s rank; padding may be `"same"`, or a list of pairs '
-        "`[[top, bottom], [left, right]]`",
-        shapes="[N, C, H, W] -> [N, out_channels, H', W'], where "
-        "H' = floor((H + top + bottom - dilation * (kernel_size - 1) - 1) / stride) + 1",
-        example="x -> conv(16, 3, padding=1)",
-    )
-)

@@ -12,7 +12,7 @@ from math import lcm
 from typing import Any
 
 from cnnc.ir.graph import Node
-from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Layer, ParameterSpec, Site, register_layer
+from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, ParameterSpec, Site, builds
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
 from cnnc.ir.receptive import Field, space_of
 from cnnc.ir.types import WEIGHTS, TensorType, product
@@ -117,7 +117,24 @@ def _size(window: Window, axis: int, extent: int, more: int) -> tuple[int, tuple
     return size, (before, after - kept)
 
 
+@builds(
+    "conv_transpose",
+    Argument("out_channels", doc="how many channels the result has"),
+    Argument("kernel_size", doc="pixels of a window: a number, or a list of one for each axis"),
+    Argument("stride", 1, "pixels of the result from one window to the next"),
+    Argument("padding", 0, "pixels taken from the result's ends: a number, a list, or a list of pairs"),
+    Argument("output_padding", 0, "pixels added to the result's end, fewer than a stride"),
+    Argument("groups", 1, "groups of channels that do not see each other; as many as channels: depthwise"),
+    Argument("bias", True, "whether a trained number is added to each channel of the result"),
+    Argument("dilation", 1, "pixels from one tap of a window to the next"),
+    *STARTS_OF_LAYERS,
+    parameters=_parameters,
+    shapes="[N, C, H, W] -> [N, out_channels, H', W'], where "
+    "H' = (H - 1) * stride - 2 * padding + dilation * (kernel_size - 1) + output_padding + 1",
+    example="x -> conv_transpose(16, 2, stride=2)",
+)
 def _build(site: Site) -> str:
+    """transposed convolution in 1, 2 or 3 dimensions: each pixel spread over a window of the result"""
     window, extents = _window(site.type, site.arguments), spatial(site.type)
     more = integers(site.arguments["output_padding"], "output_padding", len(extents), 0)
     found = [_size(window, axis, extent, more[axis]) for axis, extent in enumerate(extents)]
@@ -125,27 +142,3 @@ def _build(site: Site) -> str:
     window = Window(window.kernel, window.stride, padding, window.dilation)
     attributes = {**window.attributes(), "size": size, "groups": site.arguments["groups"]}
     return site.add("conv_transpose", [*site.operands, *site.parameters.values()], attributes)
-
-
-register_layer(
-    Layer(
-        name="conv_transpose",
-        arguments=(
-            Argument("out_channels", doc="how many channels the result has"),
-            Argument("kernel_size", doc="pixels of a window: a number, or a list of one for each axis"),
-            Argument("stride", 1, "pixels of the result from one window to the next"),
-            Argument("padding", 0, "pixels taken from the result's ends: a number, a list, or a list of pairs"),
-            Argument("output_padding", 0, "pixels added to the result's end, fewer than a stride"),
-            Argument("groups", 1, "groups of channels that do not see each other; as many as channels: depthwise"),
-            Argument("bias", True, "whether a trained number is added to each channel of the result"),
-            Argument("dilation", 1, "pixels from one tap of a window to the next"),
-            *STARTS_OF_LAYERS,
-        ),
-        build=_build,
-        parameters=_parameters,
-        doc="transposed convolution in 1, 2 or 3 dimensions: each pixel spread over a window of the result",
-        shapes="[N, C, H, W] -> [N, out_channels, H', W'], where "
-        "H' = (H - 1) * stride - 2 * padding + dilation * (kernel_size - 1) + output_padding + 1",
-        example="x -> conv_transpose(16, 2, stride=2)",
-    )
-)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, Site, register_layer
+from cnnc.ir.layer import Argument, Site, builds
 from cnnc.ir.op import InferenceError, Op, Types, defines, required
 from cnnc.ir.types import Dim, TensorType, product
 from cnnc.ops.checks import number, show
@@ -90,26 +90,22 @@ def _build_dropout(site: Site) -> str:
     return site.add("dropout", site.operands, {"p": p, "by": by})
 
 
-register_layer(
-    Layer(
-        name="dropout",
-        arguments=(
-            Argument("p", 0.5, "share of values set to zero in training"),
-            Argument(
-                "by", "element", 'what has a random number: each "element", "channel" of an image, or "row", an image'
-            ),
-        ),
-        build=_build_dropout,
-        doc='puts some values to 0, in training only; `by="channel"`: whole channels of an image',
-        example="x -> dropout(0.2)",
-    )
+@builds(
+    "dropout",
+    Argument("p", 0.5, "share of values set to zero in training"),
+    Argument("by", "element", 'what has a random number: each "element", "channel" of an image, or "row", an image'),
+    example="x -> dropout(0.2)",
 )
-register_layer(
-    Layer(
-        name="drop_path",
-        arguments=(Argument("p", 0.1, "share of images whose values are all set to zero in training"),),
-        build=_build_dropout,
-        doc="stochastic depth (Huang et al., 2016): leaves a path out for some images, in training only",
-        example="x + (x -> conv(3, 3, padding=1) -> drop_path(0.2))",
-    )
+def _dropout_layer(site: Site) -> str:
+    """puts some values to 0, in training only; `by="channel"`: whole channels of an image"""
+    return _build_dropout(site)
+
+
+@builds(
+    "drop_path",
+    Argument("p", 0.1, "share of images whose values are all set to zero in training"),
+    example="x + (x -> conv(3, 3, padding=1) -> drop_path(0.2))",
 )
+def _drop_path(site: Site) -> str:
+    """stochastic depth (Huang et al., 2016): leaves a path out for some images, in training only"""
+    return _build_dropout(site)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Layer, ParameterSpec, Site, register_layer
+from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, ParameterSpec, Site, builds
 from cnnc.ir.op import InferenceError, Op, Types, defines, required
 from cnnc.ir.receptive import Field
 from cnnc.ir.types import Dim, TensorType, activation, product
@@ -129,22 +129,15 @@ def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> di
     return specs
 
 
-def _build(site: Site) -> str:
-    return site.add("linear", [*site.operands, *site.parameters.values()])
-
-
-register_layer(
-    Layer(
-        name="linear",
-        arguments=(
-            Argument("out_features", doc="how many numbers it gives for an image"),
-            Argument("bias", True, "whether a trained number is added to each"),
-            *STARTS_OF_LAYERS,
-        ),
-        build=_build,
-        parameters=_parameters,
-        doc="fully connected, on `[N, features]`; of more axes, along the last",
-        shapes="[N, ..., features] -> [N, ..., out_features]",
-        example="x -> flatten -> linear(10)",
-    )
+@builds(
+    "linear",
+    Argument("out_features", doc="how many numbers it gives for an image"),
+    Argument("bias", True, "whether a trained number is added to each"),
+    *STARTS_OF_LAYERS,
+    parameters=_parameters,
+    shapes="[N, ..., features] -> [N, ..., out_features]",
+    example="x -> flatten -> linear(10)",
 )
+def _build(site: Site) -> str:
+    """fully connected, on `[N, features]`; of more axes, along the last"""
+    return site.add("linear", [*site.operands, *site.parameters.values()])

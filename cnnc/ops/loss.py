@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, Site, register_layer
+from cnnc.ir.layer import Argument, Site, builds
 from cnnc.ir.op import InferenceError, Op, Types, defines, required, same_type
 from cnnc.ir.types import TensorType
 from cnnc.ops.checks import one_axis
@@ -113,16 +113,11 @@ def _accuracy(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Ten
     return (np.float64(np.mean(x.argmax(1) == labels)) if len(x) else np.float64(0),)
 
 
-def _softmax_layer(site: Site) -> str:
-    return site.add("softmax", site.operands, {"axis": one_axis(site.arguments["axis"], site.type.rank)})
-
-
-register_layer(
-    Layer(
-        name="softmax",
-        arguments=(Argument("axis", 1, "along which the results add up to 1; the classes, unless told"),),
-        build=_softmax_layer,
-        doc="powers of e, divided by their sum along an axis",
-        example="x -> flatten -> linear(10) -> softmax",
-    )
+@builds(
+    "softmax",
+    Argument("axis", 1, "along which the results add up to 1; the classes, unless told"),
+    example="x -> flatten -> linear(10) -> softmax",
 )
+def _softmax_layer(site: Site) -> str:
+    """powers of e, divided by their sum along an axis"""
+    return site.add("softmax", site.operands, {"axis": one_axis(site.arguments["axis"], site.type.rank)})

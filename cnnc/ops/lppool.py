@@ -10,7 +10,7 @@ import numpy as np
 from cnnc.ir import expression as ex
 from cnnc.ir.expression import Expression
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, Site, register_layer
+from cnnc.ir.layer import Argument, Site, builds
 from cnnc.ir.op import OPS, REQUIRED, Op, Types, defines
 from cnnc.ir.types import TensorType, product
 from cnnc.ops.checks import flag, number
@@ -73,25 +73,18 @@ def _reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Te
         return ((mean * many) ** (1 / p),)
 
 
+@builds(
+    "lppool",
+    Argument("norm_type", doc="the power p: 1 is the sum, 2 the root of the sum of squares"),
+    Argument("kernel_size", doc="pixels of a window: a number, or a list of one for each axis"),
+    Argument("stride", None, "pixels from one window to the next; the kernel's size unless given"),
+    Argument("ceil_mode", False, "whether the last window may reach past the input"),
+    shapes="[N, C, H, W] -> [N, C, H', W'], where H' = floor((H - kernel_size) / stride) + 1, rounded up with ceil_mode",
+    example="x -> lppool(2, 3, stride=2)",
+)
 def _build(site: Site) -> str:
+    """the norm of each window, `(sum of x^p)^(1/p)`"""
     given, rank = site.arguments, image(site.type, "lppool").rank - 2
     window = Window.of(given["kernel_size"], {"stride": given["stride"]}, rank, stride_default=given["kernel_size"])
     attributes = {"kernel": window.kernel, **window.attributes(), "ceil_mode": flag(given["ceil_mode"], "ceil_mode")}
     return site.add("lppool", site.operands, {**attributes, "norm_type": given["norm_type"]})
-
-
-register_layer(
-    Layer(
-        name="lppool",
-        arguments=(
-            Argument("norm_type", doc="the power p: 1 is the sum, 2 the root of the sum of squares"),
-            Argument("kernel_size", doc="pixels of a window: a number, or a list of one for each axis"),
-            Argument("stride", None, "pixels from one window to the next; the kernel's size unless given"),
-            Argument("ceil_mode", False, "whether the last window may reach past the input"),
-        ),
-        build=_build,
-        doc="the norm of each window, `(sum of x^p)^(1/p)`",
-        shapes="[N, C, H, W] -> [N, C, H', W'], where H' = floor((H - kernel_size) / stride) + 1, rounded up with ceil_mode",
-        example="x -> lppool(2, 3, stride=2)",
-    )
-)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, Site, register_layer
+from cnnc.ir.layer import Argument, Site, builds
 from cnnc.ir.op import InferenceError, Op, Types, register, required, whole_field
 from cnnc.ir.types import Dim, TensorType, activation, product
 from cnnc.ops.checks import flag, show
@@ -91,22 +91,15 @@ register(
 )
 
 
+@builds(
+    "matmul",
+    Argument("transpose_a", False, "whether the first one's last two axes change places"),
+    Argument("transpose_b", False, "whether the second one's do"),
+    operands=2,
+    shapes="[..., M, K], [..., K, L] -> [..., M, L]",
+    example="matmul(x, x, transpose_b=true)",
+)
 def _build(site: Site) -> str:
+    """products of matrices: the last two axes; those before them are a batch, and broadcast"""
     turned = {name: flag(site.arguments[name], name) for name in ("transpose_a", "transpose_b")}
     return site.add("matmul", site.operands, turned)
-
-
-register_layer(
-    Layer(
-        name="matmul",
-        operands=2,
-        arguments=(
-            Argument("transpose_a", False, "whether the first one's last two axes change places"),
-            Argument("transpose_b", False, "whether the second one's do"),
-        ),
-        build=_build,
-        doc="products of matrices: the last two axes; those before them are a batch, and broadcast",
-        shapes="[..., M, K], [..., K, L] -> [..., M, L]",
-        example="matmul(x, x, transpose_b=true)",
-    )
-)

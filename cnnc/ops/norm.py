@@ -11,7 +11,7 @@ import numpy as np
 from cnnc.ir import expression as ex
 from cnnc.ir.derivative import differentiate
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Layer, ParameterSpec, Site, register_layer
+from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, ParameterSpec, Site, builds
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, one_number, required
 from cnnc.ir.types import TensorType
 from cnnc.ops.checks import flag, integer, number
@@ -183,7 +183,19 @@ def _parameters(types: Sequence[TensorType], arguments: Mapping[str, Any]) -> di
     return specs
 
 
+@builds(
+    "batchnorm",
+    Argument("eps", 1e-5, "is added to variances"),
+    Argument("momentum", 0.1, "share of the newest batch in the running statistics"),
+    Argument("affine", True, "whether each channel is multiplied by a trained weight, and a trained bias added"),
+    Argument("track_running_stats", True, "whether statistics are kept; without, prediction takes its batch's"),
+    *STARTS_OF_LAYERS,
+    parameters=_parameters,
+    shapes="[N, C, ...] -> the same",
+    example="x -> batchnorm",
+)
 def _build(site: Site) -> str:
+    """each channel normalized, by the batch in training, by running statistics in prediction"""
     attributes = {
         "eps": number(site.arguments["eps"], "eps", 0.0),
         "momentum": number(site.arguments["momentum"], "momentum", 0.0, 1.0000001),
@@ -199,27 +211,6 @@ def _build(site: Site) -> str:
         parameters |= dict(zip(("running_mean", "running_var"), moments, strict=True))
     names = ("weight", "bias", "running_mean", "running_var")
     return site.add("batchnorm", [*site.operands, *(parameters[name] for name in names)], attributes)
-
-
-register_layer(
-    Layer(
-        name="batchnorm",
-        arguments=(
-            Argument("eps", 1e-5, "is added to variances"),
-            Argument("momentum", 0.1, "share of the newest batch in the running statistics"),
-            Argument(
-                "affine", True, "whether each channel is multiplied by a trained weight, and a trained bias added"
-            ),
-            Argument("track_running_stats", True, "whether statistics are kept; without, prediction takes its batch's"),
-            *STARTS_OF_LAYERS,
-        ),
-        build=_build,
-        parameters=_parameters,
-        doc="each channel normalized, by the batch in training, by running statistics in prediction",
-        shapes="[N, C, ...] -> the same",
-        example="x -> batchnorm",
-    )
-)
 
 
 # ------------------------------------------------------------------------------------------------ local response norm
@@ -285,24 +276,17 @@ def _lrn_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence
     return (dy * scale**-beta - 2 * beta * share * x * inner,)
 
 
+@builds(
+    "lrn",
+    Argument("size", doc="channels whose squares are added up"),
+    Argument("alpha", 1e-4, "factor of the mean of these squares"),
+    Argument("beta", 0.75, "power of the divisor, k + alpha * mean"),
+    Argument("k", 1.0, "see beta"),
+    shapes="[N, C, H, W] -> the same",
+    example="x -> lrn(3)",
+)
 def _build_lrn(site: Site) -> str:
+    """local response normalization across channels"""
     attributes: dict[str, Any] = {"size": integer(site.arguments["size"], "size", 1)}
     attributes |= {name: number(site.arguments[name], name, 0.0) for name in ("alpha", "beta", "k")}
     return site.add("lrn", site.operands, attributes)
-
-
-register_layer(
-    Layer(
-        name="lrn",
-        arguments=(
-            Argument("size", doc="channels whose squares are added up"),
-            Argument("alpha", 1e-4, "factor of the mean of these squares"),
-            Argument("beta", 0.75, "power of the divisor, k + alpha * mean"),
-            Argument("k", 1.0, "see beta"),
-        ),
-        build=_build_lrn,
-        doc="local response normalization across channels",
-        shapes="[N, C, H, W] -> the same",
-        example="x -> lrn(3)",
-    )
-)

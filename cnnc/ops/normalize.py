@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Layer, ParameterSpec, Site, register_layer
+from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, ParameterSpec, Site, builds
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, required
 from cnnc.ir.receptive import Field
 from cnnc.ir.types import Dim, TensorType, product
@@ -212,24 +212,19 @@ def _channel_parameters(what: str) -> Any:
     return parameters
 
 
-def _over_axes(centered: bool, what: str) -> Any:
-    def build(site: Site) -> str:
-        x, axes = site.type, _axes(site.type, site.arguments["axes"], what)
-        shape, vectors = weight_shape(x, axes, False), list(site.parameters.values())
-        if len(shape) > 1:  # as weights that broadcast
-            vectors = [site.builder.add("reshape", [v], {"shape": shape}, f"{v}.aligned", site.origin) for v in vectors]
-        attributes = {"axes": axes, "eps": number(site.arguments["eps"], "eps", 0.0), "centered": centered}
-        if not vectors and x.rank > 2 and axes == tuple(range(2, x.rank)):  # planes of channels, in any layout
-            attributes |= {"axes": _whole(x), "groups": int(x.shape[1])}
-        return site.add("normalize", [*site.operands, *vectors], attributes)
-
-    return build
+def _over_axes(site: Site, centered: bool, what: str) -> str:
+    x, axes = site.type, _axes(site.type, site.arguments["axes"], what)
+    shape, vectors = weight_shape(x, axes, False), list(site.parameters.values())
+    if len(shape) > 1:  # as weights that broadcast
+        vectors = [site.builder.add("reshape", [v], {"shape": shape}, f"{v}.aligned", site.origin) for v in vectors]
+    attributes = {"axes": axes, "eps": number(site.arguments["eps"], "eps", 0.0), "centered": centered}
+    if not vectors and x.rank > 2 and axes == tuple(range(2, x.rank)):  # planes of channels, in any layout
+        attributes |= {"axes": _whole(x), "groups": int(x.shape[1])}
+    return site.add("normalize", [*site.operands, *vectors], attributes)
 
 
-def _by_groups(site: Site) -> str:
-    x = site.type
-    groups = integer(site.arguments["groups"], "groups", 1) if "groups" in site.arguments else int(x.shape[1])
-    attributes = {"axes": _whole(x), "groups": groups, "eps": number(site.arguments["eps"], "eps", 0.0)}
+def _by_groups(site: Site, groups: int) -> str:
+    attributes = {"axes": _whole(site.type), "groups": groups, "eps": number(site.arguments["eps"], "eps", 0.0)}
     return site.add("normalize", [*site.operands, *site.parameters.values()], attributes)
 
 
@@ -241,55 +236,58 @@ def _affine(default: bool, what: str) -> Argument:
     return Argument("affine", default, f"whether {what} is multiplied by a trained weight, and a trained bias added")
 
 
-register_layer(
-    Layer(
-        name="layernorm",
-        arguments=(_AXES, _EPS, _affine(True, "each place along the axes"), *STARTS_OF_LAYERS),
-        build=_over_axes(True, "layernorm"),
-        parameters=_layer_parameters(True, "layernorm"),
-        doc="an image's values normalized by their mean and variance, or those over some axes",
-        example="x -> layernorm(axes=1)",
-    )
+@builds(
+    "layernorm",
+    _AXES,
+    _EPS,
+    _affine(True, "each place along the axes"),
+    *STARTS_OF_LAYERS,
+    parameters=_layer_parameters(True, "layernorm"),
+    example="x -> layernorm(axes=1)",
 )
-register_layer(
-    Layer(
-        name="rmsnorm",
-        arguments=(
-            _AXES,
-            _EPS,
-            Argument("affine", True, "whether each place along the axes is multiplied by a trained weight"),
-            STARTS_OF_LAYERS[0],
-        ),
-        build=_over_axes(False, "rmsnorm"),
-        parameters=_layer_parameters(False, "rmsnorm"),
-        doc="an image's values divided by the root of their mean square, or of those over some axes",
-        example="x -> rmsnorm(axes=1)",
-    )
+def _layernorm(site: Site) -> str:
+    """an image's values normalized by their mean and variance, or those over some axes"""
+    return _over_axes(site, True, "layernorm")
+
+
+@builds(
+    "rmsnorm",
+    _AXES,
+    _EPS,
+    Argument("affine", True, "whether each place along the axes is multiplied by a trained weight"),
+    STARTS_OF_LAYERS[0],
+    parameters=_layer_parameters(False, "rmsnorm"),
+    example="x -> rmsnorm(axes=1)",
 )
-register_layer(
-    Layer(
-        name="groupnorm",
-        arguments=(
-            Argument("groups", doc="into which the channels are cut"),
-            _EPS,
-            _affine(True, "each channel"),
-            *STARTS_OF_LAYERS,
-        ),
-        build=_by_groups,
-        parameters=_channel_parameters("groupnorm"),
-        doc="each group of channels normalized by its mean and variance over space",
-        shapes="[N, C, ...] -> the same",
-        example="x -> groupnorm(3)",
-    )
+def _rmsnorm(site: Site) -> str:
+    """an image's values divided by the root of their mean square, or of those over some axes"""
+    return _over_axes(site, False, "rmsnorm")
+
+
+@builds(
+    "groupnorm",
+    Argument("groups", doc="into which the channels are cut"),
+    _EPS,
+    _affine(True, "each channel"),
+    *STARTS_OF_LAYERS,
+    parameters=_channel_parameters("groupnorm"),
+    shapes="[N, C, ...] -> the same",
+    example="x -> groupnorm(3)",
 )
-register_layer(
-    Layer(
-        name="instancenorm",
-        arguments=(_EPS, _affine(False, "each channel"), *STARTS_OF_LAYERS),
-        build=_by_groups,
-        parameters=_channel_parameters("instancenorm"),
-        doc="each channel of each image normalized by its mean and variance over space",
-        shapes="[N, C, ...] -> the same",
-        example="x -> instancenorm",
-    )
+def _groupnorm(site: Site) -> str:
+    """each group of channels normalized by its mean and variance over space"""
+    return _by_groups(site, integer(site.arguments["groups"], "groups", 1))
+
+
+@builds(
+    "instancenorm",
+    _EPS,
+    _affine(False, "each channel"),
+    *STARTS_OF_LAYERS,
+    parameters=_channel_parameters("instancenorm"),
+    shapes="[N, C, ...] -> the same",
+    example="x -> instancenorm",
 )
+def _instancenorm(site: Site) -> str:
+    """each channel of each image normalized by its mean and variance over space"""
+    return _by_groups(site, int(site.type.shape[1]))

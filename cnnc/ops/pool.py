@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, Site, register_layer
+from cnnc.ir.layer import Argument, Layer, Site, builds, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, whole_field
 from cnnc.ir.types import TensorType, product
 from cnnc.ops.checks import flag, integer, integers
@@ -228,13 +228,9 @@ _layer(
     ),
     "the mean of each window",
 )
-register_layer(
-    Layer(
-        name="global_avgpool",
-        arguments=(),
-        build=lambda site: site.add("global_avgpool", site.operands),
-        doc="the mean over space: `[N, C, 1, 1]`",
-        shapes="[N, C, H, W] -> [N, C, 1, 1]",
-        example="x -> global_avgpool",
-    )
-)
+
+
+@builds("global_avgpool", shapes="[N, C, H, W] -> [N, C, 1, 1]", example="x -> global_avgpool")
+def _global_avgpool_layer(site: Site) -> str:
+    """the mean over space: `[N, C, 1, 1]`"""
+    return site.add("global_avgpool", site.operands)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cnnc.ir.layer import Argument, Layer, Site, register_layer
+from cnnc.ir.layer import Argument, Site, builds
 from cnnc.ir.op import InferenceError
 from cnnc.ir.types import BATCH, Dim, TensorType, product
 from cnnc.ops.checks import all_axes, integer, one_axis, show
@@ -30,6 +30,43 @@ def _named_batch(x: TensorType, given: Sequence[Any], argument: str) -> tuple[Di
 # ------------------------------------------------------------------------------------------------ shapes
 
 
+# ------------------------------------------------------------------------------------------------ several tensors
+
+
+# ------------------------------------------------------------------------------------------------ selections
+
+
+def pad_pairs(value: Any, rank: int) -> tuple[tuple[int, int], ...]:
+    """(before, after) for each axis of space: of a number, a list with one for each axis, or a list of pairs; negative ones cut.
+    Raises `InferenceError`.
+    """
+    items = tuple(value) if isinstance(value, tuple | list) else (value,) * rank
+    if len(items) != rank:
+        raise InferenceError(f"padding has {len(items)} entries for {rank} axes of space", "padding", "E0203")
+    pairs = tuple(tuple(p) if isinstance(p, tuple | list) else (p, p) for p in items)
+    for pair in pairs:
+        if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int) for v in pair):
+            help = "write [[top, bottom], [left, right]]"
+            raise InferenceError(
+                f"padding is whole numbers or pairs of them, not {value!r}", "padding", "E0203", help=help
+            )
+    return pairs
+
+
+def _same_argument(op: str, argument: str) -> Any:
+    return lambda site: site.add(op, site.operands, {argument: site.arguments[argument]})
+
+
+_AXIS = Argument("axis", doc="a number, or a list")
+
+
+@builds(
+    "reshape",
+    Argument("shape", doc="the sizes, of which one may be -1: what is left over; the batch is N"),
+    shapes="[N, ...] -> [N, ...] of as many values",
+    example="x -> reshape([N, 8, -1])",
+    doc="the same values in another shape; -1 is what is left over",
+)
 def _reshape(site: Site) -> str:
     """-1 is what is left over; it is N where the batch would else be missing."""
     x, shape = site.type, list(_named_batch(site.type, _listed(site.arguments["shape"], "shape"), "shape"))
@@ -50,7 +87,14 @@ def _reshape(site: Site) -> str:
     return site.add("reshape", site.operands, {"shape": shape})
 
 
+@builds(
+    "squeeze",
+    Argument("axis", None, "a number, or a list; all of them unless told"),
+    shapes="[N, C, 1, 1] -> [N, C]",
+    example="x -> global_avgpool -> squeeze([2, 3])",
+)
 def _squeeze(site: Site) -> str:
+    """without axes of one entry"""
     x, given = site.type, site.arguments["axis"]
     axes = tuple(i for i, d in enumerate(x.shape) if d == 1 and i) if given is None else all_axes(given, x.rank)
     for axis in axes:
@@ -60,7 +104,14 @@ def _squeeze(site: Site) -> str:
     return site.add("reshape", site.operands, {"shape": [d for i, d in enumerate(x.shape) if i not in axes]})
 
 
+@builds(
+    "unsqueeze",
+    Argument("axis", doc="where the new axis is"),
+    shapes="[N, C, H, W] -> [N, 1, C, H, W]",
+    example="x -> unsqueeze(1)",
+)
 def _unsqueeze(site: Site) -> str:
+    """with a new axis of one entry"""
     shape = list(site.type.shape)
     axis = one_axis(site.arguments["axis"], len(shape) + 1)
     if axis == 0 and BATCH in shape:
@@ -68,7 +119,14 @@ def _unsqueeze(site: Site) -> str:
     return site.add("reshape", site.operands, {"shape": [*shape[:axis], 1, *shape[axis:]]})
 
 
+@builds(
+    "expand",
+    Argument("shape", doc="the sizes; -1 for those that stay; the batch is N"),
+    shapes="[N, C, 1, 1] -> [N, C, H, W]",
+    example="x -> global_avgpool -> expand([N, 3, 4, 4])",
+)
 def _expand(site: Site) -> str:
+    """axes of one entry repeated"""
     x = site.type
     shape = list(_named_batch(x, _listed(site.arguments["shape"], "shape"), "shape"))
     if len(shape) != x.rank:
@@ -81,10 +139,26 @@ def _expand(site: Site) -> str:
     return site.add("expand", site.operands, {"shape": shape})
 
 
-# ------------------------------------------------------------------------------------------------ several tensors
+@builds(
+    "transpose",
+    Argument("axes", doc="for each axis of the result, which one of x it is"),
+    shapes="[N, C, H, W] -> [N, H, W, C] by [0, 2, 3, 1]",
+    example="x -> transpose([0, 2, 3, 1])",
+)
+def _transpose(site: Site) -> str:
+    """axes in another order"""
+    return site.add("transpose", site.operands, {"axes": _listed(site.arguments["axes"], "axes")})
 
 
+@builds(
+    "split",
+    Argument("sizes", doc="how many equal parts, or a list of their sizes"),
+    Argument("axis", 1, "which is cut; the channels, unless told"),
+    shapes="[N, A + B + ..., H, W] -> [N, A, H, W], [N, B, H, W], ...",
+    example="concat(x -> split([1, 2]))",
+)
 def _split(site: Site) -> tuple[str, ...]:
+    """several tensors, which are parts: `a, b = x -> split(2)`"""
     x, axis = site.type, one_axis(site.arguments["axis"], site.type.rank)
     size, given = x.shape[axis], site.arguments["sizes"]
     if not isinstance(size, int):
@@ -109,7 +183,15 @@ def _split(site: Site) -> tuple[str, ...]:
     )
 
 
+@builds(
+    "stack",
+    Argument("axis", 1, "where the new axis is"),
+    operands=None,
+    shapes="[N, C, H, W] times k -> [N, k, C, H, W]",
+    example="stack([x, x -> relu])",
+)
 def _stack(site: Site) -> str:
+    """tensors of one shape joined along a new axis"""
     types = [site.builder.type(o) for o in site.operands]
     axis = one_axis(site.arguments["axis"], types[0].rank + 1)
     if axis == 0:
@@ -122,27 +204,16 @@ def _stack(site: Site) -> str:
     return site.add("concat", parts, {"axis": axis})
 
 
-# ------------------------------------------------------------------------------------------------ selections
-
-
-def pad_pairs(value: Any, rank: int) -> tuple[tuple[int, int], ...]:
-    """(before, after) for each axis of space: of a number, a list with one for each axis, or a list of pairs; negative ones cut.
-    Raises `InferenceError`.
-    """
-    items = tuple(value) if isinstance(value, tuple | list) else (value,) * rank
-    if len(items) != rank:
-        raise InferenceError(f"padding has {len(items)} entries for {rank} axes of space", "padding", "E0203")
-    pairs = tuple(tuple(p) if isinstance(p, tuple | list) else (p, p) for p in items)
-    for pair in pairs:
-        if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int) for v in pair):
-            help = "write [[top, bottom], [left, right]]"
-            raise InferenceError(
-                f"padding is whole numbers or pairs of them, not {value!r}", "padding", "E0203", help=help
-            )
-    return pairs
-
-
+@builds(
+    "pad",
+    Argument("padding", doc="pairs `[[top, bottom], [left, right]]`, or a number; negative ones cut"),
+    Argument("value", 0, "of what is put there"),
+    Argument("mode", "constant", '"constant", "reflect", "replicate" or "circular"'),
+    shapes="[N, C, H, W] -> [N, C, top + H + bottom, left + W + right]",
+    example='x -> pad([[1, 1], [2, 2]], mode="reflect")',
+)
 def _pad(site: Site) -> str:
+    """more pixels around the image; fewer where numbers are negative"""
     x, mode, value = image(site.type, "pad"), site.arguments["mode"], site.arguments["value"]
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise InferenceError(f"value is a number, not {value!r}", "value", "E0203")
@@ -154,149 +225,61 @@ def _pad(site: Site) -> str:
     return site.add("pad", site.operands, {"padding": padding, "mode": mode, "value": float(value)})
 
 
+@builds("flip", _AXIS, example="x -> flip(3)")
 def _flip(site: Site) -> str:
+    """axes the other way round"""
     return site.add("flip", site.operands, {"axis": all_axes(site.arguments["axis"], site.type.rank)})
 
 
+@builds(
+    "gather",
+    Argument("indices", doc="a list of whole numbers; negative ones count from the end"),
+    Argument("axis", 1, "of which they name entries; the channels, unless told"),
+    shapes="[N, C, H, W] -> [N, len(indices), H, W]",
+    example="x -> gather([2, 1, 0])",
+)
 def _gather(site: Site) -> str:
+    """entries of an axis, in any order and any number"""
     axis, indices = one_axis(site.arguments["axis"], site.type.rank), _listed(site.arguments["indices"], "indices")
     return site.add("gather", site.operands, {"axis": axis, "indices": indices})
 
 
+@builds(
+    "repeat",
+    Argument("repeats", doc="how many times, for each axis; 1 for the batch"),
+    shapes="[N, C, H, W] -> [N, C * a, H * b, W * c] by [1, a, b, c]",
+    example="x -> repeat([1, 1, 2, 2])",
+)
 def _repeat(site: Site) -> str:
+    """all of it several times, side by side"""
     return site.add("repeat", site.operands, {"repeats": _listed(site.arguments["repeats"], "repeats")})
 
 
-def _transpose(site: Site) -> str:
-    return site.add("transpose", site.operands, {"axes": _listed(site.arguments["axes"], "axes")})
+@builds(
+    "channel_shuffle", Argument("groups", doc="groups of channels that take turns"), example="x -> channel_shuffle(3)"
+)
+def _channel_shuffle(site: Site) -> str:
+    """channels in another order: the first of each group, the second of each, ..."""
+    return site.add("channel_shuffle", site.operands, site.arguments)
 
 
-def _same_argument(op: str, argument: str) -> Any:
-    return lambda site: site.add(op, site.operands, {argument: site.arguments[argument]})
+@builds(
+    "pixel_shuffle",
+    Argument("factor", doc="pixels along each axis for one"),
+    shapes="[N, C * factor^2, H, W] -> [N, C, factor * H, factor * W]",
+    example="x -> conv(12, 1) -> pixel_shuffle(2)",
+)
+def _pixel_shuffle(site: Site) -> str:
+    """channels to pixels: images `factor` times as high and wide"""
+    return site.add("pixel_shuffle", site.operands, site.arguments)
 
 
-_AXIS = Argument("axis", doc="a number, or a list")
-for _layer in (
-    Layer(
-        name="reshape",
-        arguments=(Argument("shape", doc="the sizes, of which one may be -1: what is left over; the batch is N"),),
-        build=_reshape,
-        doc="the same values in another shape; -1 is what is left over",
-        shapes="[N, ...] -> [N, ...] of as many values",
-        example="x -> reshape([N, 8, -1])",
-    ),
-    Layer(
-        name="squeeze",
-        arguments=(Argument("axis", None, "a number, or a list; all of them unless told"),),
-        build=_squeeze,
-        doc="without axes of one entry",
-        shapes="[N, C, 1, 1] -> [N, C]",
-        example="x -> global_avgpool -> squeeze([2, 3])",
-    ),
-    Layer(
-        name="unsqueeze",
-        arguments=(Argument("axis", doc="where the new axis is"),),
-        build=_unsqueeze,
-        doc="with a new axis of one entry",
-        shapes="[N, C, H, W] -> [N, 1, C, H, W]",
-        example="x -> unsqueeze(1)",
-    ),
-    Layer(
-        name="expand",
-        arguments=(Argument("shape", doc="the sizes; -1 for those that stay; the batch is N"),),
-        build=_expand,
-        doc="axes of one entry repeated",
-        shapes="[N, C, 1, 1] -> [N, C, H, W]",
-        example="x -> global_avgpool -> expand([N, 3, 4, 4])",
-    ),
-    Layer(
-        name="transpose",
-        arguments=(Argument("axes", doc="for each axis of the result, which one of x it is"),),
-        build=_transpose,
-        doc="axes in another order",
-        shapes="[N, C, H, W] -> [N, H, W, C] by [0, 2, 3, 1]",
-        example="x -> transpose([0, 2, 3, 1])",
-    ),
-    Layer(
-        name="split",
-        arguments=(
-            Argument("sizes", doc="how many equal parts, or a list of their sizes"),
-            Argument("axis", 1, "which is cut; the channels, unless told"),
-        ),
-        build=_split,
-        doc="several tensors, which are parts: `a, b = x -> split(2)`",
-        shapes="[N, A + B + ..., H, W] -> [N, A, H, W], [N, B, H, W], ...",
-        example="concat(x -> split([1, 2]))",
-    ),
-    Layer(
-        name="stack",
-        arguments=(Argument("axis", 1, "where the new axis is"),),
-        build=_stack,
-        operands=None,
-        doc="tensors of one shape joined along a new axis",
-        shapes="[N, C, H, W] times k -> [N, k, C, H, W]",
-        example="stack([x, x -> relu])",
-    ),
-    Layer(
-        name="pad",
-        arguments=(
-            Argument("padding", doc="pairs `[[top, bottom], [left, right]]`, or a number; negative ones cut"),
-            Argument("value", 0, "of what is put there"),
-            Argument("mode", "constant", '"constant", "reflect", "replicate" or "circular"'),
-        ),
-        build=_pad,
-        doc="more pixels around the image; fewer where numbers are negative",
-        shapes="[N, C, H, W] -> [N, C, top + H + bottom, left + W + right]",
-        example='x -> pad([[1, 1], [2, 2]], mode="reflect")',
-    ),
-    Layer(
-        name="flip",
-        arguments=(_AXIS,),
-        build=_flip,
-        doc="axes the other way round",
-        example="x -> flip(3)",
-    ),
-    Layer(
-        name="gather",
-        arguments=(
-            Argument("indices", doc="a list of whole numbers; negative ones count from the end"),
-            Argument("axis", 1, "of which they name entries; the channels, unless told"),
-        ),
-        build=_gather,
-        doc="entries of an axis, in any order and any number",
-        shapes="[N, C, H, W] -> [N, len(indices), H, W]",
-        example="x -> gather([2, 1, 0])",
-    ),
-    Layer(
-        name="repeat",
-        arguments=(Argument("repeats", doc="how many times, for each axis; 1 for the batch"),),
-        build=_repeat,
-        doc="all of it several times, side by side",
-        shapes="[N, C, H, W] -> [N, C * a, H * b, W * c] by [1, a, b, c]",
-        example="x -> repeat([1, 1, 2, 2])",
-    ),
-    Layer(
-        name="channel_shuffle",
-        arguments=(Argument("groups", doc="groups of channels that take turns"),),
-        build=_same_argument("channel_shuffle", "groups"),
-        doc="channels in another order: the first of each group, the second of each, ...",
-        example="x -> channel_shuffle(3)",
-    ),
-    Layer(
-        name="pixel_shuffle",
-        arguments=(Argument("factor", doc="pixels along each axis for one"),),
-        build=_same_argument("pixel_shuffle", "factor"),
-        doc="channels to pixels: images `factor` times as high and wide",
-        shapes="[N, C * factor^2, H, W] -> [N, C, factor * H, factor * W]",
-        example="x -> conv(12, 1) -> pixel_shuffle(2)",
-    ),
-    Layer(
-        name="pixel_unshuffle",
-        arguments=(Argument("factor", doc="pixels along each axis for one"),),
-        build=_same_argument("pixel_unshuffle", "factor"),
-        doc="pixels to channels, the other way round",
-        shapes="[N, C, factor * H, factor * W] -> [N, C * factor^2, H, W]",
-        example="x -> pixel_unshuffle(2)",
-    ),
-):
-    register_layer(_layer)
+@builds(
+    "pixel_unshuffle",
+    Argument("factor", doc="pixels along each axis for one"),
+    shapes="[N, C, factor * H, factor * W] -> [N, C * factor^2, H, W]",
+    example="x -> pixel_unshuffle(2)",
+)
+def _pixel_unshuffle(site: Site) -> str:
+    """pixels to channels, the other way round"""
+    return site.add("pixel_unshuffle", site.operands, site.arguments)

@@ -1,5 +1,5 @@
-"""What axes of a tensor give together: maxima, minima, products, logarithms of sums of powers, norms, where the largest
-stands, and running sums. Sums and means are in `shape.py`.
+"""What axes of a tensor give together: means, sums, maxima, minima, products, logarithms of sums of powers, norms, where the
+largest stands, and running sums.
 """
 
 from __future__ import annotations
@@ -11,14 +11,35 @@ import numpy as np
 
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, Site, register_layer
+from cnnc.ir.layer import Argument, Layer, Site, builds, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
 from cnnc.ir.receptive import Field
-from cnnc.ir.types import BATCH, TensorType
+from cnnc.ir.types import BATCH, TensorType, activation, product
 from cnnc.ops.checks import all_axes, flag, one_axis
-from cnnc.ops.shape import infer_reduced, reduced, reduced_field
 
 Gradient = Callable[[Any, Node, Sequence[str | None]], Sequence[str | None]]
+
+
+def _infer(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
+    x = required(types[0])
+    axes = all_axes(attributes["axis"], x.rank)
+    if attributes["keepdim"]:
+        return (activation(tuple(1 if i in axes else d for i, d in enumerate(x.shape)), x.dtype),)
+    return (activation(tuple(d for i, d in enumerate(x.shape) if i not in axes), x.dtype),)
+
+
+def _reduced(function: Any) -> Any:
+    def reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+        x = np.asarray(arrays[0], np.float64)
+        return (function(x, all_axes(attributes["axis"], x.ndim), keepdims=attributes["keepdim"]),)
+
+    return reference
+
+
+def _field(node: Node, types: Types, seen: Field) -> Field:
+    """All there is along the axes that are reduced."""
+    rank = required(types[0]).rank
+    return seen.over({axis - 2 for axis in all_axes(node.attributes["axis"], rank)})
 
 
 def _kept(context: Any, node: Node, value: str) -> str:
@@ -40,6 +61,16 @@ def _values(context: Any, node: Node, gradients: Sequence[str | None]) -> dict[s
     """The operand, and the result and its gradient beside it."""
     dy = _kept(context, node, gradients[0] or "")
     return {"x": str(node.operands[0]), "y": _kept(context, node, node.name), "dy": dy}
+
+
+def _sum_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
+    x, dy = context.type(node.operands[0]), _kept(context, node, gradients[0] or "")
+    if node.op == "mean":
+        space = [x.shape[i] for i in all_axes(node.attributes["axis"], x.rank)]
+        dy = context.scale(dy, 1 / product(tuple(int(d) for d in space if d != BATCH)))
+        if BATCH in space:
+            dy = context.add("div", [dy, context.add("batch_size", [node.operands[0]])])
+    return [context.expand(dy, x)]
 
 
 def _extreme_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
@@ -77,6 +108,8 @@ def _log_of_powers(x: Any, axes: Any, keepdims: bool) -> Any:
 
 
 REDUCTIONS: dict[str, tuple[Any, Gradient, str, str]] = {
+    "mean": (np.mean, _sum_gradient, "the mean over one axis or several", "The mean"),
+    "sum": (np.sum, _sum_gradient, "the sum over one axis or several", "The sum"),
     "max": (np.max, _extreme_gradient, "the largest over one axis or several", "The largest"),
     "min": (np.min, _extreme_gradient, "the smallest over one axis or several", "The smallest"),
     "prod": (np.prod, _product_gradient, "the product over one axis or several", "The product"),
@@ -115,12 +148,12 @@ for _name, (_function, _rule, _line, _doc) in REDUCTIONS.items():
         Op(
             name=_name,
             operands=("x",),
-            infer=infer_reduced,
-            reference=reduced(_function),
+            infer=_infer,
+            reference=_reduced(_function),
             attributes={"axis": REQUIRED, "keepdim": False},
             gradient=_rule,
             kind="pooling",
-            field=reduced_field,
+            field=_field,
             doc=f"{_doc} over axes, which go, or stay as 1 with `keepdim`.",
         )
     )
@@ -136,7 +169,15 @@ for _name, (_function, _rule, _line, _doc) in REDUCTIONS.items():
     )
 
 
+@builds(
+    "norm",
+    Argument("p", 2, "1 for the sum of absolute values, 2 for the root of the sum of squares"),
+    *AXES,
+    shapes="any shape -> the same without these axes",
+    example="x -> norm(2, axis=1)",
+)
 def _norm(site: Site) -> str:
+    """how long the vectors along one axis or several are"""
     p, attributes = site.arguments["p"], _axes_layer(site)
     if p not in (1, 2):
         raise InferenceError(f"p is {p!r}; norms are of p = 1 and p = 2", "p", "E0203")
@@ -148,18 +189,6 @@ def _norm(site: Site) -> str:
     return site.add("sqrt", [b.add("sum", [squares], attributes, f"{site.name}.sum", site.origin)])
 
 
-register_layer(
-    Layer(
-        name="norm",
-        arguments=(Argument("p", 2, "1 for the sum of absolute values, 2 for the root of the sum of squares"), *AXES),
-        build=_norm,
-        doc="how long the vectors along one axis or several are",
-        shapes="any shape -> the same without these axes",
-        example="x -> norm(2, axis=1)",
-    )
-)
-
-
 # ------------------------------------------------------------------------------------------------ where the largest is
 
 
@@ -168,7 +197,7 @@ def _infer_place(types: Types, attributes: Attributes) -> tuple[TensorType, ...]
     axis = one_axis(attributes["axis"], x.rank)
     if x.shape[axis] == BATCH:
         raise InferenceError("places are within an image: axis cannot be the batch", "axis", "E0203")
-    return infer_reduced(types, attributes)
+    return _infer(types, attributes)
 
 
 def _place(function: Any) -> Any:
@@ -188,7 +217,7 @@ for _name, _function, _what in (("argmax", np.argmax, "largest"), ("argmin", np.
             reference=_place(_function),
             attributes={"axis": REQUIRED, "keepdim": False},
             kind="pooling",
-            field=reduced_field,
+            field=_field,
             doc=f"Where along an axis the {_what} is, a whole number as float32: the first of equals, and the first NaN.",
         )
     )
@@ -248,14 +277,9 @@ register(
         doc="Running sums along an axis: y_i is the sum of x up to i, or with `reverse` from i on.",
     )
 )
-register_layer(
-    Layer(
-        name="cumsum",
-        arguments=(Argument("axis", doc="a number"),),
-        build=lambda site: site.add(
-            "cumsum", site.operands, {"axis": one_axis(site.arguments["axis"], site.type.rank)}
-        ),
-        doc="running sums along an axis",
-        example="x -> cumsum(2)",
-    )
-)
+
+
+@builds("cumsum", Argument("axis", doc="a number"), example="x -> cumsum(2)")
+def _cumsum(site: Site) -> str:
+    """running sums along an axis"""
+    return site.add("cumsum", site.operands, {"axis": one_axis(site.arguments["axis"], site.type.rank)})

@@ -1,4 +1,4 @@
-"""Ops that put values into other shapes: flatten, reshape, concat, expand, sums and means over axes, and the change of layout."""
+"""Ops that put values into other shapes: flatten, reshape, concat, expand, and the change of layout."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, Site, register_layer
+from cnnc.ir.layer import Argument, Site, builds
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, one_number, register, required
-from cnnc.ir.receptive import Field
 from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType, activation, product
-from cnnc.ops.checks import all_axes, flag, one_axis, show
+from cnnc.ops.checks import one_axis, show
 from cnnc.ops.pointwise import align
 
 _moving = partial(Op, kind="shape")
@@ -136,59 +135,7 @@ def _concat(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tenso
     return (np.concatenate(arrays, attributes["axis"]),)
 
 
-# ------------------------------------------------------------------------------------------------ sums, means, expand
-
-
-def infer_reduced(types: Types, attributes: Attributes) -> tuple[TensorType, ...]:
-    x = required(types[0])
-    axes = all_axes(attributes["axis"], x.rank)
-    if attributes["keepdim"]:
-        return (activation(tuple(1 if i in axes else d for i, d in enumerate(x.shape)), x.dtype),)
-    return (activation(tuple(d for i, d in enumerate(x.shape) if i not in axes), x.dtype),)
-
-
-def reduced(function: Any) -> Any:
-    def reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-        x = np.asarray(arrays[0], np.float64)
-        return (function(x, all_axes(attributes["axis"], x.ndim), keepdims=attributes["keepdim"]),)
-
-    return reference
-
-
-def _reduced_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
-    x, dy = context.type(node.operands[0]), gradients[0]
-    axes = all_axes(node.attributes["axis"], x.rank)
-    kept = tuple(1 if i in axes else d for i, d in enumerate(x.shape))
-    if context.type(dy).shape != kept:
-        dy = context.add("reshape", [dy], {"shape": kept})
-    if node.op == "mean":
-        space = [x.shape[i] for i in axes]
-        dy = context.scale(dy, 1 / product(tuple(int(d) for d in space if d != BATCH)))
-        if BATCH in space:
-            dy = context.add("div", [dy, context.add("batch_size", [node.operands[0]])])
-    return [context.expand(dy, x)]
-
-
-def reduced_field(node: Node, types: Types, seen: Field) -> Field:
-    """All there is along the axes that are reduced."""
-    rank = required(types[0]).rank
-    return seen.over({axis - 2 for axis in all_axes(node.attributes["axis"], rank)})
-
-
-for _name, _function, _doc in (("sum", np.sum, "The sum"), ("mean", np.mean, "The mean")):
-    register(
-        Op(
-            name=_name,
-            operands=("x",),
-            infer=infer_reduced,
-            reference=reduced(_function),
-            attributes={"axis": REQUIRED, "keepdim": False},
-            gradient=_reduced_gradient,
-            kind="pooling",
-            field=reduced_field,
-            doc=f"{_doc} over axes, which go, or stay as 1 with `keepdim`.",
-        )
-    )
+# ------------------------------------------------------------------------------------------------ expand
 
 
 @defines(Op("batch_size", ("x",), infer=one_number, layout="sink"))
@@ -255,46 +202,24 @@ def _to_layout(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Te
 # ------------------------------------------------------------------------------------------------ layers
 
 
-def _mean_layer(op: str) -> Any:
-    def build(site: Site) -> str:
-        axes, keepdim = all_axes(site.arguments["axis"], site.type.rank), flag(site.arguments["keepdim"], "keepdim")
-        return site.add(op, site.operands, {"axis": axes, "keepdim": keepdim})
-
-    return build
-
-
-register_layer(
-    Layer(
-        name="flatten",
-        arguments=(Argument("start", 1, "the first axis that is merged"),),
-        build=lambda site: site.add("flatten", site.operands, site.arguments),
-        doc="`[N, C, H, W]` to `[N, C * H * W]`",
-        shapes="[N, C, H, W] -> [N, C * H * W]",
-        example="x -> flatten",
-    )
+@builds(
+    "flatten",
+    Argument("start", 1, "the first axis that is merged"),
+    shapes="[N, C, H, W] -> [N, C * H * W]",
+    example="x -> flatten",
 )
-register_layer(
-    Layer(
-        name="concat",
-        arguments=(Argument("axis", 1, "along which they are joined; the channels, unless told"),),
-        build=lambda site: site.add("concat", site.operands, site.arguments),
-        operands=None,
-        doc="tensors joined",
-        shapes="[N, A, H, W], [N, B, H, W], ... -> [N, A + B + ..., H, W]",
-        example="concat([x, x -> relu])",
-    )
+def _flatten(site: Site) -> str:
+    """`[N, C, H, W]` to `[N, C * H * W]`"""
+    return site.add("flatten", site.operands, site.arguments)
+
+
+@builds(
+    "concat",
+    Argument("axis", 1, "along which they are joined; the channels, unless told"),
+    operands=None,
+    shapes="[N, A, H, W], [N, B, H, W], ... -> [N, A + B + ..., H, W]",
+    example="concat([x, x -> relu])",
 )
-for _name, _doc in (("mean", "the mean over one axis or several"), ("sum", "the sum over one axis or several")):
-    register_layer(
-        Layer(
-            name=_name,
-            arguments=(
-                Argument("axis", doc="a number, or a list"),
-                Argument("keepdim", False, "whether axes stay, with a size of 1"),
-            ),
-            build=_mean_layer(_name),
-            doc=_doc,
-            shapes="any shape -> the same without these axes",
-            example=f"x -> {_name}([2, 3])",
-        )
-    )
+def _concat_layer(site: Site) -> str:
+    """tensors joined"""
+    return site.add("concat", site.operands, site.arguments)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, Site, register_layer
+from cnnc.ir.layer import Argument, Site, builds
 from cnnc.ir.op import InferenceError, Op, Types, defines
 from cnnc.ir.types import TensorType
 from cnnc.ops.adaptive_pool import first_largest
@@ -93,7 +93,18 @@ def _pick(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorT
     return (y,)
 
 
+@builds(
+    "unpool",
+    Argument("kernel_size", doc="pixels of a window of the pooling: a number, or a list of one for each axis"),
+    Argument("stride", None, "pixels from one window to the next; the kernel's size unless given"),
+    Argument("padding", 0, "pixels around what was pooled, at most half of the kernel"),
+    Argument("ceil_mode", False, "whether the last window may reach past what was pooled"),
+    operands=2,
+    shapes="[N, C, H', W'] and [N, C, H, W] -> [N, C, H, W]",
+    example="x -> maxpool(2) -> unpool(x, 2)",
+)
 def _build(site: Site) -> str:
+    """max unpooling, `y -> unpool(x, 2)`: y's values where the maxima of x were that maxpool took, 0 elsewhere"""
     given = site.arguments
     if isinstance(given["padding"], str):
         raise InferenceError(f'padding is a number or a list, not "{given["padding"]}"', "padding", "E0203")
@@ -101,21 +112,3 @@ def _build(site: Site) -> str:
     window = Window.of(given["kernel_size"], given, rank, stride_default=given["kernel_size"])
     ceil = flag(given["ceil_mode"], "ceil_mode")
     return site.add("unpool", site.operands, {"kernel": window.kernel, **window.attributes(), "ceil_mode": ceil})
-
-
-register_layer(
-    Layer(
-        name="unpool",
-        operands=2,
-        arguments=(
-            Argument("kernel_size", doc="pixels of a window of the pooling: a number, or a list of one for each axis"),
-            Argument("stride", None, "pixels from one window to the next; the kernel's size unless given"),
-            Argument("padding", 0, "pixels around what was pooled, at most half of the kernel"),
-            Argument("ceil_mode", False, "whether the last window may reach past what was pooled"),
-        ),
-        build=_build,
-        doc="max unpooling, `y -> unpool(x, 2)`: y's values where the maxima of x were that maxpool took, 0 elsewhere",
-        shapes="[N, C, H', W'] and [N, C, H, W] -> [N, C, H, W]",
-        example="x -> maxpool(2) -> unpool(x, 2)",
-    )
-)

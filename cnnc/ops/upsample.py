@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Layer, Site, register_layer
+from cnnc.ir.layer import Argument, Site, builds
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines
 from cnnc.ir.receptive import Field, space_of
 from cnnc.ir.types import TensorType
@@ -129,7 +129,17 @@ def _sizes(site: Site, extents: Sequence[int]) -> tuple[tuple[int, ...], tuple[f
     return made, None if exact else factors
 
 
+@builds(
+    "upsample",
+    Argument("factor", None, "pixels that one becomes along an axis: a number, or a list of one for each axis"),
+    Argument("mode", "nearest", '"nearest", "bilinear" (or "linear", "trilinear"), "bicubic" or "nearest-exact"'),
+    Argument("align_corners", False, "whether the corner pixels' centers stay at the corners"),
+    Argument("size", None, "in place of a factor, how many pixels there are then: a number, or a list"),
+    shapes="[N, C, H, W] -> [N, C, H', W'], where H' = floor(H * factor), or as `size` says",
+    example='x -> upsample(2, mode="bilinear")',
+)
 def _build(site: Site) -> str:
+    """an image of more pixels, or fewer: the nearest, or interpolated along 1, 2 or 3 axes, as PyTorch does"""
     size, factor = _sizes(site, spatial(image(site.type, "upsample")))
     mode, align = site.arguments["mode"], flag(site.arguments["align_corners"], "align_corners")
     if not isinstance(mode, str) or mode not in MODES:
@@ -147,22 +157,3 @@ def _build(site: Site) -> str:
     elif mode == "nearest-exact":
         attributes |= {"corners": "half_pixel", "rounding": "round_prefer_ceil"}
     return site.add("upsample", site.operands, attributes)
-
-
-register_layer(
-    Layer(
-        name="upsample",
-        arguments=(
-            Argument("factor", None, "pixels that one becomes along an axis: a number, or a list of one for each axis"),
-            Argument(
-                "mode", "nearest", '"nearest", "bilinear" (or "linear", "trilinear"), "bicubic" or "nearest-exact"'
-            ),
-            Argument("align_corners", False, "whether the corner pixels' centers stay at the corners"),
-            Argument("size", None, "in place of a factor, how many pixels there are then: a number, or a list"),
-        ),
-        build=_build,
-        doc="an image of more pixels, or fewer: the nearest, or interpolated along 1, 2 or 3 axes, as PyTorch does",
-        shapes="[N, C, H, W] -> [N, C, H', W'], where H' = floor(H * factor), or as `size` says",
-        example='x -> upsample(2, mode="bilinear")',
-    )
-)
