@@ -5,6 +5,7 @@ largest stands, and running sums.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ def _powers_gradient(context: Any, node: Node, gradients: Sequence[str | None]) 
 
 def _log_of_powers(x: Any, axes: Any, keepdims: bool) -> Any:
     with np.errstate(all="ignore"):
-        top = np.clip(x.max(axes, keepdims=True), -1e300, 1e300)
+        top = np.clip(x.max(axes, keepdims=True, initial=-np.inf), -1e300, 1e300)
         y = np.log(np.exp(x - top).sum(axes, keepdims=True)) + top
     return y if keepdims else y.squeeze(axes)
 
@@ -110,8 +111,8 @@ def _log_of_powers(x: Any, axes: Any, keepdims: bool) -> Any:
 REDUCTIONS: dict[str, tuple[Any, Gradient, str, str]] = {
     "mean": (np.mean, _sum_gradient, "the mean over one axis or several", "The mean"),
     "sum": (np.sum, _sum_gradient, "the sum over one axis or several", "The sum"),
-    "max": (np.max, _extreme_gradient, "the largest over one axis or several", "The largest"),
-    "min": (np.min, _extreme_gradient, "the smallest over one axis or several", "The smallest"),
+    "max": (partial(np.max, initial=-np.inf), _extreme_gradient, "the largest over one axis or several", "The largest"),
+    "min": (partial(np.min, initial=np.inf), _extreme_gradient, "the smallest over one axis or several", "The smallest"),
     "prod": (np.prod, _product_gradient, "the product over one axis or several", "The product"),
     "logsumexp": (
         _log_of_powers,

@@ -240,8 +240,26 @@ def test_expand(shape: tuple[int, ...]) -> None:
     check_gradient(one("expand", shape=(2, 3, 4, 4)), {"x": normal(*shape)})
 
 
+def test_sums_over_channels() -> None:
+    x = {"x": RNG.standard_normal((3, 4, 5)), "v": RNG.standard_normal(4)}
+    check_gradient(lambda b, n: b.add("reduce_channels", n, {"expressions": ["a0 * a0 * a1"]}), x)
+
+
+def test_what_depends_on_no_values() -> None:
+    x = {"x": RNG.standard_normal((3, 4, 5))}
+    check_gradient(lambda b, n: b.add("mul", [b.add("exp", n), b.add("count", n)]), x)
+    weights = {"values": (0.5, 1.0, -2.0, 3.0)}
+    check_gradient(lambda b, n: b.add("mul", [b.add("exp", n), b.add("numbers", [], weights)]), x)
+
+
 def test_every_gradient_is_checked() -> None:
     tested = {
+        "count",
+        "numbers",
+        "reduce_channels",
+        "cross_entropy_soft",  # in test_losses.py, as the two that follow
+        "cross_entropy_terms",
+        "multiclass_hinge",
         *DEFINITIONS,
         "pointwise",
         "constant",
