@@ -15,6 +15,8 @@ import pytest
 import cnnc
 from cnnc.diagnostics import CnncError, Diagnostic, Origin, Source, Span, error
 from cnnc.frontend.inputs import Preprocess
+from cnnc.frontend.sizes import OpenSizes
+from cnnc.interop.onnx_import.calls import Call, Unsupported
 from cnnc.ir.op import InferenceError
 from cnnc.train import schedules
 from cnnc.train.loop import Interrupted, Result
@@ -59,6 +61,8 @@ def test_errors(way):
 MADE_OF_MORE = {
     "CnncError": error("E0601", "no", "note", help="a way out", exit_code=3),
     "InferenceError": InferenceError("no", "kernel", "E0202", ("note",), "help"),
+    "OpenSizes": OpenSizes({"x": ("N", 3, "H")}, "m"),
+    "Unsupported": Unsupported(Call("Conv", ("x",), ("y",)), "it is none"),
     "Interrupted": Interrupted(Result(Path("runs/x"), ({"epoch": 1},), Path("w.safetensors"))),
 }
 

@@ -52,9 +52,9 @@ LANGUAGE: dict[str, Code] = {
     # ------------------------------------------------------------------------------------------- E02xx: layers
     "E0201": Code(
         "layer on a tensor of the wrong rank",
-        "A convolution needs space, [N, C, W], [N, C, H, W] or [N, C, D, H, W]; a linear layer needs [N, features].",
-        model("return x -> linear(10)"),
-        "Put flatten before linear, and convolutions before flatten.",
+        "A convolution needs space, [N, C, W], [N, C, H, W] or [N, C, D, H, W], as pooling does.",
+        model("return x -> flatten -> conv(8, 3)"),
+        "Put convolutions and pooling before flatten.",
     ),
     "E0202": Code(
         "kernel larger than its padded input",

@@ -13,5 +13,5 @@ class OpenSizes(Exception):
     """A model leaves sizes open, and they are not given. shapes: of its inputs, with names for what is open."""
 
     def __init__(self, shapes: Mapping[str, tuple[Dim, ...]], model: str) -> None:
-        super().__init__(", ".join(shapes))
+        super().__init__(shapes, model)
         self.shapes, self.model = shapes, model

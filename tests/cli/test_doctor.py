@@ -103,7 +103,7 @@ def test_explain_layers(cnnc: Cnnc) -> None:
         "kernel_size",
     )
     assert "default" not in said["arguments"][0]
-    assert json.loads(cnnc("explain", "expand", "--json").stdout)["signature"] == "expand(x) {shape, layout?}"
+    assert json.loads(cnnc("explain", "to_layout", "--json").stdout)["signature"] == "to_layout(x) {layout}"
     assert "Did you mean 'conv'?" in cnnc("explain", "Conv2d", code=2).stderr
     assert "Did you mean 'maxpool'?" in cnnc("explain", "maxpol", code=2).stderr
     assert "Write leaky_relu(0.23)" in cnnc("explain", "rrelu", code=2).stderr

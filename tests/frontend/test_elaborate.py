@@ -267,7 +267,7 @@ def test_the_caret_is_under_the_argument_at_fault() -> None:
         ("conv(8, 99)", "99"),
         ("maxpool(3, padding=true)", "padding=true"),
         ("conv(8, 3, groups=2)", "groups=2"),
-        ("linear(10)", "linear"),
+        ("flatten -> conv(8, 3)", "conv"),
         ("relu(3)", "3"),
         ("conv(8, kernel=3)", "kernel=3"),
         ("conv(8)", "conv(8)"),

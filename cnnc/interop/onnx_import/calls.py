@@ -61,5 +61,8 @@ class Unsupported(Exception):
     """What a model asks for and a network of ours does not say. `operator`: which, where it is one that nobody knows."""
 
     def __init__(self, call: Call, why: str) -> None:
-        super().__init__(f"{call}: {why}")
+        super().__init__(call, why)
         self.call, self.why = call, why
+
+    def __str__(self) -> str:
+        return f"{self.call}: {self.why}"
