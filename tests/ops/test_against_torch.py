@@ -100,6 +100,19 @@ def test_linear_and_its_gradients() -> None:
 # ------------------------------------------------------------------------------------------------ pooling
 
 
+def same_pool(op: str, call: Any, size: Any, window: tuple[Any, Any, Any], more: dict[str, Any]) -> None:
+    """A pool and its gradient. window: kernel, stride and padding; more: our other attributes."""
+    a = normal(2, 3, *size)
+    given = {k: as_list(v, 2) for k, v in zip(("kernel", "stride", "padding"), window, strict=True)} | more
+    tx = t(a).requires_grad_()
+    theirs = call(tx, *window)
+    dy = normal(*theirs.shape)
+    theirs.backward(t(dy))
+    same(reference(op, a, **given), theirs)
+    read = [a, dy] if op == "maxpool" else [dy]
+    same(reference(f"{op}_gradient", *read, size=list(size), **given), tx.grad)
+
+
 @pytest.mark.parametrize(
     ("size", "kernel", "stride", "padding", "dilation", "ceil"),
     [
@@ -114,20 +127,9 @@ def test_linear_and_its_gradients() -> None:
     ],
 )
 def test_maxpool_and_its_gradient(size: Any, kernel: Any, stride: Any, padding: Any, dilation: int, ceil: bool) -> None:
-    a = normal(2, 3, *size)
-    given = {
-        "kernel": as_list(kernel, 2),
-        "stride": as_list(stride, 2),
-        "padding": as_list(padding, 2),
-        "dilation": [dilation] * 2,
-        "ceil_mode": ceil,
-    }
-    tx = t(a).requires_grad_()
-    theirs = F.max_pool2d(tx, kernel, stride, padding, dilation, ceil)
-    dy = normal(*theirs.shape)
-    theirs.backward(t(dy))
-    same(reference("maxpool", a, **given), theirs)
-    same(reference("maxpool_gradient", a, dy, size=list(size), **given), tx.grad)
+    more = {"dilation": [dilation] * 2, "ceil_mode": ceil}
+    call = lambda *given: F.max_pool2d(*given, dilation, ceil)  # noqa: E731
+    same_pool("maxpool", call, size, (kernel, stride, padding), more)
 
 
 @pytest.mark.parametrize(
@@ -145,20 +147,9 @@ def test_maxpool_and_its_gradient(size: Any, kernel: Any, stride: Any, padding: 
     ],
 )
 def test_avgpool_and_its_gradient(size: Any, kernel: Any, stride: Any, padding: Any, ceil: bool, include: bool) -> None:
-    a = normal(2, 3, *size)
-    given = {
-        "kernel": as_list(kernel, 2),
-        "stride": as_list(stride, 2),
-        "padding": as_list(padding, 2),
-        "ceil_mode": ceil,
-        "count_include_pad": include,
-    }
-    tx = t(a).requires_grad_()
-    theirs = F.avg_pool2d(tx, kernel, stride, padding, ceil, include)
-    dy = normal(*theirs.shape)
-    theirs.backward(t(dy))
-    same(reference("avgpool", a, **given), theirs)
-    same(reference("avgpool_gradient", dy, size=list(size), **given), tx.grad)
+    more = {"ceil_mode": ceil, "count_include_pad": include}
+    call = lambda *given: F.avg_pool2d(*given, ceil, include)  # noqa: E731
+    same_pool("avgpool", call, size, (kernel, stride, padding), more)
 
 
 def test_global_avgpool() -> None:

@@ -22,10 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from cnnc.train import checkpoint
-from tests.train.running import FILES, TEXT
+from tests.train.running import FILES, TEXT, data_in
 
 ROOT = Path(__file__).parent.parent.parent
 NAMESPACE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
@@ -60,11 +58,7 @@ def namespaces() -> bool:
 
 def prepare(folder: Path) -> None:
     """A model and data to train it on."""
-    rng = np.random.default_rng(0)
-    y = rng.integers(0, 3, 60)
-    x = rng.integers(0, 60, (60, 6, 6), dtype=np.uint8)
-    x[np.arange(60), 2 * y] += 120
-    np.savez(folder / "data.npz", x_train=x[:50], y_train=y[:50], x_test=x[50:], y_test=y[50:])
+    data_in(folder)
     (folder / "tiny.cnn").write_text(MODEL)
 
 
