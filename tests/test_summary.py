@@ -157,7 +157,7 @@ def test_memory_is_planned_when_it_is_read() -> None:
 
 
 def test_a_network_without_a_training_step() -> None:
-    s = summary(" -> conv(10, 5)")
+    s = summary(" -> flatten -> linear(10) -> softmax")  # no logits
     assert "there is no training step" in str(s)
     assert s.to_json()["memory"]["training_bytes"] is None
 
