@@ -62,11 +62,15 @@ class OpenNetwork(Network):
     @property
     def program(self) -> Program:  # type: ignore[override]
         """There is none. Raises `CnncError` (E0655)."""
+        raise self.sizes_are_wanted()
+
+    def sizes_are_wanted(self) -> CnncError:
+        """E0655: what has to be given before the network is one."""
         what = ", ".join(f"{name} {shown(shape)}" for name, shape in self.shapes.items())
         given = ", ".join(f"{n}=224" for n in self.open_sizes)
         name, shape = next((n, s) for n, s in self.shapes.items() if any(d in self.open_sizes for d in s))
         sizes = ",".join("N" if d == BATCH else "224" if isinstance(d, str) else str(d) for d in shape)
-        raise error(
+        return error(
             "E0655",
             f"{self._name} leaves the sizes {', '.join(self.open_sizes)} of its input open: {what}",
             help=f"give them: --input-shape {name}={sizes}, or net.at({given}); cnnc.compile(net) and `cnnc run` need none",

@@ -82,7 +82,6 @@ def meaning(graph: Graph) -> object:
 
 def of_open_sizes(network: Network) -> str:
     """The text of a network for every size: that which it has at some sizes, where only the inputs' types differ."""
-    from cnnc.interop.sayings import Unsayable
     from cnnc.interop.source import source
     from cnnc.open_sizes import OpenNetwork
 
@@ -107,6 +106,5 @@ def of_open_sizes(network: Network) -> str:
         if len(texts) == 2:
             break
     if len(texts) < 2 or texts[0] != texts[1]:
-        network.graph  # noqa: B018  says which sizes are to be given
-        raise Unsayable("it is another one for each size")
+        raise network.sizes_are_wanted()
     return texts[0][0]

@@ -58,7 +58,7 @@ class Call:
 
 
 class Unsupported(Exception):
-    """What a model asks for and a network of ours does not say. `operator`: which, where it is one that nobody knows."""
+    """What a model asks for and a network of ours does not say: at which call, and why not."""
 
     def __init__(self, call: Call, why: str) -> None:
         super().__init__(call, why)

@@ -20,7 +20,7 @@ from cnnc.interop.onnx_import.reading import shortest
 from cnnc.ir.builder import Builder
 from cnnc.ir.layer import LAYERS, ParameterSpec, Site
 from cnnc.ir.op import InferenceError
-from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType, product
+from cnnc.ir.types import PLAIN, Dim, TensorType, product
 from cnnc.untrusted import Malformed
 
 Array = np.ndarray[Any, Any]
@@ -340,8 +340,3 @@ def run(importer: Importer, calls: Iterable[Call]) -> list[tuple[Call, str]]:
 
 def _foldable(call: Call) -> bool:
     return call.operator in known.FOLDED or call.operator == "Constant"
-
-
-def open_shape(shape: Sequence[Any]) -> tuple[Dim, ...]:
-    """A shape with the batch in front."""
-    return (BATCH, *shape[1:])

@@ -16,7 +16,7 @@ from cnnc.frontend.inputs import CHANNELS, Preprocess
 from cnnc.interop.onnx_import import activations, norms, rules  # noqa: F401  (registers them)
 from cnnc.interop.onnx_import.calls import Call
 from cnnc.interop.onnx_import.importer import RULES, Importer, identifier, run
-from cnnc.interop.onnx_import.reading import DATA, Tensors, calls, damaged, opset, read
+from cnnc.interop.onnx_import.reading import DATA, Tensors, calls, damaged, opset
 from cnnc.ir.builder import Builder
 from cnnc.ir.graph import Graph
 from cnnc.ir.layer import ParameterSpec
@@ -73,17 +73,6 @@ def open_shapes(body: Any) -> dict[str, tuple[Dim, ...]]:
     return result
 
 
-def imported(path: Path, shapes: Shapes | None = None, external_data: bool = False) -> Imported:
-    """The network of an ONNX file. shapes: sizes of inputs by name, where the file leaves them open or to set others;
-    None in one of them, or `N`, is the open batch.
-
-    Raises `CnncError`: E0601, E0650 without the package onnx, E0653 for operators that are not read (all of them), E0654
-    for a damaged file, E0655 for sizes that are open or do not fit, E0656 for tensors outside of the file.
-    """
-    model = read(path)
-    return of_model(model, path, shapes or {}, external_data)
-
-
 def of_model(
     model: Any,
     path: Path,
@@ -91,7 +80,13 @@ def of_model(
     external_data: bool = False,
     fixed: Mapping[str, Array] | None = None,
 ) -> Imported:
-    """The network of an `onnx.ModelProto`, as `imported` gives that of a file. fixed: inputs that are constants here."""
+    """The network of an `onnx.ModelProto` that was read from `path`.
+
+    shapes: sizes of inputs by name, where the file leaves them open or to set others; None is the open batch.
+    external_data: whether tensors in other files of its folder are read. fixed: inputs that are constants here.
+    Raises `CnncError`: E0653 for operators that are not read (all of them), E0654 for a damaged file, E0655 for sizes
+    that are open or do not fit, E0656 for tensors outside of the file.
+    """
     tensors = Tensors(path, external_data)
     version = opset(model, path)
     body = model.graph
@@ -231,7 +226,7 @@ def _not_read(problems: Sequence[tuple[Call, str]], path: Path, version: int) ->
     ]
     what = f"{path} uses {len(unknown)} operator{'s' * (len(unknown) > 1)} of opset {version} that are not read"
     return error(
-        "E0653", what, *notes, help=f"{len(RULES)} operators are; see the table in tests/interop", exit_code=DATA
+        "E0653", what, *notes, help=f"{len(RULES)} operators are: those of convolutional networks", exit_code=DATA
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -155,11 +155,11 @@ def hard_sigmoid(i: Importer, c: Call) -> Result:
 
 
 @rule("Selu")
-def selu(i: Importer, c: Call) -> str:
+def selu(i: Importer, c: Call) -> Result | Sequence[Result | None]:
     numbers = {name: c.number(name, value) for name, value in SELU.items()}
     if all(abs(numbers[name] - value) < 1e-6 for name, value in SELU.items()):
         return i.add("selu", [i.tensor(c, 0)])
-    return _said("gamma * where(a0 < 0, alpha * expm1(a0), a0)", SELU)(i, c)  # type: ignore[return-value]
+    return _said("gamma * where(a0 < 0, alpha * expm1(a0), a0)", SELU)(i, c)
 
 
 @rule("Gelu")
