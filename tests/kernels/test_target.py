@@ -9,11 +9,12 @@ import sys
 
 import numpy as np
 import pytest
+from numba import types
 
 from cnnc.kernels.cpu import FAMILIES, Kernel, target
 from cnnc.kernels.cpu.code import compile, link
 from cnnc.kernels.cpu.code.expression import keeps_zero
-from cnnc.kernels.cpu.code.vector import expression, vectors
+from cnnc.kernels.cpu.code.vector import FLOATS, expression, piece, vectors
 from tests.kernels.launching import TARGETS
 
 
@@ -227,3 +228,29 @@ def test_targets():
     assert target.host() in target.runnable()
     with pytest.raises(KeyError):
         target.named("mmx")
+
+
+def test_a_piece_is_a_part_of_kernels_and_of_other_pieces():
+    goal, integer = target.host(), types.int64
+    V = vectors(goal)
+    divided = piece((integer, integer), lambda n, by: (n // by, n % by), types.UniTuple(integer, 2))
+
+    def write(to, n):
+        whole, rest = divided(n, 3)
+        to[n] = 10 * whole + rest
+
+    fill = piece((FLOATS, integer), write)
+
+    def kernel(arguments, chunk, scratch):
+        y = V.floats(arguments[0])
+        for n in range(arguments[1]):
+            fill(y, n)
+        y[0] = divided(arguments[1], 4)[1] + V.lanes
+
+    code = bytes(compile.machine_of(goal).emit_object(compile.optimized(kernel, goal)))
+    y = np.zeros(9, np.float32)
+    arguments = np.array([y.ctypes.data, 7], np.int64)
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p)(compile.load(code))(
+        arguments.ctypes.data, 0, None
+    )
+    assert y.tolist() == [3 + goal.lanes, 1, 2, 10, 11, 12, 20, 0, 0]

@@ -22,25 +22,6 @@ from . import link
 
 SYMBOL = "kernel"
 _ALLOWED = {"memcpy", "memset", "memmove"}
-# Passes of Numba for what kernels have none of: closures, `with`, `raise`, functions to inline, loops over tuples, NumPy's
-# arrays. A tenth of the compile time; the code is the same.
-_NEEDLESS = {
-    "WithLifting",
-    "InlineClosureLikes",
-    "RewriteSemanticConstants",
-    "GenericRewrites",
-    "RewriteDynamicRaises",
-    "MakeFunctionToJitFunction",
-    "InlineInlinables",
-    "FindLiterallyCalls",
-    "LiteralUnroll",
-    "LiteralPropagationSubPipelinePass",
-    "InlineOverloads",
-    "NopythonRewrites",
-    "NoPythonSupportedFeatureValidation",
-    "AnnotateTypes",
-    "DumpParforDiagnostics",
-}
 
 
 class CannotCompileError(RuntimeError):
@@ -125,20 +106,6 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-@lru_cache(maxsize=1)
-def _pipeline() -> Any:
-    """Numba's way from a function to LLVM IR, without what kernels do not need."""
-    from numba.core.compiler import CompilerBase, DefaultPassBuilder
-
-    class Pipeline(CompilerBase):  # type: ignore[misc]
-        def define_pipelines(self) -> list[Any]:
-            manager = DefaultPassBuilder.define_nopython_pipeline(self.state)
-            manager.passes[:] = [p for p in manager.passes if p[0].__name__ not in _NEEDLESS]
-            return [manager]
-
-    return Pipeline
-
-
 def hindrances() -> list[str]:
     """What keeps Numba in this process from its usual work: variables of the environment, a file in the current folder."""
     file = ".numba_config.yaml"
@@ -161,47 +128,11 @@ def check() -> None:
 
 def _lower(function: Any) -> tuple[bytes, str]:
     """Numba's unoptimized LLVM bitcode with all that the function calls, and the name of the function in it."""
-    from numba.core import compiler, config, types
-    from numba.core.codegen import JITCodeLibrary
-    from numba.core.compiler_lock import global_compiler_lock
-    from numba.core.registry import cpu_target
+    from .lower import lowered
+    from .vector import KERNEL
 
-    from .vector import FLOATS, INTEGERS
-
-    class Library(JITCodeLibrary):  # type: ignore[misc]
-        """Collects modules; never optimizes, never reaches Numba's execution engine."""
-
-        def _optimize_functions(self, ll_module: Any) -> None:
-            ll_module.data_layout = self._codegen._data_layout
-
-        def _optimize_final_module(self) -> None:
-            pass
-
-        def _finalize_final_module(self) -> None:
-            self._finalized = True
-
-    flags = compiler.Flags()
-    flags.nrt = False
-    flags.no_compile = True
-    flags.no_cpython_wrapper = True
-    flags.no_cfunc_wrapper = True
-    flags.error_model = "numpy"
-    flags.enable_looplift = False
-    flags.enable_pyobject = False
-    flags.noalias = True
-    with global_compiler_lock:
-        saved, config.OPT = config.OPT, type(config.OPT)(0)
-        try:
-            typing, context = cpu_target.typing_context, cpu_target.target_context
-            library = Library(context.codegen(), function.__name__)
-            signature = (INTEGERS, types.int64, FLOATS)
-            result = compiler.compile_extra(
-                typing, context, function, signature, types.void, flags, {}, library=library, pipeline_class=_pipeline()
-            )
-            library.finalize()
-        finally:
-            config.OPT = saved
-    return library._final_module.as_bitcode(), result.fndesc.mangled_name
+    library, described = lowered(function, KERNEL, apart=True)
+    return library._final_module.as_bitcode(), described.mangled_name
 
 
 _lower_once = lru_cache(maxsize=64)(_lower)

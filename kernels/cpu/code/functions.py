@@ -49,18 +49,26 @@ class Functions(Instructions):
 
     def exp(self, x: Value) -> Value:
         """e^x within 2 ulp, exact at +-inf."""
-        x = self.select(self.less(x, self.const(-104)), self.const(-104), x)
-        return self._power_of_e(self.select(self.greater(x, self.const(89)), self.const(89), x))
+        return self._power_of_e(self._cut(x, -104))
+
+    def _cut(self, x: Value, lowest: float) -> Value:
+        """x, or `lowest` or 89 where it is beyond; NaN stays."""
+        x = self.select(self.less(x, self.const(lowest)), self.const(lowest), x)
+        return self.select(self.greater(x, self.const(89)), self.const(89), x)
+
+    def _reduced(self, x: Value) -> tuple[Value, Value, Value]:
+        """(n, the same as integers, r) with x = n log(2) + r and |r| <= log(2) / 2: Cody and Waite's reduction."""
+        n, bits = self._round(self.b.fmul(x, self.const(1 / math.log(2))))
+        r = self.fma(n, self.const(-0.693359375), x)
+        return n, bits, self.fma(n, self.const(2.12194440e-4), r)
 
     def _power_of_e(self, x: Value, low: Value | None = None) -> Value:
-        """e^(x + low) for -110 < x < 90 and a small `low`: Cody and Waite's reduction and the polynomial of Cephes' expf.
+        """e^(x + low) for -110 < x < 90 and a small `low`: the reduction and the polynomial of Cephes' expf.
 
         2^n is applied at once or in two halves, so that results that overflow or are denormal come out right.
         """
         b = self.b
-        n, bits = self._round(b.fmul(x, self.const(1 / math.log(2))))
-        r = self.fma(n, self.const(-0.693359375), x)
-        r = self.fma(n, self.const(2.12194440e-4), r)
+        n, bits, r = self._reduced(x)
         if low is not None:
             r = b.fadd(r, low)
         value = self.fma(b.fmul(r, r), self._polynomial(r, EXPONENTIAL), b.fadd(r, self.const(1)))
@@ -82,11 +90,7 @@ class Functions(Instructions):
         2^n p + (2^n - 1), in halves that do not overflow before the result does. inf at inf, -1 at -inf, NaN stays.
         """
         b = self.b
-        y = self.select(self.less(x, self.const(-20)), self.const(-20), x)
-        y = self.select(self.greater(y, self.const(89)), self.const(89), y)
-        n, bits = self._round(b.fmul(y, self.const(1 / math.log(2))))
-        r = self.fma(n, self.const(-0.693359375), y)
-        r = self.fma(n, self.const(2.12194440e-4), r)
+        _, bits, r = self._reduced(self._cut(x, -20))
         p = self.fma(b.fmul(r, r), self._polynomial(r, EXPONENTIAL), r)
         half = b.bitcast(b.shl(b.add(bits, self.ints(126)), self.ints(23)), self.type)  # 2^n / 2
         value = b.fadd(b.fmul(half, p), b.fsub(half, self.const(0.5)))

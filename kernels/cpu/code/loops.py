@@ -128,12 +128,38 @@ def when(e: Emitter, condition: Any, values: Sequence[Any], change: Callable[...
     after = b.block
     b.branch(done)
     b.position_at_end(done)
-    merged = []
-    for old, new in zip(values, out, strict=True):
-        merged.append(b.phi(old.type))
-        merged[-1].add_incoming(old, before)
-        merged[-1].add_incoming(new, after)
-    return merged
+    return merged(e, values, before, out, after)
+
+
+def either(e: Emitter, flag: Any, both: bool, yes: Callable[[], None], no: Callable[[], None]) -> None:
+    """Code of `yes` where the flag is not 0, else of `no`; of `yes` alone where there are not `both`."""
+    if not both:
+        yes()
+        return
+    with e.b.if_else(e.b.icmp_signed("!=", flag, i64(0))) as (then, otherwise):
+        with then:
+            yes()
+        with otherwise:
+            no()
+
+
+def merged(e: Emitter, values: Sequence[Any], here: Any, others: Sequence[Any], there: Any) -> list[Any]:
+    """Each value where the block was reached from `here`, the other from `there`."""
+    found = []
+    for value, other in zip(values, others, strict=True):
+        phi = e.b.phi(value.type)
+        phi.add_incoming(value, here)
+        phi.add_incoming(other, there)
+        found.append(phi)
+    return found
+
+
+def pointers(e: Emitter, first: Value, step: Value, count: int) -> list[Value]:
+    """`count` of them, each `step` floats from the one before."""
+    found = [first]
+    for _ in range(count - 1):
+        found.append(e.b.gep(found[-1], [step]))
+    return found
 
 
 def transpose(e: Emitter, rows: list[Value]) -> list[Value]:

@@ -5,13 +5,14 @@ A sum of n numbers in one accumulator is off by about sqrt(n / 2) roundings of i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from llvmlite import ir
 
 from .emit import F32, I1, I64, Emitter, i64
-from .loops import for_range
+from .loops import for_range, merged
 
 # Products of a part, at most: parts of 256 were up to 2.5 times as far off as PyTorch's sums, and no faster.
 PRODUCTS = 192
@@ -22,15 +23,37 @@ def most_terms(products: int) -> int:
     return max(1, PRODUCTS // products)
 
 
-def _merge(e: Emitter, values: list[Any], here: Any, others: list[Any], there: Any) -> list[Any]:
-    """Each value where the block was reached from `here`, the other from `there`."""
-    merged = []
-    for value, other in zip(values, others, strict=True):
-        phi = e.b.phi(value.type)
-        phi.add_incoming(value, here)
-        phi.add_incoming(other, there)
-        merged.append(phi)
-    return merged
+class Kept(Protocol):
+    """Where sums lie from one part to the next."""
+
+    def read(self) -> list[Any]: ...
+
+    def write(self, sums: list[Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Places:
+    """Each sum at a pointer and so many floats behind it."""
+
+    e: Emitter
+    places: Sequence[tuple[Any, int]]
+
+    def read(self) -> list[Any]:
+        return [self.e.load(*place) for place in self.places]
+
+    def write(self, sums: list[Any]) -> None:
+        for value, place in zip(sums, self.places, strict=True):
+            self.e.store(value, *place)
+
+
+@dataclass(frozen=True)
+class Own:
+    """`sums(done, length, carried)`: those of `length` terms after the first `done` once more, without what does not belong to
+    them. They stand for a part's sums where not all of these are finite whose number `every` divides.
+    """
+
+    sums: Callable[[Any, Any, list[Any]], list[Any]]
+    every: int
 
 
 def own_sums(e: Emitter, start: list[Any], value: Any, weights: Any, count: Any, every: int) -> list[Any]:
@@ -64,18 +87,13 @@ def _all_finite(e: Emitter, sums: list[Any]) -> Any:
     return e.b.icmp_unsigned("==", wrong, ir.Constant(ir.IntType(e.lanes), 0))
 
 
-def in_parts(
-    e: Emitter, count: Any, most: Any, fresh: Any, carried: list[Any], start: list[Any], body: Callable[..., list[Any]],
-    read: Callable[[], list[Any]], write: Callable[[list[Any]], None], careful: Callable[..., list[Any]] | None = None,
-    every: int = 1,
-) -> list[Any]:  # fmt: skip
+def in_parts(e: Emitter, count: Any, most: Any, fresh: Any, carried: list[Any], start: list[Any],
+             body: Callable[[Any, list[Any]], list[Any]], kept: Kept, own: Own | None = None) -> list[Any]:  # fmt: skip
     """The sums over `count` terms, at most `most` to a part; parts are of about equal lengths. `body(t, [*carried, *sums])`
-    adds term t. The first part begins at `start`; where not `fresh`, what `read` gives is added to it. `write` keeps the sums
-    until the next part reads them. Where not every sum is finite whose number `every` divides, the part's sums are what
-    `careful(done, length, carried)` says, if there is such a function.
+    adds term t. The first part begins at `start`; where not `fresh`, what was `kept` is added to it. The result is not yet kept.
     """
     b = e.b
-    before, part, run, summed, add, added, again, end = b.block, *(
+    before, part, run, summed, add, added, more, end = b.block, *(
         b.append_basic_block(name) for name in ("part", "run", "summed", "add", "added", "again", "end")
     )  # fmt: skip
     b.branch(part)
@@ -89,36 +107,31 @@ def in_parts(
     b.cbranch(b.icmp_signed(">", length, i64(0)), run, summed)
     b.position_at_end(run)
     out = e.loop(length, [*moving, *sums], lambda t, values: body(b.add(done, t), values))
-    if careful is not None:
-        repeat, finite, out, first = (
-            b.append_basic_block("repeat"),
-            b.append_basic_block("finite"),
-            list(out),
-            len(moving),
-        )
-        known = b.block
-        b.cbranch(_all_finite(e, out[first::every]), finite, repeat).set_weights([1_000_000, 1])
+    if own is not None:
+        repeat, finite = b.append_basic_block("repeat"), b.append_basic_block("finite")
+        known, out, totals = b.block, out[: len(moving)], out[len(moving) :]
+        b.cbranch(_all_finite(e, totals[:: own.every]), finite, repeat).set_weights([1_000_000, 1])
         b.position_at_end(repeat)
-        own = careful(done, length, moving)
+        again = own.sums(done, length, moving)
         there = b.block
         b.branch(finite)
         b.position_at_end(finite)
-        out[first:] = _merge(e, out[first:], known, own, there)
+        out += merged(e, totals, known, again, there)
     after = b.block
     b.branch(summed)
     b.position_at_end(summed)
-    out = _merge(e, [*moving, *sums], part, out, after)
+    out = merged(e, [*moving, *sums], part, out, after)
     moved, totals = out[: len(moving)], out[len(moving) :]
     b.cbranch(alone, added, add)
     b.position_at_end(add)
-    both = [b.fadd(total, value) for total, value in zip(totals, read(), strict=True)]
+    both = [b.fadd(total, value) for total, value in zip(totals, kept.read(), strict=True)]
     here = b.block
     b.branch(added)
     b.position_at_end(added)
-    totals, following = _merge(e, totals, summed, both, here), b.add(done, length)
-    b.cbranch(b.icmp_signed("<", following, count), again, end)
-    b.position_at_end(again)
-    write(totals)
+    totals, following = merged(e, totals, summed, both, here), b.add(done, length)
+    b.cbranch(b.icmp_signed("<", following, count), more, end)
+    b.position_at_end(more)
+    kept.write(totals)
     # LLVM would keep what was written in registers, of which there are too few.
     b.asm(ir.FunctionType(ir.VoidType(), []), "", "~{memory}", [], side_effect=True)
     incoming = [

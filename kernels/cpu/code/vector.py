@@ -32,9 +32,11 @@ from numba.extending import intrinsic, register_model
 from ..problem import FOREIGN
 from ..target import TARGETS, Target
 from .emit import F32, I1, I64, Emitter, declare
+from .lower import lowered
 
 FLOATS = types.CPointer(types.float32)
 INTEGERS = types.CPointer(types.int64)
+KERNEL = (INTEGERS, types.int64, FLOATS)  # arguments, chunk, scratch
 
 
 class VectorType(types.Type):
@@ -141,7 +143,6 @@ def emitted(target: Target, result: Any, arguments: tuple[Any, ...], body: Calla
 
     Numbers are converted to the argument's type. This is how register tiles become callable from a kernel.
     """
-    returned = types.void if result is None else result
 
     def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         lanes = target.lanes
@@ -153,6 +154,31 @@ def emitted(target: Target, result: Any, arguments: tuple[Any, ...], body: Calla
         ]
         value = body(Emitter(builder, target), *values)
         return context.get_dummy_value() if result is None else value
+
+    return _intrinsic(result, arguments, code, doc)
+
+
+def piece(arguments: tuple[Any, ...], function: Any, result: Any = None) -> Any:
+    """An intrinsic of fixed types that is a function written as kernels are, without vectors among its arguments: a part of a
+    kernel, or what several have in common. Numba lowers it once; LLVM makes it a part of each kernel that calls it.
+    """
+    returned = types.void if result is None else result
+    once = cache(lambda: lowered(function, arguments, returned))
+
+    def code(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        values = [context.cast(builder, *each) for each in zip(args, sig.args, arguments, strict=True)]
+        library, described = once()
+        context.active_code_library.add_linking_library(library)
+        kinds = typing.signature(returned, *arguments)
+        _, value = context.call_internal_no_propagate(builder, described, kinds, values)
+        return context.get_dummy_value() if result is None else value
+
+    return _intrinsic(result, arguments, code, function.__doc__ or "")
+
+
+def _intrinsic(result: Any, arguments: tuple[Any, ...], code: Callable[..., Any], doc: str) -> Any:
+    """What Numba calls as a function of these types, numbers converted to them; nothing is returned when result is None."""
+    returned = types.void if result is None else result
 
     def accept(kinds: list[Any]) -> Any:
         if len(kinds) != len(arguments):

@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from ..code.pieces import panel_at
 from ..code.vector import external, indices
 from ..code.vector import vectors as vector_operations
 from ..target import Target
@@ -52,9 +53,7 @@ def outer(target: Target, pixels: int, apart: int, gather_kinds: tuple[Any, ...]
         w_blocks, w_first = arguments[A.w_blocks], arguments[A.w_first]
         weights = V.offset(V.floats(arguments[A.w]), group * out_blocks * w_blocks * tap_count * square)
         for unit in range(first_unit, min(first_unit + arguments[A.chunk_panels], units)):
-            size = panel if unit < full else 1
-            wide = 1 if unit < full else 0
-            block = unit * panel if unit < full else full * panel + unit - full
+            (block, size), wide = panel_at(unit, panel, full), 1 if unit < full else 0
             channel = (group * out_blocks + block) * lanes
             valid = arguments[A.channels] - channel
             gather(arguments, scratch, channel, min(valid, size * lanes))

@@ -7,6 +7,7 @@ lie in its scratch and stay in the first level cache while images and rows go by
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -14,9 +15,10 @@ from numba import types
 
 from .. import Family
 from ..code.emit import I1, Emitter, i64
-from ..code.loops import for_range
-from ..code.partial import in_parts
-from ..code.vector import FLOATS, emitted, indices
+from ..code.loops import either, for_range, pointers, transpose
+from ..code.partial import Places, in_parts
+from ..code.pieces import panel_at
+from ..code.vector import FLOATS, emitted, indices, piece
 from ..code.vector import vectors as vector_operations
 from ..target import Target
 from .arguments import PACK_ARGUMENTS, PLAIN_WEIGHT_GRADIENT_ARGUMENTS, WEIGHT_GRADIENT_ARGUMENTS
@@ -30,23 +32,23 @@ P = indices(PACK_ARGUMENTS)
 _ACROSS = 256
 
 
-def gradient_tile(target: Target, channels: int, size: int, channel_step: int, foresees: bool = False) -> Any:
-    """An intrinsic: sums[channel][vector] += the products over rows x columns pixels, both at least 1. The sums are
+def gradient_tile(
+    target: Target, channels: int, size: int, channel_step: int, narrow: int = 0, foresees: bool = False
+) -> Any:
+    """An intrinsic: sums[channel][vector] += the products over rows x columns pixels, both at least 1: of `channels` and `size`
+    vectors where `wide`, its last argument, else of `narrow` (0: as many) channels and one vector. The sums are
     contiguous, and get the products of some 256 pixels at a time. As many channels go together as the registers hold the sums
-    of. foresees: two more arguments say how far
-    from each pixel of x and of dy there is one that will be wanted soon.
+    of. foresees: two more arguments say how far from each pixel of x and of dy there is one that will be wanted soon.
     """
     lanes = target.lanes
 
-    def some(e: Emitter, channels: int, x: Any, dy: Any, sums: Any, rows: Any, columns: Any, x_row: Any, x_pixel: Any,
-             dy_row: Any, dy_block: Any, *soon: Any) -> None:  # fmt: skip
-        b, places = e.b, [lanes * i for i in range(channels * size)]
+    def some(e: Emitter, channels: int, size: int, x: Any, dy: Any, sums: Any, *shape: Any) -> None:
+        b, kept = e.b, Places(e, [(sums, lanes * i) for i in range(channels * size)])
+        rows, columns, x_row, x_pixel, dy_row, dy_block, *soon = shape
 
         def over_columns(_: Any, carried: list[Any]) -> list[Any]:
             xp, yp, *acc = carried
-            heads = [yp]
-            for _v in range(size - 1):
-                heads.append(b.gep(heads[-1], [dy_block]))
+            heads = pointers(e, yp, dy_block, size)
             ys = [e.load(head) for head in heads]
             if foresees:
                 e.prefetch(b.gep(xp, [soon[0]]), 2)
@@ -57,10 +59,6 @@ def gradient_tile(target: Target, channels: int, size: int, channel_step: int, f
                 for v in range(size):
                     acc[k * size + v] = e.fma(xv, ys[v], acc[k * size + v])
             return [b.gep(xp, [x_pixel]), e.at(yp, lanes), *acc]
-
-        def write(values: list[Any]) -> None:
-            for value, place in zip(values, places, strict=True):
-                e.store(value, sums, place)
 
         def strip(at: Any, _: list[Any]) -> None:
             """Some neighboring columns of all rows, a few rows at a time."""
@@ -74,28 +72,30 @@ def gradient_tile(target: Target, channels: int, size: int, channel_step: int, f
                 return [b.gep(xr, [x_row]), b.gep(yr, [dy_row]), *acc]
 
             few = b.lshr(across, e.bits(b.sub(width, i64(1))))
-            zeros, added = [e.const(0) for _ in places], ir.Constant(I1, 0)
-            write(
-                in_parts(e, rows, few, added, heads, zeros, over_rows, lambda: [e.load(sums, i) for i in places], write)
-            )
+            zeros, added = [e.const(0) for _ in kept.places], ir.Constant(I1, 0)
+            kept.write(in_parts(e, rows, few, added, heads, zeros, over_rows, kept))
 
         for_range(e, i64(0), columns, _ACROSS, [], strip)
 
-    def body(e: Emitter, x: Any, dy: Any, sums: Any, *shape: Any) -> None:
+    def together(e: Emitter, channels: int, size: int, x: Any, dy: Any, sums: Any, *shape: Any) -> None:
         parts = -(-channels // ((target.registers - size - 2) // size))
         for part in range(parts):
             first, end = part * channels // parts, (part + 1) * channels // parts
-            some(e, end - first, e.at(x, first * channel_step), dy, e.at(sums, first * size * lanes), *shape)
+            some(e, end - first, size, e.at(x, first * channel_step), dy, e.at(sums, first * size * lanes), *shape)
+
+    def body(e: Emitter, *values: Any) -> None:
+        *rest, wide = values
+        few = narrow or channels
+        either(e, wide, size > 1, lambda: together(e, channels, size, *rest), lambda: together(e, few, 1, *rest))
 
     n = types.int64
-    return emitted(target, None, (FLOATS, FLOATS, FLOATS, *[n] * (8 if foresees else 6)), body)
+    return emitted(target, None, (FLOATS, FLOATS, FLOATS, *[n] * (9 if foresees else 7)), body)
 
 
 def _make_weight_gradient(target: Target, vectors: int, channels: int) -> Any:
     V = vector_operations(target)
     lanes, panel = target.lanes, vectors
-    wide = gradient_tile(target, channels, panel, 1)
-    narrow = gradient_tile(target, channels, 1, 1)
+    tile = gradient_tile(target, channels, panel, 1)
 
     def kernel(arguments, chunk, scratch):
         in_blocks, out_blocks, tap_count = arguments[A.in_blocks], arguments[A.out_blocks], arguments[A.tap_count]
@@ -105,8 +105,7 @@ def _make_weight_gradient(target: Target, vectors: int, channels: int) -> Any:
         in_block = chunk // arguments[A.tap_chunks] % in_blocks
         unit = chunk // arguments[A.tap_chunks] // in_blocks % units
         group = chunk // arguments[A.tap_chunks] // in_blocks // units
-        size = panel if unit < full else 1
-        block = unit * panel if unit < full else full * panel + unit - full
+        (block, size), wide = panel_at(unit, panel, full), 1 if unit < full else 0
         taps = min(arguments[A.chunk_taps], tap_count - first_tap)
         in_count = min(arguments[A.in_channels] - in_block * lanes, lanes)
         parts = (in_count + channels - 1) // channels
@@ -136,16 +135,10 @@ def _make_weight_gradient(target: Target, vectors: int, channels: int) -> Any:
                         tile_dy = V.offset(dy, (top * columns + left) * lanes)
                         sums = V.offset(scratch, tap * lanes * width_sums)
                         for _ in range(parts):
-                            if size == panel:
-                                wide(
-                                    tile_x, tile_dy, sums, bottom - top, right - left, row_stride * width * lanes, column_stride * lanes,
-                                    columns * lanes, arguments[A.dy_block],
-                                )  # fmt: skip
-                            else:
-                                narrow(
-                                    tile_x, tile_dy, sums, bottom - top, right - left, row_stride * width * lanes, column_stride * lanes,
-                                    columns * lanes, arguments[A.dy_block],
-                                )  # fmt: skip
+                            tile(
+                                tile_x, tile_dy, sums, bottom - top, right - left, row_stride * width * lanes,
+                                column_stride * lanes, columns * lanes, arguments[A.dy_block], wide,
+                            )  # fmt: skip
                             tile_x = V.offset(tile_x, channels)
                             sums = V.offset(sums, channels * width_sums)
         out_count = min(arguments[A.out_channels] - block * lanes, width_sums)
@@ -180,9 +173,7 @@ def _copy_line(target: Target) -> Any:
 def _make_plain_weight_gradient(target: Target, vectors: int, taps: int, dilation: int) -> Any:
     V = vector_operations(target)
     lanes, panel = target.lanes, vectors
-    wide = gradient_tile(target, taps, panel, dilation)
-    narrow = gradient_tile(target, taps, 1, dilation)
-    copy = _copy_line(target)
+    tile, copy = gradient_tile(target, taps, panel, dilation), _copy_line(target)
 
     def kernel(arguments, chunk, scratch):
         channels, out_blocks, kernel_rows = arguments[B.channels], arguments[B.out_blocks], arguments[B.kernel_rows]
@@ -190,8 +181,7 @@ def _make_plain_weight_gradient(target: Target, vectors: int, taps: int, dilatio
         first_tap = chunk % arguments[B.tap_chunks] * arguments[B.chunk_taps]
         channel = chunk // arguments[B.tap_chunks] % channels
         unit = chunk // arguments[B.tap_chunks] // channels
-        size = panel if unit < full else 1
-        block = unit * panel if unit < full else full * panel + unit - full
+        (block, size), wide = panel_at(unit, panel, full), 1 if unit < full else 0
         tap_end = min(first_tap + arguments[B.chunk_taps], kernel_rows)
         height, width, pitch = arguments[B.height], arguments[B.width], arguments[B.pitch]
         rows, columns = arguments[B.rows], arguments[B.columns]
@@ -224,16 +214,10 @@ def _make_plain_weight_gradient(target: Target, vectors: int, taps: int, dilatio
                     tile_x = V.offset(lines, (tap - first_tap) * arguments[B.row_dilation] * pitch)
                     tile_dy = V.offset(dy, begin * columns * lanes)
                     sums = V.offset(scratch, (tap - first_tap) * taps * width_sums)
-                    if size == panel:
-                        wide(
-                            tile_x, tile_dy, sums, end - begin, columns, arguments[B.row_stride] * pitch, arguments[B.column_stride],
-                            columns * lanes, arguments[B.dy_block],
-                        )  # fmt: skip
-                    else:
-                        narrow(
-                            tile_x, tile_dy, sums, end - begin, columns, arguments[B.row_stride] * pitch, arguments[B.column_stride],
-                            columns * lanes, arguments[B.dy_block],
-                        )  # fmt: skip
+                    tile(
+                        tile_x, tile_dy, sums, end - begin, columns, arguments[B.row_stride] * pitch,
+                        arguments[B.column_stride], columns * lanes, arguments[B.dy_block], wide,
+                    )  # fmt: skip
         dw = V.offset(V.floats(arguments[B.dw]), (block * lanes * channels + channel) * arguments[B.dw_channel])
         for o in range(min(arguments[B.out_channels] - block * lanes, width_sums)):
             for tap in range(first_tap, tap_end):
@@ -255,22 +239,32 @@ def _turn(target: Target) -> Any:
         for _ in range(lanes):
             rows.append(e.load(source))
             source = e.at(source, apart)
-        half = 1
-        while half < lanes:  # rows whose index differs in one bit exchange the lanes whose index differs in it
-            for i in (i for i in range(lanes) if not i & half):
-                low = [j if not j & half else lanes + (j ^ half) for j in range(lanes)]
-                high = [j ^ half if not j & half else lanes + j for j in range(lanes)]
-                x, y = rows[i], rows[i | half]
-                rows[i], rows[i | half] = (
-                    e.b.shuffle_vector(x, y, ir.Constant(e.int_type, picked)) for picked in (low, high)
-                )
-            half *= 2
-        for row in rows:
+        for row in transpose(e, rows):
             e.store(row, to)
             to = e.at(to, across)
 
     n = types.int64
     return emitted(target, None, (FLOATS, FLOATS, n, n), body)
+
+
+@cache
+def _copy_square(target: Target) -> Any:
+    """A piece: copy(from, to, floats between outputs of the source, between its inputs, size) packs one tap of a block of inputs for
+    `size` whole blocks of outputs, of which one or the other are neighbors.
+    """
+    V, lanes, turn = vector_operations(target), target.lanes, _turn(target)
+
+    def copy(source, to, out_stride, in_stride, size):
+        if in_stride < out_stride:
+            for v in range(size):
+                turn(V.offset(source, v * lanes * out_stride), V.offset(to, v * lanes), out_stride, size * lanes)
+        else:
+            for i in range(lanes):
+                for v in range(size):
+                    V.store(V.load(source, i * in_stride + v * lanes), to, (i * size + v) * lanes)
+
+    n = types.int64
+    return piece((FLOATS, FLOATS, n, n, n), copy)
 
 
 # Lines of the source are asked for so many input blocks before they are packed: too far apart to be foreseen.
@@ -281,23 +275,15 @@ def _make_pack(target: Target, plain: bool) -> Any:
     V = vector_operations(target)
     lanes = target.lanes
     depth = 1 if plain else lanes
-    turn = _turn(target)
+    copy = _copy_square(target)
 
     def kernel(arguments, chunk, scratch):
-        units, panel, in_blocks, taps = (
-            arguments[P.units],
-            arguments[P.panel],
-            arguments[P.in_blocks],
-            arguments[P.tap_count],
-        )
+        units, panel, out_blocks = arguments[P.units], arguments[P.panel], arguments[P.out_blocks]
+        in_blocks, taps = arguments[P.in_blocks], arguments[P.tap_count]
         group, unit = chunk // units, chunk % units
-        full = arguments[P.out_blocks] // panel
-        size = panel if unit < full else 1
-        block = unit * panel if unit < full else full * panel + unit - full
+        block, size = panel_at(unit, panel, out_blocks // panel)
         across = size * lanes
-        to = V.offset(
-            V.floats(arguments[P.packed]), (group * arguments[P.out_blocks] + block) * lanes * in_blocks * taps * depth
-        )
+        to = V.offset(V.floats(arguments[P.packed]), (group * out_blocks + block) * lanes * in_blocks * taps * depth)
         out_stride, in_stride = arguments[P.out_stride], arguments[P.in_stride]
         source = V.offset(V.floats(arguments[P.source]), group * arguments[P.group_stride] + block * lanes * out_stride)
         source = V.offset(source, arguments[P.plane_first])
@@ -319,13 +305,7 @@ def _make_pack(target: Target, plain: bool) -> Any:
                     V.prefetch(first, (_SOON * depth + i) * in_stride)
                     V.prefetch(first, (_SOON * depth + i) * in_stride + lanes)
             if square and in_count == lanes:
-                if inward:
-                    for v in range(size):
-                        turn(V.offset(first, v * lanes * out_stride), V.offset(home, v * lanes), out_stride, across)
-                else:
-                    for i in range(lanes):
-                        for v in range(size):
-                            V.store(V.load(first, i * in_stride + v * lanes), home, i * across + v * lanes)
+                copy(first, home, out_stride, in_stride, size)
                 continue
             if out_count < across or in_count < depth:
                 for i in range(taps * depth * size):

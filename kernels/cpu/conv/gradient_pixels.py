@@ -7,10 +7,13 @@ them, those of dy in the second while all input channels do. Pixels of a strided
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
+from numba import types
+
 from .. import Family
-from ..code.vector import indices
+from ..code.vector import FLOATS, INTEGERS, indices, piece
 from ..code.vector import vectors as vector_operations
 from ..target import Target
 from .arguments import PIXEL_WEIGHT_GRADIENT_ARGUMENTS
@@ -19,14 +22,33 @@ from .gradient import gradient_tile
 A = indices(PIXEL_WEIGHT_GRADIENT_ARGUMENTS)
 
 
+@cache
+def _gather(target: Target) -> Any:
+    """A piece: gather(arguments, x, to, blocks, images, rows) copies the pixels of x that a strided convolution meets."""
+    V, lanes = vector_operations(target), target.lanes
+
+    def gather(arguments, x, to, blocks, images, rows):
+        column_stride, row_stride = arguments[A.column_stride] * lanes, arguments[A.row_stride] * arguments[A.x_row]
+        for i in range(blocks):
+            for n in range(images):
+                for r in range(rows):
+                    line = V.offset(x, i * arguments[A.x_block] + n * arguments[A.x_image] + r * row_stride)
+                    for _ in range(arguments[A.columns]):
+                        V.prefetch(line, row_stride)
+                        V.store(V.load(line, 0), to, 0)
+                        line = V.offset(line, column_stride)
+                        to = V.offset(to, lanes)
+
+    return piece((INTEGERS, FLOATS, FLOATS, *(types.int64,) * 3), gather)
+
+
 def _make_pixel_weight_gradient(target: Target, vectors: int, channels: int, strided: bool) -> Any:
     """The register tile: `channels` output channels by `vectors` blocks of input channels. strided: x is gathered."""
     V = vector_operations(target)
     lanes, panel = target.lanes, vectors
     square = lanes * lanes
     few = min(lanes, channels * panel)  # output channels of the tile for a single block of input channels
-    wide = gradient_tile(target, channels, panel, 1, True)
-    narrow = gradient_tile(target, few, 1, 1, True)
+    tile, gather = gradient_tile(target, channels, panel, 1, few, True), _gather(target)
 
     def kernel(arguments, chunk, scratch):
         parts, in_chunks, out_chunks = arguments[A.parts], arguments[A.in_chunks], arguments[A.out_chunks]
@@ -41,7 +63,6 @@ def _make_pixel_weight_gradient(target: Target, vectors: int, channels: int, str
         rows, columns, row_blocks = arguments[A.rows], arguments[A.columns], arguments[A.row_blocks]
         x_image, x_block = arguments[A.x_image], arguments[A.x_block]
         dy_image, dy_block = arguments[A.dy_image], arguments[A.dy_block]
-        column_stride, row_stride = arguments[A.column_stride] * lanes, arguments[A.row_stride] * arguments[A.x_row]
         for i in range(ins * outs * lanes):
             V.store(V.zero(), scratch, i * lanes)
         gathered = V.offset(scratch, arguments[A.chunk_ins] * arguments[A.chunk_outs] * square)
@@ -53,18 +74,9 @@ def _make_pixel_weight_gradient(target: Target, vectors: int, channels: int, str
             height = min(arguments[A.block_rows], rows - row)
             pixels = height * columns
             x = V.offset(V.floats(arguments[A.x]), image * x_image + (group * in_blocks + first_in) * x_block)
-            x = V.offset(x, row * row_stride)
+            x = V.offset(x, row * arguments[A.row_stride] * arguments[A.x_row])
             if strided:
-                to = gathered
-                for i in range(ins):
-                    for n in range(images):
-                        for r in range(height):
-                            line = V.offset(x, i * x_block + n * x_image + r * row_stride)
-                            for _ in range(columns):
-                                V.prefetch(line, row_stride)
-                                V.store(V.load(line, 0), to, 0)
-                                line = V.offset(line, column_stride)
-                                to = V.offset(to, lanes)
+                gather(arguments, x, gathered, ins, images, height)
                 x, x_image, x_block = gathered, pixels * lanes, images * pixels * lanes
             dy = V.offset(V.floats(arguments[A.dy]), image * dy_image + (group * out_blocks + first_out) * dy_block)
             dy = V.offset(dy, row * columns * lanes)
@@ -74,7 +86,8 @@ def _make_pixel_weight_gradient(target: Target, vectors: int, channels: int, str
                 x_next, dy_next = 0 if strided else images * x_image, images * dy_image
             i = 0
             while i < ins:
-                size = panel if ins - i >= panel else 1
+                wide = 1 if ins - i >= panel else 0
+                size, each = panel if wide else 1, channels if wide else few
                 tile_x = V.offset(x, i * x_block)
                 dy_soon = dy_next if i == 0 else 0
                 for o in range(outs):
@@ -82,40 +95,12 @@ def _make_pixel_weight_gradient(target: Target, vectors: int, channels: int, str
                     tile_dy = V.offset(dy, o * dy_block)
                     sums = V.offset(scratch, (i * outs + o * size) * square)
                     valid = min(out_channels - (first_out + o) * lanes, lanes)
-                    if size == panel:
-                        for _ in range((valid + channels - 1) // channels):
-                            wide(
-                                tile_dy,
-                                tile_x,
-                                sums,
-                                images,
-                                pixels,
-                                dy_image,
-                                lanes,
-                                x_image,
-                                x_block,
-                                dy_soon,
-                                x_soon,
-                            )
-                            tile_dy = V.offset(tile_dy, channels)
-                            sums = V.offset(sums, channels * panel * lanes)
-                    else:
-                        for _ in range((valid + few - 1) // few):
-                            narrow(
-                                tile_dy,
-                                tile_x,
-                                sums,
-                                images,
-                                pixels,
-                                dy_image,
-                                lanes,
-                                x_image,
-                                x_block,
-                                dy_soon,
-                                x_soon,
-                            )
-                            tile_dy = V.offset(tile_dy, few)
-                            sums = V.offset(sums, few * lanes)
+                    for _ in range((valid + each - 1) // each):
+                        tile(
+                            tile_dy, tile_x, sums, images, pixels, dy_image, lanes, x_image, x_block, dy_soon, x_soon, wide
+                        )  # fmt: skip
+                        tile_dy = V.offset(tile_dy, each)
+                        sums = V.offset(sums, each * size * lanes)
                 i += size
             if strided:
                 x_image, x_block = arguments[A.x_image], arguments[A.x_block]

@@ -4,6 +4,7 @@ three axes, groups that are neither whole blocks of channels nor depthwise. The 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -11,7 +12,7 @@ from numba import types
 
 from .. import Family
 from ..code.emit import F32, Emitter, i64
-from ..code.vector import FLOATS, INTEGERS, emitted, indices
+from ..code.vector import FLOATS, INTEGERS, emitted, indices, piece
 from ..code.vector import vectors as vector_operations
 from ..target import Target
 from .arguments import PLAIN_ARGUMENTS
@@ -31,14 +32,49 @@ def _rows(e: Emitter, count: Any, whole: Any, part: Any) -> None:
         part(done, e.first_lanes(b.sub(count, done)))
 
 
+@cache
 def _fill(target: Target) -> Any:
-    """An intrinsic: to[:count] = value."""
+    """A piece: fill(arguments, to, channel, count) sets `count` floats to the channel's bias, or to 0 where there is none."""
+    V, n = vector_operations(target), types.int64
 
     def body(e: Emitter, to: Any, value: Any, count: Any) -> None:
         v = e.splat(value)
         _rows(e, count, lambda i: e.store(v, to, i), lambda i, mask: e.masked_store(v, e.at(to, i), mask))
 
-    return emitted(target, None, (FLOATS, types.float32, types.int64), body)
+    fill_row = emitted(target, None, (FLOATS, types.float32, n), body)
+
+    def fill(arguments, to, channel, count):
+        value = types.float32(0.0)
+        if arguments[A.bias] != 0:
+            value = V.floats(arguments[A.bias])[channel]
+        fill_row(to, value, count)
+
+    return piece((INTEGERS, FLOATS, n, n), fill)
+
+
+def _row_met(arguments, line, i):
+    """Of a plane and row of outputs, counted as one `line`, the input's plane and row under those of the kernel, counted likewise;
+    there may be no such row.
+    """
+    rows = arguments[A.out_rows]
+    z = line // rows * arguments[A.depth_stride] - arguments[A.front]
+    z += i // arguments[A.kernel_rows] * arguments[A.depth_dilation]
+    r = line % rows * arguments[A.row_stride] - arguments[A.top]
+    return z, r + i % arguments[A.kernel_rows] * arguments[A.row_dilation]
+
+
+def _columns_met(arguments, tap):
+    """How far the input's column under a tap lies from that of an output without padding and dilation; the first output whose
+    column there is, and how many such outputs.
+    """
+    stride = arguments[A.column_stride]
+    offset = tap % arguments[A.kernel_columns] * arguments[A.column_dilation] - arguments[A.left]
+    low = max(0, (stride - 1 - offset) // stride)
+    return offset, low, min(arguments[A.out_columns], (arguments[A.width] - 1 - offset) // stride + 1) - low
+
+
+row_met = piece((INTEGERS, types.int64, types.int64), _row_met, types.UniTuple(types.int64, 2))
+columns_met = piece((INTEGERS, types.int64), _columns_met, types.UniTuple(types.int64, 3))
 
 
 def _axpy(target: Target) -> Any:
@@ -145,42 +181,31 @@ def _make_forward(target: Target, expression: Any = None, operands: tuple[str, .
         k = chunk % filters
         channels = arguments[A.channels] // arguments[A.groups]
         first = k // (filters // arguments[A.groups]) * channels
-        depth, height, width = arguments[A.depth], arguments[A.height], arguments[A.width]
+        depth, height, width, stride = (
+            arguments[A.depth],
+            arguments[A.height],
+            arguments[A.width],
+            arguments[A.column_stride],
+        )
         out_depth, out_rows, out_columns = arguments[A.out_depth], arguments[A.out_rows], arguments[A.out_columns]
-        stride, dilation, left = arguments[A.column_stride], arguments[A.column_dilation], arguments[A.left]
         x = V.offset(
             V.floats(arguments[A.x]), (chunk // filters * arguments[A.channels] + first) * depth * height * width
         )
         taps = arguments[A.kernel_depth] * arguments[A.kernel_rows] * arguments[A.kernel_columns]
         w = V.offset(V.floats(arguments[A.w]), k * channels * taps)
         y = V.floats(arguments[A.y])
-        start = types.float32(0.0)
-        if arguments[A.bias] != 0:
-            start = V.floats(arguments[A.bias])[k]
         for line in range(out_depth * out_rows):
             place = (chunk * out_depth * out_rows + line) * out_columns
             row = V.offset(y, place)
-            fill(row, start, out_columns)
+            fill(arguments, row, k, out_columns)
             for tap in range(taps):
-                i = tap // arguments[A.kernel_columns]
-                z = line // out_rows * arguments[A.depth_stride] - arguments[A.front]
-                z += i // arguments[A.kernel_rows] * arguments[A.depth_dilation]
-                r = line % out_rows * arguments[A.row_stride] - arguments[A.top]
-                r += i % arguments[A.kernel_rows] * arguments[A.row_dilation]
+                z, r = row_met(arguments, line, tap // arguments[A.kernel_columns])
                 if z >= 0 and z < depth and r >= 0 and r < height:
-                    offset = tap % arguments[A.kernel_columns] * dilation - left
-                    low = max(0, (stride - 1 - offset) // stride)
-                    count = min(out_columns, (width - 1 - offset) // stride + 1) - low
-                    source = V.offset(x, (z * height + r) * width + low * stride + offset)
+                    offset, low, count = columns_met(arguments, tap)
+                    source, to = V.offset(x, (z * height + r) * width + low * stride + offset), V.offset(row, low)
                     for c in range(channels):
-                        axpy(
-                            V.offset(row, low),
-                            1,
-                            V.offset(source, c * depth * height * width),
-                            stride,
-                            w[c * taps + tap],
-                            count,
-                        )
+                        line_x = V.offset(source, c * depth * height * width)
+                        axpy(to, 1, line_x, stride, w[c * taps + tap], count)
             finish(arguments, y, place, k, out_columns)
 
     return kernel
@@ -196,7 +221,7 @@ def _make_data_gradient(target: Target, expression: Any = None, operands: tuple[
         group = c // channels
         depth, height, width = arguments[A.depth], arguments[A.height], arguments[A.width]
         out_depth, out_rows, out_columns = arguments[A.out_depth], arguments[A.out_rows], arguments[A.out_columns]
-        stride, dilation, left = arguments[A.column_stride], arguments[A.column_dilation], arguments[A.left]
+        stride = arguments[A.column_stride]
         plane = out_depth * out_rows * out_columns
         dy = V.offset(
             V.floats(arguments[A.x]), (chunk // arguments[A.channels] * arguments[A.filters] + group * filters) * plane
@@ -204,13 +229,10 @@ def _make_data_gradient(target: Target, expression: Any = None, operands: tuple[
         taps = arguments[A.kernel_depth] * arguments[A.kernel_rows] * arguments[A.kernel_columns]
         w = V.offset(V.floats(arguments[A.w]), (group * filters * channels + c % channels) * taps)
         dx = V.floats(arguments[A.y])
-        start = types.float32(0.0)
-        if arguments[A.bias] != 0:
-            start = V.floats(arguments[A.bias])[c]
         for line in range(depth * height):
             place = (chunk * depth * height + line) * width
             row = V.offset(dx, place)
-            fill(row, start, width)
+            fill(arguments, row, c, width)
             for tap in range(taps):
                 i = tap // arguments[A.kernel_columns]
                 z = line // height + arguments[A.front] - i // arguments[A.kernel_rows] * arguments[A.depth_dilation]
@@ -219,9 +241,7 @@ def _make_data_gradient(target: Target, expression: Any = None, operands: tuple[
                 z = z // arguments[A.depth_stride]
                 r = r // arguments[A.row_stride]
                 if whole and z >= 0 and z < out_depth and r >= 0 and r < out_rows:
-                    offset = tap % arguments[A.kernel_columns] * dilation - left
-                    low = max(0, (stride - 1 - offset) // stride)
-                    count = min(out_columns, (width - 1 - offset) // stride + 1) - low
+                    offset, low, count = columns_met(arguments, tap)
                     source = V.offset(dy, (z * out_rows + r) * out_columns + low)
                     to = V.offset(row, low * stride + offset)
                     for k in range(filters):
@@ -247,18 +267,13 @@ def _make_weight_gradient(target: Target) -> Any:
         dw = V.offset(V.floats(arguments[A.w]), chunk * taps)
         for tap in range(taps):
             i = tap // arguments[A.kernel_columns]
-            offset = tap % arguments[A.kernel_columns] * arguments[A.column_dilation] - arguments[A.left]
-            low = max(0, (stride - 1 - offset) // stride)
-            count = min(out_columns, (width - 1 - offset) // stride + 1) - low
+            offset, low, count = columns_met(arguments, tap)
             V.store(V.zero(), scratch, 0)
             for image in range(arguments[A.images]):
                 x = V.offset(V.floats(arguments[A.x]), (image * arguments[A.channels] + c) * depth * height * width)
                 dy = V.offset(V.floats(arguments[A.y]), (image * arguments[A.filters] + k) * lines * out_columns)
                 for line in range(lines):
-                    z = line // out_rows * arguments[A.depth_stride] - arguments[A.front]
-                    z += i // arguments[A.kernel_rows] * arguments[A.depth_dilation]
-                    r = line % out_rows * arguments[A.row_stride] - arguments[A.top]
-                    r += i % arguments[A.kernel_rows] * arguments[A.row_dilation]
+                    z, r = row_met(arguments, line, i)
                     if z >= 0 and z < depth and r >= 0 and r < height:
                         source = V.offset(x, (z * height + r) * width + low * stride + offset)
                         dot(scratch, V.offset(dy, line * out_columns + low), source, stride, count)

@@ -11,7 +11,9 @@ from llvmlite import ir
 from numba import types
 
 from ..code.emit import F32, Emitter, i64
-from ..code.vector import FLOATS, emitted, external, indices
+from ..code.loops import some
+from ..code.pieces import panel_at
+from ..code.vector import FLOATS, INTEGERS, emitted, external, indices, piece
 from ..code.vector import vectors as vector_operations
 from ..target import Target
 from .arguments import DIRECT_ARGUMENTS
@@ -72,26 +74,13 @@ def copy_pixels(target: Target, plain: bool) -> tuple[Any, Any]:
                 floats = e.b.add(e.b.mul(e.b.sub(count, i64(1)), i64(every)), i64(1))
                 fits = e.b.icmp_signed("==", stride, i64(every))
                 turns = e.b.select(fits, e.b.sdiv(floats, i64(size * every)), i64(0))
-            before, run, done = e.b.block, e.b.append_basic_block("run"), e.b.append_basic_block("ran")
-            e.b.cbranch(e.b.icmp_signed(">", turns, i64(0)), run, done)
-            e.b.position_at_end(run)
             carried = [to] if source is None else [to, source]
 
             def body(_: Any, carried: list[Any], size: int = size, every: int = every) -> list[Any]:
                 source, to = pixels(e, carried[1] if len(carried) > 1 else None, carried[0], size, stride, every)
                 return [to] if source is None else [to, source]
 
-            ends = e.loop(turns, carried, body)
-            after = e.b.block
-            e.b.branch(done)
-            e.b.position_at_end(done)
-            merged = []
-            for old, new in zip(carried, ends, strict=True):
-                phi = e.b.phi(old.type)
-                phi.add_incoming(old, before)
-                phi.add_incoming(new, after)
-                merged.append(phi)
-            to, source = merged[0], merged[1] if len(merged) > 1 else None
+            to, source = [*some(e, turns, carried, body), None][:2]
             count = e.b.sub(count, e.b.mul(turns, i64(size)))
 
     def clear(e: Emitter, to: Any, count: Any) -> None:
@@ -101,6 +90,39 @@ def copy_pixels(target: Target, plain: bool) -> tuple[Any, Any]:
     return emitted(target, None, (FLOATS, n), clear), emitted(target, None, (FLOATS, FLOATS, n, n), each)
 
 
+def _copy_rows(target: Target, form: str) -> Any:
+    """A piece: copy(arguments, x, to, line, begin, end) copies the input that some rows of outputs meet, the first of which begins
+    at row `line`, of input blocks from `begin` to `end`, with zeros where there is padding.
+    """
+    V, step = vector_operations(target), pixel_of(target, form)[0]
+    clear, copy = copy_pixels(target, form == "plain")
+
+    def copy_rows(arguments, x, to, first_line, begin, end):
+        across, pixel_step, width = arguments[A.pack_width], arguments[A.pixel_step], arguments[A.in_width]
+        for copied in range(begin * arguments[A.copies], end * arguments[A.copies]):
+            first_column = arguments[A.column_first] + copied % arguments[A.copies] * arguments[A.copy_step]
+            low = min(max((pixel_step - 1 - first_column) // pixel_step, 0), across)
+            high = max(min((width - first_column + pixel_step - 1) // pixel_step, across), low)
+            block = copied // arguments[A.copies]
+            source = V.offset(
+                x, V.two_steps(block, arguments[A.channel_blocks], arguments[A.x_plane], arguments[A.x_block])
+            )
+            source = V.offset(source, (first_column + low * pixel_step) * step)
+            i = first_line
+            for _ in range(arguments[A.pack_rows]):
+                if i < 0 or i >= arguments[A.height]:
+                    clear(to, across)
+                else:
+                    clear(to, low)
+                    line = V.offset(source, i * arguments[A.x_row])
+                    copy(line, V.offset(to, low * step), high - low, pixel_step * step)
+                    clear(V.offset(to, high * step), across - high)
+                to = V.offset(to, across * step)
+                i += arguments[A.row_step]
+
+    return piece((INTEGERS, FLOATS, FLOATS, *(types.int64,) * 3), copy_rows)
+
+
 @cache
 def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: tuple[Any, ...]) -> Any:
     """The loops around the tile: the same function for every specialization."""
@@ -108,10 +130,8 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
     lanes = target.lanes
     step, depth = pixel_of(target, form)
     square = depth * lanes
-    clear, copy = copy_pixels(target, form == "plain")
     banded, shifted, flat = bands_of(form)
-    gather = external("gather", gather_kinds)
-    tile = external("tile", tile_kinds)
+    copy, gather, tile = _copy_rows(target, form), external("gather", gather_kinds), external("tile", tile_kinds)
 
     def kernel(arguments, chunk, scratch):
         panel = arguments[A.panel]
@@ -122,8 +142,7 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
         row = chunk // panel_chunks // groups % row_blocks * arguments[A.block_rows]
         image = chunk // panel_chunks // groups // row_blocks
         row_end = min(row + arguments[A.block_rows], arguments[A.rows])
-        channel_blocks, x_block, x_plane = arguments[A.channel_blocks], arguments[A.x_block], arguments[A.x_plane]
-        x = V.offset(V.floats(arguments[A.x]), group * channel_blocks * x_block)
+        x = V.offset(V.floats(arguments[A.x]), group * arguments[A.channel_blocks] * arguments[A.x_block])
         x = V.offset(x, V.two_steps(image, arguments[A.slices], arguments[A.x_image], arguments[A.x_slice]))
         home = V.two_steps(image, arguments[A.slices], arguments[A.y_image], arguments[A.y_slice])
         full = out_blocks // panel
@@ -135,39 +154,17 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
             first_block, end_block = bands[first_unit * 8 + 3], bands[end_unit * 8 - 4]
         if arguments[A.pack_rows] > 0:
             rows_x = V.offset(scratch, arguments[A.head])
-            across, pixel_step, width = arguments[A.pack_width], arguments[A.pixel_step], arguments[A.in_width]
             first_line = row * arguments[A.row_stride] + arguments[A.row_first]
-            to = rows_x
-            for copied in range(first_block * arguments[A.copies], end_block * arguments[A.copies]):
-                first_column = arguments[A.column_first] + copied % arguments[A.copies] * arguments[A.copy_step]
-                low = min(max((pixel_step - 1 - first_column) // pixel_step, 0), across)
-                high = max(min((width - first_column + pixel_step - 1) // pixel_step, across), low)
-                source = V.offset(x, V.two_steps(copied // arguments[A.copies], channel_blocks, x_plane, x_block))
-                source = V.offset(source, (first_column + low * pixel_step) * step)
-                i = first_line
-                for _ in range(arguments[A.pack_rows]):
-                    if i < 0 or i >= arguments[A.height]:
-                        clear(to, across)
-                    else:
-                        clear(to, low)
-                        copy(
-                            V.offset(source, i * arguments[A.x_row]),
-                            V.offset(to, low * step),
-                            high - low,
-                            pixel_step * step,
-                        )
-                        clear(V.offset(to, high * step), across - high)
-                    to = V.offset(to, across * step)
-                    i += arguments[A.row_step]
+            copy(arguments, x, rows_x, first_line, first_block, end_block)
             # the table of taps counts from the first of all blocks
-            rows_x = V.offset(rows_x, -first_block * arguments[A.copies] * arguments[A.pack_rows] * across * step)
+            row_floats = arguments[A.pack_width] * step
+            rows_x = V.offset(rows_x, -first_block * arguments[A.copies] * arguments[A.pack_rows] * row_floats)
         else:
             rows_x = V.offset(x, row * arguments[A.out_row])
         w_blocks, w_first = arguments[A.w_blocks], arguments[A.w_first]
         weights = V.offset(V.floats(arguments[A.w]), group * out_blocks * w_blocks * tap_count * square)
         for unit in range(first_unit, end_unit):
-            size = panel if unit < full else 1
-            block = unit * panel if unit < full else full * panel + unit - full
+            block, size = panel_at(unit, panel, full)
             channel = (group * out_blocks + block) * lanes
             valid = arguments[A.channels] - channel
             if banded:
@@ -199,22 +196,9 @@ def outer(target: Target, form: str, gather_kinds: tuple[Any, ...], tile_kinds: 
                         wide = 1 if size == panel else 0
                         columns = arguments[A.pixels] - 1 + tall
                         tile(
-                            tile_x,
-                            taps,
-                            entries,
-                            w,
-                            ahead,
-                            pace,
-                            flat * columns * step,
-                            place,
-                            arguments,
-                            scratch,
-                            first,
-                            last,
-                            valid,
-                            tall,
-                            wide,
-                        )
+                            tile_x, taps, entries, w, ahead, pace, flat * columns * step, place, arguments, scratch,
+                            first, last, valid, tall, wide,
+                        )  # fmt: skip
                         ahead = V.offset(ahead, pace * entries * depth)
                         tile_x = V.offset(tile_x, columns * step)
                         place += columns * arguments[A.y_pixel]

@@ -30,9 +30,9 @@ def _spread(target: Target, planes: int) -> Any:
     between them, zeros). Lane l of a pixel in plane k is float `lanes[k][l]` of the pixel's blocks.
     """
 
-    def body(e: Emitter, source: Value, apart: Value, blocks: Value, places: Value, to: Value, plane: Value, before: Value,
-             count: Value, step: Value, after: Value) -> None:  # fmt: skip
+    def body(e: Emitter, source: Value, apart: Value, blocks: Value, places: Value, to: Value, *numbers: Value) -> None:
         b = e.b
+        plane, before, count, step, after = numbers
 
         def write(values: Sequence[Value], at: Value) -> Value:
             here = at
@@ -123,31 +123,13 @@ def outer(target: Target, gather_kinds: tuple[Any, ...], tile_kinds: tuple[Any, 
                                     which = V.integer_offset(places, k * lanes)
                                     if k + TOGETHER <= end:
                                         several(
-                                            source,
-                                            x_block,
-                                            blocks,
-                                            which,
-                                            to,
-                                            plane,
-                                            zeros,
-                                            count,
-                                            pixel_step * lanes,
-                                            rest,
-                                        )
+                                            source, x_block, blocks, which, to, plane, zeros, count, pixel_step * lanes, rest
+                                        )  # fmt: skip
                                         k, to = k + TOGETHER, V.offset(to, TOGETHER * plane)
                                     else:
                                         single(
-                                            source,
-                                            x_block,
-                                            blocks,
-                                            which,
-                                            to,
-                                            plane,
-                                            zeros,
-                                            count,
-                                            pixel_step * lanes,
-                                            rest,
-                                        )
+                                            source, x_block, blocks, which, to, plane, zeros, count, pixel_step * lanes, rest
+                                        )  # fmt: skip
                                         k, to = k + 1, V.offset(to, plane)
                         there = r * advance + slots
                         table = V.integer_offset(

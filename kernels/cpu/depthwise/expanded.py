@@ -13,10 +13,11 @@ from typing import Any
 
 from .. import Family
 from ..code.channels import gather_body
+from ..code.pieces import panel_at
 from ..code.vector import Linked, external, indices
 from ..code.vector import vectors as vector_operations
 from ..conv import tile
-from ..conv.tile import GATHER, TILE, tiles_body
+from ..conv.tile import GATHER, TILE, Tile, tiles_body
 from ..target import Target
 from . import walk
 from .expanded_plan import EXPANDED_ARGUMENTS
@@ -66,9 +67,7 @@ def _outer(target: Target, pixels: int, pairs: bool) -> Any:
         units = full + out_blocks % panel
         first_unit = part * arguments[A.chunk_panels]
         for unit in range(first_unit, min(first_unit + arguments[A.chunk_panels], units)):
-            size = panel if unit < full else 1
-            wide = 1 if unit < full else 0
-            block = unit * panel if unit < full else full * panel + unit - full
+            (block, size), wide = panel_at(unit, panel, full), 1 if unit < full else 0
             valid = arguments[A.channels] - block * lanes
             gather(arguments, scratch, block * lanes, min(valid, size * lanes))
             w = V.offset(V.floats(arguments[A.w]), block * in_blocks * square)
@@ -113,7 +112,7 @@ def _make(target: Target, pixels: int, vectors: int, uneven: bool, tail: bool, r
     values = [parameters[name] for name in PARAMETERS]
     bodies = {
         "gather": (GATHER, gather_body((), tile.A.bias, tile.OPERANDS, vectors)),
-        "tile": (TILE, tiles_body(target, pixels, vectors, uneven, tail, "flat", 1, ragged, epilogue, ())),
+        "tile": (TILE, tiles_body(Tile(pixels, vectors, uneven, tail, "flat", ragged, epilogue, ()))),
         "channels": (CHANNELS, gather_body(operands, walk.A.bias, walk.OPERANDS)),
         "row": (ROW, row_body(target, *values, operands)),
     }

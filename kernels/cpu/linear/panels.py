@@ -15,6 +15,7 @@ from .. import Family
 from ..code.emit import Emitter, Value, i64
 from ..code.expression import Expression
 from ..code.loops import for_range
+from ..code.pieces import panel_at
 from ..code.vector import FLOATS, emitted, indices
 from ..code.vector import vectors as vector_module
 from ..target import Target
@@ -81,8 +82,8 @@ def make_linear_panels(
         r1 = last_tile * rows - max(0, last_tile - tall)
         x = offset(floats(arguments[P.x]), r0 * depth)
         for unit in range(first_unit, last_unit):
-            block = min(unit, full) * panel + max(unit - full, 0)
-            width = (panel if unit < full else 1) * lanes
+            block, size = panel_at(unit, panel, full)
+            width = size * lanes
             w = offset(floats(arguments[P.w]), block * lanes * in_room)
             step = (width - 1) // (last_tile - first_tile) + 1
             for k in range(0, max(depth, 1), arguments[P.slice]):

@@ -13,6 +13,7 @@ U[point], V of [tile][input channel], U of [input channel][filter]. `scheme.py` 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cache, reduce
 from typing import Any
 
@@ -22,8 +23,10 @@ from numba import types
 from .. import Family
 from ..code.channels import gather_body
 from ..code.emit import F32, I1, Emitter, i64
-from ..code.partial import in_parts, most_terms, own_sums, room_for
-from ..code.vector import FLOATS, INTEGERS, Linked, external, indices
+from ..code.loops import either, pointers
+from ..code.partial import Own, Places, in_parts, most_terms, own_sums, room_for
+from ..code.pieces import panel_at
+from ..code.vector import FLOATS, INTEGERS, Linked, external, indices, piece
 from ..code.vector import vectors as vector_operations
 from ..target import Target
 from .plan import WINOGRAD_ARGUMENTS
@@ -37,6 +40,25 @@ _N = types.int64
 _GATHER = (INTEGERS, FLOATS, _N, _N)
 _PRODUCT = (FLOATS, FLOATS, FLOATS, FLOATS, _N, _N, _N, _N, _N, _N)
 _INVERSE = (FLOATS, INTEGERS, FLOATS, FLOATS, _N, _N, _N, _N)
+
+
+@dataclass(frozen=True)
+class Specialization:
+    """What the code depends on beside the scheme. The product is one of `tiles` tiles by `vectors` vectors of filters, or where some
+    are `uneven` of one tile less, or of a `tail` of single vectors. Where `masked`, only the channels that there are keep a value;
+    where groups were `merged`, weights between them count for nothing in sums that are not finite. Of each `window` x `window`
+    outputs the largest is kept.
+    """
+
+    tiles: int
+    vectors: int
+    uneven: bool
+    tail: bool
+    masked: bool
+    expression: Any
+    operands: tuple[str, ...]
+    window: int
+    merged: bool = False
 
 
 # ---- bodies of the pieces that the outer loops call
@@ -76,7 +98,7 @@ def _product(target: Target, tiles: int, size: int, merged: bool) -> Any:
             _, *out = e.loop(steps, [vb, ub, soon, *acc], over_channels)
             return [b.gep(vb, [v_block]), *out]
 
-        def own(done: Any, length: Any, carried: list[Any]) -> list[Any]:
+        def own_of(done: Any, length: Any, carried: list[Any]) -> list[Any]:
             """The sums of `length` blocks after the first `done`, without products between groups, tile by tile."""
             room = room_for(e, tiles * size)
 
@@ -100,59 +122,36 @@ def _product(target: Target, tiles: int, size: int, merged: bool) -> Any:
             e.loop(i64(tiles), [], over_tiles)
             return [e.load(room, i * lanes) for i in range(tiles * size)]
 
-        step, heads = b.mul(step, i64(unroll * size)), [m]
-        for _ in range(size - 1):
-            heads.append(b.gep(heads[-1], [v_block]))
-        places = [(head, t * lanes) for t in range(tiles) for head in heads]
-
-        def write(sums: list[Any]) -> None:
-            for value, place in zip(sums, places, strict=True):
-                e.store(value, *place)
-
-        zeros = [e.const(0)] * len(places)
-        write(
-            in_parts(e, blocks, most_terms(lanes), ir.Constant(I1, 1), [v, u, ahead], zeros, over_blocks,
-                     lambda: [e.load(*place) for place in places], write,
-                     own if merged else None, size)
-        )  # fmt: skip
+        step, heads = b.mul(step, i64(unroll * size)), pointers(e, m, v_block, size)
+        kept = Places(e, [(head, t * lanes) for t in range(tiles) for head in heads])
+        zeros, alone, own = [e.const(0)] * len(kept.places), ir.Constant(I1, 1), Own(own_of, size) if merged else None
+        kept.write(in_parts(e, blocks, most_terms(lanes), alone, [v, u, ahead], zeros, over_blocks, kept, own))
 
     return body
 
 
-def _products(target: Target, tiles: int, panel: int, uneven: bool, tail: bool, merged: bool) -> Any:
-    """The product for `tiles` tiles or one less (`tall`), and for a panel or one block of filters (`wide`)."""
+def _products(target: Target, s: Specialization) -> Any:
+    """The product for all tiles or one less (`tall`), and for a panel or one block of filters (`wide`)."""
 
     def body(e: Emitter, *values: Any) -> None:
         *rest, tall, wide = values
-        b = e.b
+
+        def product(tiles: int, size: int) -> None:
+            _product(target, tiles, size, s.merged)(e, *rest)
 
         def blocks(count: int) -> None:
-            if not tail:
-                _product(target, count, panel, merged)(e, *rest)
-                return
-            with b.if_else(b.icmp_signed("!=", wide, i64(0))) as (then, otherwise):
-                with then:
-                    _product(target, count, panel, merged)(e, *rest)
-                with otherwise:
-                    _product(target, count, 1, merged)(e, *rest)
+            either(e, wide, s.tail, lambda: product(count, s.vectors), lambda: product(count, 1))
 
-        if not uneven:
-            blocks(tiles)
-            return
-        with b.if_else(b.icmp_signed("!=", tall, i64(0))) as (then, otherwise):
-            with then:
-                blocks(tiles)
-            with otherwise:
-                blocks(tiles - 1)
+        either(e, tall, s.uneven, lambda: blocks(s.tiles), lambda: blocks(s.tiles - 1))
 
     return body
 
 
-def _inverse(scheme: Scheme, panel: int, masked: bool, tree: Any, operands: tuple[str, ...], window: int) -> Any:
+def _inverse(scheme: Scheme, s: Specialization) -> Any:
     """The first rows x columns outputs of a tile and a block of filters: A' m A, the bias, the expression, and of each
     window x window of them the largest.
     """
-    n = scheme.size
+    n, tree, window = scheme.size, s.expression, s.window
     down = output_line if scheme.axes == 2 else itself
 
     def body(e: Emitter, m: Any, arguments: Any, head: Any, half: Any, place: Any, rows: Any, columns: Any,
@@ -179,9 +178,10 @@ def _inverse(scheme: Scheme, panel: int, masked: bool, tree: Any, operands: tupl
 
         e.loop(i64(n), [m, half], vertical)
         bias = e.load(head)
-        mask = e.first_lanes(valid) if masked else None
-        channel = {f"a{i}": e.load(head, lanes * panel * (i + 1)) for i, kind in enumerate(operands) if kind != "full"}
-        full = [i for i, kind in enumerate(operands) if kind == "full"]
+        mask = e.first_lanes(valid) if s.masked else None
+        kinds = tuple(enumerate(s.operands))
+        channel = {f"a{i}": e.load(head, lanes * s.vectors * (i + 1)) for i, kind in kinds if kind != "full"}
+        full = [i for i, kind in kinds if kind == "full"]
 
         def finished(value: Any, places: list[Any]) -> Any:
             variables = {"y": b.fadd(value, bias), **channel}
@@ -199,7 +199,7 @@ def _inverse(scheme: Scheme, panel: int, masked: bool, tree: Any, operands: tupl
                     spots = [b.gep(p, [b.mul(y_pixel, i64(j))]) for p in places]
                     values = [finished(v, spots) for line in lines for v in line[window * j : window * (j + 1)]]
                     result = reduce(lambda best, value: e.maximum(value, best), values)
-                    e.store(e.select(mask, result, e.const(0)) if masked else result, spots[0])
+                    e.store(e.select(mask, result, e.const(0)) if s.masked else result, spots[0])
             return [e.at(source, window * n * lanes), *(b.gep(p, [y_row]) for p in places)]
 
         e.loop(rows, [half, tensor(A.y), *(tensor(OPERANDS + i) for i in full)], horizontal)
@@ -211,12 +211,55 @@ def _inverse(scheme: Scheme, panel: int, masked: bool, tree: Any, operands: tupl
 
 
 @cache
+def _transform(target: Target, scheme: Scheme) -> Any:
+    """A piece: transform(arguments, scratch, first, last) makes V of the tiles from `first` to `last`."""
+    V = vector_operations(target)
+    lanes, size_of, tall_of, overlap = target.lanes, scheme.outputs, scheme.tall, scheme.taps - 1
+    columns, rows = external("columns", COLUMNS), external("rows", ROWS)
+
+    def transform(arguments, scratch, first, last):
+        across = arguments[A.tile_columns]
+        per_image = across * arguments[A.tile_rows]
+        down, along = arguments[A.row_dilation], arguments[A.column_dilation]
+        phases = down * along
+        v, v_block, v_point = V.offset(scratch, arguments[A.v_at]), arguments[A.v_block], arguments[A.v_point]
+        zeros, strip = V.offset(scratch, arguments[A.zeros_at]), V.offset(scratch, arguments[A.strip_at])
+        V.store(V.zero(), zeros, 0)
+        tile = first
+        while tile < last:
+            inside, phase = tile % per_image, tile // per_image % phases
+            column = inside % across
+            count = min(min(across - column, last - tile), arguments[A.segment])
+            # the image's first row and column of this phase, and how many rows of padding lie before them
+            row_from = (phase // along - arguments[A.top]) % down
+            column_from = (phase % along - arguments[A.left]) % along
+            top = inside // across * tall_of - (arguments[A.top] + row_from - phase // along) // down
+            left = column * size_of - (arguments[A.left] + column_from - phase % along) // along
+            height = (arguments[A.height] - row_from + down - 1) // down
+            width = (arguments[A.width] - column_from + along - 1) // along
+            length = size_of * count + overlap
+            low = min(max(-left, 0), length)
+            high = max(min(width - left, length), low)
+            x_row = arguments[A.width] * lanes
+            x = V.offset(V.floats(arguments[A.x]), row_from * x_row + (column_from + (left + low) * along) * lanes)
+            image = tile // per_image // phases
+            x = V.offset(x, V.two_steps(image, arguments[A.slices], arguments[A.x_image], arguments[A.x_slice]))
+            for i in range(arguments[A.in_blocks]):
+                plane = V.two_steps(i, arguments[A.channel_blocks], arguments[A.x_plane], arguments[A.x_block])
+                x_block = V.offset(x, plane)
+                columns(x_block, zeros, strip, top, height, down * x_row, along * lanes, low, high, length)
+                rows(strip, V.offset(v, i * v_block + (tile - first) * lanes), count, v_point)
+            tile += count
+
+    return piece((INTEGERS, FLOATS, _N, _N), transform)
+
+
+@cache
 def _outer(target: Target, scheme: Scheme, window: int) -> Any:
     """The loops around the pieces: the same function for every specialization."""
     V = vector_operations(target)
-    lanes, size_of, tall_of, points, overlap = target.lanes, scheme.outputs, scheme.tall, scheme.points, scheme.taps - 1
-    results, tall_results = size_of // window, tall_of // window
-    columns, rows = external("columns", COLUMNS), external("rows", ROWS)
+    lanes, points, transform = target.lanes, scheme.points, _transform(target, scheme)
+    results, tall_results = scheme.outputs // window, scheme.tall // window
     product, gather, inverse = external("product", _PRODUCT), external("gather", _GATHER), external("inverse", _INVERSE)
 
     def kernel(arguments, chunk, scratch):
@@ -234,33 +277,7 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
         v, holds = V.offset(scratch, arguments[A.v_at]), V.note(scratch)
         if holds[0] != block + 1:
             holds[0] = block + 1
-            zeros, strip = V.offset(scratch, arguments[A.zeros_at]), V.offset(scratch, arguments[A.strip_at])
-            V.store(V.zero(), zeros, 0)
-            tile = first
-            while tile < last:
-                inside, phase = tile % per_image, tile // per_image % phases
-                column = inside % across
-                count = min(min(across - column, last - tile), arguments[A.segment])
-                # the image's first row and column of this phase, and how many rows of padding lie before them
-                row_from = (phase // along - arguments[A.top]) % down
-                column_from = (phase % along - arguments[A.left]) % along
-                top = inside // across * tall_of - (arguments[A.top] + row_from - phase // along) // down
-                left = column * size_of - (arguments[A.left] + column_from - phase % along) // along
-                height = (arguments[A.height] - row_from + down - 1) // down
-                width = (arguments[A.width] - column_from + along - 1) // along
-                length = size_of * count + overlap
-                low = min(max(-left, 0), length)
-                high = max(min(width - left, length), low)
-                x_row = arguments[A.width] * lanes
-                x = V.offset(V.floats(arguments[A.x]), row_from * x_row + (column_from + (left + low) * along) * lanes)
-                image = tile // per_image // phases
-                x = V.offset(x, V.two_steps(image, arguments[A.slices], arguments[A.x_image], arguments[A.x_slice]))
-                for i in range(in_blocks):
-                    plane = V.two_steps(i, arguments[A.channel_blocks], arguments[A.x_plane], arguments[A.x_block])
-                    x_block = V.offset(x, plane)
-                    columns(x_block, zeros, strip, top, height, down * x_row, along * lanes, low, high, length)
-                    rows(strip, V.offset(v, i * v_block + (tile - first) * lanes), count, v_point)
-                tile += count
+            transform(arguments, scratch, first, last)
         panel, out_blocks, few = arguments[A.panel], arguments[A.out_blocks], arguments[A.last_channels]
         m, m_point = V.offset(scratch, arguments[A.m_at]), arguments[A.m_point]
         half = V.offset(scratch, arguments[A.half_at])
@@ -272,13 +289,11 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
         unit_last = min((part + 1) * arguments[A.part_panels], units)
         for unit in range(part * arguments[A.part_panels], unit_last, arguments[A.set_panels]):
             set_last = min(unit + arguments[A.set_panels], unit_last)
-            start = min(unit, full) * panel + max(unit - full, 0)
+            start, _ = panel_at(unit, panel, full)
             for point in range(points):
                 to = V.offset(m, point * m_point)
                 for one in range(unit, set_last):
-                    wide = 1 if one < full else 0
-                    size = panel if one < full else 1
-                    out_block = min(one, full) * panel + max(one - full, 0)
+                    (out_block, size), wide = panel_at(one, panel, full), 1 if one < full else 0
                     u = V.offset(V.floats(arguments[A.w]), (out_block * points + point * size) * depth)
                     u = V.offset(u, w_first * size)
                     ahead = V.offset(u, size * depth)
@@ -291,8 +306,7 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
                         source = V.offset(source, (tiles - 1 + is_tall) * lanes)
                         result = V.offset(result, (tiles - 1 + is_tall) * lanes)
             for one in range(unit, set_last):
-                size = panel if one < full else 1
-                out_block = min(one, full) * panel + max(one - full, 0)
+                out_block, size = panel_at(one, panel, full)
                 valid = arguments[A.channels] - out_block * lanes
                 gather(arguments, scratch, out_block * lanes, min(valid, size * lanes))
                 for i in range(size):
@@ -326,30 +340,16 @@ def _outer(target: Target, scheme: Scheme, window: int) -> Any:
     return kernel
 
 
-def _make_winograd(
-    target: Target,
-    outputs: int,
-    taps: int,
-    axes: int,
-    tiles: int,
-    vectors: int,
-    uneven: bool,
-    tail: bool,
-    masked: bool,
-    expression: Any,
-    operands: tuple[str, ...],
-    window: int,
-    merged: bool = False,
-) -> Linked:
-    scheme = Scheme(outputs, taps, axes)
+def _make_winograd(target: Target, outputs: int, taps: int, axes: int, **rest: Any) -> Linked:
+    scheme, s = Scheme(outputs, taps, axes), Specialization(**rest)
     bodies = {
         "columns": (COLUMNS, strip_columns(scheme)),
         "rows": (ROWS, strip_rows(scheme)),
-        "product": (_PRODUCT, _products(target, tiles, vectors, uneven, tail, merged)),
-        "gather": (_GATHER, gather_body(operands, A.bias, OPERANDS, vectors)),
-        "inverse": (_INVERSE, _inverse(scheme, vectors, masked, expression, operands, window)),
+        "product": (_PRODUCT, _products(target, s)),
+        "gather": (_GATHER, gather_body(s.operands, A.bias, OPERANDS, s.vectors)),
+        "inverse": (_INVERSE, _inverse(scheme, s)),
     }
-    return Linked(_outer(target, scheme, window), bodies)
+    return Linked(_outer(target, scheme, s.window), bodies)
 
 
 FAMILIES = (

@@ -19,8 +19,8 @@ from numba import types
 
 from .. import Family
 from ..code.emit import Emitter, i64
-from ..code.loops import transpose
-from ..code.partial import PRODUCTS, in_parts
+from ..code.loops import pointers, transpose
+from ..code.partial import PRODUCTS, Places, in_parts
 from ..code.vector import FLOATS, Linked, external, indices
 from ..code.vector import vectors as vector_operations
 from ..target import Target
@@ -48,31 +48,19 @@ def _product(target: Target, channels: int, panel: int) -> Any:
     lanes = target.lanes
 
     def tile(e: Emitter, v: Any, m: Any, u: Any, tiles: Any, m_block: Any, fresh: Any, size: int) -> None:
-        b = e.b
-        places = [lanes * i for i in range(channels * size)]
+        b, kept = e.b, Places(e, [(u, lanes * i) for i in range(channels * size)])
 
         def over_tiles(_: Any, carried: list[Any]) -> list[Any]:
             vt, mt, *acc = carried
-            heads = [mt]
-            for _s in range(size - 1):
-                heads.append(b.gep(heads[-1], [m_block]))
-            ms = [e.load(head) for head in heads]
+            ms = [e.load(head) for head in pointers(e, mt, m_block, size)]
             for k in range(channels):
                 value = e.broadcast(vt, k)
                 for s in range(size):
                     acc[k * size + s] = e.fma(value, ms[s], acc[k * size + s])
             return [e.at(vt, lanes), e.at(mt, lanes), *acc]
 
-        def write(sums: list[Any]) -> None:
-            for value, place in zip(sums, places, strict=True):
-                e.store(value, u, place)
-
-        zeros, alone = [e.const(0) for _ in places], b.icmp_signed("!=", fresh, i64(0))
-        write(
-            in_parts(
-                e, tiles, PRODUCTS, alone, [v, m], zeros, over_tiles, lambda: [e.load(u, i) for i in places], write
-            )
-        )
+        zeros, alone = [e.const(0) for _ in kept.places], b.icmp_signed("!=", fresh, i64(0))
+        kept.write(in_parts(e, tiles, PRODUCTS, alone, [v, m], zeros, over_tiles, kept))
 
     def body(e: Emitter, v: Any, m: Any, u: Any, tiles: Any, in_blocks: Any, last_channels: Any, units: Any, narrow: Any,
              v_block: Any, m_block: Any, fresh: Any) -> None:  # fmt: skip

@@ -11,6 +11,7 @@ from llvmlite import ir
 from numba import types
 
 from ..code.emit import Emitter, i64
+from ..code.loops import pointers
 from ..code.vector import FLOATS
 from .scheme import Scheme, weight_matrix
 
@@ -158,9 +159,9 @@ def strip_columns(scheme: Scheme, line: Line = input_line, taken: int = 0) -> An
     n = scheme.high
     line = line if scheme.axes == 2 else itself
 
-    def body(e: Emitter, x: Any, zeros: Any, strip: Any, row: Any, height: Any, x_row: Any, x_pixel: Any, low: Any,
-             high: Any, count: Any) -> None:  # fmt: skip
+    def body(e: Emitter, x: Any, zeros: Any, strip: Any, *numbers: Any) -> None:
         b, lanes = e.b, e.lanes
+        row, height, x_row, x_pixel, low, high, count = numbers
 
         def each(count: Any, carried: list[Any], body: Any) -> None:
             with b.if_then(b.icmp_signed(">", count, i64(0))):
@@ -201,13 +202,11 @@ def strip_rows(scheme: Scheme, transform: Line = input_line, taken: int = 0) -> 
     n, size = scheme.high, scheme.size
 
     def body(e: Emitter, strip: Any, v: Any, count: Any, v_point: Any) -> None:
-        b, lanes = e.b, e.lanes
+        lanes = e.lanes
 
         def line(_: Any, carried: list[Any]) -> list[Any]:
             source, to = carried
-            places = [to]
-            for _i in range(size):
-                places.append(b.gep(places[-1], [v_point]))
+            places = pointers(e, to, v_point, size + 1)
 
             def tile(_: Any, carried: list[Any]) -> list[Any]:
                 source, *places = carried

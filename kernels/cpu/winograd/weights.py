@@ -10,6 +10,7 @@ from numba import types
 
 from .. import Family
 from ..code.emit import Emitter
+from ..code.pieces import panel_at
 from ..code.vector import FLOATS, emitted, indices
 from ..code.vector import vectors as vector_operations
 from ..problem import FOREIGN
@@ -44,9 +45,7 @@ def _make_pack(target: Target, outputs: int, taps: int, axes: int) -> Any:
     def kernel(arguments, chunk, scratch):
         in_blocks, panel = arguments[P.in_blocks], arguments[P.panel]
         unit, in_block = chunk // in_blocks, chunk % in_blocks
-        full = arguments[P.out_blocks] // panel
-        size = panel if unit < full else 1
-        block = min(unit, full) * panel + max(unit - full, 0)
+        block, size = panel_at(unit, panel, arguments[P.out_blocks] // panel)
         depth = in_blocks * lanes
         packed = V.offset(V.floats(arguments[P.packed]), (points * block * depth + in_block * lanes * size) * lanes)
         source, step = V.floats(arguments[P.source]), arguments[P.tap_step]
