@@ -34,7 +34,7 @@ def _rows(e: Emitter, count: Any, whole: Any, part: Any) -> None:
 
 @cache
 def _fill(target: Target) -> Any:
-    """A piece: fill(arguments, to, channel, count) sets `count` floats to the channel's bias, or to 0 where there is none."""
+    """A piece: fill(arguments, to, place, channel, count) sets `count` floats to the channel's bias, or to 0 where there is none."""
     V, n = vector_operations(target), types.int64
 
     def body(e: Emitter, to: Any, value: Any, count: Any) -> None:
@@ -43,13 +43,13 @@ def _fill(target: Target) -> Any:
 
     fill_row = emitted(target, None, (FLOATS, types.float32, n), body)
 
-    def fill(arguments, to, channel, count):
+    def fill(arguments, to, place, channel, count):
         value = types.float32(0.0)
         if arguments[A.bias] != 0:
             value = V.floats(arguments[A.bias])[channel]
-        fill_row(to, value, count)
+        fill_row(V.offset(to, place), value, count)
 
-    return piece((INTEGERS, FLOATS, n, n), fill)
+    return piece((INTEGERS, FLOATS, n, n, n), fill)
 
 
 def _row_met(arguments, line, i):
@@ -196,13 +196,13 @@ def _make_forward(target: Target, expression: Any = None, operands: tuple[str, .
         y = V.floats(arguments[A.y])
         for line in range(out_depth * out_rows):
             place = (chunk * out_depth * out_rows + line) * out_columns
-            row = V.offset(y, place)
-            fill(arguments, row, k, out_columns)
+            fill(arguments, y, place, k, out_columns)
             for tap in range(taps):
                 z, r = row_met(arguments, line, tap // arguments[A.kernel_columns])
                 if z >= 0 and z < depth and r >= 0 and r < height:
                     offset, low, count = columns_met(arguments, tap)
-                    source, to = V.offset(x, (z * height + r) * width + low * stride + offset), V.offset(row, low)
+                    source = V.offset(x, (z * height + r) * width + low * stride + offset)
+                    to = V.offset(y, place + low)
                     for c in range(channels):
                         line_x = V.offset(source, c * depth * height * width)
                         axpy(to, 1, line_x, stride, w[c * taps + tap], count)
@@ -231,8 +231,7 @@ def _make_data_gradient(target: Target, expression: Any = None, operands: tuple[
         dx = V.floats(arguments[A.y])
         for line in range(depth * height):
             place = (chunk * depth * height + line) * width
-            row = V.offset(dx, place)
-            fill(arguments, row, c, width)
+            fill(arguments, dx, place, c, width)
             for tap in range(taps):
                 i = tap // arguments[A.kernel_columns]
                 z = line // height + arguments[A.front] - i // arguments[A.kernel_rows] * arguments[A.depth_dilation]
@@ -243,7 +242,7 @@ def _make_data_gradient(target: Target, expression: Any = None, operands: tuple[
                 if whole and z >= 0 and z < out_depth and r >= 0 and r < out_rows:
                     offset, low, count = columns_met(arguments, tap)
                     source = V.offset(dy, (z * out_rows + r) * out_columns + low)
-                    to = V.offset(row, low * stride + offset)
+                    to = V.offset(dx, place + low * stride + offset)
                     for k in range(filters):
                         axpy(to, stride, V.offset(source, k * plane), 1, w[k * channels * taps + tap], count)
             finish(arguments, dx, place, c, width)

@@ -24,10 +24,37 @@ def _clipped(e: Emitter, index: int, count: Value) -> tuple[Value, Value]:
     return e.b.select(inside, i64(index), i64(0)), inside
 
 
+def _converting(target: Target, tile: Any, whole_tile: Any, plain: int, blocked: int) -> Any:
+    """A kernel that goes through tiles of L channels by L pixels. tile(e, plain, stride, channels, pixels, blocked) and whole_tile(e,
+    plain, stride, blocked) emit one; `stride` is from channel to channel, `plain` and `blocked` are the arguments that are tensors.
+    """
+    lanes, V = target.lanes, vectors(target)
+    some = emitted(target, None, (FLOATS, types.int64, types.int64, types.int64, FLOATS), tile)
+    all_ = emitted(target, None, (FLOATS, types.int64, FLOATS), whole_tile)
+
+    def kernel(arguments, chunk, scratch):
+        channels, plane, pieces, piece = arguments[0], arguments[1], arguments[2], arguments[3]
+        per_image, stride = arguments[4], arguments[5]
+        blocks = (channels + lanes - 1) // lanes
+        unit = chunk // pieces
+        n, cb = unit // blocks, unit % blocks
+        valid = min(lanes, channels - cb * lanes)
+        x = V.offset(V.floats(arguments[plain]), n * per_image + cb * lanes * stride)
+        y = V.offset(V.floats(arguments[blocked]), unit * plane * lanes)
+        stop = min(plane, (chunk % pieces + 1) * piece)
+        for p in range(chunk % pieces * piece, stop, lanes):
+            if valid == lanes and stop - p >= lanes:
+                all_(V.offset(x, p), stride, V.offset(y, p * lanes))
+            else:
+                some(V.offset(x, p), stride, valid, stop - p, V.offset(y, p * lanes))
+
+    return kernel
+
+
 def make_block(target: Target) -> Any:
     lanes = target.lanes
 
-    def emit(e: Emitter, x: Value, stride: Value, channels: Value, pixels: Value, y: Value) -> None:
+    def tile(e: Emitter, x: Value, stride: Value, channels: Value, pixels: Value, y: Value) -> None:
         mask, rows = e.first_lanes(pixels), []
         for c in range(lanes):
             row, inside = _clipped(e, c, channels)
@@ -38,39 +65,18 @@ def make_block(target: Target) -> Any:
             with e.b.if_then(e.b.icmp_signed("<", i64(p), pixels)):
                 e.store(vector, y, p * lanes)
 
-    def emit_whole(e: Emitter, x: Value, stride: Value, y: Value) -> None:
+    def whole_tile(e: Emitter, x: Value, stride: Value, y: Value) -> None:
         rows = [e.load(e.at(x, e.b.mul(i64(c), stride))) for c in range(lanes)]
         for p, vector in enumerate(transpose(e, rows)):
             e.store(vector, y, p * lanes)
 
-    tile = emitted(target, None, (FLOATS, types.int64, types.int64, types.int64, FLOATS), emit)
-    whole_tile = emitted(target, None, (FLOATS, types.int64, FLOATS), emit_whole)
-    module = vectors(target)
-    floats, offset = module.floats, module.offset
-
-    def kernel(arguments, chunk, scratch):
-        channels, plane, pieces, piece = arguments[0], arguments[1], arguments[2], arguments[3]
-        x_image, x_channel = arguments[4], arguments[5]
-        blocks = (channels + lanes - 1) // lanes
-        unit = chunk // pieces
-        n, cb = unit // blocks, unit % blocks
-        valid = min(lanes, channels - cb * lanes)
-        x = offset(floats(arguments[6]), n * x_image + cb * lanes * x_channel)
-        y = offset(floats(arguments[7]), unit * plane * lanes)
-        stop = min(plane, (chunk % pieces + 1) * piece)
-        for p in range(chunk % pieces * piece, stop, lanes):
-            if valid == lanes and stop - p >= lanes:
-                whole_tile(offset(x, p), x_channel, offset(y, p * lanes))
-            else:
-                tile(offset(x, p), x_channel, valid, stop - p, offset(y, p * lanes))
-
-    return kernel
+    return _converting(target, tile, whole_tile, 6, 7)
 
 
 def make_unblock(target: Target) -> Any:
     lanes = target.lanes
 
-    def emit(e: Emitter, x: Value, stride: Value, channels: Value, pixels: Value, y: Value) -> None:
+    def tile(e: Emitter, y: Value, stride: Value, channels: Value, pixels: Value, x: Value) -> None:
         rows = []
         for p in range(lanes):
             row, _ = _clipped(e, p, pixels)
@@ -80,32 +86,11 @@ def make_unblock(target: Target) -> Any:
             with e.b.if_then(e.b.icmp_signed("<", i64(c), channels)):
                 e.masked_store(vector, e.at(y, e.b.mul(i64(c), stride)), mask)
 
-    def emit_whole(e: Emitter, x: Value, stride: Value, y: Value) -> None:
+    def whole_tile(e: Emitter, y: Value, stride: Value, x: Value) -> None:
         for c, vector in enumerate(transpose(e, [e.load(x, p * lanes) for p in range(lanes)])):
             e.store(vector, e.at(y, e.b.mul(i64(c), stride)))
 
-    tile = emitted(target, None, (FLOATS, types.int64, types.int64, types.int64, FLOATS), emit)
-    whole_tile = emitted(target, None, (FLOATS, types.int64, FLOATS), emit_whole)
-    module = vectors(target)
-    floats, offset = module.floats, module.offset
-
-    def kernel(arguments, chunk, scratch):
-        channels, plane, pieces, piece = arguments[0], arguments[1], arguments[2], arguments[3]
-        y_image, y_channel = arguments[4], arguments[5]
-        blocks = (channels + lanes - 1) // lanes
-        unit = chunk // pieces
-        n, cb = unit // blocks, unit % blocks
-        valid = min(lanes, channels - cb * lanes)
-        x = offset(floats(arguments[6]), unit * plane * lanes)
-        y = offset(floats(arguments[7]), n * y_image + cb * lanes * y_channel)
-        stop = min(plane, (chunk % pieces + 1) * piece)
-        for p in range(chunk % pieces * piece, stop, lanes):
-            if valid == lanes and stop - p >= lanes:
-                whole_tile(offset(x, p * lanes), y_channel, offset(y, p))
-            else:
-                tile(offset(x, p * lanes), y_channel, valid, stop - p, offset(y, p))
-
-    return kernel
+    return _converting(target, tile, whole_tile, 7, 6)
 
 
 def make_move_channels(target: Target) -> Any:
@@ -164,10 +149,10 @@ def philox(e: Emitter, counter: list[Value], key: list[Value]) -> list[Value]:
 def make_dropout(target: Target, blocked: bool) -> Any:
     lanes = target.lanes
 
-    def emit(e: Emitter, index: Value, stride: Value, state: Value, salt: Value, threshold: Value, scale: Value, x: Value, y: Value,
-             count: Value) -> None:  # fmt: skip
+    def emit(e: Emitter, x: Value, y: Value, count: Value, index: Value, stride: Value, *drawn: Value) -> None:
         """One vector: lane k has the logical index `index + k * stride`."""
         b, kind = e.b, ir.VectorType(I64, e.lanes)
+        state, salt, threshold, scale = drawn
 
         def words(value: Value) -> tuple[Value, Value]:
             value = value if value.type == kind else e.splat(value)
@@ -183,17 +168,14 @@ def make_dropout(target: Target, blocked: bool) -> Any:
         value = b.fmul(e.masked_load(x, mask), e.splat(b.fptrunc(scale, ir.FloatType())))
         e.masked_store(b.select(keep, value, e.const(0)), y, mask)
 
-    integer = types.int64
-    one = emitted(
-        target, None, (integer, integer, INTEGERS, integer, integer, types.float64, FLOATS, FLOATS, integer), emit
-    )
-    module = vectors(target)
-    floats, integers, real, offset = module.floats, module.integers, module.real, module.offset
+    integer, V = types.int64, vectors(target)
+    kinds = (FLOATS, FLOATS, integer, integer, integer, INTEGERS, integer, integer, types.float64)
+    one = emitted(target, None, kinds, emit)
 
     def kernel(arguments, chunk, scratch):
         channels, plane, pieces, piece = arguments[0], arguments[1], arguments[2], arguments[3]
-        salt, threshold, scale, state = arguments[4], arguments[5], real(arguments[6]), integers(arguments[7])
-        x, y = floats(arguments[8]), floats(arguments[9])
+        salt, threshold, scale, state = arguments[4], arguments[5], V.real(arguments[6]), V.integers(arguments[7])
+        x, y = V.floats(arguments[8]), V.floats(arguments[9])
         start = chunk % pieces * piece
         stop = min(plane, start + piece)
         if blocked:
@@ -202,10 +184,10 @@ def make_dropout(target: Target, blocked: bool) -> Any:
             first = (unit // blocks * channels + unit % blocks * lanes) * plane
             for p in range(start, stop):
                 at = (unit * plane + p) * lanes
-                one(first + p, plane, state, salt, threshold, scale, offset(x, at), offset(y, at), lanes)
+                one(V.offset(x, at), V.offset(y, at), lanes, first + p, plane, state, salt, threshold, scale)
         else:
             for p in range(start, stop, lanes):
-                one(p, 1, state, salt, threshold, scale, offset(x, p), offset(y, p), stop - p)
+                one(V.offset(x, p), V.offset(y, p), stop - p, p, 1, state, salt, threshold, scale)
 
     return kernel
 

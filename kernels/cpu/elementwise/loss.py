@@ -7,16 +7,41 @@ powers: it keeps its digits, and so does its gradient, however sure the network 
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
+from numba import types
+
 from .. import Family
-from ..code.vector import vectors
+from ..code.vector import FLOATS, INTEGERS, piece, vectors
 from ..target import Target
+
+
+@cache
+def _columns(target: Target) -> tuple[Any, Any]:
+    """Pieces, of [outer, size, inner] whose vectors lie along the inner axis: units(arguments, chunk), the first vector and the one
+    after the last, size and inner; column(arguments, unit), the float where one begins, and how many of the row there are from there on.
+    """
+    lanes = target.lanes
+
+    def units(arguments, chunk):
+        outer, per_chunk, size, inner = arguments[0], arguments[1], arguments[2], arguments[3]
+        last = min(outer * ((inner + lanes - 1) // lanes), (chunk + 1) * per_chunk)
+        return chunk * per_chunk, last, size, inner
+
+    def column(arguments, unit):
+        size, inner, tiles = arguments[2], arguments[3], (arguments[3] + lanes - 1) // lanes
+        first = unit % tiles * lanes
+        return unit // tiles * size * inner + first, inner - first
+
+    given, n = (INTEGERS, types.int64), types.int64
+    return piece(given, units, types.UniTuple(n, 4)), piece(given, column, types.UniTuple(n, 2))
 
 
 def make_softmax(target: Target, log: bool, strided: bool) -> Any:
     """strided: the axis is not the last one, and the vectors lie along the inner axis."""
     V, lanes, lowest = vectors(target), target.lanes, -math.inf
+    units, column = _columns(target)
 
     def rows(arguments, chunk, scratch):
         outer, per_chunk, size = arguments[0], arguments[1], arguments[2]
@@ -50,11 +75,9 @@ def make_softmax(target: Target, log: bool, strided: bool) -> Any:
                     V.store_first(V.load_first(y, i, size - i) * part, y, i, size - i)
 
     def columns(arguments, chunk, scratch):
-        outer, per_chunk, size, inner = arguments[0], arguments[1], arguments[2], arguments[3]
-        tiles = (inner + lanes - 1) // lanes
-        for unit in range(chunk * per_chunk, min(outer * tiles, (chunk + 1) * per_chunk)):
-            column = unit % tiles * lanes
-            start, count = unit // tiles * size * inner + column, inner - column
+        first, last, size, inner = units(arguments, chunk)
+        for unit in range(first, last):
+            start, count = column(arguments, unit)
             x, y = V.offset(V.floats(arguments[4]), start), V.offset(V.floats(arguments[5]), start)
             shift, total = V.splat(lowest), V.zero()
             for i in range(size):
@@ -79,6 +102,7 @@ def make_softmax(target: Target, log: bool, strided: bool) -> Any:
 def make_softmax_gradient(target: Target, log: bool, strided: bool) -> Any:
     """dx = y (dy - sum(dy y)), or for the logarithm dy - exp(y) sum(dy)."""
     V, lanes = vectors(target), target.lanes
+    units, column = _columns(target)
 
     def rows(arguments, chunk, scratch):
         outer, per_chunk, size = arguments[0], arguments[1], arguments[2]
@@ -97,11 +121,9 @@ def make_softmax_gradient(target: Target, log: bool, strided: bool) -> Any:
                 V.store_first(above - V.exp(value) * total if log else value * (above - total), dx, i, size - i)
 
     def columns(arguments, chunk, scratch):
-        outer, per_chunk, size, inner = arguments[0], arguments[1], arguments[2], arguments[3]
-        tiles = (inner + lanes - 1) // lanes
-        for unit in range(chunk * per_chunk, min(outer * tiles, (chunk + 1) * per_chunk)):
-            column = unit % tiles * lanes
-            start, count = unit // tiles * size * inner + column, inner - column
+        first, last, size, inner = units(arguments, chunk)
+        for unit in range(first, last):
+            start, count = column(arguments, unit)
             y, dy = V.offset(V.floats(arguments[4]), start), V.offset(V.floats(arguments[5]), start)
             dx = V.offset(V.floats(arguments[6]), start)
             total = V.zero()
@@ -117,25 +139,38 @@ def make_softmax_gradient(target: Target, log: bool, strided: bool) -> Any:
     return columns if strided else rows
 
 
+@cache
+def _others(target: Target) -> Any:
+    """A piece: others(x, size, label), the largest of so many logits, and the sum of the powers of all but the label's, shifted by it."""
+    V, lanes, lowest = vectors(target), target.lanes, -math.inf
+
+    def others(x, size, label):
+        top, sums = V.splat(lowest), V.zero()
+        for i in range(0, size, lanes):
+            top = V.maximum(top, V.select(V.first(size - i), V.load_first(x, i, size - i), V.splat(lowest)))
+        shift = V.largest(top)
+        for i in range(0, size, lanes):
+            counts = V.first(size - i) & ~(V.first(label - i + 1) & ~V.first(label - i))
+            sums += V.select(counts, V.exp(V.load_first(x, i, size - i) - shift), V.zero())
+        return shift, V.total(sums)
+
+    return piece((FLOATS, types.int64, types.int64), others, types.UniTuple(types.float32, 2))
+
+
 def make_cross_entropy(target: Target) -> Any:
-    V, lanes, lowest, nan = vectors(target), target.lanes, -math.inf, math.nan
+    V, others, nan = vectors(target), _others(target), math.nan
 
     def kernel(arguments, chunk, scratch):
         n, size, x, labels = arguments[0], arguments[1], V.floats(arguments[2]), V.integers(arguments[3])
         loss, sum_of_losses = V.floats(arguments[4]), 0.0
         for row in range(n):
-            top, sums, label = V.splat(lowest), V.zero(), labels[row]
-            for i in range(0, size, lanes):
-                top = V.maximum(top, V.select(V.first(size - i), V.load_first(x, i, size - i), V.splat(lowest)))
-            shift = V.largest(top)
-            for i in range(0, size, lanes):
-                others = V.first(size - i) & ~(V.first(label - i + 1) & ~V.first(label - i))
-                sums += V.select(others, V.exp(V.load_first(x, i, size - i) - shift), V.zero())
+            label = labels[row]
+            shift, rest = others(x, size, label)
             if label < 0 or label >= size:
                 sum_of_losses = nan
             else:
                 own = V.exp(V.splat(x[label]) - shift)
-                beyond = V.splat(V.total(sums)) + (own - 1.0)
+                beyond = V.splat(rest) + (own - 1.0)
                 total = beyond + 1.0
                 # log(1 + beyond), with what is lost in the sum put back
                 logarithm = V.log(total) + (beyond - (total - 1.0)) / total
@@ -147,22 +182,17 @@ def make_cross_entropy(target: Target) -> Any:
 
 
 def make_cross_entropy_gradient(target: Target) -> Any:
-    V, lanes, lowest, nan = vectors(target), target.lanes, -math.inf, math.nan
+    V, lanes, others, nan = vectors(target), target.lanes, _others(target), math.nan
 
     def kernel(arguments, chunk, scratch):
         n, per_chunk, size = arguments[0], arguments[1], arguments[2]
         labels, scale = V.integers(arguments[4]), V.floats(arguments[5])[0] / n
         for row in range(chunk * per_chunk, min(n, (chunk + 1) * per_chunk)):
             x, dx = V.offset(V.floats(arguments[3]), row * size), V.offset(V.floats(arguments[6]), row * size)
-            top, sums, label = V.splat(lowest), V.zero(), labels[row]
-            for i in range(0, size, lanes):
-                top = V.maximum(top, V.select(V.first(size - i), V.load_first(x, i, size - i), V.splat(lowest)))
-            shift = V.largest(top)
-            for i in range(0, size, lanes):
-                others = V.first(size - i) & ~(V.first(label - i + 1) & ~V.first(label - i))
-                sums += V.select(others, V.exp(V.load_first(x, i, size - i) - shift), V.zero())
+            label = labels[row]
+            shift, sum_of_others = others(x, size, label)
             outside = label < 0 or label >= size
-            rest, factor = V.splat(V.total(sums)), nan if outside else float(scale)
+            rest, factor = V.splat(sum_of_others), nan if outside else float(scale)
             total = rest if outside else rest + V.exp(V.splat(x[label]) - shift)
             for i in range(0, size, lanes):
                 power = V.exp(V.load_first(x, i, size - i) - shift)

@@ -34,38 +34,17 @@ def _power(target: Target, quarters: int) -> Any:
 def make_lrn(target: Target, quarters: int, gradient: bool) -> Any:
     V, lanes, power = vectors(target), target.lanes, _power(target, quarters)
 
-    def forward(arguments, chunk, scratch):
+    def kernel(arguments, chunk, scratch):
         channels, plane, pieces, piece, size = arguments[0], arguments[1], arguments[2], arguments[3], arguments[4]
         border, beta = arguments[5], V.splat(V.real(arguments[7]))
         scale, k = V.splat(V.real(arguments[6]) / size), V.splat(V.real(arguments[8]))
         blocks = (channels + lanes - 1) // lanes
         image = chunk // pieces * blocks * plane * lanes
+        # with gradient, y holds dy
         x, y = V.offset(V.floats(arguments[9]), image), V.offset(V.floats(arguments[10]), image)
-        start = chunk % pieces * piece
-        for i in range(0, 2 * border + blocks * lanes, lanes):
-            V.store(V.zero(), scratch, i)
-        squares, window = V.offset(scratch, border), V.offset(scratch, border - size // 2)
-        for p in range(start, min(plane, start + piece)):
-            for cb in range(blocks):
-                value = V.load(x, (cb * plane + p) * lanes)
-                V.store(value * value, squares, cb * lanes)
-            for cb in range(blocks):
-                total = V.zero()
-                for i in range(size):
-                    total += V.load(window, cb * lanes + i)
-                value = V.load(x, (cb * plane + p) * lanes) * power(V.fma(scale, total, k), beta)
-                V.store(V.select(V.first(channels - cb * lanes), value, V.zero()), y, (cb * plane + p) * lanes)
-
-    def backward(arguments, chunk, scratch):
-        channels, plane, pieces, piece, size = arguments[0], arguments[1], arguments[2], arguments[3], arguments[4]
-        border, beta = arguments[5], V.splat(V.real(arguments[7]))
-        scale, k = V.splat(V.real(arguments[6]) / size), V.splat(V.real(arguments[8]))
-        blocks = (channels + lanes - 1) // lanes
-        image = chunk // pieces * blocks * plane * lanes
-        x, dy = V.offset(V.floats(arguments[9]), image), V.offset(V.floats(arguments[10]), image)
-        dx = V.offset(V.floats(arguments[11]), image)
+        dx = V.offset(V.floats(arguments[11]), image) if gradient else y
         start, row = chunk % pieces * piece, 2 * border + blocks * lanes
-        for i in range(0, 2 * row, lanes):
+        for i in range(0, 2 * row if gradient else row, lanes):
             V.store(V.zero(), scratch, i)
         squares, window = V.offset(scratch, border), V.offset(scratch, border - size // 2)
         shares, back = V.offset(squares, row), V.offset(squares, row - (size - 1) // 2)
@@ -77,18 +56,21 @@ def make_lrn(target: Target, quarters: int, gradient: bool) -> Any:
                 total, at = V.zero(), (cb * plane + p) * lanes
                 for i in range(size):
                     total += V.load(window, cb * lanes + i)
-                u = V.fma(scale, total, k)
-                through = V.load(dy, at) * power(u, beta)
-                share, exists = through * V.load(x, at) / u, V.first(channels - cb * lanes)
-                V.store(V.select(exists, share, V.zero()), shares, cb * lanes)
-                V.store(V.select(exists, through, V.zero()), dx, at)
-            for cb in range(blocks):
+                u, exists = V.fma(scale, total, k), V.first(channels - cb * lanes)
+                if gradient:
+                    through = V.load(y, at) * power(u, beta)
+                    share = through * V.load(x, at) / u
+                    V.store(V.select(exists, share, V.zero()), shares, cb * lanes)
+                    V.store(V.select(exists, through, V.zero()), dx, at)
+                else:
+                    V.store(V.select(exists, V.load(x, at) * power(u, beta), V.zero()), y, at)
+            for cb in range(blocks if gradient else 0):
                 total, at = V.zero(), (cb * plane + p) * lanes
                 for i in range(size):
                     total += V.load(back, cb * lanes + i)
                 V.store(V.load(dx, at) - (scale + scale) * beta * V.load(x, at) * total, dx, at)
 
-    return backward if gradient else forward
+    return kernel
 
 
 FAMILIES = (

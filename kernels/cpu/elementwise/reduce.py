@@ -14,7 +14,7 @@ from .. import Family
 from ..code.emit import F32, I64, Emitter, Value, i64
 from ..code.expression import Expression
 from ..code.loops import RowOperand, for_range, for_vectors, operand_slots, row_pointer
-from ..code.vector import FLOATS, INTEGERS, emitted, vectors
+from ..code.vector import FLOATS, INTEGERS, emitted, indices, piece, vectors
 from ..launches import OUTER
 from ..target import Target
 from .map_plan import MAX_OPERANDS, MAX_RESULTS
@@ -68,6 +68,19 @@ class Wide:
             self.b.store(self.b.fptrunc(value, F32), pointer, align=4)
 
 
+def _row_of(arguments, channel, r):
+    """The loops' indices of a channel's r-th row."""
+    channels, rows = arguments[C.channels], arguments[C.channel_rows]
+    size1, size2, size3 = arguments[C.size1], arguments[C.size2], arguments[C.size3]
+    row = (r // rows * channels + channel) * rows + r % rows
+    i3, rest = row % size3, row // size3
+    i2, rest = rest % size2, rest // size2
+    return rest // size1, rest % size1, i2, i3
+
+
+C, M = indices(CHANNELS_HEAD), indices(MOMENTS_HEAD)  # which begin alike
+row_of = piece((INTEGERS, types.int64, types.int64), _row_of, types.UniTuple(types.int64, 4))
+
 # ---- sums of expressions
 
 C_RESULTS = len(CHANNELS_HEAD)
@@ -86,20 +99,13 @@ def make_reduce_channels(
             wide.store(wide.const(0.0), scratch, j)
 
     def add(
-        e: Emitter,
-        arguments: Value,
-        i0: Value,
-        i1: Value,
-        i2: Value,
-        i3: Value,
-        start: Value,
-        count: Value,
-        valid: Value,
-        scratch: Value,
+        e: Emitter, arguments: Value, scratch: Value, start: Value, count: Value, valid: Value, *row: Value
     ) -> None:
         keep = e.first_lanes(valid) if "lanes" in kinds else None
-        operands = [RowOperand(e, kind, row_pointer(e, arguments, operand_slots(C_OPERANDS, k), (i0, i1, i2, i3)), start, keep)
-                    for k, kind in enumerate(kinds)]  # fmt: skip
+        operands = [
+            RowOperand(e, kind, row_pointer(e, arguments, operand_slots(C_OPERANDS, k), row), start, keep)
+            for k, kind in enumerate(kinds)
+        ]
 
         def step(i: Value, mask: Value, sums: list[Value]) -> list[Value]:
             values = {f"a{k}": operand.load(i, mask) for k, operand in enumerate(operands)}
@@ -124,31 +130,24 @@ def make_reduce_channels(
         wide.write(e.b.fmul(wide.load(moved, 0), wide.number(scale)), pointer, valid)
 
     clear_sums = emitted(target, None, (FLOATS,), clear)
-    add_segment = emitted(target, None, (INTEGERS, *[types.int64] * 7, FLOATS), add)
+    add_segment = emitted(target, None, (INTEGERS, FLOATS, *[types.int64] * 7), add)
     write_sum = emitted(target, None, (FLOATS, types.int64, types.float64, FLOATS, types.int64), write)
-    V = vectors(target)
-    real, floats, offset = V.real, V.floats, V.offset
-    unit = lanes if blocked else 1
+    V, unit = vectors(target), lanes if blocked else 1
     # Accumulators that take turns share a segment; with two sums of two turns each holds 64 additions as well.
     segment = (SEGMENT if count_of_sums <= 2 else SEGMENT // 2) * lanes
 
     def kernel(arguments, chunk, scratch):
-        rows, channels, channel_rows, length = arguments[0], arguments[1], arguments[2], arguments[3]
-        size1, size2, size3 = arguments[4], arguments[5], arguments[6]
-        part, channel, rows_per_part = chunk // channels, chunk % channels, arguments[8]
-        valid = arguments[7] if channel == channels - 1 else lanes
+        channels, length, rows = arguments[C.channels], arguments[C.length], arguments[C.rows_per_part]
+        part, channel = chunk // channels, chunk % channels
+        valid = arguments[C.valid] if channel == channels - 1 else lanes
         clear_sums(scratch)
-        for r in range(part * rows_per_part, min(rows, (part + 1) * rows_per_part)):
-            row = (r // channel_rows * channels + channel) * channel_rows + r % channel_rows
-            i3, rest = row % size3, row // size3
-            i2, rest = rest % size2, rest // size2
+        for r in range(part * rows, min(arguments[C.rows], (part + 1) * rows)):
+            i0, i1, i2, i3 = row_of(arguments, channel, r)
             for start in range(0, length, segment):
-                add_segment(
-                    arguments, rest // size1, rest % size1, i2, i3, start, min(segment, length - start), valid, scratch
-                )
-        at = part * arguments[9] + channel * unit
+                add_segment(arguments, scratch, start, min(segment, length - start), valid, i0, i1, i2, i3)
+        at, scale = part * arguments[C.total] + channel * unit, V.real(arguments[C.scale])
         for j in range(count_of_sums):
-            write_sum(scratch, j, real(arguments[10]), offset(floats(arguments[C_RESULTS + j]), at), valid)
+            write_sum(scratch, j, scale, V.offset(V.floats(arguments[C_RESULTS + j]), at), valid)
 
     return kernel
 
@@ -162,16 +161,7 @@ def make_moments(target: Target, blocked: bool) -> Any:
     lanes = target.lanes
 
     def add(
-        e: Emitter,
-        arguments: Value,
-        i0: Value,
-        i1: Value,
-        i2: Value,
-        i3: Value,
-        start: Value,
-        count: Value,
-        before: Value,
-        scratch: Value,
+        e: Emitter, arguments: Value, scratch: Value, start: Value, count: Value, before: Value, *row: Value
     ) -> None:
         """Add a segment to (mean, M2) of the `before` numbers seen: Chan, Golub and LeVeque's update.
 
@@ -181,12 +171,12 @@ def make_moments(target: Target, blocked: bool) -> Any:
         more than what its distance adds.
         """
         b, wide = e.b, Wide(e, blocked)
-        row = RowOperand(e, "vector", row_pointer(e, arguments, operand_slots(X, 0), (i0, i1, i2, i3)), start)
+        operand = RowOperand(e, "vector", row_pointer(e, arguments, operand_slots(X, 0), row), start)
         n = wide.number(b.sdiv(count, i64(lanes)) if blocked else count)
         old = wide.number(before)
 
         def own_sum(i: Value, mask: Value, sums: list[Value]) -> list[Value]:
-            return [*sums[1:], b.fadd(sums[0], row.load(i, mask))]
+            return [*sums[1:], b.fadd(sums[0], operand.load(i, mask))]
 
         with b.if_then(b.icmp_signed("==", before, i64(0))):
             sums = for_vectors(e, count, 4, [e.const(0)] * 4, own_sum, tail=not blocked)
@@ -200,7 +190,7 @@ def make_moments(target: Target, blocked: bool) -> Any:
         near = wide.narrow(b.select(far, mean, wide.const(0.0)))
 
         def step(i: Value, mask: Value, sums: list[Value]) -> list[Value]:
-            d = b.fsub(row.load(i, mask), near)
+            d = b.fsub(operand.load(i, mask), near)
             if mask is not None:
                 d = e.select(mask, d, e.const(0))
             return [*sums[2:], b.fadd(sums[0], d), e.fma(d, d, sums[1])]
@@ -211,11 +201,8 @@ def make_moments(target: Target, blocked: bool) -> Any:
             first, second = b.fadd(first, wide.sum(sums[2 * j])), b.fadd(second, wide.sum(sums[2 * j + 1]))
         own_mean = b.fdiv(first, n)
         second = b.fsub(second, b.fmul(first, own_mean))
-        center = (
-            b.fpext(near, wide.type)
-            if blocked
-            else b.fpext(b.extract_element(near, ir.Constant(ir.IntType(32), 0)), F64)
-        )
+        one = near if blocked else b.extract_element(near, ir.Constant(ir.IntType(32), 0))
+        center = b.fpext(one, wide.type)
         delta = b.fsub(b.fadd(center, own_mean), mean)
         share = b.fdiv(n, b.fadd(n, old))
         wide.store(b.fadd(mean, b.fmul(delta, share)), scratch, 0)
@@ -229,28 +216,24 @@ def make_moments(target: Target, blocked: bool) -> Any:
         negative = e.b.fcmp_ordered("<", value, wide.const(0.0))
         wide.write(e.b.select(negative, wide.const(0.0), value), variance, valid)
 
-    add_segment = emitted(target, None, (INTEGERS, *[types.int64] * 7, FLOATS), add)
+    add_segment = emitted(target, None, (INTEGERS, FLOATS, *[types.int64] * 7), add)
     write_moments = emitted(target, None, (FLOATS, types.int64, FLOATS, FLOATS, types.int64), write)
-    V = vectors(target)
-    floats, offset = V.floats, V.offset
-    unit, segment = lanes if blocked else 1, SEGMENT * lanes
+    V, unit, segment = vectors(target), lanes if blocked else 1, SEGMENT * lanes
 
     def kernel(arguments, chunk, scratch):
-        rows, channels, channel_rows, length = arguments[0], arguments[1], arguments[2], arguments[3]
-        size1, size2, size3 = arguments[4], arguments[5], arguments[6]
-        part, channel, rows_per_part = chunk // channels, chunk % channels, arguments[8]
-        valid = arguments[7] if channel == channels - 1 else lanes
-        seen = 0
-        for r in range(part * rows_per_part, min(rows, (part + 1) * rows_per_part)):
-            row = (r // channel_rows * channels + channel) * channel_rows + r % channel_rows
-            i3, rest = row % size3, row // size3
-            i2, rest = rest % size2, rest // size2
+        channels, length, rows = arguments[M.channels], arguments[M.length], arguments[M.rows_per_part]
+        part, channel, seen = chunk // channels, chunk % channels, 0
+        for r in range(part * rows, min(arguments[M.rows], (part + 1) * rows)):
+            i0, i1, i2, i3 = row_of(arguments, channel, r)
             for start in range(0, length, segment):
                 count = min(segment, length - start)
-                add_segment(arguments, rest // size1, rest % size1, i2, i3, start, count, seen, scratch)
+                add_segment(arguments, scratch, start, count, seen, i0, i1, i2, i3)
                 seen += count // unit
-        at = part * arguments[9] + channel * unit
-        write_moments(scratch, seen, offset(floats(arguments[10]), at), offset(floats(arguments[11]), at), valid)
+        at, valid = part * arguments[M.total] + channel * unit, lanes
+        if channel == channels - 1:
+            valid = arguments[M.valid]
+        mean, variance = V.floats(arguments[M.mean]), V.floats(arguments[M.variance])
+        write_moments(scratch, seen, V.offset(mean, at), V.offset(variance, at), valid)
 
     return kernel
 
@@ -261,16 +244,8 @@ def make_combine_moments(target: Target) -> Any:
     """
     lanes = target.lanes
 
-    def emit(
-        e: Emitter,
-        means: Value,
-        variances: Value,
-        channels: Value,
-        parts: Value,
-        count: Value,
-        mean: Value,
-        variance: Value,
-    ) -> None:
+    def emit(e: Emitter, means: Value, variances: Value, channels: Value, parts: Value, count: Value, mean: Value,
+             variance: Value) -> None:  # fmt: skip
         b, wide, mask = e.b, Wide(e, True), e.first_lanes(count)
         n = wide.number(parts)
 
@@ -291,12 +266,11 @@ def make_combine_moments(target: Target) -> Any:
 
     block = emitted(target, None, (FLOATS, FLOATS, types.int64, types.int64, types.int64, FLOATS, FLOATS), emit)
     V = vectors(target)
-    floats, offset = V.floats, V.offset
 
     def kernel(arguments, chunk, scratch):
         channels, parts, c = arguments[0], arguments[1], chunk * lanes
-        means, variances = offset(floats(arguments[2]), c), offset(floats(arguments[3]), c)
-        mean, variance = offset(floats(arguments[4]), c), offset(floats(arguments[5]), c)
+        means, variances = V.offset(V.floats(arguments[2]), c), V.offset(V.floats(arguments[3]), c)
+        mean, variance = V.offset(V.floats(arguments[4]), c), V.offset(V.floats(arguments[5]), c)
         block(means, variances, channels, parts, min(lanes, channels - c), mean, variance)
 
     return kernel
@@ -309,17 +283,8 @@ def make_reduce_axes(target: Target, inner: str) -> Any:
     """inner: whether the contiguous axis is "kept" or "reduced"."""
     lanes = target.lanes
 
-    def column(
-        e: Emitter,
-        x: Value,
-        count0: Value,
-        stride0: Value,
-        count1: Value,
-        stride1: Value,
-        width: Value,
-        scale: Value,
-        y: Value,
-    ) -> None:
+    def column(e: Emitter, x: Value, count0: Value, stride0: Value, count1: Value, stride1: Value, width: Value, scale: Value,
+               y: Value) -> None:  # fmt: skip
         """The sums down two axes for `width` <= L neighbouring columns."""
         wide, mask = Wide(e, True), e.first_lanes(width)
 
@@ -374,6 +339,11 @@ def make_reduce_axes(target: Target, inner: str) -> Any:
     return kernel
 
 
+_AXES = (
+    "outputs", "per_chunk", "size1", "length", "count0", "count1", "scale", "kept0", "kept1", "reduced0", "reduced1", "x", "y",
+)  # fmt: skip
+
+
 def _operands(count: int) -> tuple[str, ...]:
     return tuple(name for k in range(count) for name in (f"a{k}", *(f"a{k}_{d}" for d in range(OUTER))))
 
@@ -399,21 +369,7 @@ FAMILIES = (
     ),
     Family(
         "reduce_axes",
-        (
-            "outputs",
-            "per_chunk",
-            "size1",
-            "length",
-            "count0",
-            "count1",
-            "scale",
-            "kept0",
-            "kept1",
-            "reduced0",
-            "reduced1",
-            "x",
-            "y",
-        ),
+        _AXES,
         make_reduce_axes,
         "y = scale * sum of a plain x over some axes: two kept and two reduced outer axes around a contiguous kept or reduced one.",
     ),

@@ -20,7 +20,7 @@ from .plan import Window
 _N = types.int64
 
 
-def _places(e: Emitter, plane: Value, top: Value, height: Value, pitch: Value, column: Value, rows: int) -> list[Value]:
+def _places(e: Emitter, plane: Value, rows: int, top: Value, height: Value, pitch: Value, column: Value) -> list[Value]:
     """Pointers to `column` of the window's rows."""
     b, places = e.b, []
     last = b.sub(height, i64(1))
@@ -63,7 +63,7 @@ def maxima(target: Target, unit: Any, window: Window) -> Any:
                 best = e.b.select(unit.greater(e, value, best), value, best)
             unit.write(e, best, out, i64(0))
 
-        lines = _places(e, plane, top, height, pitch, column, rows)
+        lines = _places(e, plane, rows, top, height, pitch, column)
         _loop(e, count, [*lines, y], [step] * rows + [i64(unit.width)], one)
 
     return emitted(target, None, (FLOATS, _N, _N, _N, _N, _N, FLOATS, _N), body)
@@ -75,9 +75,9 @@ def maxima_gradient(target: Target, unit: Any, window: Window) -> Any:
     """
     rows, columns = window
 
-    def body(e: Emitter, plane: Value, dplane: Value, top: Value, height: Value, pitch: Value, column: Value, step: Value,
-             dy: Value, count: Value) -> None:  # fmt: skip
+    def body(e: Emitter, plane: Value, dplane: Value, *where: Value) -> None:
         b = e.b
+        *first, step, dy, count = where
 
         def one(pointers: list[Value]) -> None:
             lines, dlines, above = pointers[:rows], pointers[rows : 2 * rows], unit.read(e, pointers[-1], i64(0))
@@ -92,8 +92,7 @@ def maxima_gradient(target: Target, unit: Any, window: Window) -> Any:
                 here = b.fcmp_ordered("==", chosen, unit.constant(e, tap))
                 unit.write(e, b.select(here, b.fadd(before, above), before), dlines[h], w)
 
-        lines = _places(e, plane, top, height, pitch, column, rows)
-        dlines = _places(e, dplane, top, height, pitch, column, rows)
+        lines, dlines = _places(e, plane, rows, *first), _places(e, dplane, rows, *first)
         _loop(e, count, [*lines, *dlines, dy], [step] * (2 * rows) + [i64(unit.width)], one)
 
     return emitted(target, None, (FLOATS, FLOATS, _N, _N, _N, _N, _N, FLOATS, _N), body)

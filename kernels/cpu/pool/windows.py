@@ -8,6 +8,8 @@ the same loops: `width` numbers per pixel. Axes are depth, height, width; missin
 from __future__ import annotations
 
 import math
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 from llvmlite import ir
@@ -15,25 +17,28 @@ from numba import types
 
 from .. import Family
 from ..code.emit import F32, Emitter, Value, i64
-from ..code.vector import FLOATS, MaskType, emitted, vectors
+from ..code.vector import FLOATS, INTEGERS, MaskType, emitted, indices, piece, vectors
 from ..target import Target
-from .plan import AXES, POOL_GEOMETRY, Window
+from .plan import POOL_GEOMETRY, Window
 from .unrolled import maxima, maxima_gradient
 
+G, X = indices(POOL_GEOMETRY), len(POOL_GEOMETRY)  # the buffers follow
+INT = types.int64
 
-class Unit:
+
+class Unit(ModuleType):
     """What a pixel holds: a vector of L channels, or one float. Every operation works on either.
 
     `read`, `write`, `constant` and `greater` emit code, the others are called from kernels.
     """
 
     def __init__(self, target: Target, blocked: bool) -> None:
+        super().__init__("unit")
         module = vectors(target)
         kind = module.vector if blocked else types.float32
         truth = MaskType(target.lanes) if blocked else types.boolean
         self.width = target.lanes if blocked else 1
         self.floats, self.offset = module.floats, module.offset
-        integer = types.int64
 
         def read(e: Emitter, p: Value, i: Value) -> Value:
             return e.load(p, i) if blocked else e.b.load(e.at(p, i), align=4)
@@ -64,9 +69,9 @@ class Unit:
             )
 
         self.read, self.write, self.constant, self.greater = read, write, constant, greater
-        self.lowest = emitted(target, kind, (integer,), lowest)
-        self.load = emitted(target, kind, (FLOATS, integer), read)
-        self.store = emitted(target, None, (kind, FLOATS, integer), write)
+        self.lowest = emitted(target, kind, (INT,), lowest)
+        self.load = emitted(target, kind, (FLOATS, INT), read)
+        self.store = emitted(target, None, (kind, FLOATS, INT), write)
         self.number = emitted(target, kind, (types.float32,), number)
         self.beats = emitted(target, truth, (kind, kind), greater)
         self.select = emitted(target, kind, (truth, kind, kind), lambda e, m, x, y: e.b.select(m, x, y))
@@ -75,311 +80,276 @@ class Unit:
         self.mul = emitted(target, kind, (kind, kind), lambda e, x, y: e.b.fmul(x, y))
 
 
-def _taps(target: Target, dilated: bool) -> tuple[Any, Any]:
-    """first(start, dilation) and last(start, dilation, kernel, size): the taps with 0 <= start + tap * dilation < size."""
+@cache
+def _window(target: Target, dilated: bool, padded: bool = False) -> Any:
+    """A piece: window(arguments, axis, output), of an output along an axis: where its window begins, the first tap that meets the
+    tensor and the one after the last, and how many do; where `padded`, how many meet the padded tensor.
+    """
 
-    def first(e: Emitter, start: Value, dilation: Value) -> Value:
+    def first_tap(e: Emitter, start: Value, dilation: Value) -> Value:
         b = e.b
         missing = b.neg(start)
         if dilated:
             missing = b.sdiv(b.add(missing, b.sub(dilation, i64(1))), dilation)
         return b.select(b.icmp_signed("<", start, i64(0)), missing, i64(0))
 
-    def last(e: Emitter, start: Value, dilation: Value, kernel: Value, size: Value) -> Value:
+    def last_tap(e: Emitter, start: Value, dilation: Value, kernel: Value, size: Value) -> Value:
         b = e.b
         room = b.sub(size, start)
         taps = b.sdiv(b.add(room, b.sub(dilation, i64(1))), dilation) if dilated else room
         taps = b.select(b.icmp_signed(">", room, i64(0)), taps, i64(0))
         return b.select(b.icmp_signed("<", taps, kernel), taps, kernel)
 
-    n = types.int64
-    return emitted(target, n, (n, n), first), emitted(target, n, (n, n, n, n), last)
+    first_of, last_of = emitted(target, INT, (INT, INT), first_tap), emitted(target, INT, (INT,) * 4, last_tap)
+
+    def window(arguments, axis, output):
+        start = output * arguments[G.stride_depth + axis] - arguments[G.pad_depth + axis]
+        kernel, size = arguments[G.kernel_depth + axis], arguments[G.depth + axis]
+        dilation = arguments[G.dilation_depth + axis]
+        first, last = first_of(start, dilation), last_of(start, dilation, kernel, size)
+        count = max(0, last - first)
+        if padded:
+            count = min(kernel, size + arguments[G.pad_end_depth + axis] - start)
+        return start, first, last, count
+
+    return piece((INTEGERS, INT, INT), window, types.UniTuple(INT, 4))
 
 
-def _inside(target: Target) -> tuple[Any, Any]:
-    """begin(pad, stride, out) and end(begin, size, kernel, pad, stride, out): the windows that lie within an axis."""
+def _pixels_to(arguments, d0, d, h0, h):
+    """From a plane's first pixel to the line under row h of slice d of a window, which begins at row h0 of slice d0."""
+    z, y = d0 + d * arguments[G.dilation_depth], h0 + h * arguments[G.dilation_height]
+    return (z * arguments[G.height] + y) * arguments[G.width]
 
-    def begin(e: Emitter, pad: Value, stride: Value, out: Value) -> Value:
+
+pixels_to = piece((INTEGERS, *(INT,) * 4), _pixels_to, INT)
+
+
+@cache
+def _inside(target: Target) -> Any:
+    """A piece: inside(arguments), the windows of a row whose columns lie within it: the first, the one after the last, and the column
+    where the first begins.
+    """
+
+    def begin_of(e: Emitter, pad: Value, stride: Value, out: Value) -> Value:
         b = e.b
         first = b.sdiv(b.add(pad, b.sub(stride, i64(1))), stride)
         return b.select(b.icmp_signed("<", first, out), first, out)
 
-    def end(e: Emitter, begin: Value, size: Value, kernel: Value, pad: Value, stride: Value, out: Value) -> Value:
+    def end_of(e: Emitter, begin: Value, size: Value, kernel: Value, pad: Value, stride: Value, out: Value) -> Value:
         b = e.b
         room = b.add(b.sub(size, kernel), pad)
         last = b.select(b.icmp_signed("<", room, i64(0)), i64(0), b.add(b.sdiv(room, stride), i64(1)))
         last = b.select(b.icmp_signed("<", last, begin), begin, last)
         return b.select(b.icmp_signed("<", last, out), last, out)
 
-    n = types.int64
-    return emitted(target, n, (n,) * 3, begin), emitted(target, n, (n,) * 6, end)
+    begin, end = emitted(target, INT, (INT,) * 3, begin_of), emitted(target, INT, (INT,) * 6, end_of)
+
+    def inside(arguments):
+        pad, stride, out = arguments[G.pad_width], arguments[G.stride_width], arguments[G.out_width]
+        left = begin(pad, stride, out)
+        return left, end(left, arguments[G.width], arguments[G.kernel_width], pad, stride, out), left * stride - pad
+
+    return piece((INTEGERS,), inside, types.UniTuple(INT, 3))
 
 
 def make_max(target: Target, blocked: bool, dilated: bool, window: Window | None) -> Any:
-    unit, (first, last) = Unit(target, blocked), _taps(target, dilated)
-    load, store, number, beats, select = unit.load, unit.store, unit.number, unit.beats, unit.select
-    floats, offset, width, lowest, empty = unit.floats, unit.offset, unit.width, -math.inf, unit.lowest
-    unrolled, (begin, end), windows = window is not None, _inside(target), maxima(target, unit, window or (1, 1))
+    U, met, inside, lowest = Unit(target, blocked), _window(target, dilated), _inside(target), -math.inf
+    unrolled, windows, pixel = window is not None, maxima(target, U, window or (1, 1)), U.width
 
     def kernel(arguments, chunk, scratch):
-        rows, per_chunk = arguments[0], arguments[1]
-        depth, height, breadth = arguments[2], arguments[3], arguments[4]
-        out_depth, out_height, out_breadth = arguments[5], arguments[6], arguments[7]
-        kernel_d, kernel_h, kernel_w = arguments[8], arguments[9], arguments[10]
-        stride_d, stride_h, stride_w = arguments[11], arguments[12], arguments[13]
-        pad_d, pad_h, pad_w = arguments[14], arguments[15], arguments[16]
-        dilation_d, dilation_h, dilation_w = arguments[17], arguments[18], arguments[19]
-        channels = arguments[23]
-        blocks = (channels + width - 1) // width
-        x, y = floats(arguments[24]), floats(arguments[25])
-        for row in range(chunk * per_chunk, min(rows, (chunk + 1) * per_chunk)):
-            d0 = row // out_height % out_depth * stride_d - pad_d
-            h0 = row % out_height * stride_h - pad_h
-            plane = offset(x, row // out_height // out_depth * (depth * height * breadth * width))
-            d_first, d_last = first(d0, dilation_d), last(d0, dilation_d, kernel_d, depth)
-            h_first, h_last = first(h0, dilation_h), last(h0, dilation_h, kernel_h, height)
-            out = offset(y, row * out_breadth * width)
+        height, width, dilation = arguments[G.height], arguments[G.width], arguments[G.dilation_width]
+        out_depth, out_height, out_width = arguments[G.out_depth], arguments[G.out_height], arguments[G.out_width]
+        size, blocks = arguments[G.depth] * height * width, (arguments[G.channels] + pixel - 1) // pixel
+        x, y = U.floats(arguments[X]), U.floats(arguments[X + 1])
+        first_row, per_chunk = chunk * arguments[G.per_chunk], arguments[G.per_chunk]
+        for row in range(first_row, min(arguments[G.rows], first_row + per_chunk)):
+            d0, d_first, d_last, _ = met(arguments, 0, row // out_height % out_depth)
+            h0, h_first, h_last, _ = met(arguments, 1, row % out_height)
+            plane = U.offset(x, row // out_height // out_depth * (size * pixel))
+            out = U.offset(y, row * out_width * pixel)
             left = right = 0
             if unrolled and h_first < h_last:
-                left = begin(pad_w, stride_w, out_breadth)
-                right = end(left, breadth, kernel_w, pad_w, stride_w, out_breadth)
-                column, step, pitch = (left * stride_w - pad_w) * width, stride_w * width, breadth * width
-                windows(plane, h0, height, pitch, column, step, offset(out, left * width), right - left)
-            for border in range(out_breadth - right + left):
+                left, right, column = inside(arguments)
+                step, pitch = arguments[G.stride_width] * pixel, width * pixel
+                windows(plane, h0, height, pitch, column * pixel, step, U.offset(out, left * pixel), right - left)
+            for border in range(out_width - right + left):
                 j = border if border < left else border - left + right
-                w0 = j * stride_w - pad_w
-                w_first, w_last = first(w0, dilation_w), last(w0, dilation_w, kernel_w, breadth)
-                best = number(lowest)
+                w0, w_first, w_last, _ = met(arguments, 2, j)
+                best = U.number(lowest)
                 for d in range(d_first, d_last):
                     for h in range(h_first, h_last):
-                        line = offset(plane, ((d0 + d * dilation_d) * height + h0 + h * dilation_h) * breadth * width)
+                        line = U.offset(plane, pixels_to(arguments, d0, d, h0, h) * pixel)
                         for w in range(w_first, w_last):
-                            value = load(line, (w0 + w * dilation_w) * width)
-                            best = select(beats(value, best), value, best)
+                            value = U.load(line, (w0 + w * dilation) * pixel)
+                            best = U.select(U.beats(value, best), value, best)
                 if d_first >= d_last or h_first >= h_last or w_first >= w_last:
-                    best = empty(channels - row // out_height // out_depth % blocks * width)
-                store(best, out, j * width)
+                    best = U.lowest(arguments[G.channels] - row // out_height // out_depth % blocks * pixel)
+                U.store(best, out, j * pixel)
 
     return kernel
 
 
 def make_max_gradient(target: Target, blocked: bool, dilated: bool, window: Window | None) -> Any:
-    unit, (first, last) = Unit(target, blocked), _taps(target, dilated)
-    load, store, number, beats, select = unit.load, unit.store, unit.number, unit.beats, unit.select
-    equal, add = unit.equal, unit.add
-    floats, offset, width, lowest = unit.floats, unit.offset, unit.width, -math.inf
-    unrolled, (begin, end) = window is not None, _inside(target)
-    windows = maxima_gradient(target, unit, window or (1, 1))
+    U, met, inside, lowest = Unit(target, blocked), _window(target, dilated), _inside(target), -math.inf
+    unrolled, windows, pixel = window is not None, maxima_gradient(target, U, window or (1, 1)), U.width
 
     def kernel(arguments, chunk, scratch):
-        depth, height, breadth = arguments[2], arguments[3], arguments[4]
-        out_depth, out_height, out_breadth = arguments[5], arguments[6], arguments[7]
-        kernel_d, kernel_h, kernel_w = arguments[8], arguments[9], arguments[10]
-        stride_d, stride_h, stride_w = arguments[11], arguments[12], arguments[13]
-        pad_d, pad_h, pad_w = arguments[14], arguments[15], arguments[16]
-        dilation_d, dilation_h, dilation_w = arguments[17], arguments[18], arguments[19]
-        size = depth * height * breadth
-        x, dy = offset(floats(arguments[24]), chunk * size * width), floats(arguments[25])
-        dx = offset(floats(arguments[26]), chunk * size * width)
+        height, width, dilation = arguments[G.height], arguments[G.width], arguments[G.dilation_width]
+        out_depth, out_height, out_width = arguments[G.out_depth], arguments[G.out_height], arguments[G.out_width]
+        size = arguments[G.depth] * height * width
+        x, dy = U.offset(U.floats(arguments[X]), chunk * size * pixel), U.floats(arguments[X + 1])
+        dx = U.offset(U.floats(arguments[X + 2]), chunk * size * pixel)
         cleared = 0
         for row in range(out_depth * out_height):
+            d0, d_first, d_last, _ = met(arguments, 0, row // out_height)
+            h0, h_first, h_last, _ = met(arguments, 1, row % out_height)
             # pixels are cleared just before the first window that reaches them, while they are close
-            reached = min(height, max(0, row * stride_h - pad_h + kernel_h)) * breadth if unrolled else size
+            reached = size
+            if unrolled:
+                reached = min(height, max(0, h0 + arguments[G.kernel_height])) * width
             for i in range(cleared, reached):
-                store(number(0.0), dx, i * width)
+                U.store(U.number(0.0), dx, i * pixel)
             cleared = max(cleared, reached)
-            d0, h0 = row // out_height * stride_d - pad_d, row % out_height * stride_h - pad_h
-            d_first, d_last = first(d0, dilation_d), last(d0, dilation_d, kernel_d, depth)
-            h_first, h_last = first(h0, dilation_h), last(h0, dilation_h, kernel_h, height)
-            left = right = 0
+            left = right = column = 0
             if unrolled and h_first < h_last:
-                left = begin(pad_w, stride_w, out_breadth)
-                right = end(left, breadth, kernel_w, pad_w, stride_w, out_breadth)
-            for j in range(out_breadth):
+                left, right, column = inside(arguments)
+            for j in range(out_width):
                 if left <= j < right:
                     if j == left:
-                        column, step, pitch = (left * stride_w - pad_w) * width, stride_w * width, breadth * width
-                        above = offset(dy, ((chunk * out_height + row) * out_breadth + left) * width)
-                        windows(x, dx, h0, height, pitch, column, step, above, right - left)
+                        step, pitch = arguments[G.stride_width] * pixel, width * pixel
+                        above = U.offset(dy, ((chunk * out_height + row) * out_width + left) * pixel)
+                        windows(x, dx, h0, height, pitch, column * pixel, step, above, right - left)
                     continue
-                w0 = j * stride_w - pad_w
-                w_first, w_last = first(w0, dilation_w), last(w0, dilation_w, kernel_w, breadth)
-                best, chosen, tap = number(lowest), number(0.0), 0
+                w0, w_first, w_last, _ = met(arguments, 2, j)
+                best, chosen, tap = U.number(lowest), U.number(0.0), 0
                 for d in range(d_first, d_last):
                     for h in range(h_first, h_last):
-                        line = ((d0 + d * dilation_d) * height + h0 + h * dilation_h) * breadth * width
+                        line = pixels_to(arguments, d0, d, h0, h) * pixel
                         for w in range(w_first, w_last):
-                            value = load(offset(x, line), (w0 + w * dilation_w) * width)
-                            better = beats(value, best)
-                            best, chosen = select(better, value, best), select(better, number(tap), chosen)
+                            value = U.load(U.offset(x, line), (w0 + w * dilation) * pixel)
+                            better = U.beats(value, best)
+                            best, chosen = U.select(better, value, best), U.select(better, U.number(tap), chosen)
                             tap += 1
-                above = load(dy, ((chunk * out_depth * out_height + row) * out_breadth + j) * width)
+                above = U.load(dy, ((chunk * out_depth * out_height + row) * out_width + j) * pixel)
                 tap = 0
                 for d in range(d_first, d_last):
                     for h in range(h_first, h_last):
-                        line = ((d0 + d * dilation_d) * height + h0 + h * dilation_h) * breadth * width
+                        line = pixels_to(arguments, d0, d, h0, h) * pixel
                         for w in range(w_first, w_last):
-                            at = (w0 + w * dilation_w) * width
-                            before = load(offset(dx, line), at)
-                            after = select(equal(chosen, number(tap)), add(before, above), before)
-                            store(after, offset(dx, line), at)
+                            at = (w0 + w * dilation) * pixel
+                            before = U.load(U.offset(dx, line), at)
+                            after = U.select(U.equal(chosen, U.number(tap)), U.add(before, above), before)
+                            U.store(after, U.offset(dx, line), at)
                             tap += 1
         for i in range(cleared, size):
-            store(number(0.0), dx, i * width)
+            U.store(U.number(0.0), dx, i * pixel)
 
     return kernel
 
 
 def make_average(target: Target, blocked: bool, include_padding: bool, divisor: int = 0) -> Any:
-    unit, (first, last) = Unit(target, blocked), _taps(target, False)
-    load, store, number, add, mul = unit.load, unit.store, unit.number, unit.add, unit.mul
-    floats, offset, width = unit.floats, unit.offset, unit.width
+    U, met = Unit(target, blocked), _window(target, False, include_padding)
+    pixel = U.width
 
     def kernel(arguments, chunk, scratch):
-        rows, per_chunk = arguments[0], arguments[1]
-        depth, height, breadth = arguments[2], arguments[3], arguments[4]
-        out_depth, out_height, out_breadth = arguments[5], arguments[6], arguments[7]
-        kernel_d, kernel_h, kernel_w = arguments[8], arguments[9], arguments[10]
-        stride_d, stride_h, stride_w = arguments[11], arguments[12], arguments[13]
-        pad_d, pad_h, pad_w = arguments[14], arguments[15], arguments[16]
-        end_d, end_h, end_w = arguments[20], arguments[21], arguments[22]
-        x, y = floats(arguments[24]), floats(arguments[25])
-        for row in range(chunk * per_chunk, min(rows, (chunk + 1) * per_chunk)):
-            d0 = row // out_height % out_depth * stride_d - pad_d
-            h0 = row % out_height * stride_h - pad_h
-            plane = offset(x, row // out_height // out_depth * (depth * height * breadth * width))
-            d_first, d_last = first(d0, 1), last(d0, 1, kernel_d, depth)
-            h_first, h_last = first(h0, 1), last(h0, 1, kernel_h, height)
-            out = offset(y, row * out_breadth * width)
-            for j in range(out_breadth):
-                w0 = j * stride_w - pad_w
-                w_first, w_last = first(w0, 1), last(w0, 1, kernel_w, breadth)
-                total = number(0.0)
+        depth, height, width = arguments[G.depth], arguments[G.height], arguments[G.width]
+        out_depth, out_height, out_width = arguments[G.out_depth], arguments[G.out_height], arguments[G.out_width]
+        x, y = U.floats(arguments[X]), U.floats(arguments[X + 1])
+        first_row, per_chunk = chunk * arguments[G.per_chunk], arguments[G.per_chunk]
+        for row in range(first_row, min(arguments[G.rows], first_row + per_chunk)):
+            d0, d_first, d_last, d_count = met(arguments, 0, row // out_height % out_depth)
+            h0, h_first, h_last, h_count = met(arguments, 1, row % out_height)
+            plane = U.offset(x, row // out_height // out_depth * (depth * height * width * pixel))
+            out = U.offset(y, row * out_width * pixel)
+            for j in range(out_width):
+                w0, w_first, w_last, w_count = met(arguments, 2, j)
+                total = U.number(0.0)
                 for d in range(d_first, d_last):
                     for h in range(h_first, h_last):
-                        line = offset(plane, ((d0 + d) * height + h0 + h) * breadth * width)
+                        line = U.offset(plane, ((d0 + d) * height + h0 + h) * width * pixel)
                         for w in range(w_first, w_last):
-                            total = add(total, load(line, (w0 + w) * width))
-                if divisor > 0:
-                    inside = divisor
-                elif include_padding:
-                    inside = (
-                        min(kernel_d, depth + end_d - d0)
-                        * min(kernel_h, height + end_h - h0)
-                        * min(kernel_w, breadth + end_w - w0)
-                    )
-                else:
-                    inside = max(0, d_last - d_first) * max(0, h_last - h_first) * max(0, w_last - w_first)
-                store(mul(total, number(1.0 / max(1, inside))), out, j * width)
+                            total = U.add(total, U.load(line, (w0 + w) * pixel))
+                count = divisor if divisor > 0 else d_count * h_count * w_count
+                U.store(U.mul(total, U.number(1.0 / max(1, count))), out, j * pixel)
 
     return kernel
 
 
 def make_average_gradient(target: Target, blocked: bool, include_padding: bool, divisor: int = 0) -> Any:
-    unit, (first, last) = Unit(target, blocked), _taps(target, False)
-    load, store, number, add, mul = unit.load, unit.store, unit.number, unit.add, unit.mul
-    floats, offset, width = unit.floats, unit.offset, unit.width
+    U, met = Unit(target, blocked), _window(target, False, include_padding)
+    pixel = U.width
 
     def kernel(arguments, chunk, scratch):
-        depth, height, breadth = arguments[2], arguments[3], arguments[4]
-        out_depth, out_height, out_breadth = arguments[5], arguments[6], arguments[7]
-        kernel_d, kernel_h, kernel_w = arguments[8], arguments[9], arguments[10]
-        stride_d, stride_h, stride_w = arguments[11], arguments[12], arguments[13]
-        pad_d, pad_h, pad_w = arguments[14], arguments[15], arguments[16]
-        end_d, end_h, end_w = arguments[20], arguments[21], arguments[22]
-        size = depth * height * breadth
-        dy = floats(arguments[24])
-        dx = offset(floats(arguments[25]), chunk * size * width)
+        height, width = arguments[G.height], arguments[G.width]
+        size = arguments[G.depth] * height * width
+        out_depth, out_height, out_width = arguments[G.out_depth], arguments[G.out_height], arguments[G.out_width]
+        dy, dx = U.floats(arguments[X]), U.offset(U.floats(arguments[X + 1]), chunk * size * pixel)
         for i in range(size):
-            store(number(0.0), dx, i * width)
+            U.store(U.number(0.0), dx, i * pixel)
         for row in range(out_depth * out_height):
-            d0, h0 = row // out_height * stride_d - pad_d, row % out_height * stride_h - pad_h
-            d_first, d_last = first(d0, 1), last(d0, 1, kernel_d, depth)
-            h_first, h_last = first(h0, 1), last(h0, 1, kernel_h, height)
-            for j in range(out_breadth):
-                w0 = j * stride_w - pad_w
-                w_first, w_last = first(w0, 1), last(w0, 1, kernel_w, breadth)
-                if divisor > 0:
-                    inside = divisor
-                elif include_padding:
-                    inside = (
-                        min(kernel_d, depth + end_d - d0)
-                        * min(kernel_h, height + end_h - h0)
-                        * min(kernel_w, breadth + end_w - w0)
-                    )
-                else:
-                    inside = max(0, d_last - d_first) * max(0, h_last - h_first) * max(0, w_last - w_first)
-                above = load(dy, ((chunk * out_depth * out_height + row) * out_breadth + j) * width)
-                share = mul(above, number(1.0 / max(1, inside)))
+            d0, d_first, d_last, d_count = met(arguments, 0, row // out_height)
+            h0, h_first, h_last, h_count = met(arguments, 1, row % out_height)
+            for j in range(out_width):
+                w0, w_first, w_last, w_count = met(arguments, 2, j)
+                above = U.load(dy, ((chunk * out_depth * out_height + row) * out_width + j) * pixel)
+                count = divisor if divisor > 0 else d_count * h_count * w_count
+                share = U.mul(above, U.number(1.0 / max(1, count)))
                 for d in range(d_first, d_last):
                     for h in range(h_first, h_last):
-                        line = offset(dx, ((d0 + d) * height + h0 + h) * breadth * width)
+                        line = U.offset(dx, ((d0 + d) * height + h0 + h) * width * pixel)
                         for w in range(w_first, w_last):
-                            at = (w0 + w) * width
-                            store(add(load(line, at), share), line, at)
+                            at = (w0 + w) * pixel
+                            U.store(U.add(U.load(line, at), share), line, at)
 
     return kernel
 
 
 def make_global_average(target: Target, plain_result: bool) -> Any:
-    module, lanes = vectors(target), target.lanes
-    floats, offset, load, store, store_first = (
-        module.floats,
-        module.offset,
-        module.load,
-        module.store,
-        module.store_first,
-    )
-    zero = module.zero
+    V, lanes = vectors(target), target.lanes
 
     def kernel(arguments, chunk, scratch):
         channels, plane = arguments[0], arguments[1]
         blocks = (channels + lanes - 1) // lanes
-        x, y = offset(floats(arguments[2]), chunk * plane * lanes), floats(arguments[3])
-        total = zero()
+        x, y = V.offset(V.floats(arguments[2]), chunk * plane * lanes), V.floats(arguments[3])
+        total = V.zero()
         # Sums of 64 pixels are added up on their own: the error grows with the square root of the plane at most.
         for start in range(0, plane, 64):
-            part = zero()
+            part = V.zero()
             for p in range(start, min(plane, start + 64)):
-                part += load(x, p * lanes)
+                part += V.load(x, p * lanes)
             total += part
         total = total / plane
         if plain_result:
             n, block = chunk // blocks, chunk % blocks
-            store_first(total, y, n * channels + block * lanes, channels - block * lanes)
+            V.store_first(total, y, n * channels + block * lanes, channels - block * lanes)
         else:
-            store(total, y, chunk * lanes)
+            V.store(total, y, chunk * lanes)
 
     return kernel
 
 
-def _geometry(*buffers: str) -> tuple[str, ...]:
-    return (*POOL_GEOMETRY, *buffers)
-
-
-assert len(POOL_GEOMETRY) == 2 + 7 * len(AXES) + 1
 FAMILIES = (
     Family(
         "maxpool",
-        _geometry("x", "y"),
+        (*POOL_GEOMETRY, "x", "y"),
         make_max,
         "The maxima of windows, padding is -inf. A chunk is some rows of the result.",
     ),
     Family(
         "maxpool_gradient",
-        _geometry("x", "dy", "dx"),
+        (*POOL_GEOMETRY, "x", "dy", "dx"),
         make_max_gradient,
         "dy where the first maximum was. A chunk is a plane.",
     ),
     Family(
         "avgpool",
-        _geometry("x", "y"),
+        (*POOL_GEOMETRY, "x", "y"),
         make_average,
         "The means of windows, PyTorch's divisor. A chunk is some rows of the result.",
     ),
     Family(
         "avgpool_gradient",
-        _geometry("dy", "dx"),
+        (*POOL_GEOMETRY, "dy", "dx"),
         make_average_gradient,
         "dy / divisor, spread over its window. A chunk is a plane.",
     ),
