@@ -143,6 +143,26 @@ def either(e: Emitter, flag: Any, both: bool, yes: Callable[[], None], no: Calla
             no()
 
 
+def picking(
+    tile: Callable[..., None], shape: tuple[int, int], uneven: bool = True, tail: bool = True
+) -> Callable[..., None]:
+    """A body: tile(e, (rows, vectors), *values) of that shape; or, where some tiles are `uneven`, of one row less if not `tall`, and
+    where there is a `tail` of one vector if not `wide`. These are the last of its values.
+    """
+    rows, vectors = shape
+
+    def body(e: Emitter, *values: Any) -> None:
+        *rest, tall, wide = values
+
+        def of(count: int) -> None:
+            some, one = (count, vectors), (count, 1)
+            either(e, wide, tail and vectors > 1, lambda: tile(e, some, *rest), lambda: tile(e, one, *rest))
+
+        either(e, tall, uneven and rows > 1, lambda: of(rows), lambda: of(rows - 1))
+
+    return body
+
+
 def merged(e: Emitter, values: Sequence[Any], here: Any, others: Sequence[Any], there: Any) -> list[Any]:
     """Each value where the block was reached from `here`, the other from `there`."""
     found = []

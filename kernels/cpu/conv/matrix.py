@@ -44,12 +44,7 @@ def _copy_entries(target: Target, pixels: int) -> Any:
     pixel_floats, copy_tile = pixels * lanes, _copy_tile(target, pixels)
 
     def copy_entries(arguments, x, packed, first_tile, count, begin, entries):
-        tiles, tall, depth, taps = (
-            arguments[A.tiles],
-            arguments[A.tall],
-            arguments[A.depth_blocks],
-            V.integers(arguments[A.taps]),
-        )
+        taps, tiles, tall = V.integers(arguments[A.taps]), arguments[A.tiles], arguments[A.tall]
         slices, x_image, x_slice = arguments[A.slices], arguments[A.x_image], arguments[A.x_slice]
         width, height = arguments[A.pack_width], arguments[A.height]
         row_stride, stride = arguments[A.row_stride], arguments[A.pixel_step]
@@ -87,7 +82,7 @@ def _copy_entries(target: Target, pixels: int) -> Any:
                 if column == width:
                     column = 0
                     row += 1
-                to = V.offset(to, depth * pixel_floats)
+                to = V.offset(to, arguments[A.depth_blocks] * pixel_floats)
                 t += 1
                 if t == tiles:
                     t, row, column = 0, 0, 0

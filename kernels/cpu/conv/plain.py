@@ -181,19 +181,14 @@ def _make_forward(target: Target, expression: Any = None, operands: tuple[str, .
         k = chunk % filters
         channels = arguments[A.channels] // arguments[A.groups]
         first = k // (filters // arguments[A.groups]) * channels
-        depth, height, width, stride = (
-            arguments[A.depth],
-            arguments[A.height],
-            arguments[A.width],
-            arguments[A.column_stride],
-        )
+        depth, height, width = arguments[A.depth], arguments[A.height], arguments[A.width]
         out_depth, out_rows, out_columns = arguments[A.out_depth], arguments[A.out_rows], arguments[A.out_columns]
         x = V.offset(
             V.floats(arguments[A.x]), (chunk // filters * arguments[A.channels] + first) * depth * height * width
         )
         taps = arguments[A.kernel_depth] * arguments[A.kernel_rows] * arguments[A.kernel_columns]
         w = V.offset(V.floats(arguments[A.w]), k * channels * taps)
-        y = V.floats(arguments[A.y])
+        y, stride = V.floats(arguments[A.y]), arguments[A.column_stride]
         for line in range(out_depth * out_rows):
             place = (chunk * out_depth * out_rows + line) * out_columns
             fill(arguments, y, place, k, out_columns)

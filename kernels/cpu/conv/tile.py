@@ -16,7 +16,7 @@ from numba import types
 from .. import Family
 from ..code.channels import gather_body
 from ..code.emit import F32, Emitter, i64
-from ..code.loops import either, pointers
+from ..code.loops import picking, pointers
 from ..code.partial import Own, in_parts, most_terms, own_sums, room_for
 from ..code.vector import FLOATS, INTEGERS, Linked, indices
 from ..target import Target
@@ -316,22 +316,10 @@ def _tile(e: Emitter, tile: Tile, shape: tuple[int, int], given: _Given) -> None
 def tiles_body(tile: Tile) -> Body:
     """A body that picks the tile: `tall` for all pixels, else one less; `wide` for a panel, else one block."""
 
-    def body(e: Emitter, *values: Any) -> None:
-        *rest, tall, wide = values
-        given = _Given(*rest)
+    def body(e: Emitter, shape: tuple[int, int], *values: Any) -> None:
+        _tile(e, tile, shape, _Given(*values))
 
-        def columns(count: int) -> None:
-            either(
-                e,
-                wide,
-                tile.tail,
-                lambda: _tile(e, tile, (count, tile.vectors), given),
-                lambda: _tile(e, tile, (count, 1), given),
-            )
-
-        either(e, tall, tile.uneven, lambda: columns(tile.pixels), lambda: columns(tile.pixels - 1))
-
-    return body
+    return picking(body, (tile.pixels, tile.vectors), tile.uneven, tile.tail)
 
 
 def _make_direct(target: Target, **parameters: Any) -> Linked:

@@ -8,10 +8,13 @@ in `loss.py`. A label that is no class gives NaN.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
+from numba import types
+
 from .. import Family
-from ..code.vector import vectors
+from ..code.vector import FLOATS, INTEGERS, piece, vectors
 from ..target import Target
 from .class_loss_plan import (
     ENTROPY_ARGUMENTS,
@@ -21,6 +24,7 @@ from .class_loss_plan import (
     HITS_ARGUMENTS,
     NUMBERS_ARGUMENTS,
 )
+from .classes import columns_of, others_of, smoothed_of
 
 LOWEST, NAN = -math.inf, math.nan
 
@@ -30,26 +34,19 @@ def make_cross_entropy_terms(target: Target, strided: bool, smooth: bool, weight
 
 
 def _terms_of_rows(target: Target, smooth: bool, weighted: bool) -> Any:
-    V, lanes = vectors(target), target.lanes
+    V, lanes, others, smoothed = vectors(target), target.lanes, others_of(target), smoothed_of(target)
 
     def kernel(arguments: Any, chunk: Any, scratch: Any) -> None:
         outer, per_chunk, size = arguments[0], arguments[1], arguments[2]
-        smoothing, ignored, weight = V.real(arguments[4]), arguments[5], V.floats(arguments[8])
-        keep, share = 1.0 - smoothing, smoothing / size
+        ignored, weight, (keep, share) = arguments[5], V.floats(arguments[8]), smoothed(arguments)
         for row in range(chunk * per_chunk, min(outer, (chunk + 1) * per_chunk)):
             x, label = V.offset(V.floats(arguments[6]), row * size), V.integers(arguments[7])[row]
             term, counted = V.offset(V.floats(arguments[9]), row), V.offset(V.floats(arguments[10]), row)
             if label == ignored or label < 0 or label >= size:
                 term[0] = counted[0] = 0.0 if label == ignored else NAN
                 continue
-            top, sums = V.splat(LOWEST), V.zero()
-            for i in range(0, size, lanes):
-                top = V.maximum(top, V.select(V.first(size - i), V.load_first(x, i, size - i), V.splat(LOWEST)))
-            shift = V.largest(top)
-            for i in range(0, size, lanes):
-                others = V.first(size - i) & ~(V.first(label - i + 1) & ~V.first(label - i))
-                sums += V.select(others, V.exp(V.load_first(x, i, size - i) - shift), V.zero())
-            beyond = V.splat(V.total(sums)) + (V.exp(V.splat(x[label]) - shift) - 1.0)
+            shift, rest = others(x, size, label)
+            beyond = V.splat(rest) + (V.exp(V.splat(x[label]) - shift) - 1.0)
             total = beyond + 1.0
             logarithm = V.log(total) + (beyond - (total - 1.0)) / total
             own = float(weight[label]) if weighted else 1.0
@@ -67,27 +64,40 @@ def _terms_of_rows(target: Target, smooth: bool, weighted: bool) -> Any:
     return kernel
 
 
-def _terms_of_columns(target: Target, smooth: bool, weighted: bool) -> Any:
+@cache
+def _labelled(target: Target, weighted: bool) -> Any:
+    """A piece: labelled(arguments, scratch, place, count) puts into two vectors of scratch, for `count` places from `place` on, their
+    labels, -1 where these do not count, and their weights: 0 where they do not count, NaN where they are no class.
+    """
     V, lanes = vectors(target), target.lanes
 
+    def labelled(arguments: Any, scratch: Any, place: Any, count: Any) -> None:
+        size, ignored, weight = arguments[2], arguments[5], V.floats(arguments[8])
+        labels = V.integer_offset(V.integers(arguments[7]), place)
+        V.store(V.splat(-1.0), scratch, 0)
+        V.store(V.zero(), scratch, lanes)
+        for lane in range(min(lanes, count)):
+            label = labels[lane]
+            if label >= 0 and label < size and label != ignored:
+                scratch[lane] = label
+                scratch[lanes + lane] = weight[label] if weighted else 1.0
+            else:
+                scratch[lanes + lane] = 0.0 if label == ignored else NAN
+
+    return piece((INTEGERS, FLOATS, types.int64, types.int64), labelled)
+
+
+def _terms_of_columns(target: Target, smooth: bool, weighted: bool) -> Any:
+    V, lanes, labelled = vectors(target), target.lanes, _labelled(target, weighted)
+    (units, column), smoothed = columns_of(target), smoothed_of(target)
+
     def kernel(arguments: Any, chunk: Any, scratch: Any) -> None:
-        outer, per_chunk, size, inner = arguments[0], arguments[1], arguments[2], arguments[3]
-        smoothing, ignored, weight = V.real(arguments[4]), arguments[5], V.floats(arguments[8])
-        keep, share = 1.0 - smoothing, smoothing / size
-        tiles = (inner + lanes - 1) // lanes
-        for unit in range(chunk * per_chunk, min(outer * tiles, (chunk + 1) * per_chunk)):
-            column, row = unit % tiles * lanes, unit // tiles
-            x, count = V.offset(V.floats(arguments[6]), row * size * inner + column), inner - column
-            labels = V.integer_offset(V.integers(arguments[7]), row * inner + column)
-            V.store(V.splat(-1.0), scratch, 0)
-            V.store(V.zero(), scratch, lanes)
-            for lane in range(min(lanes, count)):
-                label = labels[lane]
-                if label >= 0 and label < size and label != ignored:
-                    scratch[lane] = label
-                    scratch[lanes + lane] = weight[label] if weighted else 1.0
-                else:
-                    scratch[lanes + lane] = 0.0 if label == ignored else NAN
+        first, last, size, inner = units(arguments, chunk)
+        weight, (keep, share) = V.floats(arguments[8]), smoothed(arguments)
+        for unit in range(first, last):
+            start, place, count = column(arguments, unit)
+            x = V.offset(V.floats(arguments[6]), start)
+            labelled(arguments, scratch, place, count)
             label_of, own = V.load(scratch, 0), V.load(scratch, lanes)
             shift, sums, chosen = V.splat(LOWEST), V.zero(), V.zero()
             for i in range(size):
@@ -108,8 +118,8 @@ def _terms_of_columns(target: Target, smooth: bool, weighted: bool) -> Any:
                     losses += part * weight[i] if weighted else part
                 result = result + losses * share
             # where no class counts, the weight is 0 or NaN, and so is the loss
-            V.store_first(V.select(label_of >= 0, result, own), V.floats(arguments[9]), row * inner + column, count)
-            V.store_first(own, V.floats(arguments[10]), row * inner + column, count)
+            V.store_first(V.select(label_of >= 0, result, own), V.floats(arguments[9]), place, count)
+            V.store_first(own, V.floats(arguments[10]), place, count)
 
     return kernel
 
@@ -121,12 +131,11 @@ def make_cross_entropy_terms_gradient(target: Target, strided: bool, smooth: boo
 
 
 def _gradient_of_rows(target: Target, smooth: bool, weighted: bool) -> Any:
-    V, lanes = vectors(target), target.lanes
+    V, lanes, others, smoothed = vectors(target), target.lanes, others_of(target), smoothed_of(target)
 
     def kernel(arguments: Any, chunk: Any, scratch: Any) -> None:
         outer, per_chunk, size = arguments[0], arguments[1], arguments[2]
-        smoothing, ignored, weight = V.real(arguments[4]), arguments[5], V.floats(arguments[8])
-        keep, share = 1.0 - smoothing, smoothing / size
+        ignored, weight, (keep, share) = arguments[5], V.floats(arguments[8]), smoothed(arguments)
         for row in range(chunk * per_chunk, min(outer, (chunk + 1) * per_chunk)):
             x, label = V.offset(V.floats(arguments[6]), row * size), V.integers(arguments[7])[row]
             dx, factor = V.offset(V.floats(arguments[10]), row * size), V.floats(arguments[9])[row]
@@ -134,16 +143,11 @@ def _gradient_of_rows(target: Target, smooth: bool, weighted: bool) -> Any:
                 for i in range(0, size, lanes):
                     V.store_first(V.splat(0.0 if label == ignored else NAN), dx, i, size - i)
                 continue
-            top, sums, wanted = V.splat(LOWEST), V.zero(), V.zero()
-            for i in range(0, size, lanes):
-                top = V.maximum(top, V.select(V.first(size - i), V.load_first(x, i, size - i), V.splat(LOWEST)))
-                if smooth and weighted:
-                    wanted += V.load_first(weight, i, size - i)
-            shift = V.largest(top)
-            for i in range(0, size, lanes):
-                others = V.first(size - i) & ~(V.first(label - i + 1) & ~V.first(label - i))
-                sums += V.select(others, V.exp(V.load_first(x, i, size - i) - shift), V.zero())
-            rest = V.splat(V.total(sums))
+            wanted = V.zero()
+            for i in range(0, size if smooth and weighted else 0, lanes):
+                wanted += V.load_first(weight, i, size - i)
+            shift, sum_of_others = others(x, size, label)
+            rest = V.splat(sum_of_others)
             inverse = V.splat(1.0) / (rest + V.exp(V.splat(x[label]) - shift))
             weights, own = V.total(wanted) if weighted else size, weight[label] if weighted else 1.0
             for i in range(0, size, lanes):
@@ -159,29 +163,18 @@ def _gradient_of_rows(target: Target, smooth: bool, weighted: bool) -> Any:
 
 
 def _gradient_of_columns(target: Target, smooth: bool, weighted: bool) -> Any:
-    V, lanes = vectors(target), target.lanes
+    V, lanes, labelled = vectors(target), target.lanes, _labelled(target, weighted)
+    (units, column), smoothed = columns_of(target), smoothed_of(target)
 
     def kernel(arguments: Any, chunk: Any, scratch: Any) -> None:
-        outer, per_chunk, size, inner = arguments[0], arguments[1], arguments[2], arguments[3]
-        smoothing, ignored, weight = V.real(arguments[4]), arguments[5], V.floats(arguments[8])
-        keep, share = 1.0 - smoothing, smoothing / size
-        tiles = (inner + lanes - 1) // lanes
-        for unit in range(chunk * per_chunk, min(outer * tiles, (chunk + 1) * per_chunk)):
-            column, row = unit % tiles * lanes, unit // tiles
-            start, count = row * size * inner + column, inner - column
+        first, last, size, inner = units(arguments, chunk)
+        weight, (keep, share) = V.floats(arguments[8]), smoothed(arguments)
+        for unit in range(first, last):
+            start, place, count = column(arguments, unit)
             x, dx = V.offset(V.floats(arguments[6]), start), V.offset(V.floats(arguments[10]), start)
-            labels = V.integer_offset(V.integers(arguments[7]), row * inner + column)
-            V.store(V.splat(-1.0), scratch, 0)
-            V.store(V.zero(), scratch, lanes)
-            for lane in range(min(lanes, count)):
-                label = labels[lane]
-                if label >= 0 and label < size and label != ignored:
-                    scratch[lane] = label
-                    scratch[lanes + lane] = weight[label] if weighted else 1.0
-                else:
-                    scratch[lanes + lane] = 0.0 if label == ignored else NAN
+            labelled(arguments, scratch, place, count)
             label_of, own = V.load(scratch, 0), V.load(scratch, lanes)
-            factor = V.load_first(V.floats(arguments[9]), row * inner + column, count)
+            factor = V.load_first(V.floats(arguments[9]), place, count)
             shift, rest, chosen, weights = V.splat(LOWEST), V.zero(), V.zero(), 0.0
             for i in range(size):
                 shift = V.maximum(shift, V.load_first(x, i * inner, count))

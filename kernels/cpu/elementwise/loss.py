@@ -7,41 +7,18 @@ powers: it keeps its digits, and so does its gradient, however sure the network 
 from __future__ import annotations
 
 import math
-from functools import cache
 from typing import Any
 
-from numba import types
-
 from .. import Family
-from ..code.vector import FLOATS, INTEGERS, piece, vectors
+from ..code.vector import vectors
 from ..target import Target
-
-
-@cache
-def _columns(target: Target) -> tuple[Any, Any]:
-    """Pieces, of [outer, size, inner] whose vectors lie along the inner axis: units(arguments, chunk), the first vector and the one
-    after the last, size and inner; column(arguments, unit), the float where one begins, and how many of the row there are from there on.
-    """
-    lanes = target.lanes
-
-    def units(arguments, chunk):
-        outer, per_chunk, size, inner = arguments[0], arguments[1], arguments[2], arguments[3]
-        last = min(outer * ((inner + lanes - 1) // lanes), (chunk + 1) * per_chunk)
-        return chunk * per_chunk, last, size, inner
-
-    def column(arguments, unit):
-        size, inner, tiles = arguments[2], arguments[3], (arguments[3] + lanes - 1) // lanes
-        first = unit % tiles * lanes
-        return unit // tiles * size * inner + first, inner - first
-
-    given, n = (INTEGERS, types.int64), types.int64
-    return piece(given, units, types.UniTuple(n, 4)), piece(given, column, types.UniTuple(n, 2))
+from .classes import columns_of, others_of
 
 
 def make_softmax(target: Target, log: bool, strided: bool) -> Any:
     """strided: the axis is not the last one, and the vectors lie along the inner axis."""
     V, lanes, lowest = vectors(target), target.lanes, -math.inf
-    units, column = _columns(target)
+    units, column = columns_of(target)
 
     def rows(arguments, chunk, scratch):
         outer, per_chunk, size = arguments[0], arguments[1], arguments[2]
@@ -77,7 +54,7 @@ def make_softmax(target: Target, log: bool, strided: bool) -> Any:
     def columns(arguments, chunk, scratch):
         first, last, size, inner = units(arguments, chunk)
         for unit in range(first, last):
-            start, count = column(arguments, unit)
+            start, _, count = column(arguments, unit)
             x, y = V.offset(V.floats(arguments[4]), start), V.offset(V.floats(arguments[5]), start)
             shift, total = V.splat(lowest), V.zero()
             for i in range(size):
@@ -102,7 +79,7 @@ def make_softmax(target: Target, log: bool, strided: bool) -> Any:
 def make_softmax_gradient(target: Target, log: bool, strided: bool) -> Any:
     """dx = y (dy - sum(dy y)), or for the logarithm dy - exp(y) sum(dy)."""
     V, lanes = vectors(target), target.lanes
-    units, column = _columns(target)
+    units, column = columns_of(target)
 
     def rows(arguments, chunk, scratch):
         outer, per_chunk, size = arguments[0], arguments[1], arguments[2]
@@ -123,7 +100,7 @@ def make_softmax_gradient(target: Target, log: bool, strided: bool) -> Any:
     def columns(arguments, chunk, scratch):
         first, last, size, inner = units(arguments, chunk)
         for unit in range(first, last):
-            start, count = column(arguments, unit)
+            start, _, count = column(arguments, unit)
             y, dy = V.offset(V.floats(arguments[4]), start), V.offset(V.floats(arguments[5]), start)
             dx = V.offset(V.floats(arguments[6]), start)
             total = V.zero()
@@ -139,26 +116,8 @@ def make_softmax_gradient(target: Target, log: bool, strided: bool) -> Any:
     return columns if strided else rows
 
 
-@cache
-def _others(target: Target) -> Any:
-    """A piece: others(x, size, label), the largest of so many logits, and the sum of the powers of all but the label's, shifted by it."""
-    V, lanes, lowest = vectors(target), target.lanes, -math.inf
-
-    def others(x, size, label):
-        top, sums = V.splat(lowest), V.zero()
-        for i in range(0, size, lanes):
-            top = V.maximum(top, V.select(V.first(size - i), V.load_first(x, i, size - i), V.splat(lowest)))
-        shift = V.largest(top)
-        for i in range(0, size, lanes):
-            counts = V.first(size - i) & ~(V.first(label - i + 1) & ~V.first(label - i))
-            sums += V.select(counts, V.exp(V.load_first(x, i, size - i) - shift), V.zero())
-        return shift, V.total(sums)
-
-    return piece((FLOATS, types.int64, types.int64), others, types.UniTuple(types.float32, 2))
-
-
 def make_cross_entropy(target: Target) -> Any:
-    V, others, nan = vectors(target), _others(target), math.nan
+    V, others, nan = vectors(target), others_of(target), math.nan
 
     def kernel(arguments, chunk, scratch):
         n, size, x, labels = arguments[0], arguments[1], V.floats(arguments[2]), V.integers(arguments[3])
@@ -182,7 +141,7 @@ def make_cross_entropy(target: Target) -> Any:
 
 
 def make_cross_entropy_gradient(target: Target) -> Any:
-    V, lanes, others, nan = vectors(target), target.lanes, _others(target), math.nan
+    V, lanes, others, nan = vectors(target), target.lanes, others_of(target), math.nan
 
     def kernel(arguments, chunk, scratch):
         n, per_chunk, size = arguments[0], arguments[1], arguments[2]

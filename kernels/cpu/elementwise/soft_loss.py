@@ -12,23 +12,21 @@ from .. import Family
 from ..code.vector import vectors
 from ..target import Target
 from .class_loss_plan import SOFT_ARGUMENTS, SOFT_GRADIENT_ARGUMENTS
+from .classes import columns_of, largest_of, smoothed_of
 
 LOWEST = -math.inf
 
 
 def make_cross_entropy_soft(target: Target, strided: bool, weighted: bool) -> Any:
-    V, lanes = vectors(target), target.lanes
+    V, lanes, largest = vectors(target), target.lanes, largest_of(target)
+    (units, column), smoothed = columns_of(target), smoothed_of(target)
 
     def rows(arguments: Any, chunk: Any, scratch: Any) -> None:
         outer, per_chunk, size = arguments[0], arguments[1], arguments[2]
-        smoothing, weight = V.real(arguments[4]), V.floats(arguments[7])
-        keep, share = 1.0 - smoothing, smoothing / size
+        weight, (keep, share) = V.floats(arguments[7]), smoothed(arguments)
         for row in range(chunk * per_chunk, min(outer, (chunk + 1) * per_chunk)):
             x, shares = V.offset(V.floats(arguments[5]), row * size), V.offset(V.floats(arguments[6]), row * size)
-            top, sums, losses = V.splat(LOWEST), V.zero(), V.zero()
-            for i in range(0, size, lanes):
-                top = V.maximum(top, V.select(V.first(size - i), V.load_first(x, i, size - i), V.splat(LOWEST)))
-            shift = V.splat(V.largest(top))
+            shift, sums, losses = V.splat(largest(x, size)), V.zero(), V.zero()
             for i in range(0, size, lanes):
                 sums += V.select(V.first(size - i), V.exp(V.load_first(x, i, size - i) - shift), V.zero())
             logarithm = V.log(V.splat(V.total(sums)))
@@ -42,13 +40,10 @@ def make_cross_entropy_soft(target: Target, strided: bool, weighted: bool) -> An
             V.floats(arguments[8])[row] = V.total(losses)
 
     def columns(arguments: Any, chunk: Any, scratch: Any) -> None:
-        outer, per_chunk, size, inner = arguments[0], arguments[1], arguments[2], arguments[3]
-        smoothing, weight = V.real(arguments[4]), V.floats(arguments[7])
-        keep, share = 1.0 - smoothing, smoothing / size
-        tiles = (inner + lanes - 1) // lanes
-        for unit in range(chunk * per_chunk, min(outer * tiles, (chunk + 1) * per_chunk)):
-            column, row = unit % tiles * lanes, unit // tiles
-            start, count = row * size * inner + column, inner - column
+        first, last, size, inner = units(arguments, chunk)
+        weight, (keep, share) = V.floats(arguments[7]), smoothed(arguments)
+        for unit in range(first, last):
+            start, place, count = column(arguments, unit)
             x, shares = V.offset(V.floats(arguments[5]), start), V.offset(V.floats(arguments[6]), start)
             shift, sums, losses = V.splat(LOWEST), V.zero(), V.zero()
             for i in range(size):
@@ -60,26 +55,23 @@ def make_cross_entropy_soft(target: Target, strided: bool, weighted: bool) -> An
                 wanted = V.load_first(shares, i * inner, count) * keep + share
                 part = (shift - V.load_first(x, i * inner, count) + logarithm) * wanted
                 losses += part * weight[i] if weighted else part
-            V.store_first(losses, V.floats(arguments[8]), row * inner + column, count)
+            V.store_first(losses, V.floats(arguments[8]), place, count)
 
     return columns if strided else rows
 
 
 def make_cross_entropy_soft_gradient(target: Target, strided: bool, weighted: bool) -> Any:
     """p_c S - t_c w_c of each place, times the gradient of its term: p softmax(x), S the sum of t w."""
-    V, lanes = vectors(target), target.lanes
+    V, lanes, largest = vectors(target), target.lanes, largest_of(target)
+    (units, column), smoothed = columns_of(target), smoothed_of(target)
 
     def rows(arguments: Any, chunk: Any, scratch: Any) -> None:
         outer, per_chunk, size = arguments[0], arguments[1], arguments[2]
-        smoothing, weight = V.real(arguments[4]), V.floats(arguments[7])
-        keep, share = 1.0 - smoothing, smoothing / size
+        weight, (keep, share) = V.floats(arguments[7]), smoothed(arguments)
         for row in range(chunk * per_chunk, min(outer, (chunk + 1) * per_chunk)):
             x, shares = V.offset(V.floats(arguments[5]), row * size), V.offset(V.floats(arguments[6]), row * size)
             dx, factor = V.offset(V.floats(arguments[9]), row * size), V.floats(arguments[8])[row]
-            top, sums, total = V.splat(LOWEST), V.zero(), V.zero()
-            for i in range(0, size, lanes):
-                top = V.maximum(top, V.select(V.first(size - i), V.load_first(x, i, size - i), V.splat(LOWEST)))
-            shift = V.splat(V.largest(top))
+            shift, sums, total = V.splat(largest(x, size)), V.zero(), V.zero()
             for i in range(0, size, lanes):
                 sums += V.select(V.first(size - i), V.exp(V.load_first(x, i, size - i) - shift), V.zero())
                 wanted = V.load_first(shares, i, size - i) * keep + share
@@ -95,16 +87,13 @@ def make_cross_entropy_soft_gradient(target: Target, strided: bool, weighted: bo
                 V.store_first((power * scale - wanted) * factor, dx, i, size - i)
 
     def columns(arguments: Any, chunk: Any, scratch: Any) -> None:
-        outer, per_chunk, size, inner = arguments[0], arguments[1], arguments[2], arguments[3]
-        smoothing, weight = V.real(arguments[4]), V.floats(arguments[7])
-        keep, share = 1.0 - smoothing, smoothing / size
-        tiles = (inner + lanes - 1) // lanes
-        for unit in range(chunk * per_chunk, min(outer * tiles, (chunk + 1) * per_chunk)):
-            column, row = unit % tiles * lanes, unit // tiles
-            start, count = row * size * inner + column, inner - column
+        first, last, size, inner = units(arguments, chunk)
+        weight, (keep, share) = V.floats(arguments[7]), smoothed(arguments)
+        for unit in range(first, last):
+            start, place, count = column(arguments, unit)
             x, shares = V.offset(V.floats(arguments[5]), start), V.offset(V.floats(arguments[6]), start)
             dx = V.offset(V.floats(arguments[9]), start)
-            factor = V.load_first(V.floats(arguments[8]), row * inner + column, count)
+            factor = V.load_first(V.floats(arguments[8]), place, count)
             shift, sums, total = V.splat(LOWEST), V.zero(), V.zero()
             for i in range(size):
                 shift = V.maximum(shift, V.load_first(x, i * inner, count))

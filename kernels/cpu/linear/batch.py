@@ -13,7 +13,7 @@ from numba import types
 from .. import Family
 from ..code.emit import Emitter, Value, i64
 from ..code.expression import Expression
-from ..code.loops import for_range
+from ..code.loops import for_range, picking
 from ..code.vector import FLOATS, emitted, indices
 from ..code.vector import vectors as vector_module
 from ..target import Target
@@ -24,15 +24,16 @@ INT = types.int64
 B = indices(BATCH_HEAD)
 
 
-def _tile(target: Target, rows: int, size: int) -> Any:
+def _tile(target: Target, rows: int, panel: int) -> Any:
     """An intrinsic: sums[row][vector] = (0 if first, else itself) + the products over `count` inputs, added up apart:
-    sums of sums lose less than one long sum.
+    sums of sums lose less than one long sum; of one row less if not `tall`, of one vector if not `wide`.
     """
     lanes = target.lanes
 
-    def emit(
-        e: Emitter, w: Value, w_row: Value, x: Value, x_block: Value, count: Value, sums: Value, first: Value
+    def products(
+        e: Emitter, shape: tuple[int, int], w: Value, w_row: Value, x: Value, x_block: Value, *rest: Value
     ) -> None:
+        (rows, size), (count, sums, first) = shape, rest
         rows_of_w = [e.at(w, e.b.mul(i64(r), w_row)) for r in range(rows)]
         blocks_of_x = [e.at(x, e.b.mul(i64(v), x_block)) for v in range(size)]
         again = e.b.icmp_signed("==", first, i64(0))
@@ -50,7 +51,8 @@ def _tile(target: Target, rows: int, size: int) -> Any:
             before = e.b.select(again, e.load(sums, i * lanes), e.const(0))
             e.store(e.b.fadd(value, before), sums, i * lanes)
 
-    return emitted(target, None, (FLOATS, INT, FLOATS, INT, INT, FLOATS, INT), emit)
+    kinds = (FLOATS, INT, FLOATS, INT, INT, FLOATS, *(INT,) * 3)
+    return emitted(target, None, kinds, picking(products, (rows, panel)))
 
 
 def make_linear_batch(
@@ -58,9 +60,7 @@ def make_linear_batch(
 ) -> Any:
     """rows x vectors sums at a time; the first `tall` tiles have all rows, the others one less."""
     lanes, panel, fewer = target.lanes, vectors, max(rows - 1, 1)
-    whole, low = _tile(target, rows, panel), _tile(target, fewer, panel)
-    narrow, single = _tile(target, rows, 1), _tile(target, fewer, 1)
-    finish_row = make_finish(target, bias, epilogue, kinds, BATCH_HEAD)
+    tile, finish_row = _tile(target, rows, panel), make_finish(target, bias, epilogue, kinds, BATCH_HEAD)
     module = vector_module(target)
     floats, offset = module.floats, module.offset
 
@@ -79,21 +79,15 @@ def make_linear_batch(
             count, first = min(arguments[B.block], depth - k), 1 if k == 0 else 0
             block = 0
             while block < blocks:
-                size = panel if blocks - block >= panel else 1
+                wide = 1 if blocks - block >= panel else 0
+                size = panel if wide else 1
                 tile_x = offset(x, (block * depth + k) * lanes)
                 tile_w = offset(w, k)
                 sums = offset(scratch, block * outs * lanes)
                 for t in range(first_tile, last_tile):
-                    height = rows if t < tall else fewer
-                    if size == panel:
-                        if t < tall:
-                            whole(tile_w, depth, tile_x, depth * lanes, count, sums, first)
-                        else:
-                            low(tile_w, depth, tile_x, depth * lanes, count, sums, first)
-                    elif t < tall:
-                        narrow(tile_w, depth, tile_x, depth * lanes, count, sums, first)
-                    else:
-                        single(tile_w, depth, tile_x, depth * lanes, count, sums, first)
+                    whole = 1 if t < tall else 0
+                    height = rows if whole else fewer
+                    tile(tile_w, depth, tile_x, depth * lanes, count, sums, first, whole, wide)
                     tile_w = offset(tile_w, height * depth)
                     sums = offset(sums, height * size * lanes)
                 block += size

@@ -50,20 +50,14 @@ def _turned(target: Target) -> Any:
 
 
 def make_matmul(target: Target, rows: int, panel: int, transposed: bool) -> Any:
-    lanes, fewer = target.lanes, max(rows - 1, 1)
-    strip = panel * lanes
-    whole, low, narrow, single = (product_tile(target, r, v, True) for v in (panel, 1) for r in (rows, fewer))
+    lanes, strip, tile = target.lanes, panel * target.lanes, product_tile(target, rows, panel, True)
     turn, V = _turned(target), vectors(target)
 
     def kernel(arguments: Any, chunk: Any, scratch: Any) -> None:
         tiles, tall, depth, columns = arguments[M.tiles], arguments[M.tall], arguments[M.depth], arguments[M.columns]
         per_chunk, row_chunks, block = arguments[M.tiles_per_chunk], arguments[M.row_chunks], arguments[M.block]
-        most, a_row, a_step, b_row = (
-            arguments[M.columns_per_chunk],
-            arguments[M.a_row],
-            arguments[M.a_step],
-            arguments[M.b_row],
-        )
+        a_row, a_step, b_row = arguments[M.a_row], arguments[M.a_step], arguments[M.b_row]
+        most = arguments[M.columns_per_chunk]
         column_chunks = (columns + most - 1) // most
         pair, piece = chunk // (row_chunks * column_chunks), chunk % (row_chunks * column_chunks)
         first, second = pair // arguments[M.batch1], pair % arguments[M.batch1]
@@ -88,20 +82,13 @@ def make_matmul(target: Target, rows: int, panel: int, transposed: bool) -> Any:
                         V.store(V.load_first(b, (k + i) * b_row + j0 + j, width - j), to, i * apart)
             j = 0
             while j < width:
-                wide = width - j >= strip
+                wide = 1 if width - j >= strip else 0
                 part, panel = strip if wide else min(lanes, width - j), V.offset(scratch, j * block)
                 for t in range(t0, t1):
                     r = t * rows - max(0, t - tall)
                     ar, cr = V.offset(a, r * a_row + k * a_step), V.offset(c, r * columns + j)
-                    if t < tall:
-                        if wide:
-                            whole(ar, a_row, a_step, panel, strip, count, cr, columns, new, part)
-                        else:
-                            narrow(ar, a_row, a_step, panel, lanes, count, cr, columns, new, part)
-                    elif wide:
-                        low(ar, a_row, a_step, panel, strip, count, cr, columns, new, part)
-                    else:
-                        single(ar, a_row, a_step, panel, lanes, count, cr, columns, new, part)
+                    whole, across = 1 if t < tall else 0, strip if wide else lanes
+                    tile(ar, a_row, a_step, panel, across, count, cr, columns, new, part, whole, wide)
                 j += part
 
     return kernel

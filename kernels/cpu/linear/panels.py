@@ -14,7 +14,7 @@ from numba import types
 from .. import Family
 from ..code.emit import Emitter, Value, i64
 from ..code.expression import Expression
-from ..code.loops import for_range
+from ..code.loops import for_range, picking
 from ..code.pieces import panel_at
 from ..code.vector import FLOATS, emitted, indices
 from ..code.vector import vectors as vector_module
@@ -26,15 +26,17 @@ INT = types.int64
 P = indices(PANEL_HEAD)
 
 
-def _tile(target: Target, rows: int, size: int, once: bool) -> Any:
+def _tile(target: Target, rows: int, panel: int) -> Any:
     """An intrinsic: sums[row][vector] = (0 if first, else itself) + the products over `count` inputs, added up apart:
-    sums of sums lose less than one long sum. Weights from `ahead` on are asked for, `step` floats for each input, to pass
-    the outer caches by where they are read once.
+    sums of sums lose less than one long sum; of one row less if not `tall`, of one vector if not `wide`. Weights from `ahead`
+    on are asked for, `step` floats for each input, to pass the outer caches by where they are read once.
     """
-    lanes, closer = target.lanes, 0 if once else 3
+    lanes, closer = target.lanes, 0 if rows == 1 else 3
 
-    def emit(e: Emitter, x: Value, x_row: Value, w: Value, ahead: Value, step: Value, count: Value, sums: Value,
-             sums_row: Value, first: Value) -> None:  # fmt: skip
+    def products(
+        e: Emitter, shape: tuple[int, int], x: Value, x_row: Value, w: Value, ahead: Value, *rest: Value
+    ) -> None:
+        (rows, size), (step, count, sums, sums_row, first) = shape, rest
         rows_of_x = [e.at(x, e.b.mul(i64(r), x_row)) for r in range(rows)]
         again = e.b.icmp_signed("==", first, i64(0))
 
@@ -57,15 +59,15 @@ def _tile(target: Target, rows: int, size: int, once: bool) -> Any:
                 before = e.b.select(again, e.load(line, v * lanes), e.const(0))
                 e.store(e.b.fadd(acc[r * size + v], before), line, v * lanes)
 
-    return emitted(target, None, (FLOATS, INT, FLOATS, FLOATS, INT, INT, FLOATS, INT, INT), emit)
+    kinds = (FLOATS, INT, FLOATS, FLOATS, INT, INT, FLOATS, *(INT,) * 4)
+    return emitted(target, None, kinds, picking(products, (rows, panel)))
 
 
 def make_linear_panels(
     target: Target, rows: int, vectors: int, bias: bool, epilogue: Expression | None, kinds: tuple[str, ...]
 ) -> Any:
     """rows x vectors sums at a time; the first `tall` tiles have all rows, the others one less."""
-    lanes, panel, fewer = target.lanes, vectors, max(rows - 1, 1)
-    whole, low, narrow, single = (_tile(target, r, size, rows == 1) for size in (panel, 1) for r in (rows, fewer))
+    lanes, panel, fewer, tile = target.lanes, vectors, max(rows - 1, 1), _tile(target, rows, vectors)
     finish_row = make_finish(target, bias, epilogue, kinds, PANEL_HEAD)
     module = vector_module(target)
     floats, offset = module.floats, module.offset
@@ -90,16 +92,9 @@ def make_linear_panels(
                 count, first = min(arguments[P.slice], depth - k), 1 if k == 0 else 0
                 tile_x, sums, ahead = offset(x, k), offset(scratch, 0), offset(w, count * width)
                 for t in range(first_tile, last_tile):
-                    height = rows if t < tall else fewer
-                    if unit < full:
-                        if t < tall:
-                            whole(tile_x, depth, w, ahead, step, count, sums, width, first)
-                        else:
-                            low(tile_x, depth, w, ahead, step, count, sums, width, first)
-                    elif t < tall:
-                        narrow(tile_x, depth, w, ahead, step, count, sums, width, first)
-                    else:
-                        single(tile_x, depth, w, ahead, step, count, sums, width, first)
+                    whole, wide = 1 if t < tall else 0, 1 if unit < full else 0
+                    height = rows if whole else fewer
+                    tile(tile_x, depth, w, ahead, step, count, sums, width, first, whole, wide)
                     tile_x, sums = offset(tile_x, height * depth), offset(sums, height * width)
                     ahead = offset(ahead, count * step)
                 w = offset(w, count * width)

@@ -14,7 +14,7 @@ from numba import types
 from .. import Family
 from ..code.emit import F32, Emitter, Value, i64
 from ..code.expression import Expression
-from ..code.loops import RowOperand, for_range, for_vectors
+from ..code.loops import RowOperand, for_range, for_vectors, picking
 from ..code.vector import FLOATS, INTEGERS, emitted
 from ..code.vector import vectors as vector_module
 from ..target import Target
@@ -101,45 +101,43 @@ def make_linear(
     slot = 1 << (outs - 1).bit_length()
     assert slot <= lanes
 
-    def tile(height: int, width: int) -> Any:
-        def emit(e: Emitter, x: Value, x_row: Value, w: Value, w_row: Value, count: Value, sums: Value, sums_row: Value,
-                 first: Value) -> None:  # fmt: skip
-            xs = [e.at(x, e.b.mul(i64(r), x_row)) for r in range(height)]
-            ws = [e.at(w, e.b.mul(i64(o), w_row)) for o in range(width)]
+    def products(
+        e: Emitter, shape: tuple[int, int], x: Value, x_row: Value, w: Value, w_row: Value, *rest: Value
+    ) -> None:
+        (height, width), (count, sums, sums_row, first) = shape, rest
+        xs = [e.at(x, e.b.mul(i64(r), x_row)) for r in range(height)]
+        ws = [e.at(w, e.b.mul(i64(o), w_row)) for o in range(width)]
 
-            def step(k: Value, mask: Value, acc: list[Value]) -> list[Value]:
-                def load(pointer: Value) -> Value:
-                    return e.load(pointer, k) if mask is None else e.masked_load(e.at(pointer, k), mask)
+        def step(k: Value, mask: Value, acc: list[Value]) -> list[Value]:
+            def load(pointer: Value) -> Value:
+                return e.load(pointer, k) if mask is None else e.masked_load(e.at(pointer, k), mask)
 
-                # The sums, the rows' values and one weight are all that registers have to hold.
-                values, acc = [load(pointer) for pointer in xs], list(acc)
+            # The sums, the rows' values and one weight are all that registers have to hold.
+            values, acc = [load(pointer) for pointer in xs], list(acc)
+            for o in range(width):
+                weight = load(ws[o])
+                for r in range(height):
+                    acc[r * width + o] = e.fma(values[r], weight, acc[r * width + o])
+            return acc
+
+        acc = for_vectors(e, count, 2 if height == 1 else 1, [e.const(0)] * (height * width), step)
+        together = max(1, lanes // slot)
+        mask = e.first_lanes(i64(width))
+        for start in range(0, height, together):
+            group: list[Value | None] = [None] * lanes
+            for r in range(start, min(height, start + together)):
                 for o in range(width):
-                    weight = load(ws[o])
-                    for r in range(height):
-                        acc[r * width + o] = e.fma(values[r], weight, acc[r * width + o])
-                return acc
+                    group[(r - start) * slot + o] = acc[r * width + o]
+            total = lane_sums(e, group)
+            for r in range(start, min(height, start + together)):
+                moved = [min((r - start) * slot + k, lanes - 1) for k in range(lanes)]
+                part = e.b.shuffle_vector(total, total, ir.Constant(e.int_type, moved))
+                pointer = e.at(sums, e.b.mul(i64(r), sums_row))
+                before = e.masked_load(pointer, mask)
+                before = e.b.select(e.b.icmp_signed("!=", first, i64(0)), e.const(0), before)
+                e.masked_store(e.b.fadd(before, part), pointer, mask)
 
-            acc = for_vectors(e, count, 2 if height == 1 else 1, [e.const(0)] * (height * width), step)
-            together = max(1, lanes // slot)
-            mask = e.first_lanes(i64(width))
-            for start in range(0, height, together):
-                group: list[Value | None] = [None] * lanes
-                for r in range(start, min(height, start + together)):
-                    for o in range(width):
-                        group[(r - start) * slot + o] = acc[r * width + o]
-                total = lane_sums(e, group)
-                for r in range(start, min(height, start + together)):
-                    moved = [min((r - start) * slot + k, lanes - 1) for k in range(lanes)]
-                    part = e.b.shuffle_vector(total, total, ir.Constant(e.int_type, moved))
-                    pointer = e.at(sums, e.b.mul(i64(r), sums_row))
-                    before = e.masked_load(pointer, mask)
-                    before = e.b.select(e.b.icmp_signed("!=", first, i64(0)), e.const(0), before)
-                    e.masked_store(e.b.fadd(before, part), pointer, mask)
-
-        return emitted(target, None, (FLOATS, INT, FLOATS, INT, INT, FLOATS, INT, INT), emit)
-
-    fewer = max(rows - 1, 1)
-    whole, low, narrow, single = tile(rows, outs), tile(fewer, outs), tile(rows, 1), tile(fewer, 1)
+    tile = emitted(target, None, (FLOATS, INT, FLOATS, INT, INT, FLOATS, *(INT,) * 4), picking(products, (rows, outs)))
     finish_row = make_finish(target, bias, epilogue, kinds)
     module = vector_module(target)
     floats, offset = module.floats, module.offset
@@ -161,15 +159,8 @@ def make_linear(
                 for t in range(t0, t1):
                     r = t * rows - max(0, t - tall)
                     xr, sums = offset(x, r * x_row + k), offset(scratch, (r - r0) * ld + o)
-                    if t < tall:
-                        if width - o >= outs:
-                            whole(xr, x_row, wo, depth, count, sums, ld, first)
-                        else:
-                            narrow(xr, x_row, wo, depth, count, sums, ld, first)
-                    elif width - o >= outs:
-                        low(xr, x_row, wo, depth, count, sums, ld, first)
-                    else:
-                        single(xr, x_row, wo, depth, count, sums, ld, first)
+                    whole, wide = 1 if t < tall else 0, 1 if width - o >= outs else 0
+                    tile(xr, x_row, wo, depth, count, sums, ld, first, whole, wide)
                 o += outs if width - o >= outs else 1
         for r in range(r0, r1):
             finish_row(arguments, offset(scratch, (r - r0) * ld), r, o0, out, width)
@@ -177,16 +168,19 @@ def make_linear(
     return kernel
 
 
-def product_tile(target: Target, height: int, width: int, packed: bool) -> Any:
-    """An intrinsic: c[height][width * L] = (0 if first, else itself) + the products over `depth` of a and b.
+def product_tile(target: Target, rows: int, vectors: int, packed: bool) -> Any:
+    """An intrinsic: c[rows][vectors * L] = (0 if first, else itself) + the products over `depth` of a and b, of one row less if not
+    `tall`, and of one vector if not `wide`.
 
     packed: whether b has all lanes of its vectors.
     """
     lanes = target.lanes
 
-    def emit(e: Emitter, a: Value, a_row: Value, a_step: Value, b: Value, b_row: Value, depth: Value, c: Value, c_row: Value,
-             first: Value, columns: Value) -> None:  # fmt: skip
+    def products(
+        e: Emitter, shape: tuple[int, int], a: Value, a_row: Value, a_step: Value, b: Value, *rest: Value
+    ) -> None:
         """columns: how many of the last vector's lanes exist; the others are neither read nor written."""
+        (height, width), (b_row, depth, c, c_row, first, columns) = shape, rest
         rows_of_a = [e.at(a, e.b.mul(i64(r), a_row)) for r in range(height)]
         rows_of_c = [e.at(c, e.b.mul(i64(r), c_row)) for r in range(height)]
         mask = e.first_lanes(columns) if width == 1 else None
@@ -217,7 +211,8 @@ def product_tile(target: Target, height: int, width: int, packed: bool) -> Any:
                 else:
                     e.masked_store(value, pointer, mask)
 
-    return emitted(target, None, (FLOATS, INT, INT, FLOATS, INT, INT, FLOATS, INT, INT, INT), emit)
+    kinds = (FLOATS, INT, INT, FLOATS, INT, INT, FLOATS, *(INT,) * 5)
+    return emitted(target, None, kinds, picking(products, (rows, vectors)))
 
 
 def make_product(target: Target, rows: int, vectors: int, packed: bool, rows_outer: bool) -> Any:
@@ -227,10 +222,7 @@ def make_product(target: Target, rows: int, vectors: int, packed: bool, rows_out
     finished one group after the other, which writes memory in long runs.
     """
     lanes = target.lanes
-    strip = vectors * lanes
-
-    fewer = max(rows - 1, 1)
-    whole, low, narrow, single = (product_tile(target, r, v, packed) for v in (vectors, 1) for r in (rows, fewer))
+    strip, tile = vectors * lanes, product_tile(target, rows, vectors, packed)
     module = vector_module(target)
     floats, offset = module.floats, module.offset
     load, store, load_first = module.load, module.store, module.load_first
@@ -262,7 +254,7 @@ def make_product(target: Target, rows: int, vectors: int, packed: bool, rows_out
             for outer in range(t0, t1 if rows_outer else t0 + 1):
                 j = 0
                 while j < width:
-                    wide = width - j >= strip
+                    wide = 1 if width - j >= strip else 0
                     part = strip if wide else min(lanes, width - j)
                     source, source_row = offset(b, k * b_row + j), b_row
                     if packed:
@@ -270,15 +262,8 @@ def make_product(target: Target, rows: int, vectors: int, packed: bool, rows_out
                     for t in range(outer, outer + 1 if rows_outer else t1):
                         r = t * rows - max(0, t - tall)
                         ar, cr = offset(a, r * a_row + k * a_step), offset(c, r * c_row + j)
-                        if t < tall:
-                            if wide:
-                                whole(ar, a_row, a_step, source, source_row, count, cr, c_row, first, part)
-                            else:
-                                narrow(ar, a_row, a_step, source, source_row, count, cr, c_row, first, part)
-                        elif wide:
-                            low(ar, a_row, a_step, source, source_row, count, cr, c_row, first, part)
-                        else:
-                            single(ar, a_row, a_step, source, source_row, count, cr, c_row, first, part)
+                        whole = 1 if t < tall else 0
+                        tile(ar, a_row, a_step, source, source_row, count, cr, c_row, first, part, whole, wide)
                     j += part
 
     return kernel

@@ -23,7 +23,7 @@ from numba import types
 from .. import Family
 from ..code.channels import gather_body
 from ..code.emit import F32, I1, Emitter, i64
-from ..code.loops import either, pointers
+from ..code.loops import picking, pointers
 from ..code.partial import Own, Places, in_parts, most_terms, own_sums, room_for
 from ..code.pieces import panel_at
 from ..code.vector import FLOATS, INTEGERS, Linked, external, indices, piece
@@ -61,11 +61,12 @@ class Specialization:
     merged: bool = False
 
 
-# ---- bodies of the pieces that the outer loops call
+# ---- bodies of what the outer loops call
 
 
-def _product(target: Target, tiles: int, size: int, merged: bool) -> Any:
-    """m[size][tiles] = the sum over `blocks` blocks of input channels of v[block][tile][lane] times u[block][lane][size].
+def _product(target: Target, merged: bool) -> Any:
+    """m[size][tiles] = the sum over `blocks` blocks of input channels of v[block][tile][lane] times u[block][lane][size], of so many
+    tiles and vectors of filters.
 
     Of the last block only the first `few` channels count. Vectors of m and blocks of v are `v_block` floats apart.
     Where groups were `merged`, weights between them count for nothing in sums that are not finite.
@@ -73,10 +74,11 @@ def _product(target: Target, tiles: int, size: int, merged: bool) -> Any:
     what is used once, so that they displace little of V and M in the second level cache.
     """
     lanes = target.lanes
-    # Two steps in one body make LLVM hold both steps' weights: only where there are registers for them.
-    unroll = 2 if tiles * size + 4 * size + 8 < target.registers else 1
 
-    def body(e: Emitter, v: Any, u: Any, m: Any, ahead: Any, step: Any, blocks: Any, few: Any, v_block: Any) -> None:
+    def body(e: Emitter, shape: tuple[int, int], v: Any, u: Any, m: Any, ahead: Any, *numbers: Any) -> None:
+        (tiles, size), (step, blocks, few, v_block) = shape, numbers
+        # Two steps in one body make LLVM hold both steps' weights: only where there are registers for them.
+        unroll = 2 if tiles * size + 4 * size + 8 < target.registers else 1
         b = e.b
         last, few = b.sub(blocks, i64(1)), b.sdiv(few, i64(unroll))
 
@@ -126,23 +128,6 @@ def _product(target: Target, tiles: int, size: int, merged: bool) -> Any:
         kept = Places(e, [(head, t * lanes) for t in range(tiles) for head in heads])
         zeros, alone, own = [e.const(0)] * len(kept.places), ir.Constant(I1, 1), Own(own_of, size) if merged else None
         kept.write(in_parts(e, blocks, most_terms(lanes), alone, [v, u, ahead], zeros, over_blocks, kept, own))
-
-    return body
-
-
-def _products(target: Target, s: Specialization) -> Any:
-    """The product for all tiles or one less (`tall`), and for a panel or one block of filters (`wide`)."""
-
-    def body(e: Emitter, *values: Any) -> None:
-        *rest, tall, wide = values
-
-        def product(tiles: int, size: int) -> None:
-            _product(target, tiles, size, s.merged)(e, *rest)
-
-        def blocks(count: int) -> None:
-            either(e, wide, s.tail, lambda: product(count, s.vectors), lambda: product(count, 1))
-
-        either(e, tall, s.uneven, lambda: blocks(s.tiles), lambda: blocks(s.tiles - 1))
 
     return body
 
@@ -256,7 +241,7 @@ def _transform(target: Target, scheme: Scheme) -> Any:
 
 @cache
 def _outer(target: Target, scheme: Scheme, window: int) -> Any:
-    """The loops around the pieces: the same function for every specialization."""
+    """The loops around these: the same function for every specialization."""
     V = vector_operations(target)
     lanes, points, transform = target.lanes, scheme.points, _transform(target, scheme)
     results, tall_results = scheme.outputs // window, scheme.tall // window
@@ -345,7 +330,7 @@ def _make_winograd(target: Target, outputs: int, taps: int, axes: int, **rest: A
     bodies = {
         "columns": (COLUMNS, strip_columns(scheme)),
         "rows": (ROWS, strip_rows(scheme)),
-        "product": (_PRODUCT, _products(target, s)),
+        "product": (_PRODUCT, picking(_product(target, s.merged), (s.tiles, s.vectors), s.uneven, s.tail)),
         "gather": (_GATHER, gather_body(s.operands, A.bias, OPERANDS, s.vectors)),
         "inverse": (_INVERSE, _inverse(scheme, s)),
     }

@@ -151,7 +151,7 @@ def _write(e: Emitter, taps: Any, dw: Any, outs: Any, count: Any, stride: Any) -
 
 @cache
 def _outer(target: Target, scheme: Scheme) -> Any:
-    """The loops around the pieces: the same function for every specialization."""
+    """The loops around these: the same function for every specialization."""
     V = vector_operations(target)
     lanes, size_of, points, squares = target.lanes, scheme.outputs, scheme.points, scheme.taps**2
     overlap = scheme.taps - 1

@@ -1,4 +1,4 @@
-"""Winograd's transforms of one line, and the pieces that transform strips of tiles."""
+"""Winograd's transforms of one line, and what transforms strips of tiles."""
 
 from __future__ import annotations
 
