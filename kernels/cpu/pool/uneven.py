@@ -11,7 +11,7 @@ from .. import Family
 from ..code.vector import emitted, vectors
 from ..target import Target
 from .uneven_plan import FAR, UNEVEN_ARGUMENTS
-from .windows import Unit
+from .unit import Unit
 
 
 def make(target: Target, blocked: bool, what: str, across: bool = False) -> Any:

@@ -16,6 +16,7 @@ from ..code.emit import Emitter, Value, i64
 from ..code.vector import FLOATS, emitted
 from ..target import Target
 from .plan import Window
+from .unit import Unit
 
 _N = types.int64
 
@@ -45,7 +46,7 @@ def _loop(
         e.loop(count, pointers, once)
 
 
-def maxima(target: Target, unit: Any, window: Window) -> Any:
+def maxima(target: Target, unit: Unit, window: Window) -> Any:
     """maxima(plane, top, height, pitch, column, step, y, count): the maxima of `count` windows of a row.
 
     Windows begin at row `top` (which may lie outside, the window may not) and at `column`, and are `step` apart; these
@@ -69,7 +70,7 @@ def maxima(target: Target, unit: Any, window: Window) -> Any:
     return emitted(target, None, (FLOATS, _N, _N, _N, _N, _N, FLOATS, _N), body)
 
 
-def maxima_gradient(target: Target, unit: Any, window: Window) -> Any:
+def maxima_gradient(target: Target, unit: Unit, window: Window) -> Any:
     """maxima_gradient(plane, dplane, top, height, pitch, column, step, dy, count): adds dy to dplane where the first
     maxima of the windows were. The arguments are those of `maxima`.
     """
