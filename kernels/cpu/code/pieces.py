@@ -9,7 +9,7 @@ from .vector import piece
 INT = types.int64
 
 
-def _panel_at(unit, panel, full):
+def _panel_at(unit: int, panel: int, full: int) -> tuple[int, int]:
     """The first block of a panel, and how many it has: `full` panels of so many, then those left over, each a panel of its own."""
     if unit < full:
         return unit * panel, panel
