@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cnnc.diagnostics import error
+from cnnc.untrusted import archive_of
 
 PEEK = 4096  # bytes
 DATA = 3  # exit code
 WANTED = {
     "model": "a model file (.cnn)",
-    "weights": "weights (.safetensors)",
+    "weights": "weights (.safetensors or .npz)",
     "tensors": "a safetensors file",
     "artifact": "an artifact (.cnnx)",
     "IR": "IR text",
@@ -55,8 +56,8 @@ PYTORCH = Kind(
     model=f"{WRITE}; its weights: "
     "torch.load(..., weights_only=True), then safetensors.torch.save_file(state, '{target}')",
     weights=_one_line(
-        "import torch, safetensors.torch as s; s.save_file({k: v.contiguous().clone() for k, v in "
-        "torch.load('{file}', map_location='cpu', weights_only=True).items()}, '{target}')"
+        "import torch, safetensors.torch as s; d = torch.load('{file}', map_location='cpu', weights_only=True); s.save_file("
+        "{k: v.contiguous().clone() for k, v in d.get('state_dict', d).items() if torch.is_tensor(v)}, '{target}')"
     ),
 )
 TORCHSCRIPT = Kind(
@@ -111,7 +112,7 @@ ARTIFACT = Kind(
 CNN = Kind(
     "a model file (.cnn)",
     ("model",),
-    weights="weights are a .safetensors file; `cnnc train` writes one",
+    weights="weights are a .safetensors or a .npz file; `cnnc train` writes one",
     other="the model is the argument without an option: cnnc run {file} --input ...; in Python cnnc.load",
 )
 IR = Kind("IR text", ("IR",), model="`cnnc opt` reads it; a model is a .cnn file", weights=CNN.weights)
@@ -126,14 +127,13 @@ NPY = Kind(
     "a NumPy array (.npy)",
     ("input",),
     model="name the .cnn file of the network, and give the array by --input {file}",
-    weights="weights have names: safetensors.numpy.save_file({'fc.weight': ...}, '{target}')",
+    weights="weights have names: np.savez('weights.npz', **{'fc.weight': ...})",
     other="a data set has labels too: np.savez('data.npz', x=images, y=labels)",
 )
 NPZ = Kind(
     "NumPy arrays (.npz)",
-    ("input", "data"),
-    model="name the .cnn file of the network, and give the arrays by --data {file} or --input {file}",
-    weights=_one_line("import numpy as np, safetensors.numpy as s; s.save_file(dict(np.load('{file}')), '{target}')"),
+    ("input", "data", "weights"),
+    model="name the .cnn file of the network, and give the arrays by --data {file}, --input {file} or --weights {file}",
 )
 COMPRESSED = Kind(
     "a compressed file or archive",
@@ -256,7 +256,7 @@ def _tensors(head: bytes) -> Kind:
 
 def _archive(path: Path) -> Kind:
     try:
-        with zipfile.ZipFile(path) as archive:
+        with archive_of(path) as archive:
             names = archive.namelist()
     except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError):
         return ENDINGS.get(path.suffix.lower(), NPZ if path.suffix.lower() == ".npz" else COMPRESSED)

@@ -24,7 +24,7 @@ from cnnc.ir.types import product
 from cnnc.loaded import Loaded
 from cnnc.runtime import room
 from cnnc.runtime.named import Named
-from cnnc.untrusted import Malformed, read_json
+from cnnc.weight_files import CLASSES, IGNORED, open_weights
 
 if TYPE_CHECKING:
     from cnnc.frontend.elaborate import Program
@@ -36,9 +36,6 @@ Floats = NDArray[np.float32]
 Measure = Callable[["Network", int], "tuple[int, int]"]
 Build = Callable[..., "Executable"]
 Starts = tuple[Start | None, Start | None]  # of weights and of biases, where a layer does not say how
-IGNORED = "num_batches_tracked"  # PyTorch's counter beside running statistics, of no use here
-CLASSES = "cnnc.classes"  # the names of the classes, in the metadata of weights and of ONNX models
-CLASS_LIMIT = 100_000
 
 
 def initial(spec: ParameterSpec, begin: Start, name: str, seed: int) -> Floats:
@@ -205,17 +202,6 @@ class Weights(Named[Floats], MutableMapping[str, Floats]):
         return "{" + ", ".join(f"'{name}': float32{list(spec.shape)}" for name, spec in self._specs.items()) + "}"
 
 
-def class_names(file: safetensors.File) -> tuple[str, ...] | None:
-    """The names of the classes that weights were trained on, where the file has them. Raises `CnncError` (E0610)."""
-    if CLASSES not in file.metadata:
-        return None
-    try:
-        names = read_json(file.metadata[CLASSES], CLASSES).items(0, CLASS_LIMIT)
-        return tuple(name.text() for name in names)
-    except Malformed as e:
-        raise error("E0610", f"{file.path} is damaged: {e}", exit_code=safetensors.DATA) from None
-
-
 class Network:
     """A program's graph with weights. `weights` start as PyTorch would start them, drawn from `seed`. `classes` are the
     names of what the network tells apart, where they are known: training on class folders sets them, and they are
@@ -297,27 +283,26 @@ class Network:
         weight, bias = self.program.starts
         self.weights.restart(seed_of(seed), (init or weight, bias_init or bias))
 
-    def load_weights(self, path: str | Path, strict: bool = True) -> Loaded:
-        """Take the weights of a safetensors file by name; nothing changes unless all that is taken can be read.
+    def load_weights(self, path: str | Path, strict: bool = True, map: Mapping[str, str] | None = None) -> Loaded:
+        """Take the weights of a safetensors or `.npz` file by name; nothing changes unless all that is taken can be read.
 
         strict: anything missing, unexpected or mismatched is an error; otherwise what fits is taken, and the rest
-        returned. float16, bfloat16, float64 and integers are converted. Raises `CnncError` (E0601, E0610 to E0613;
-        exit code 3).
+        returned. map: how names begin in the file, and how they do in the network: {"backbone.": "features."}. float16,
+        bfloat16, float64 and integers are converted. Raises `CnncError` (E0601, E0604, E0610 to E0613, E0620, E0625, E0626;
+        exit code 3; E0706).
         """
         flag("strict", strict)
-        file = safetensors.open_file(as_path("path", path), "weights")
-        file.verify()
-        classes = class_names(file)
-        present = {n: e.shape for n, e in file.entries.items() if n.rpartition(".")[2] != IGNORED or n in self.weights}
+        file = open_weights(as_path("path", path), map)
+        present = {n: s for n, s in file.shapes.items() if n.rpartition(".")[2] != IGNORED or n in self.weights}
         shapes = {n: s.shape for n, s in self.weights._specs.items()}
         report = Loaded.of(shapes, present)
         if strict and report:
             raise CnncError(report.diagnostic(file.path, len(shapes)), safetensors.DATA)
         taken = [n for n, s in shapes.items() if present.get(n) == s]
         room.check(4 * sum(product(shapes[n]) for n in taken), " for the weights")
-        self.weights._values |= {n: frozen(as_float32(file.read(n), n)) for n in taken}
+        self.weights._values |= {n: frozen(as_float32(value, n)) for n, value in file.read(set(taken))}
         if not report.missing and not report.mismatched:
-            self.classes = classes
+            self.classes = file.classes
         return report
 
     def save_weights(self, path: str | Path) -> None:

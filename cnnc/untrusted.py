@@ -11,8 +11,13 @@ import json
 import math
 import re
 import sys
-from collections.abc import Collection
+import zipfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
+from os import fstat
+from pathlib import Path
 from typing import IO, Any
 
 AXES = 32  # of an array
@@ -23,6 +28,7 @@ FLOAT32, NORMAL = (2 - 2**-23) * 2.0**127, 2.0**-126  # the greatest, and the le
 FLOAT64 = sys.float_info.max
 DEFLATE = 1032  # zlib's densest: bytes that one byte may become
 _PIECE = 1 << 24
+_DIRECTORY = 1 << 22  # bytes of a zip archive's list of files
 _NESTED = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 
 
@@ -202,3 +208,24 @@ def read_exactly(stream: IO[bytes], count: int) -> bytearray:
             raise Malformed(f"it ends early, after {len(data)} of {count} bytes")
         data += piece
     return data
+
+
+class _Bounded(FileIO):
+    """A file of which no more than so many bytes are read at once."""
+
+    most = _DIRECTORY
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or size < 0:
+            size = max(0, fstat(self.fileno()).st_size - self.tell())
+        if size > self.most:
+            raise Malformed(f"its list of files would have {size} bytes, {self.most} are the limit")
+        return super().read(size)
+
+
+@contextmanager
+def archive_of(path: Path) -> Iterator[zipfile.ZipFile]:
+    """A zip archive to read, whose list of files is of a bounded length. Raises `Malformed`, and what `zipfile` does."""
+    with _Bounded(path) as stream, zipfile.ZipFile(stream) as archive:
+        stream.most = _PIECE
+        yield archive

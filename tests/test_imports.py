@@ -32,6 +32,7 @@ ORDER = [
     ["runtime"],
     ["backends"],
     ["interop", "data", "summary", "manual", "drawing", "loaded", "trace"],
+    ["weight_files"],
     ["network", "artifact", "notebook"],
     ["open_sizes"],
     ["onnx_models"],

@@ -14,6 +14,7 @@ from cnnc import driver
 from cnnc.diagnostics import CnncError
 from cnnc.interop.safetensors import write_file
 from cnnc.network import Network
+from cnnc.weight_files import renamed
 
 TEXT = """\
 model m(classes = 5) {
@@ -167,6 +168,7 @@ def test_differences_are_told_apart(net: Network, tmp_path: Path) -> None:
     values = tensors(net)
     del values["c.weight"]
     values["conv.weight"] = np.zeros(3, np.float32)
+    values["c_weight"] = np.zeros((8, 3, 3, 3), np.float32)
     values["fc.weight"] = values["fc.weight"][:4]
     values["bn.num_batches_tracked"] = np.array(3)
     write_file(tmp_path / "w.safetensors", values)
@@ -174,8 +176,8 @@ def test_differences_are_told_apart(net: Network, tmp_path: Path) -> None:
     (d,) = failure(net.load_weights, tmp_path / "w.safetensors").diagnostics
     assert d.code == "E0611"
     assert d.notes == (
-        "missing in the file, 1 of 7: c.weight",
-        "unexpected, 1: conv.weight",
+        "missing in the file, 1 of 7: c.weight [8, 3, 3, 3] (c_weight?)",
+        "unexpected, 2: c_weight [8, 3, 3, 3], conv.weight [3]",
         "mismatched, 1: fc.weight is [5, 288] in the network and [4, 288] in the file",
     )
     assert all(np.array_equal(net.weights[n], before[n]) for n in NAMES)
@@ -184,7 +186,7 @@ def test_differences_are_told_apart(net: Network, tmp_path: Path) -> None:
     report = net.load_weights(tmp_path / "w.safetensors", strict=False)
     assert (report.missing, report.unexpected, dict(report.mismatched)) == (
         ("c.weight",),
-        ("conv.weight",),
+        ("c_weight", "conv.weight"),
         {"fc.weight": ((5, 288), (4, 288))},
     )
     assert np.all(net.weights["fc.bias"] == 9)
@@ -194,8 +196,37 @@ def test_differences_are_told_apart(net: Network, tmp_path: Path) -> None:
 def test_a_prefix_is_explained(net: Network, tmp_path: Path) -> None:
     write_file(tmp_path / "w.safetensors", {f"module.{n}": v for n, v in tensors(net).items()})
     (d,) = failure(net.load_weights, tmp_path / "w.safetensors").diagnostics
-    assert "begin with 'module.'" in (d.help or "")
-    assert len(max(d.notes, key=len)) < 300
+    assert "--map 'module.='" in (d.help or "")
+    assert len(max(d.notes, key=len)) < 600
+
+
+@pytest.mark.parametrize("kind", ["npz", "safetensors"])
+def test_names_are_mapped(net: Network, tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"w.{kind}"
+    values = {renamed(n, {"c.": "stem.0.", "fc.": "head."}): np.asarray(v) for n, v in tensors(net).items()}
+    (write_file if kind == "safetensors" else lambda p, a: np.savez_compressed(p, **a))(path, values)
+    other = driver.parse(TEXT)
+    other.initialize(9)
+    (d,) = failure(other.load_weights, path).diagnostics
+    assert "c.weight [8, 3, 3, 3]" in d.notes[0]
+    assert "--map 'head.=fc.'" in (d.help or "")
+    assert not other.load_weights(path, map={"stem.0.": "c.", "head.": "fc."})
+    assert all(np.array_equal(net.weights[n], other.weights[n]) for n in NAMES)
+    np.savez(tmp_path / "bare.npz", **{n.removeprefix("c."): v for n, v in tensors(net).items() if n[:2] == "c."})
+    assert len(other.load_weights(tmp_path / "bare.npz", strict=False, map={"": "c."}).missing) == 6
+    for map, why in (
+        ({"back.": ""}, "begins with 'back.'"),
+        ({"head.": "stem.0."}, "would both be"),
+        ({1: ""}, "E0706"),
+    ):
+        with pytest.raises(CnncError, match=why):
+            other.load_weights(path, map=map)  # type: ignore[arg-type]
+
+
+def test_arrays_that_hold_objects_are_refused(net: Network, tmp_path: Path) -> None:
+    values: dict[str, Any] = {**tensors(net), "fc.bias": np.array([{}] * 5, object)}
+    np.savez(tmp_path / "w.npz", **values)
+    assert failure(net.load_weights, tmp_path / "w.npz").diagnostics[0].code == "E0625"
 
 
 def test_long_lists_are_cut(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import click
 
 from cnnc.cli.common import (
     Chosen,
+    Weights,
     batch_option,
     define,
     json_option,
@@ -60,7 +61,7 @@ from cnnc.diagnostics import error
 @json_option
 def command(
     chosen: Chosen,
-    weights: str | None,
+    weights: Weights | None,
     mode: str,
     batch: int,
     against: str,

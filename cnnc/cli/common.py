@@ -141,9 +141,55 @@ def model_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return function
 
 
-weights_option = click.option(
-    "--weights", "-w", type=click.Path(), metavar="W.safetensors", help="Weights, by parameter name."
-)
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights, and how names that begin in one way there begin in the network."""
+
+    path: str
+    map: Mapping[str, str]
+
+
+def prefixes(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    """`before=after` pairs as a dictionary; a click callback. Either may be empty."""
+    result: dict[str, str] = {}
+    for item in given:
+        before, equal, after = item.partition("=")
+        if not equal or before in result:
+            what = "is not of the form before=after" if not equal else "begins as another does"
+            raise click.BadParameter(f"'{item}' {what}", ctx, option)
+        result[before] = after
+    return result
+
+
+def weights_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--weights` and `--map`. The command gets them as `weights`, None where there are none."""
+
+    @wraps(command)
+    def function(weights: str | None, map: dict[str, str], **options: Any) -> Any:
+        if map and weights is None:
+            raise click.UsageError("--map goes with --weights.")
+        return command(weights=None if weights is None else Weights(weights, map), **options)
+
+    for decorator in (
+        click.option(
+            "--map",
+            multiple=True,
+            metavar="BEFORE=AFTER",
+            callback=prefixes,
+            help="Names of weights that begin with BEFORE begin with AFTER in the network; may be repeated.",
+        ),
+        click.option(
+            "--weights",
+            "-w",
+            type=click.Path(),
+            metavar="W.safetensors",
+            help="Weights by parameter name, .safetensors or .npz.",
+        ),
+    ):
+        decorator(function)
+    return function
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 batch_option = click.option(
     "--batch", "-b", type=click.IntRange(1, LARGEST), default=1, show_default=True, help="Images in a batch."
@@ -153,7 +199,7 @@ batch_option = click.option(
 # ---------------------------------------------------------------------------------------------- models
 
 
-def load(chosen: Chosen, weights: str | None = None) -> Network:
+def load(chosen: Chosen, weights: Weights | None = None) -> Network:
     """The network of a file, its warnings shown, its weights loaded."""
     from cnnc import driver
 
@@ -163,7 +209,7 @@ def load(chosen: Chosen, weights: str | None = None) -> Network:
     )
     warn(network.warnings)
     if weights is not None:
-        network.load_weights(weights)
+        network.load_weights(weights.path, map=weights.map)
     return network
 
 

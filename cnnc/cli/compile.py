@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cnnc import describe
-from cnnc.cli.common import LARGEST, Chosen, define, load, model_options, say, weights_option
+from cnnc.cli.common import LARGEST, Chosen, Weights, define, load, model_options, say, weights_option
 from cnnc.cli.compiling import report, target_option
 from cnnc.diagnostics import error
 from cnnc.table import BETWEEN, Column, Table, columns, wrapped
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 def command(
     chosen: Chosen,
     output: str,
-    weights: str | None,
+    weights: Weights | None,
     target: str,
     batch: int | None,
     exact: bool,

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from cnnc.cli.common import LARGEST, Chosen, define, load, model_options, replacing, say, weights_option
+from cnnc.cli.common import LARGEST, Chosen, Weights, define, load, model_options, replacing, say, weights_option
 from cnnc.diagnostics import error
 
 
@@ -18,7 +18,7 @@ from cnnc.diagnostics import error
 def command(
     chosen: Chosen,
     output: str,
-    weights: str | None,
+    weights: Weights | None,
     batch: int | None,
 ) -> None:
     """Write a model and its weights as ONNX, for other programs to run. Needs `pip install 'cnnc[onnx]'`."""

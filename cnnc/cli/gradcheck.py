@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cnnc.cli.common import LARGEST, Chosen, define, json_option, load, model_options, print_json, say, weights_option
+from cnnc.cli.common import (
+    LARGEST,
+    Chosen,
+    Weights,
+    define,
+    json_option,
+    load,
+    model_options,
+    print_json,
+    say,
+    weights_option,
+)
 from cnnc.table import Column, Table, columns
 
 if TYPE_CHECKING:
@@ -48,7 +59,7 @@ def cells(row: Row) -> tuple[str, ...]:
 @json_option
 def command(
     chosen: Chosen,
-    weights: str | None,
+    weights: Weights | None,
     batch: int,
     directions: int,
     names: tuple[str, ...],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnc.cli.common import Chosen, define, load, model_options, say, weights_option, write_text
+from cnnc.cli.common import Chosen, Weights, define, load, model_options, say, weights_option, write_text
 from cnnc.cli.compiling import mode_option, optimized, sources, target_option
 from cnnc.diagnostics import did_you_mean, error
 
@@ -65,7 +65,7 @@ def command(
     gradients: bool,
     of: str | None,
     inputs: tuple[str, ...],
-    weights: str | None,
+    weights: Weights | None,
     target: str,
 ) -> None:
     """Draw the network as SVG, as Graphviz DOT or as a Mermaid flow chart.

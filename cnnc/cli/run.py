@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from cnnc.cli.common import (
     LARGEST,
     Chosen,
+    Weights,
     define,
     exists,
     json_option,
@@ -64,7 +65,7 @@ DATA = 3
 def command(
     chosen: Chosen,
     inputs: tuple[str, ...],
-    weights: str | None,
+    weights: Weights | None,
     output: str | None,
     top: int,
     batch: int,

@@ -9,6 +9,7 @@ import click
 from cnnc.cli.common import (
     LARGEST,
     Chosen,
+    Weights,
     define,
     exists,
     json_option,
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 @json_option
 def command(
     chosen: Chosen,
-    weights: str | None,
+    weights: Weights | None,
     data: str | None,
     batch: int,
     output: str | None,

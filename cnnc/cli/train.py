@@ -6,6 +6,7 @@ import click
 
 from cnnc.cli.common import (
     Chosen,
+    Weights,
     define,
     exists,
     json_option,
@@ -59,7 +60,7 @@ def command(
     out: str | None,
     epochs: int | None,
     overrides: tuple[str, ...],
-    weights: str | None,
+    weights: Weights | None,
     resume: bool,
     force: bool,
     seed: int,
@@ -81,7 +82,8 @@ def command(
             out,
             epochs=epochs,
             overrides=overrides,
-            weights=weights,
+            weights=None if weights is None else weights.path,
+            map={} if weights is None else weights.map,
             resume=resume,
             force=force,
             seed=seed,

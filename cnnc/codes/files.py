@@ -45,9 +45,9 @@ FILES: dict[str, Code] = {
     ),
     "E0611": Code(
         "weights that do not fit the network",
-        "Names or shapes differ between the file and the network; each difference is listed.",
+        "Names or shapes differ between the file and the network; each difference is listed, and what names are like.",
         "cnnc run resnet.cnn -p depth=18 --weights resnet50.safetensors --input dog.jpg",
-        "Set the parameters of the model as they were when the weights were made.",
+        "Set the parameters of the model as they were when the weights were made; --map before=after maps how names begin.",
     ),
     "E0612": Code(
         "pickle",

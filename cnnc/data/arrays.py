@@ -12,6 +12,8 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cnnc.diagnostics import CnncError, error
-from cnnc.untrusted import DEFLATE, Field, Malformed, read_exactly, shown
+from cnnc.untrusted import DEFLATE, Field, Malformed, archive_of, read_exactly, shown
 
 INPUT_NAMES = ("x", "images", "x_test", "input", "data", "arr_0")  # in a .npz, what to run
 # images and labels in a .npz, in the order they are looked for
@@ -70,13 +72,41 @@ def memory_limit() -> int:
 def read_arrays(path: str | Path) -> dict[str, NDArray[Any]]:
     """The arrays of a `.npz` by name, or that of a `.npy` as `x`. Raises `CnncError` (E0620, E0625, E0626)."""
     path = Path(path)
+    if path.suffix.lower() != ".npy":
+        return dict(each_array(path))
     size = regular_file(path)
+    with _reading(path), path.open("rb") as stream:
+        return {"x": _read(stream, size, str(path), memory_limit())}
+
+
+def each_array(path: Path, wanted: Collection[str] | None = None) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The arrays of a `.npz` one after the other, all or those of some names. Raises `CnncError` as `read_arrays` does."""
+    size, left = regular_file(path), memory_limit()
+    with _reading(path), archive_of(path) as archive:
+        for name, member in _checked(archive, path, size).items():
+            if wanted is None or name in wanted:
+                with archive.open(member) as stream:
+                    array = _read(stream, member.file_size, f"{path}: {name}", left)
+                left -= array.nbytes
+                yield name, array
+
+
+def shapes_of(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of the arrays of a `.npz` by name; nothing else is unpacked. Raises `CnncError` (E0620, E0625, E0626)."""
+    size = regular_file(path)
+    shapes = {}
+    with _reading(path), archive_of(path) as archive:
+        for name, member in _checked(archive, path, size).items():
+            with archive.open(member) as stream:
+                shapes[name] = _described(stream, member.file_size, f"{path}: {name}")[1]
+    return shapes
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What goes wrong in a block as `CnncError`."""
     try:
-        if path.suffix.lower() == ".npy":
-            with path.open("rb") as stream:
-                return {"x": _read(stream, size, str(path), memory_limit())}
-        with zipfile.ZipFile(path) as archive:
-            return _members(archive, path, size)
+        yield
     except (*_DAMAGED, EOFError, RuntimeError, ValueError, OverflowError) as e:
         raise error("E0625", f"{path} is damaged, or no {path.suffix} file ({str(e)[:200]})", exit_code=3) from e
     except OSError as e:
@@ -104,27 +134,25 @@ def map_array(path: Path) -> NDArray[Any] | None:
     return np.memmap(path, dtype, "r", begin, shape, "F" if fortran else "C")
 
 
-def _members(archive: zipfile.ZipFile, path: Path, size: int) -> dict[str, NDArray[Any]]:
+def _checked(archive: zipfile.ZipFile, path: Path, size: int) -> dict[str, zipfile.ZipInfo]:
+    """The arrays of a file of `size` bytes, which may hold what they say. Raises `CnncError`, `Malformed`."""
     members = [m for m in archive.infolist() if m.filename.endswith(".npy")]
     if len(members) > MEMBER_LIMIT:
         raise error("E0626", f"{path} holds {len(members)} arrays, {MEMBER_LIMIT} are the limit", exit_code=3)
     if not members:
         raise error("E0625", f"{path} holds no arrays", exit_code=3)
-    arrays: dict[str, NDArray[Any]] = {}
-    left = memory_limit()
+    found: dict[str, zipfile.ZipInfo] = {}
     for member in members:
         name = Field(member.filename.removesuffix(".npy"), "the name of an array").text(NAME_LIMIT)
-        if name in arrays:
+        if name in found:
             raise Malformed(f"'{name}' is in it twice")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise Malformed(f"'{name}' is packed in a way that NumPy does not use ({member.compress_type})")
         size -= member.compress_size
         if size < 0 or member.file_size > DEFLATE * (member.compress_size + 1):
             raise Malformed(f"'{name}' says that {member.compress_size} bytes hold {member.file_size}")
-        with archive.open(member) as stream:
-            arrays[name] = _read(stream, member.file_size, f"{path}: {name}", left)
-        left -= arrays[name].nbytes
-    return arrays
+        found[name] = member
+    return found
 
 
 def _header(stream: IO[bytes]) -> dict[str, Field]:
@@ -146,24 +174,37 @@ def _header(stream: IO[bytes]) -> dict[str, Field]:
     return fields
 
 
-def _read(stream: IO[bytes], size: int, name: str, limit: int) -> NDArray[Any]:
-    """One array of a stream that is said to hold `size` bytes."""
+def _described(stream: IO[bytes], size: int, name: str) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
+    """Element type, shape and whether it is in Fortran's order, of an array in a stream that is said to hold `size` bytes.
+    Raises `CnncError`.
+    """
     try:
         header = _header(stream)
         dtype = _dtype(header["descr"].value, name)
         fortran, shape = header["fortran_order"].boolean(), header["shape"].shape(dtype.itemsize)
-        needed = dtype.itemsize * math.prod(shape)
-        if needed > size:
-            raise error(
-                "E0626",
-                f"{name} says that it is {dtype}{list(shape)}, {needed} bytes; the file has {size}",
-                exit_code=3,
-            )
-        if needed > limit:
-            raise error("E0626", f"{name} takes {needed} bytes, {limit} are the limit on this machine", exit_code=5)
+    except Malformed as e:
+        raise _no_array(name, e) from e
+    needed = dtype.itemsize * math.prod(shape)
+    if needed > size:
+        what = f"{name} says that it is {dtype}{list(shape)}, {needed} bytes; the file has {size}"
+        raise error("E0626", what, exit_code=3)
+    return dtype, shape, fortran
+
+
+def _no_array(name: str, why: Malformed) -> CnncError:
+    return error("E0625", f"{name} is not an array that can be read ({why})", exit_code=3)
+
+
+def _read(stream: IO[bytes], size: int, name: str, limit: int) -> NDArray[Any]:
+    """One array of a stream that is said to hold `size` bytes."""
+    dtype, shape, fortran = _described(stream, size, name)
+    needed = dtype.itemsize * math.prod(shape)
+    if needed > limit:
+        raise error("E0626", f"{name} takes {needed} bytes, {limit} are the limit on this machine", exit_code=5)
+    try:
         data = read_exactly(stream, needed)
     except Malformed as e:
-        raise error("E0625", f"{name} is not an array that can be read ({e})", exit_code=3) from e
+        raise _no_array(name, e) from e
     flat = (
         np.frombuffer(data, np.uint8) != 0 if dtype.kind == "b" else np.frombuffer(data, dtype)
     )  # a truth value of 7 is 1
@@ -178,7 +219,7 @@ def _dtype(given: Any, name: str) -> np.dtype[Any]:
             "E0625",
             f"{name} holds Python objects (a pickle), which can run code when they are read",
             exit_code=3,
-            help="save plain numbers: np.savez(path, x=np.asarray(x, np.float32), y=np.asarray(y, np.int64))",
+            help="save plain numbers, each as np.asarray(value, np.float32) or, for labels, np.int64",
         )
     try:
         if isinstance(given, str) and _NUMBERS.fullmatch(given):

@@ -63,7 +63,8 @@ class Options(TypedDict, total=False):
     """How a run is made.
 
     epochs: the recipe's unless given. overrides: settings of the recipe, such as "optimizer.lr=0.01". weights: what to start
-    from; those that do not fit (a replaced last layer) are drawn anew. resume: go on from the folder's checkpoint, where
+    from; those that do not fit (a replaced last layer) are drawn anew. map: how names begin there and in the network, as
+    `Network.load_weights` takes it. resume: go on from the folder's checkpoint, where
     there is one; the end is the same to the bit as without a stop. force: a run that is in the folder is replaced. seed: of
     initialization, order, augmentation and dropout. checkpoint_seconds: between checkpoints at the ends of epochs, at least.
     """
@@ -71,6 +72,7 @@ class Options(TypedDict, total=False):
     epochs: int | None
     overrides: Sequence[str]
     weights: str | Path | None
+    map: Mapping[str, str]
     resume: bool
     force: bool
     seed: int
@@ -81,7 +83,7 @@ class Options(TypedDict, total=False):
 
 
 DEFAULTS = Options(
-    epochs=None, overrides=(), weights=None, resume=False, force=False, seed=0, threads=None, target="cpu", quiet=False,
+    epochs=None, overrides=(), weights=None, map={}, resume=False, force=False, seed=0, threads=None, target="cpu", quiet=False,
     checkpoint_seconds=10.0,
 )  # fmt: skip
 
@@ -120,7 +122,7 @@ def train(
     if not quiet:
         tell(dataset)
     network.initialize(seed, recipe.init, recipe.bias_init)
-    taken = start_from(network, weights, quiet) if weights is not None else set()
+    taken = start_from(network, weights, given["map"], quiet) if weights is not None else set()
     if dataset.classes is not None:
         network.classes = dataset.classes
     if recipe.init is not None and recipe.init.name == "lsuv":
@@ -131,8 +133,9 @@ def train(
         tolerance, iterations = map(recipe.init.argument, ("tolerance", "iterations"))
         lsuv(network, x, tolerance, iterations, taken, given["threads"], given["target"])
     run = _Run(network, recipe, dataset, folder, given)
+    begun = None if weights is None else (weights, given["map"])
     run.record = provenance(
-        network, recipe, dataset, data, seed, weights, run.trainer.optimizer, given["target"], dataset.classes
+        network, recipe, dataset, data, seed, begun, run.trainer.optimizer, given["target"], dataset.classes
     )
     make_folder(folder)
     first = run.resume(quiet) if given["resume"] else Checkpoint({}, 0, 0, 0, (0.0, 0.0, 0), (), {})
@@ -146,6 +149,8 @@ def _check(given: Options) -> None:
         raise wrong("overrides", overrides, 'a list of texts such as "optimizer.lr=0.01"')
     for name, switch in (("resume", given["resume"]), ("force", given["force"]), ("quiet", given["quiet"])):
         flag(name, switch)
+    if given["map"] and given["weights"] is None:
+        raise wrong("map", given["map"], "a file of weights, whose names it maps,")
     of_kind("checkpoint_seconds", given["checkpoint_seconds"], (int, float), "a number of seconds")
     seed_of(given["seed"])
 
@@ -165,9 +170,9 @@ def augmentation(recipe: Recipe, shape: tuple[int, ...]) -> tuple[augmentations.
     return tuple(augmentations.build(c.name, c.arguments, size, c.span) for c in recipe.augment if size is not None)
 
 
-def start_from(network: Network, weights: Path, quiet: bool) -> set[str]:
+def start_from(network: Network, weights: Path, map: Mapping[str, str], quiet: bool) -> set[str]:
     """Take what fits of a file of weights, and give its names. Raises `CnncError` (exit code 3) where nothing does."""
-    report = network.load_weights(weights, strict=False)
+    report = network.load_weights(weights, strict=False, map=map)
     diagnostic = report.diagnostic(weights, len(network.weights))
     if len(report.missing) + len(report.mismatched) == len(network.weights):
         raise CnncError(diagnostic, exit_code=3)

@@ -34,13 +34,13 @@ def provenance(
     dataset: Dataset,
     data: str | Path | Dataset,
     seed: int,
-    weights: str | Path | None,
+    weights: tuple[Path, Mapping[str, str]] | None,
     optimizer: Optimizer,
     target: str = "cpu",
     classes: Sequence[str] | None = None,
 ) -> dict[str, Any]:
     """The recipe of a run: the model's text by its hash and its parameters, the data by its hash, all settings, seed,
-    versions.
+    versions. weights: the file that it starts from, and the map of its names.
     """
     program = network.program
     record = {
@@ -51,7 +51,9 @@ def provenance(
             "parameters": {k: _plain(v) for k, v in program.arguments.items()},
         },
         "data": {**_fingerprint(dataset), "classes": None if classes is None else list(classes)},
-        "weights": None if weights is None else {"sha256": _file_hash(Path(weights))},
+        "weights": None
+        if weights is None
+        else {"sha256": _file_hash(weights[0]), **({"map": dict(weights[1])} if weights[1] else {})},
         "loss": written(recipe.losses),
         "optimizer": dict(describe(optimizer)),
         "schedule": str(recipe.schedule),
@@ -67,7 +69,7 @@ def provenance(
         "files": {
             "model": escaped(program.path) if program.path else None,
             "data": None if isinstance(data, Dataset) else escaped(data),
-            "weights": None if weights is None else escaped(weights),
+            "weights": None if weights is None else escaped(weights[0]),
         },
         "versions": {
             "cnnc": __version__,

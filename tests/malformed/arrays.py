@@ -117,6 +117,26 @@ class Npy(Format):
         same("the array", found, want != 0 if want.dtype.kind == "b" else want)
 
 
+def archive(arrays: dict[str, Any], draw: random.Random) -> bytes:
+    """A forged .npz file of arrays: an array, its name or packing, a field of the archive, or any byte."""
+    chosen = draw.choice(list(arrays))
+    stream, kind = io.BytesIO(), draw.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+    how = draw.randrange(4)
+    with zipfile.ZipFile(stream, "w", kind) as z:
+        for name, array in arrays.items():
+            forged = how == 0 and name == chosen
+            member = "../" + name if how == 1 and name == chosen and draw.random() < 0.5 else name
+            packing = draw.choice((zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)) if how == 1 and name == chosen else kind
+            z.writestr(f"{member}.npy", npy(array, draw if forged else None), packing)
+    data = stream.getvalue()
+    if how == 2:
+        mark, fields = draw.choice(((b"PK\5\6", ZIP_END), (b"PK\1\2", ZIP_CENTRAL), (b"PK\3\4", ZIP_LOCAL)))
+        at = draw.choice([i for i in range(len(data) - 3) if data[i : i + 4] == mark])
+        offset, size = draw.choice(fields)
+        return put(data, at + offset, size, draw)
+    return damage(data, draw) if how == 3 else data
+
+
 class Npz(Format):
     name = "npz"
 
@@ -127,25 +147,8 @@ class Npz(Format):
             "x_test": ARRAYS[0],
             "y_test": np.array([0, 1, 2]),
         }
-        chosen = draw.choice(list(arrays))
-        stream, kind = io.BytesIO(), draw.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
-        how = draw.randrange(4)
-        with zipfile.ZipFile(stream, "w", kind) as z:
-            for name, array in arrays.items():
-                forged = how == 0 and name == chosen
-                member = "../" + name if how == 1 and name == chosen and draw.random() < 0.5 else name
-                packing = draw.choice((zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)) if how == 1 and name == chosen else kind
-                z.writestr(f"{member}.npy", npy(array, draw if forged else None), packing)
-        data = stream.getvalue()
-        if how == 2:
-            mark, fields = draw.choice(((b"PK\5\6", ZIP_END), (b"PK\1\2", ZIP_CENTRAL), (b"PK\3\4", ZIP_LOCAL)))
-            at = draw.choice([i for i in range(len(data) - 3) if data[i : i + 4] == mark])
-            offset, size = draw.choice(fields)
-            data = put(data, at + offset, size, draw)
-        elif how == 3:
-            data = damage(data, draw)
         path = folder / "d.npz"
-        path.write_bytes(data)
+        path.write_bytes(archive(arrays, draw))
         return path
 
     def read(self, path: Path) -> Any:

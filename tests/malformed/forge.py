@@ -42,6 +42,7 @@ ORDER = (
     "cifar",
     "decisions",
     *_OFTEN,
+    "weights",
     "cnn",
     "checkpoint",
     *_OFTEN,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import random
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from cnnc.ir.graph import Graph
 from cnnc.ir.interpret import random_values
 from cnnc.ir.text import parse_graph, print_graph
 from cnnc.train import train
-from tests.malformed.arrays import ARRAYS, Cifar, Format, Idx, Images, Npy, Npz, refusing, same
+from tests.malformed.arrays import ARRAYS, Cifar, Format, Idx, Images, Npy, Npz, archive, refusing, same
 from tests.malformed.fields import damage, forged_json, put
 from tests.malformed.ir import forged_ir
 from tests.malformed.mutate import mutate, mutate_values
@@ -104,6 +105,30 @@ class Tensors(Format):
         for name, entry in found.entries.items():
             if entry.dtype in ("F32", "F64", "F16", "I64", "I32", "U8"):
                 same(name, found.read(name), other[name])
+
+
+class Weights(Format):
+    name = "weights"
+
+    def __init__(self) -> None:
+        self.network = cnnc.parse(TRAINED)
+        self.good = dict(self.network.weights)
+
+    def forge(self, draw: random.Random, folder: Path) -> Path:
+        path = folder / "w.npz"
+        path.write_bytes(archive(self.good, draw))
+        return path
+
+    def read(self, path: Path) -> Any:
+        with refusing():
+            self.network.load_weights(path)
+        return self.network.load_weights(path, strict=False)
+
+    def judge(self, path: Path, found: Any) -> None:
+        with warnings.catch_warnings(), np.load(path, allow_pickle=False) as want:
+            warnings.simplefilter("ignore")
+            for name in set(self.good) - {*found.missing, *found.mismatched}:
+                same(name, self.network.weights[name], want[name].astype(np.float32))
 
 
 # ------------------------------------------------------------------------------------------------ graphs
@@ -329,4 +354,4 @@ class Decisions(Format):
 def formats(folder: Path) -> list[Format]:
     """All formats, their good files made in a folder."""
     tensors, cnnx, run = Tensors(folder), Cnnx(folder), Run(folder)
-    return [Npy(), Npz(), Idx(), Cifar(), tensors, cnnx, run, Ir(), Images(), Cnn(), Decisions()]
+    return [Npy(), Npz(), Weights(), Idx(), Cifar(), tensors, cnnx, run, Ir(), Images(), Cnn(), Decisions()]

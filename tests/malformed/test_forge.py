@@ -13,7 +13,7 @@ import pytest
 from cnnc.diagnostics import error
 from tests.malformed import fields, forge
 from tests.malformed.arrays import Cifar, Format, Idx, Images, Npy, Npz
-from tests.malformed.formats import Cnnx, Decisions, Ir, Run, Tensors
+from tests.malformed.formats import Cnnx, Decisions, Ir, Run, Tensors, Weights
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,7 @@ from tests.malformed.formats import Cnnx, Decisions, Ir, Run, Tensors
     [
         (Npy, 60),
         (Npz, 40),
+        (Weights, 40),
         (Idx, 40),
         (Cifar, 20),
         (Tensors, 60),
