@@ -70,8 +70,8 @@ def check(lives: Sequence[Life], offsets: Mapping[str, int], size: int) -> None:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that a batch size needs: the arena and the workers' own memory, values (params and states) that a call reads
-    as they are, packed weights, and scratch of all workers.
+    """Bytes that a batch size needs: the arena with results and the workers' own memory, values (params and states) that a
+    call reads as they are, packed weights, and scratch of all workers.
     """
 
     arena: int
@@ -91,5 +91,5 @@ def working(steps: Sequence[Step], workers: int) -> int:
 
 def memory_of(plan: Plan, threads: int) -> Memory:
     """The memory that running a Plan takes."""
-    arena = plan.arena + working(plan.steps, threads) * plan.own
+    arena = plan.arena + plan.bytes_in("result") + working(plan.steps, threads) * plan.own
     return Memory(arena, plan.bytes_in("value"), plan.bytes_in("packed"), 4 * plan.scratch * threads)

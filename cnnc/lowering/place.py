@@ -15,6 +15,7 @@ from cnnc.lowering.memory import Life, aligned, place
 from cnnc.lowering.plan import Buffer, Plan, Ref, Step
 
 Outputs = tuple[tuple[str, str], ...]
+COPIED = 1 << 16  # bytes of an output that is rather copied out of the arena than written where the caller reads it
 
 
 @dataclass(frozen=True)
@@ -61,25 +62,29 @@ def placed(work: Work, order: Sequence[int], steps: Sequence[Step]) -> Placed:
         return _root(same, b)
 
     whole = {root(b) for b in first if b not in work.per_image}
-    if same:
-        steps = [s if same.keys().isdisjoint(s.buffers()) else _moved(s, root) for s in steps]
+    named = tuple((label, root(b)) for label, b in outputs)
+    results = {b for _, b in named if b in first and buffers[b].bytes > COPIED}
+    steps = _moved(steps, same, root)
     spans = chain.spans(steps)
     shares = {
         b: buffers[b].bytes // steps[first[b]].links
         for b in first
         if b not in same and b not in whole and _owned(steps, spans, first[b], last[b], b, buffers[b].bytes)
     }
-    arena = [_life(spans, b, buffers[b].bytes, first[b], last[b]) for b in first if b not in same and b not in shares]
+    elsewhere = {*same, *shares, *results}
+    arena = [_life(spans, b, buffers[b].bytes, first[b], last[b]) for b in first if b not in elsewhere]
     offsets, size = place(arena)
     own_offsets, own = place([Life(b, share, first[b], last[b]) for b, share in shares.items()])
 
     def found(b: Buffer) -> Buffer:
         if b.name in shares:
             return replace(b, place="own", bytes=shares[b.name], offset=own_offsets[b.name])
+        if b.name in results:
+            return replace(b, place="result")
         return replace(b, offset=offsets.get(b.name, b.offset))
 
     kept = tuple(found(b) for b in buffers.values() if b.name not in same)
-    return Placed(kept, tuple(steps), tuple((label, root(b)) for label, b in outputs), aligned(size), aligned(own))
+    return Placed(kept, tuple(steps), named, aligned(size), aligned(own))
 
 
 def _root(same: Mapping[str, str], b: str) -> str:
@@ -102,10 +107,14 @@ def _same(work: Work, order: Sequence[int], first: Mapping[str, int], last: dict
     return same
 
 
-def _moved(step: Step, root: Callable[[str], str]) -> Step:
-    """The step with each buffer by the name of the one that it shares the memory of."""
-    arguments = tuple((k, Ref(root(a.buffer), a.offset) if isinstance(a, Ref) else a) for k, a in step.arguments)
-    return replace(step, arguments=arguments, writes=tuple(root(w) for w in step.writes))
+def _moved(steps: Sequence[Step], same: Collection[str], root: Callable[[str], str]) -> Sequence[Step]:
+    """The steps with each buffer by the name of the one that it shares the memory of."""
+
+    def moved(step: Step) -> Step:
+        arguments = tuple((k, Ref(root(a.buffer), a.offset) if isinstance(a, Ref) else a) for k, a in step.arguments)
+        return replace(step, arguments=arguments, writes=tuple(root(w) for w in step.writes))
+
+    return [moved(s) if any(b in same for b in s.buffers()) else s for s in steps]
 
 
 def _owned(

@@ -7,6 +7,7 @@ Buffers live in one of these places:
     packed    made once by the setup steps from values that do not change
     table     int64 constants
     own       a link's share of what only the steps of one chain touch, in memory of each worker's own
+    result    an output that is large: memory of each call's own, which the caller gets
     arena     everything else, packed into one block by lifetimes
 `setup` runs once, when weights are loaded; `steps` at every call.
 """
@@ -21,7 +22,7 @@ from typing import Any
 from cnnc.diagnostics import CnncError, Diagnostic, Source, Span
 from cnnc.ir import expression as ex
 
-PLACES = ("input", "value", "packed", "table", "own", "arena")
+PLACES = ("input", "value", "packed", "table", "own", "result", "arena")
 PLACED = ("own", "arena")  # where buffers have an offset
 
 

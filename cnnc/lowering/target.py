@@ -56,8 +56,8 @@ class Block(Protocol):
 class Runner(Protocol):
     """A list of steps, ready to be launched."""
 
-    def bind(self, inputs: Mapping[str, Array]) -> None:
-        """Take the inputs of the next launch: contiguous arrays by buffer, which stay as they are until it is over."""
+    def bind(self, arrays: Mapping[str, Array]) -> None:
+        """Take what is bound at the next launch: contiguous arrays by buffer. Inputs stay as they are until it is over."""
 
     def __call__(self) -> None:
         """Run the steps, one after the other, and wait for the last."""
@@ -78,20 +78,24 @@ class Own:
 class Job:
     """Steps to launch, and the memory that they work in.
 
-    where: the address of what is neither an input nor a worker's own. scratch: floats that each of the workers has to
-    itself. inputs: buffers that are bound at each launch.
+    where: the address of what is neither bound nor a worker's own. scratch: floats that each of the workers has to itself.
+    bound: buffers that are told at each launch: inputs, and results where memory is the host's.
     """
 
     steps: tuple[Step, ...]
     where: Callable[[Ref], int]
     scratch: int
     workers: int
-    inputs: frozenset[str] = frozenset()
+    bound: frozenset[str] = frozenset()
     own: Own = field(default_factory=Own)
 
 
 class Device(Protocol):
     """Memory, and what launches kernels over it."""
+
+    @property
+    def hosted(self) -> bool:
+        """Whether its memory is the host's: results are written where the caller reads them."""
 
     def ready(self) -> None:
         """Compile what every launch needs, where that is not done yet."""

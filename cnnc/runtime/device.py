@@ -14,11 +14,12 @@ from cnnc.runtime import room
 LARGE = 2 << 20  # bytes of a large page
 
 
-def aligned_empty(size: int) -> Array:
+def aligned_empty(size: int, asked: bool = False) -> Array:
     """uint8[size] at the start of a cache line, or of a large page where it fills some: NumPy asks for those. Raises
-    `CnncError` (exit code 5) where there is no memory for it.
+    `CnncError` (E0410, exit code 5) where there is no memory for it. asked: whether that was seen before.
     """
-    room.check(size)
+    if not asked:
+        room.check(size)
     alignment = LARGE if size >= 2 * LARGE else 64
     try:
         raw = np.empty(size + alignment, np.uint8)
@@ -75,7 +76,9 @@ def _again(content: Array) -> HostBlock:
 
 
 class HostMemory:
-    """The memory of a device that runs in the host's: `block` and `put` of `lowering/target.py`'s Device."""
+    """The memory of a device that runs in the host's: what `lowering/target.py`'s Device says of it."""
+
+    hosted = True
 
     def block(self, size: int) -> HostBlock:
         return HostBlock(aligned_empty(size))

@@ -70,12 +70,13 @@ def steps(compiled: Compiled, inputs: Mapping[str, Array], rounds: int = 5) -> l
     plan, device = apart(program.plan), program.device
     arena, buffers = device.block(max(plan.arena, 64)), {b.name: b for b in plan.buffers}
     given = {b.name: device.put(inputs[b.name]) for b in plan.buffers if b.place == "input"}
+    given |= {b.name: device.block(b.bytes) for b in plan.buffers if b.place == "result"}
 
     def where(ref: Ref) -> int:
         buffer = buffers[ref.buffer]
         if buffer.place == "arena":
             return arena.address + buffer.offset + ref.offset
-        return (given if buffer.place == "input" else program.fixed)[buffer.name].address + ref.offset
+        return (given if buffer.name in given else program.fixed)[buffer.name].address + ref.offset
 
     runners = [device.runner(Job((s,), where, plan.scratch, program.workers)) for s in plan.steps]
     times: list[list[float]] = [[] for _ in runners]

@@ -7,6 +7,7 @@ needs: the arena, and a runner of the steps over it. Concurrent calls take a fra
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,28 @@ from cnnc.lowering.memory import working
 from cnnc.lowering.plan import Plan, Ref
 from cnnc.lowering.target import Array, Block, Device, Job, Own, Target
 from cnnc.runtime import setup
+from cnnc.runtime.results import Results
 from cnnc.runtime.values import Values
 
 Result = tuple[np.dtype[Any], tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Output:
+    """What becomes of a buffer at the end of a call: `read` where that is no array that was bound, else a copy of the
+    array or itself.
+    """
+
+    label: str
+    buffer: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    read: Callable[[], Array] | None
+    copied: bool
+
+    def of(self, arrays: Mapping[str, Array]) -> Array:
+        found = arrays[self.buffer].view(self.dtype).reshape(self.shape)
+        return found.copy() if self.copied else found
 
 
 class Frame:
@@ -29,24 +49,40 @@ class Frame:
         self.arena = device.block(max(plan.arena + behind, 64))
         base = self.arena.address
         self.buffers = {b.name: b for b in plan.buffers}
+        results = [b for b in plan.buffers if b.place == "result"]
+        # memory of each call's own, or the frame's where the host cannot read the device's
+        self.results = {b.name: Results(b.bytes) for b in results if device.hosted}
+        self.copied = {b.name: device.block(b.bytes) for b in results if not device.hosted}
 
         def where(ref: Ref) -> int:
-            b = self.buffers[ref.buffer]
-            return (base + b.offset if b.place == "arena" else program.fixed[b.name].address) + ref.offset
+            return self.memory(ref.buffer, program).address + ref.offset
 
-        names = frozenset(b.name for b in plan.buffers if b.place == "input")
+        bound = {b.name for b in plan.buffers if b.place == "input"} | self.results.keys()
         own = Own({b.name: b for b in plan.buffers if b.place == "own"}, base + plan.arena, plan.own)
-        self.runner = device.runner(Job(plan.steps, where, plan.scratch, program.workers, names, own))
-        # an output that is an input is copied from what the caller gave
-        self.outputs: list[tuple[str, Callable[[], Array] | None, str, Result]] = [
-            (label, None if name in names else self.memory(name, program).reader(*result), name, result)
-            for (label, name), result in zip(plan.outputs, program.results, strict=True)
-        ]
+        self.runner = device.runner(Job(plan.steps, where, plan.scratch, program.workers, frozenset(bound), own))
+        given = set(self.results)  # whose memory the first of the outputs that are it gets
+        self.outputs: list[Output] = []
+        for (label, name), (dtype, shape) in zip(plan.outputs, program.results, strict=True):
+            read = None if name in bound else self.memory(name, program).reader(dtype, shape)
+            self.outputs.append(Output(label, name, dtype, shape, read, name not in given))
+            given.discard(name)
 
     def memory(self, buffer: str, program: Program) -> Block:
-        """Where a buffer of the arena lies, or one that all calls share."""
+        """Where a buffer lies that is not bound and no worker's own."""
         b = self.buffers[buffer]
-        return self.arena.part(b.offset, b.bytes) if b.place == "arena" else program.fixed[buffer]
+        if b.place == "arena":
+            return self.arena.part(b.offset, b.bytes)
+        return self.copied[buffer] if b.place == "result" else program.fixed[buffer]
+
+    def bound(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The inputs, and memory for the results of a call."""
+        return {**inputs, **{name: r.take() for name, r in self.results.items()}} if self.results else inputs
+
+    def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        arrays = self.bound(inputs)
+        self.runner.bind(arrays)
+        self.runner()
+        return {o.label: o.of(arrays) if o.read is None else o.read() for o in self.outputs}
 
 
 class Program:
@@ -85,11 +121,6 @@ class Program:
         except IndexError:
             frame = Frame(self)
         try:
-            frame.runner.bind(inputs)
-            frame.runner()
-            return {
-                label: inputs[name].view(result[0]).reshape(result[1]).copy() if read is None else read()
-                for label, read, name, result in frame.outputs
-            }
+            return frame(inputs)
         finally:
             self._frames.append(frame)

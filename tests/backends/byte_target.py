@@ -55,6 +55,8 @@ class ByteBlock:
 class ByteDevice:
     """Memory in pieces, each with addresses of its own."""
 
+    hosted = False
+
     def __init__(self, compiled: Collection[KernelName]) -> None:
         self._pieces: dict[int, bytearray] = {}
         self.compiled = compiled
@@ -95,8 +97,8 @@ class ByteRunner:
         self._device, self._job = device, job
         self._given: dict[str, ByteBlock] = {}
 
-    def bind(self, inputs: Mapping[str, Array]) -> None:
-        self._given = {name: self._device.put(inputs[name]) for name in self._job.inputs}
+    def bind(self, arrays: Mapping[str, Array]) -> None:
+        self._given = {name: self._device.put(arrays[name]) for name in self._job.bound}
 
     def __call__(self) -> None:
         for step in self._job.steps:

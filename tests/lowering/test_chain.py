@@ -59,7 +59,10 @@ def backwards(run, inputs, batch):
     program = run.program(batch)
     (frame,) = program._frames
     frame.arena.array[:] = 0xFF
-    frame.runner.bind(inputs)
+    for result in frame.results.values():
+        result.take()[:] = 0xFF
+    arrays = frame.bound(inputs)
+    frame.runner.bind(arrays)
     scratch = frame.runner._scratch[0].ctypes.data
     steps, spans = program.plan.steps, chain.spans(program.plan.steps)
     own = {b.name: b for b in program.plan.buffers if b.place == "own"}
@@ -76,8 +79,8 @@ def backwards(run, inputs, batch):
                 kernel, each = KERNEL(program.device.code.address(steps[i].kernel)), steps[i].chunks // links
                 for chunk in range(link * each, (link + 1) * each):
                     kernel(frame.runner.blocks[i].ctypes.data, chunk, scratch)
-    found = ((label, frame.memory(name, program)) for label, _, name, _ in frame.outputs if name not in inputs)
-    return {label: block.read(np.dtype(np.uint8), (block.nbytes,)).copy() for label, block in found}
+    found = {o.label: o.of(arrays) if o.read is None else o.read() for o in frame.outputs if o.buffer not in inputs}
+    return {label: np.frombuffer(array.tobytes(), np.uint8) for label, array in found.items()}
 
 
 @pytest.mark.parametrize("mode", ["infer", "train"])

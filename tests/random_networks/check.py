@@ -164,6 +164,8 @@ def poison(executable: Executable, batch: int) -> None:
     """NaN wherever a call may write."""
     for frame in executable.runner.program(batch)._frames:  # type: ignore[attr-defined]
         frame.arena.array[:] = 0xFF
+        for result in frame.results.values():
+            result.take()[:] = 0xFF  # what the next call gets
         for scratch in frame.runner._scratch:
             scratch[:] = 0xFF
 

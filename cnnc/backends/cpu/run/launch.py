@@ -70,16 +70,16 @@ class Runner:
             if isinstance(a, Ref) and a.buffer in job.own.buffers:
                 b = job.own.buffers[a.buffer]
                 owned.append((j, b.offset + a.offset, b.bytes))
-            elif isinstance(a, Ref) and a.buffer in job.inputs:
+            elif isinstance(a, Ref) and a.buffer in job.bound:
                 self.slots.setdefault(a.buffer, []).append((i, j, a.offset))
             else:
                 self.blocks[i, j] = job.where(a) if isinstance(a, Ref) else a
         return owned
 
-    def bind(self, inputs: Mapping[str, Array]) -> None:
-        """Put the addresses of the inputs into the argument blocks."""
+    def bind(self, arrays: Mapping[str, Array]) -> None:
+        """Put the addresses of inputs and results into the argument blocks."""
         for name, slots in self.slots.items():
-            at = address(inputs[name])
+            at = address(arrays[name])
             if self._bound.get(name) != at:
                 self._bound[name] = at
                 for i, j, offset in slots:
