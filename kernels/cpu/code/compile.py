@@ -135,7 +135,7 @@ def _lower(function: Any) -> tuple[bytes, str]:
     return library._final_module.as_bitcode(), described.mangled_name
 
 
-_lower_once = lru_cache(maxsize=64)(_lower)
+_lower_once = lru_cache(maxsize=256)(_lower)
 
 
 def _module(kernel: Kernel, target: Target) -> Any:
@@ -184,7 +184,7 @@ define void @{SYMBOL}(ptr noalias %arguments, i64 %chunk, ptr noalias %scratch) 
     options = llvm.create_pipeline_tuning_options(speed_level=3)
     options.loop_vectorization = False
     options.slp_vectorization = False
-    options.loop_unrolling = not isinstance(function, Linked)  # a tile that LLVM unrolls further runs out of registers
+    options.loop_unrolling = not isinstance(function, Linked) or function.unrolled
     builder = llvm.create_pass_builder(machine, options)
     builder.getModulePassManager().run(module, builder)
     module.verify()

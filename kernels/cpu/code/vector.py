@@ -204,17 +204,18 @@ class Linked:
     """A kernel function that calls `external` functions, and what they do: name -> (argument types, body(emitter,
     *values)).
 
-    Numba takes most of a kernel's compile time. A family whose specializations differ in their register tile alone
-    gives the same function object to all of them; Numba then lowers it once in a process, and the tiles are linked into
-    it.
+    Numba takes most of a kernel's compile time. A family whose specializations differ in their register tile or in an
+    expression alone gives the same function object to all of them; Numba then lowers it once in a process, and the rest is
+    linked into it. unrolled: whether LLVM may unroll loops; a tile that it unrolls further runs out of registers.
     """
 
     function: Any
     bodies: dict[str, tuple[tuple[Any, ...], Callable[..., Any]]]
+    unrolled: bool = False
 
 
 def external(name: str, arguments: tuple[Any, ...]) -> Any:
-    """An intrinsic that calls the function of that name, which `Linked.bodies` defines. Arguments are int64 and
+    """An intrinsic that calls the function of that name, which `Linked.bodies` defines. Arguments are numbers and
     pointers.
     """
 
@@ -227,7 +228,7 @@ def external(name: str, arguments: tuple[Any, ...]) -> Any:
 def define(target: Target, bodies: dict[str, tuple[tuple[Any, ...], Callable[..., Any]]]) -> str:
     """The LLVM IR text of the bodies, one function each."""
     module = ir.Module()
-    kinds = {FLOATS: F32.as_pointer(), INTEGERS: I64.as_pointer(), types.int64: I64}
+    kinds = {FLOATS: F32.as_pointer(), INTEGERS: I64.as_pointer(), types.int64: I64, types.float64: ir.DoubleType()}
     for name, (arguments, body) in bodies.items():
         function = declare(module, name, ir.VoidType(), [kinds[kind] for kind in arguments])
         builder = ir.IRBuilder(function.append_basic_block("entry"))

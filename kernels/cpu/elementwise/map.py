@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 from numba import types
 
 from .. import Family
 from ..code.emit import Emitter
 from ..code.expression import Expression
 from ..code.loops import RowOperand, for_vectors, operand_slots, row_pointer
-from ..code.vector import INTEGERS, emitted
+from ..code.vector import INTEGERS, Linked, external
 from ..launches import OUTER
 from ..target import Target
 from .map_plan import MAP_HEAD, MAX_OPERANDS, MAX_RESULTS
@@ -19,11 +22,39 @@ LENGTH, CHANNEL_ROWS, CHANNEL_COUNT, VALID = (
     MAP_HEAD.index(name) for name in ("length", "channel_rows", "channel_count", "valid")
 )
 UNROLL = 4
+PIECE = (INTEGERS, *[types.int64] * 7)
 
 
-def make(target: Target, kinds: tuple[str, ...], expressions: tuple[Expression, ...], masked: bool):
+@cache
+def _outer(target: Target, masked: bool) -> Any:
+    """The walk over rows and pieces of them: the same function for every expression."""
+    lanes, piece_of_row = target.lanes, external("piece_of_row", PIECE)
+
+    def kernel(arguments, chunk, scratch):
+        rows, rows_per_chunk, pieces, piece, length = (
+            arguments[0],
+            arguments[1],
+            arguments[2],
+            arguments[3],
+            arguments[4],
+        )
+        size1, size2, size3 = arguments[5], arguments[6], arguments[7]
+        first = chunk // pieces * rows_per_chunk
+        start = chunk % pieces * piece
+        count = min(piece, length - start)
+        for row in range(first, min(first + rows_per_chunk, rows)):
+            valid = lanes
+            if masked and row // arguments[CHANNEL_ROWS] % arguments[CHANNEL_COUNT] == arguments[CHANNEL_COUNT] - 1:
+                valid = arguments[VALID]
+            i3, rest = row % size3, row // size3
+            i2, rest = rest % size2, rest // size2
+            piece_of_row(arguments, rest // size1, rest % size1, i2, i3, start, count, valid)
+
+    return kernel
+
+
+def make(target: Target, kinds: tuple[str, ...], expressions: tuple[Expression, ...], masked: bool) -> Linked:
     """kinds: of each operand along the inner loop. masked: the last channel block's padded lanes are written as zero."""
-    lanes = target.lanes
     blocked = "lanes" in kinds or masked
 
     def emit(e: Emitter, arguments, i0, i1, i2, i3, start, count, valid):
@@ -51,29 +82,7 @@ def make(target: Target, kinds: tuple[str, ...], expressions: tuple[Expression, 
 
         for_vectors(e, count, UNROLL if len(kinds) <= 4 else 2, [], step, tail=not blocked)
 
-    piece_of_row = emitted(target, None, (INTEGERS, *[types.int64] * 7), emit)
-
-    def kernel(arguments, chunk, scratch):
-        rows, rows_per_chunk, pieces, piece, length = (
-            arguments[0],
-            arguments[1],
-            arguments[2],
-            arguments[3],
-            arguments[4],
-        )
-        size1, size2, size3 = arguments[5], arguments[6], arguments[7]
-        first = chunk // pieces * rows_per_chunk
-        start = chunk % pieces * piece
-        count = min(piece, length - start)
-        for row in range(first, min(first + rows_per_chunk, rows)):
-            valid = lanes
-            if masked and row // arguments[CHANNEL_ROWS] % arguments[CHANNEL_COUNT] == arguments[CHANNEL_COUNT] - 1:
-                valid = arguments[VALID]
-            i3, rest = row % size3, row // size3
-            i2, rest = rest % size2, rest // size2
-            piece_of_row(arguments, rest // size1, rest % size1, i2, i3, start, count, valid)
-
-    return kernel
+    return Linked(_outer(target, masked), {"piece_of_row": (PIECE, emit)}, unrolled=True)
 
 
 def argument_names() -> tuple[str, ...]:

@@ -5,6 +5,7 @@ Float32 is added up over at most 64 numbers in one accumulator; beyond that in f
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from llvmlite import ir
@@ -14,7 +15,7 @@ from .. import Family
 from ..code.emit import F32, I64, Emitter, Value, i64
 from ..code.expression import Expression
 from ..code.loops import RowOperand, for_range, for_vectors, operand_slots, row_pointer
-from ..code.vector import FLOATS, INTEGERS, emitted, indices, piece, vectors
+from ..code.vector import FLOATS, INTEGERS, Linked, emitted, external, indices, piece, vectors
 from ..launches import OUTER
 from ..target import Target
 from .map_plan import MAX_OPERANDS, MAX_RESULTS
@@ -85,11 +86,38 @@ row_of = piece((INTEGERS, types.int64, types.int64), _row_of, types.UniTuple(typ
 
 C_RESULTS = len(CHANNELS_HEAD)
 C_OPERANDS = C_RESULTS + MAX_RESULTS
+CLEAR, ADD = (FLOATS,), (INTEGERS, FLOATS, *[types.int64] * 7)
+WRITE = (FLOATS, types.int64, types.float64, FLOATS, types.int64)
+
+
+@cache
+def _sums(target: Target, count_of_sums: int, blocked: bool) -> Any:
+    """The walk over the rows of a channel: the same function for all expressions."""
+    clear_sums, add_segment, write_sum = external("clear", CLEAR), external("add", ADD), external("write", WRITE)
+    V, lanes = vectors(target), target.lanes
+    unit = lanes if blocked else 1
+    # Accumulators that take turns share a segment; with two sums of two turns each holds 64 additions as well.
+    segment = (SEGMENT if count_of_sums <= 2 else SEGMENT // 2) * lanes
+
+    def kernel(arguments, chunk, scratch):
+        channels, length, rows = arguments[C.channels], arguments[C.length], arguments[C.rows_per_part]
+        part, channel = chunk // channels, chunk % channels
+        valid = arguments[C.valid] if channel == channels - 1 else lanes
+        clear_sums(scratch)
+        for r in range(part * rows, min(arguments[C.rows], (part + 1) * rows)):
+            i0, i1, i2, i3 = row_of(arguments, channel, r)
+            for start in range(0, length, segment):
+                add_segment(arguments, scratch, start, min(segment, length - start), valid, i0, i1, i2, i3)
+        at, scale = part * arguments[C.total] + channel * unit, V.real(arguments[C.scale])
+        for j in range(count_of_sums):
+            write_sum(scratch, j, scale, V.offset(V.floats(arguments[C_RESULTS + j]), at), valid)
+
+    return kernel
 
 
 def make_reduce_channels(
     target: Target, kinds: tuple[str, ...], expressions: tuple[Expression, ...], blocked: bool
-) -> Any:
+) -> Linked:
     """kinds: of each operand along a row."""
     lanes, count_of_sums = target.lanes, len(expressions)
 
@@ -129,27 +157,8 @@ def make_reduce_channels(
         moved = e.at(scratch, e.b.mul(j, i64(2 * lanes)))
         wide.write(e.b.fmul(wide.load(moved, 0), wide.number(scale)), pointer, valid)
 
-    clear_sums = emitted(target, None, (FLOATS,), clear)
-    add_segment = emitted(target, None, (INTEGERS, FLOATS, *[types.int64] * 7), add)
-    write_sum = emitted(target, None, (FLOATS, types.int64, types.float64, FLOATS, types.int64), write)
-    V, unit = vectors(target), lanes if blocked else 1
-    # Accumulators that take turns share a segment; with two sums of two turns each holds 64 additions as well.
-    segment = (SEGMENT if count_of_sums <= 2 else SEGMENT // 2) * lanes
-
-    def kernel(arguments, chunk, scratch):
-        channels, length, rows = arguments[C.channels], arguments[C.length], arguments[C.rows_per_part]
-        part, channel = chunk // channels, chunk % channels
-        valid = arguments[C.valid] if channel == channels - 1 else lanes
-        clear_sums(scratch)
-        for r in range(part * rows, min(arguments[C.rows], (part + 1) * rows)):
-            i0, i1, i2, i3 = row_of(arguments, channel, r)
-            for start in range(0, length, segment):
-                add_segment(arguments, scratch, start, min(segment, length - start), valid, i0, i1, i2, i3)
-        at, scale = part * arguments[C.total] + channel * unit, V.real(arguments[C.scale])
-        for j in range(count_of_sums):
-            write_sum(scratch, j, scale, V.offset(V.floats(arguments[C_RESULTS + j]), at), valid)
-
-    return kernel
+    bodies: dict[str, Any] = {"clear": (CLEAR, clear), "add": (ADD, add), "write": (WRITE, write)}
+    return Linked(_sums(target, len(expressions), blocked), bodies, unrolled=True)
 
 
 # ---- mean and variance
