@@ -93,10 +93,8 @@ def with_gradients(graph: Graph) -> Graph:
     first = graph.outputs[0][1]
     b = Builder(graph.name, graph.nodes)
     b.input("given", graph.type(first))
-    product = b.add("mul", [first, "given"])
-    total = b.add("sum", [product], {"axis": tuple(range(graph.type(first).rank))})
     leaves = [n.name for n in (*graph.inputs, *graph.parameters) if n.name != "seed"]
-    longer, gradients = differentiate(b.finish(graph.outputs, graph.updates), total, leaves)
+    longer, gradients = differentiate(b.finish(graph.outputs, graph.updates), first, leaves, weights="given")
     return Graph(
         longer.name, longer.nodes, (*graph.outputs, *((f"grad:{k}", v) for k, v in gradients.items())), longer.updates
     )

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from .functions import Functions
 from .instructions import F32, I1, I32, I64, Value, declare, i64
+from .normal import Normal
 
 __all__ = ["F32", "I1", "I32", "I64", "Emitter", "Value", "declare", "i64"]
 
@@ -22,7 +22,12 @@ COMPARISONS: dict[str, Callable[[Any, Value, Value], Value]] = {
 }
 
 
-class Emitter(Functions):
+def holds(tree: Any, part: Any) -> bool:
+    """Whether an expression is or has another."""
+    return bool(tree == part or any(isinstance(t, tuple) and holds(t, part) for t in tree[1:]))
+
+
+class Emitter(Normal):
     """Operations on vectors of the target's `lanes` float32. Pointers are float pointers; indices count floats."""
 
     def expression(self, tree: Any, variables: Mapping[str, Value]) -> Value:
@@ -33,6 +38,8 @@ class Emitter(Functions):
         """
         b = self.b
         known: dict[Any, Value] = {}
+        whole = tree
+
         functions: dict[str, Callable[..., Value]] = {
             "add": b.fadd, "sub": b.fsub, "mul": b.fmul, "div": b.fdiv, "neg": b.fneg, "max": self.maximum, "min": self.minimum,
             "abs": self.absolute, "exp": self.exp, "expm1": self.expm1, "log": self.log, "log1p": self.log1p, "sqrt": self.sqrt,
@@ -55,6 +62,10 @@ class Emitter(Functions):
                 return self.select(condition(tree), self.const(1), self.const(0))
             if operation == "where":
                 return self.select(condition(operands[0]), visit(operands[1]), visit(operands[2]))
+            both = [(name, operands[0]) for name in ("normal_cdf", "normal_pdf")]
+            if tree in both and all(holds(whole, part) for part in both):
+                known.update(zip(both, self.normal(visit(operands[0])), strict=True))
+                return known[tree]
             return functions[operation](*map(visit, operands))
 
         def visit(tree: Any) -> Value:

@@ -1,4 +1,4 @@
-"""Functions of vectors: exponentials, logarithms, powers, the normal distribution.
+"""Functions of vectors: exponentials, logarithms, powers.
 
 Each says how many units of the last place it may be off, over all of float32, and what it makes of infinities; NaN stays
 NaN. Numbers below 2^-126 count as 0.
@@ -15,16 +15,6 @@ from .instructions import I32, Instructions, Value, declare
 
 # e^r = 1 + r + r^2 P(r) for |r| <= log(2) / 2: the polynomial P of Cephes' expf, the highest power first
 EXPONENTIAL = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
-# erf(x) = x + x P(x^2) for |x| <= 1: least relative error, 2^-29
-ERROR = (
-    7.853854338e-5, -8.010191500e-4, 5.188327444e-3, -2.685381181e-2, 1.128358515e-1, -3.761262582e-1, 1.283791657e-1,
-)  # fmt: skip
-# (t + 2.5) e^(t^2 / 2) Phi(-t) = P(t / (t + 2.5)) for 0 <= t <= 13.3, likewise, 2^-27
-TAIL = (
-    -2.780316271e-2, 3.849638606e-2, 6.584714714e-2, -9.940698543e-2, 8.879178098e-3, -1.016930388e-1, 4.523249179e-2,
-    2.932374679e-1, 1.695230451e-1, -1.243390573, 1.25,
-)  # fmt: skip
-FAR = 14.5  # deviations beyond which both the density and the tail are 0 in float32
 DOUBLE = ir.DoubleType()
 
 
@@ -158,46 +148,6 @@ class Functions(Instructions):
         """log(1 + e^x) within 3 ulp in both tails: max(x, 0) + log1p(e^-|x|)."""
         power = self.exp(self.b.fneg(self.absolute(x)))
         return self.b.fadd(self.maximum(x, self.const(0)), self.log1p(power))
-
-    # ---- the normal distribution
-
-    def _deviation(self, x: Value) -> tuple[Value, Value]:
-        """(|x| up to `FAR`, e^(-x^2 / 2)): the square in two parts, of which the second is what the first was rounded by."""
-        b = self.b
-        size = self.absolute(x)
-        size = self.select(self.greater(size, self.const(FAR)), self.const(FAR), size)
-        if self.target.fma:
-            half = b.fmul(size, self.const(-0.5))
-            square = b.fmul(half, size)
-            return size, self._power_of_e(square, self.fma(half, size, b.fneg(square)))
-        high = b.bitcast(b.and_(b.bitcast(size, self.int_type), self.ints(-4096)), self.type)  # whose square is exact
-        low = b.fmul(b.fsub(size, high), b.fadd(size, high))
-        half = self.const(-0.5)
-        return size, self._power_of_e(b.fmul(b.fmul(high, high), half), b.fmul(low, half))
-
-    def _upper_tail(self, x: Value) -> Value:
-        """The normal distribution's part above |x|, within 5 ulp down to the smallest number."""
-        b = self.b
-        size, density = self._deviation(x)
-        q = b.fdiv(self.const(1), b.fadd(size, self.const(2.5)))
-        return b.fmul(density, b.fmul(q, self._polynomial(b.fmul(size, q), TAIL)))
-
-    def normal_pdf(self, x: Value) -> Value:
-        """e^(-x^2 / 2) / sqrt(2 pi) within 3 ulp; 0 at +-inf."""
-        return self.b.fmul(self._deviation(x)[1], self.const(1 / math.sqrt(2 * math.pi)))
-
-    def normal_cdf(self, x: Value) -> Value:
-        """The normal distribution's part below x, within 5 ulp in both tails: 0 at -inf, 1 at inf."""
-        tail = self._upper_tail(x)
-        return self.select(self.less(x, self.const(0)), tail, self.b.fsub(self.const(1), tail))
-
-    def erf(self, x: Value) -> Value:
-        """The error function within 2 ulp: a polynomial up to 1, above by the normal distribution's tail. +-1 at +-inf."""
-        b = self.b
-        small = self.fma(x, self._polynomial(b.fmul(x, x), ERROR), x)
-        tail = self._upper_tail(b.fmul(x, self.const(math.sqrt(2))))
-        large = self.signed(b.fsub(self.const(1), b.fadd(tail, tail)), x)
-        return self.select(self.less(self.absolute(x), self.const(1)), small, large)
 
     # ---- whole numbers, powers
 
