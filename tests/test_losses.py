@@ -182,32 +182,6 @@ def test_recipes(text: str, written_as: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "code", "said"),
-    [
-        ("loss = nll()", "E0322", "unknown loss"),
-        ("loss = mse(3)", "E0322", "the name of an input"),
-        ("loss = huber(delta=0)", "E0322", "above 0"),
-        ("loss = huber(beta=1)", "E0206", ""),
-        ("loss = cross_entropy(label_smoothing=2)", "E0322", "at most 1"),
-        ("loss = cross_entropy(weight=[1, -1])", "E0322", "at least 0"),
-        ("loss = cross_entropy(soft=1)", "E0322", "true or false"),
-        ("loss = multiclass_hinge(p=3)", "E0322", "1 or 2"),
-        ("loss = kl_div(reduction=\"sum\")", "E0322", "batchmean"),
-        ("loss = mse() * 2", "E0322", ""),
-        ("loss = relu * mse()", "E0322", "by a number"),
-        ("loss = {}", "E0322", "of no output"),
-        ("loss = {1: mse()}", "E0322", "by output"),
-        ("loss = {a: mse(), a: mse()}", "E0303", "already"),
-        ("l2 = -1", "E0322", "at least 0"),
-    ],
-)  # fmt: skip
-def test_mistakes_in_recipes(text: str, code: str, said: str) -> None:
-    with pytest.raises(CnncError, match=code) as e:
-        cnnc.parse(f"{ROWS} train {{ {text} }}")
-    assert said in str(e.value)
-
-
-@pytest.mark.parametrize(
     ("loss", "code", "said"),
     [
         ("nll", "E0808", "the losses are"),

@@ -119,35 +119,6 @@ def test_which_start_holds() -> None:
     assert not other.warnings
 
 
-@pytest.mark.parametrize(
-    ("text", "code", "said"),
-    [
-        ("init=3", "E0203", "init is a start such as"),
-        ("init=kaiming_normal(mode=3)", "E0203", "one of fan_in, fan_out"),
-        ("init=kaiming_normal(fan=3)", "E0206", "no argument 'fan'; it has a, mode, nonlinearity"),
-        ("init=constant", "E0207", "constant needs value"),
-        ("init=constant(1, 2)", "E0208", "takes 1"),
-        ("init=normal(1, mean=2)", "E0208", "twice"),
-        ("init=normal(std=-1)", "E0203", "at least 0"),
-        ("init=normal(std=relu)", "E0203", "a number"),
-        ("init=uniform(2, 1)", "E0203", "a must be below b"),
-        ("init=truncated_normal(a=90, b=91)", "E0203", "no number"),
-        ("init=xavier_uniform(gain=[1])", "E0203", "a number, or one of linear"),
-        ("init=kaimming_normal()", "E0302", "unknown layer"),
-        ("init=lsuv()", "E0203", "looks at data"),
-        ("bias_init=orthogonal()", "E0203", "2 axes or more"),
-        ("bias=false, bias_init=zeros", "E0203", "there is none"),
-        ("padding=zeros", "E02", ""),
-        ("stride=normal(std=2)", "E0203", ""),
-    ],
-)
-def test_mistakes(text: str, code: str, said: str) -> None:
-    with pytest.raises(CnncError, match=code) as e:
-        network(conv=f", {text}")
-    assert said in str(e.value)
-    assert e.value.diagnostics[0].span is not None
-
-
 def test_mistakes_in_python() -> None:
     for call in (
         lambda: cnnc.start("he"),

@@ -182,3 +182,8 @@ def test_what_no_machine_can_hold_is_said(shape: str, batch: int) -> None:
     with pytest.raises(CnncError, match="E0410") as e:
         str(net.summary(batch))
     assert e.value.exit_code == 5
+
+
+def test_the_largest_windows_that_are_let_in() -> None:
+    for layer in ("conv(1, 3, padding=1000000, dilation=1000000)", "maxpool(3, stride=2147483647)"):
+        assert "total" in str(summary(f" -> {layer}", "1, 4, 4")).lower()

@@ -12,7 +12,7 @@ import cnnc
 from cnnc import describe, driver
 from cnnc.backends.cpu.pipeline import layouts
 from cnnc.ir.text import parse_graph, print_graph
-from tests.frontend.models import model, wrong
+from tests.frontend.models import model
 
 HEAD = """
 ## Bent at 0.
@@ -33,11 +33,6 @@ model m(act = bent) {
 }
 """.replace("bent(0.3) as bend", "bent(0.3)").replace("bend(y)", "bent(y)")
 )
-
-
-def said(body: str, head: str = "") -> str:
-    """The errors of a model, as they are printed."""
-    return "\n".join(map(str, wrong(body, head)))
 
 
 def values(body: str, x: list[float], head: str = "") -> list[float]:
@@ -68,35 +63,6 @@ def test_they_are_nodes_with_names() -> None:
     assert made[:4] == [("gt1", "gt"), ("pow1", "pow"), ("chosen", "where"), ("maximum1", "maximum")]
     assert ("mask", "gt") in made
     assert graph.node("mask").operands == ("chosen", "x")
-
-
-@pytest.mark.parametrize(
-    ("body", "code", "text"),
-    [
-        ("return x > 0 ? x : -x", "E0310", "where(c, a, b)"),
-        ("if x == 0 { x = -x }\nreturn x", "E0310", "where(c, a, b)"),
-        ("return not x", "E0310", "where(c, a, b)"),
-        ("return x > 0 and x < 1", "E0310", "where(c, a, b)"),
-        ("return where(true, x, 0)", "E0308", "c ? a : b"),
-        ("return where(x > 0, x)", "E0207", "two values"),
-        ("return where(x > 0, x, true)", "E0308", "true or false"),
-        ("return where(1, 2, 3)", "E0308", "the condition of where"),
-        ("return max(x)", "E0207", "two values or more"),
-        ("return x == none", "E0308", "not none"),
-        ("return x > true", "E0308", "true or false"),
-        ("return x ** x", "E0308", "the exponent"),
-        ("return 2 ** x", "E0308", "the exponent"),
-        ("return x % 2", "E0308", "does not work on tensors"),
-        ("return x > 1e99", "E0404", "infinite"),
-        ("return max(x, x -> conv(3, 3))", "E0205", "do not match"),
-        ("return where(x, x -> maxpool(2), x)", "E0205", "first is"),
-        ("n = 3 as n\nreturn x", "E0314", "have names"),
-    ],
-)
-def test_mistakes_on_tensors(body: str, code: str, text: str) -> None:
-    found = said(body)
-    assert code in found
-    assert text in found
 
 
 def test_an_activation_is_a_layer() -> None:
@@ -132,62 +98,6 @@ def test_it_comes_from_other_files(tmp_path: Path) -> None:
     main.write_text('include "acts.cnn"\nmodel m() { input x: f32[N, 3]  activation = x -> last  return activation }')
     graph = cnnc.load(str(main)).graph
     assert describe.layer(graph, graph.node("last1")) == "last"
-
-
-@pytest.mark.parametrize(
-    ("head", "code", "text"),
-    [
-        ("activation f(x) = sinus(x)", "E0302", "unknown layer 'sinus'"),
-        ("activation f(x) = y + x", "E0301", "unknown name 'y'"),
-        ("activation f(x) = 3", "E0324", "a number"),
-        ('activation f(x) = "a"', "E0324", "a text"),
-        ("activation f(x, a = 1) = a", "E0324", "does not depend"),
-        ("activation f() = 3", "E0324", "first parameter"),
-        ("activation f(x = 1) = x", "E0324", "first parameter"),
-        ("activation f(x, x) = x", "E0303", "two parameters"),
-        ("activation f(x, a = true) = a * x", "E0308", "true or false"),
-        ("activation f(x) = f(x) + 1", "E0316", "defined by itself"),
-        ("activation f(x) = g(x)\nactivation g(x) = f(x)", "E0316", "defined by itself"),
-        ("activation f(x) = softmax(x)", "E0324", "element by element"),
-        ("activation f(x) = x -> conv(3, 3)", "E0201", "conv"),
-        ("activation f(x) = prelu(x)", "E0324", "parameters of its own"),
-        ("activation f(x) = block1(x)\nblock block1(x) { return x }", "E0324", "is a block"),
-        ("activation f(x) = x > 0 ? x : 0", "E0310", "where(c, a, b)"),
-        ("activation f(x, a) = gelu(x, a)", "E0308", "set when it is written"),
-        ("activation f(x) = x.channels * x", "E0306", "no attributes"),
-        ("activation f(x) = x / 0", "E0311", "division by zero"),
-        ("activation f(x) = x * 1e99", "E0404", "infinite"),
-        (
-            "activation f(x) = g(g(g(x)))\nactivation g(x) = h(h(h(x)))\nactivation h(x) = x * x + x * tanh(x)",
-            "E0324",
-            "are the limit",
-        ),
-        ("activation f(x) = x\nconst f = 2", "E0303", "defined twice"),
-        ("activation f(x) = x * (1", "E0102", "never closed"),
-        ("activation f = relu", "E0101", "expected '(' after 'f'"),
-    ],
-)
-def test_mistakes_of_activations(head: str, code: str, text: str) -> None:
-    found = said("return x", head)
-    assert code in found
-    assert text in found
-
-
-@pytest.mark.parametrize(
-    ("layer", "code", "text"),
-    [
-        ("bent(1, 2)", "E0208", "takes 1 argument"),
-        ("bent(b=1)", "E0206", "no argument 'b'"),
-        ('bent("a")', "E0203", "a is a number"),
-        ("bent(1e-99)", "E0404", "float32"),
-        ("soft", "E0207", "needs b"),
-        ("bend", "E0302", "did you mean 'bent'?"),
-    ],
-)
-def test_mistakes_where_it_is_applied(layer: str, code: str, text: str) -> None:
-    found = said(f"return x -> {layer}", HEAD)
-    assert code in found
-    assert text in found
 
 
 def test_a_parameter_that_changes_nothing_is_warned_of() -> None:

@@ -9,7 +9,6 @@ import pytest
 
 import cnnc
 from cnnc.summary import summarize
-from tests.ops.agreeing import agree
 from tests.ops.checking import WEIGHTS, check_gradient, reference
 
 RNG = np.random.default_rng(11)
@@ -85,23 +84,6 @@ def test_other_programs(size: tuple[int, ...], arguments: str) -> None:
     np.testing.assert_allclose(cnnc.compile(net, target="reference")(x), theirs, rtol=1e-5, atol=1e-5)
 
 
-AROUND = [
-    "f32[N, 3, 5, 4] return x -> conv(20, 3) -> conv_transpose(24, 2, stride=2) -> relu -> conv(5, 3)",
-    "f32[N, 16, 4, 4] return x -> conv_transpose(32, 4, 2, 1, bias=false) -> batchnorm -> relu -> conv_transpose(3, 4, 2, 1) -> tanh",
-    "f32[N, 2, 4, 5] return x -> conv_transpose(18, 3, stride=2, padding=1, output_padding=1, dilation=2) -> relu",
-    "f32[N, 18, 4, 5] return x -> conv_transpose(18, 3, 2, 1, groups=18, bias=false) -> batchnorm -> relu -> conv(4, 1)",
-    "f32[N, 12, 4, 4] return x -> conv(12, 1) -> conv_transpose(24, 3, 2, groups=3, bias=false) -> batchnorm -> conv(4, 1)",
-    "f32[N, 16, 6, 6] return x -> conv_transpose(16, 3, padding=[[1, 0], [0, 2]]) -> relu6 -> conv_transpose(20, 3, padding=1)",
-    "f32[N, 5, 9] return x -> conv(16, 3) -> conv_transpose(17, 4, 2, 1) -> relu",
-    "f32[N, 3, 3, 4, 3] return x -> conv(16, 1) -> conv_transpose(20, 2, stride=2) -> relu -> conv(3, 2)",
-]
-
-
-@pytest.mark.parametrize("text", AROUND)
-def test_the_cpu_is_the_reference(text: str) -> None:
-    agree(text)
-
-
 def test_what_is_behind_it_goes_into_it() -> None:
     net = cnnc.parse(
         "model m { input x: f32[N, 4, 3, 3] return x -> conv_transpose(6, 2, 2, groups=2) -> batchnorm -> relu }"
@@ -120,22 +102,3 @@ def test_summary() -> None:
     up = rows["up"]
     assert (up.output, up.params, up.macs) == ((1, 6, 16, 16), 4 * 6 * 16 + 6, 8 * 8 * 4 * 6 * 16)
     assert [rows[n].receptive_field for n in ("conv1", "up", "conv2")] == [3, 4, 6]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ("0, 2", "E0203.*out_channels is 0"),
-        ("4, 2, output_padding=1", "E0203.*output_padding 1 must be smaller than the stride 1"),
-        ("4, 2, 2, output_padding=2", "E0203.*smaller than the stride 2 or the dilation 1"),
-        ("4, 2, output_padding=1, dilation=2", "E0203.*adds pixels that no window reaches"),
-        ("4, 1, padding=4", "E0202.*padding 4 and 4 leaves nothing of 6 pixels"),
-        ("4, 2, groups=2", "E0203.*groups=2 must divide"),
-        ('4, 2, padding="same"', "E0203.*padding is a number or a list"),
-        ("4, 2, bias=1", "E0203.*bias is true or false"),
-        ("4, [2, 2, 2]", "E0203.*3 numbers for 2 axes"),
-    ],
-)
-def test_mistakes(arguments: str, message: str) -> None:
-    with pytest.raises(cnnc.CnncError, match=rf"(?s){message}"):
-        layer((3, 6, 6), arguments)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 import cnnc
-from cnnc.diagnostics import CnncError
 
 NETWORK = """model m {
     input x: f32[N, 3, 6, 5]
@@ -29,11 +28,3 @@ def test_the_cpu_is_the_reference(batch: int) -> None:
     for name, gradient in expected.items():
         assert np.abs(found[name] - gradient).max() <= 1e-4 * max(1e-3, np.abs(gradient).max()), name
     assert np.array_equal(cnnc.compile(net)(x), cnnc.compile(cnnc.parse(NETWORK.replace("0.4", "0.0")))(x))
-
-
-@pytest.mark.parametrize(
-    ("layer", "code"), [('dropout(0.5, by="image")', "E0203"), ("drop_path(1)", "E0203"), ("dropout(by=1)", "E0203")]
-)
-def test_mistakes(layer: str, code: str) -> None:
-    with pytest.raises(CnncError, match=code):
-        cnnc.parse(f"model m {{ input x: f32[N, 3] return x -> {layer} }}")

@@ -9,8 +9,8 @@ import pytest
 
 import cnnc
 from cnnc.ir.interpret import random_values, run
+from tests.ops.agreeing import trained
 from tests.ops.checking import check_gradient, reference
-from tests.ops.test_normalize import trained
 
 RNG = np.random.default_rng(3)
 PAIRS: list[Any] = [
@@ -101,23 +101,6 @@ def test_sizes_that_leave_something_over(name: str, turned: tuple[bool, bool]) -
         launch(plan_matmul(targets.named(name), problem), name, {"a": place(laid[0]), "b": place(laid[1]), "c": c})
         check_guards(c)
         assert np.array_equal(c, a @ b)
-
-
-@pytest.mark.parametrize(
-    ("text", "code"),
-    [
-        ("matmul(x, x)", "E0205"),
-        ("matmul(x -> flatten -> linear(3), x)", "E0205"),
-        ("matmul(x, x -> conv(2, 1), transpose_a=true)", "E0205"),
-        ("matmul(x, x, transpose_b=2)", "E0203"),
-        ("matmul(x -> sum([0, 1, 2]), x)", "E0201"),
-        ("x -> sum([0, 1, 2]) -> linear(3)", "E0201"),
-        ("x -> matmul", "E02"),
-    ],
-)
-def test_mistakes(text: str, code: str) -> None:
-    with pytest.raises(cnnc.CnncError, match=code):
-        cnnc.parse(f"model m {{ input x: f32[N, 3, 4, 5] return {text} }}")
 
 
 def test_a_transpose_in_front_is_no_step() -> None:

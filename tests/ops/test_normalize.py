@@ -10,6 +10,7 @@ import pytest
 import cnnc
 from cnnc.ir.builder import Builder
 from cnnc.ir.graph import Graph
+from tests.ops.agreeing import trained
 from tests.ops.checking import check_gradient, reference
 
 RNG = np.random.default_rng(3)
@@ -48,24 +49,6 @@ def test_gradients(shape: Any) -> None:
         build = lambda b, n, g=groups: b.add("normalize", n, {"axes": whole, "groups": g, "eps": 0.01})  # noqa: E731
         check_gradient(build, {"x": normal(*shape), "w": normal(6), "b": normal(6)})
         check_gradient(build, {"x": normal(*shape)})
-
-
-def trained(text: str, batch: int) -> None:
-    """Inference, loss and gradients of the CPU are those of the reference."""
-    net, rng = cnnc.parse(text), np.random.default_rng(7)
-    for name in [p.name for p in net.graph.parameters]:
-        net.weights[name] = rng.standard_normal(net.weights[name].shape).astype(np.float32)
-    x = (2 * rng.standard_normal((batch, *map(int, net.graph.inputs[0].type.shape[1:]))) + 3).astype(np.float32)
-    expected = cnnc.compile(net, target="reference")(x)
-    assert np.abs(cnnc.compile(net)(x) - expected).max() <= 1e-5 * np.abs(expected).max()
-    labels = np.arange(batch) % 5
-    (loss, found), (exact, gradients) = (
-        cnnc.value_and_grad(net, target=target)(x, labels) for target in ("cpu", "reference")
-    )
-    assert abs(loss - exact) <= 1e-5 * max(abs(exact), np.abs(expected).max())
-    largest = max(np.abs(g).max() for g in gradients.values())
-    for name, gradient in gradients.items():
-        assert np.abs(found[name] - gradient).max() <= 1e-4 * max(1e-3 * largest, np.abs(gradient).max()), name
 
 
 PLAIN = [
@@ -120,29 +103,6 @@ def test_parameters_are_pytorch_s() -> None:
     shapes = {n.name: n.type.shape for n in net.graph.parameters if n.name[1] == "."}
     assert shapes == {"a.weight": (6, 5, 4), "a.bias": (6, 5, 4), "b.weight": (6,), "b.bias": (6,), "d.weight": (6,)}
     assert not [n for n in cnnc.parse(network("batchnorm(affine=false, track_running_stats=false)")).graph.states]
-
-
-@pytest.mark.parametrize(
-    ("layer", "code"),
-    [
-        ("layernorm(axes=0)", "E0203"),
-        ("layernorm(axes=[1, 3])", "E0203"),
-        ("layernorm(axes=4)", "E0203"),
-        ("layernorm(eps=-1)", "E0203"),
-        ("layernorm(affine=3)", "E0203"),
-        ("groupnorm", "E0207"),
-        ("groupnorm(4)", "E0203"),
-        ("groupnorm(0)", "E0203"),
-        ("instancenorm(affine=none)", "E0203"),
-        ("rmsnorm(axes=[])", "E0203"),
-        ("layernorm(affine=false, init=normal())", "E0203"),
-        ("batchnorm(affine=2)", "E0203"),
-        ("conv(2, 1, weight_standardization=1)", "E0203"),
-    ],
-)
-def test_mistakes(layer: str, code: str) -> None:
-    with pytest.raises(cnnc.CnncError, match=code):
-        cnnc.parse(network(layer))
 
 
 @pytest.mark.parametrize(
