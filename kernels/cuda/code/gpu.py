@@ -1,0 +1,184 @@
+"""What kernels are written with: threads, barriers, global and shared memory, vectors of 4 numbers.
+
+    def kernel(arguments, block, _):
+        i = i32(block * THREADS + G.thread())
+        if i < i32(arguments[COUNT]):
+            G.store4(G.load4(arguments[X], 4 * i) + G.load4(arguments[Y], 4 * i), arguments[Y], 4 * i)
+
+`G` is this module: Numba resolves its names while it compiles. Addresses are int64; places count floats and are int32. Numba computes
+int32 + int32 in 64 bits: `i32(...)` around the whole expression lets LLVM compute in 32. Of numbers that are not negative,
+`divide` and `remainder` do without Python's rounding down. Float literals are float64: `f32(...)`, or one of `arguments` by
+`real`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+
+from ...cpu.code.emit import F32, I32, I64, Emitter, declare
+from ...cpu.code.vector import VectorType
+from ...cpu.code.vector import emitted as emitted_for
+from ..target import LEAST
+from .compile import llvm_target
+
+GLOBAL, SHARED = 1, 3
+TARGET, SCALAR = llvm_target(LEAST), llvm_target(LEAST, 1)
+i32, f32, i64 = np.int32, np.float32, np.int64
+INT, LONG, FLOAT, BOOL = types.int32, types.int64, types.float32, types.boolean
+FOUR, ONE = VectorType(4), VectorType(1)
+ARGUMENTS = types.CPointer(types.int64)
+Value = Any
+
+
+def emitted(result: Any, arguments: tuple[Any, ...], body: Callable[..., Any], doc: str = "") -> Any:
+    """An intrinsic of fixed types whose code is `body(emitter, *values)`; vectors have 4 numbers."""
+    return emitted_for(TARGET, result, arguments, body, doc)
+
+
+def constant(value: int) -> Value:
+    return ir.Constant(I32, value)
+
+
+def intrinsic(e: Emitter, name: str, result: Any, values: Sequence[Value] = ()) -> Value:
+    return e.b.call(declare(e.b.module, name, result, [v.type for v in values]), list(values))
+
+
+def assembly(
+    e: Emitter, text: str, constraints: str, values: Sequence[Value], results: Sequence[Any] = (), effect: bool = True
+) -> list[Value]:
+    """PTX as it stands. effect: it reads or writes memory, and stays where it is."""
+    kind = ir.VoidType() if not results else results[0] if len(results) == 1 else ir.LiteralStructType(results)
+    made = e.b.asm(ir.FunctionType(kind, [v.type for v in values]), text, constraints, list(values), effect)
+    if len(results) < 2:
+        return [made][: len(results)]
+    return [e.b.extract_value(made, i) for i in range(len(results))]
+
+
+def _special(name: str) -> Callable[[Emitter], Value]:
+    return lambda e: intrinsic(e, f"llvm.nvvm.read.ptx.sreg.{name}", I32)
+
+
+# ---- global memory
+
+
+def pointer(e: Emitter, address: Value, place: Value, kind: Any) -> Value:
+    """To `kind` at so many floats behind an address; places are int32, or int64 where offsets may be that far."""
+    start = e.b.inttoptr(address, F32.as_pointer(GLOBAL))
+    at = place if place.type == I64 else e.b.sext(place, I64)
+    return e.b.bitcast(e.b.gep(start, [at]), kind.as_pointer(GLOBAL))
+
+
+def load(e: Emitter, address: Value, place: Value, kind: Any = F32) -> Value:
+    return e.b.load(pointer(e, address, place, kind), align=16 if isinstance(kind, ir.VectorType) else 4)
+
+
+def store(e: Emitter, value: Value, address: Value, place: Value) -> None:
+    align = 16 if isinstance(value.type, ir.VectorType) else 4
+    e.b.store(value, pointer(e, address, place, value.type), align=align)
+
+
+def load_some(e: Emitter, address: Value, place: Value, count: Value) -> Value:
+    """The first `count` of 4 numbers, zeros behind them."""
+    b, value = e.b, e.const(0)
+    for lane in range(4):
+        before = b.block
+        with b.if_then(b.icmp_signed("<", constant(lane), count)) as _:
+            one = load(e, address, b.add(place, constant(lane)))
+            inside = b.block
+        number = b.phi(F32)
+        number.add_incoming(ir.Constant(F32, 0.0), before)
+        number.add_incoming(one, inside)
+        value = b.insert_element(value, number, constant(lane))
+    return value
+
+
+def store_some(e: Emitter, value: Value, address: Value, place: Value, count: Value) -> None:
+    """The first `count` of 4 numbers; the places behind them stay as they are."""
+    b = e.b
+    for lane in range(4):
+        with b.if_then(b.icmp_signed("<", constant(lane), count)):
+            store(e, b.extract_element(value, constant(lane)), address, b.add(place, constant(lane)))
+
+
+# ---- shared memory
+
+_MEMORY = "tile"
+
+
+def shared(e: Emitter, place: Value, kind: Any) -> Value:
+    """A pointer to `kind` at so many floats of the block's shared memory."""
+    module = e.b.module
+    if _MEMORY not in module.globals:
+        array = ir.GlobalVariable(module, ir.ArrayType(F32, 0), _MEMORY, addrspace=SHARED)
+        array.linkage, array.align = "external", 1024  # what tensor cores want
+    start = e.b.bitcast(module.globals[_MEMORY], F32.as_pointer(SHARED))
+    return e.b.bitcast(e.b.gep(start, [place]), kind.as_pointer(SHARED))
+
+
+def shared_load(e: Emitter, place: Value, kind: Any = F32) -> Value:
+    return e.b.load(shared(e, place, kind), align=16 if isinstance(kind, ir.VectorType) else 4)
+
+
+def shared_store(e: Emitter, value: Value, place: Value) -> None:
+    align = 16 if isinstance(value.type, ir.VectorType) else 4
+    e.b.store(value, shared(e, place, value.type), align=align)
+
+
+def copy16(e: Emitter, place: Value, to: int, address: Value, source: int, there: Value | None = None) -> None:
+    """16 bytes from global to shared memory (an address there), which go on by themselves; zeros where not `there`. to, source: bytes
+    behind the addresses.
+    """
+    size = constant(16) if there is None else e.b.select(there, constant(16), constant(0))
+    assembly(e, f"cp.async.cg.shared.global [$0+{to}], [$1+{source}], 16, $2;", "r,l,r", [place, address, size])
+
+
+def _shared_address(e: Emitter) -> Value:
+    return e.b.ptrtoint(shared(e, constant(0), F32), I32)
+
+
+def wait_for(groups: int) -> Any:
+    """Until at most so many groups of the thread's copies are under way."""
+    return emitted(None, (), lambda e: assembly(e, f"cp.async.wait_group {groups};", "", []) and None)
+
+
+def _shuffle(e: Emitter, value: Value, by: Value) -> Value:
+    """The number of the thread of the warp whose place differs in the bits `by`."""
+    bits = e.b.bitcast(value, I32)
+    other = intrinsic(e, "llvm.nvvm.shfl.sync.bfly.i32", I32, [constant(-1), bits, by, constant(31)])
+    return e.b.bitcast(other, F32)
+
+
+vector = ir.VectorType(F32, 4)
+thread = emitted(INT, (), _special("tid.x"))
+threads = emitted(INT, (), _special("ntid.x"))
+blocks = emitted(INT, (), _special("nctaid.x"))
+sync = emitted(None, (), lambda e: intrinsic(e, "llvm.nvvm.barrier0", ir.VoidType()) and None)
+divide = emitted(INT, (INT, INT), lambda e, x, y: e.b.udiv(x, y))
+remainder = emitted(INT, (INT, INT), lambda e, x, y: e.b.urem(x, y))
+real = emitted(FLOAT, (LONG,), lambda e, x: e.b.bitcast(e.b.trunc(x, I32), F32))
+load1 = emitted(FLOAT, (LONG, INT), load)
+store1 = emitted(None, (FLOAT, LONG, INT), store)
+load_int = emitted(INT, (LONG, INT), lambda e, a, i: load(e, a, i, I32))
+store_int = emitted(None, (INT, LONG, INT), store)
+load4 = emitted(FOUR, (LONG, INT), lambda e, a, i: load(e, a, i, vector))
+store4 = emitted(None, (FOUR, LONG, INT), store)
+load_first = emitted(FOUR, (LONG, INT, INT), load_some)
+store_first = emitted(None, (FOUR, LONG, INT, INT), store_some)
+zero4 = emitted(FOUR, (), lambda e: e.const(0))
+splat = emitted(FOUR, (FLOAT,), lambda e, x: e.splat(x))
+fma = emitted(FLOAT, (FLOAT, FLOAT, FLOAT), lambda e, x, y, z: intrinsic(e, "llvm.fma.f32", F32, [x, y, z]))
+fma4 = emitted(FOUR, (FOUR, FOUR, FOUR), lambda e, x, y, z: e.fma(x, y, z))
+larger = emitted(FOUR, (FOUR, FOUR), lambda e, x, y: e.maximum(x, y))
+element = emitted(FLOAT, (FOUR, INT), lambda e, v, i: e.b.extract_element(v, i))
+shared1 = emitted(FLOAT, (INT,), shared_load)
+shared4 = emitted(FOUR, (INT,), lambda e, i: shared_load(e, i, vector))
+put_shared1 = emitted(None, (FLOAT, INT), shared_store)
+put_shared4 = emitted(None, (FOUR, INT), shared_store)
+shared_address = emitted(INT, (), _shared_address)
+commit = emitted(None, (), lambda e: assembly(e, "cp.async.commit_group;", "", []) and None)
+shuffle = emitted(FLOAT, (FLOAT, INT), _shuffle)
