@@ -117,6 +117,7 @@ def test_two_3x3_see_what_one_5x5_sees() -> None:
         (" -> conv(2, 3) -> flatten -> linear(4)", 32),
         (" -> maxpool(2) -> mean(axis=[2, 3])", 32),
         (" -> mean(axis=3)", (1, 32)),
+        (" -> flatten -> unsqueeze(1) -> conv(2, 3) -> maxpool(2)", 32),
     ],
 )
 def test_receptive_fields(body: str, field: int | tuple[int, ...]) -> None:

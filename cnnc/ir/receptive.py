@@ -36,6 +36,9 @@ class Field:
         return cls(*(tuple(map(max, zip(*part, strict=True))) for part in (sizes, jumps, extents)))
 
     def window(self, reach: Sequence[int], stride: Sequence[int], extent: Sequence[int]) -> Field:
+        """What is seen through a window; all of space where it slides along other axes than these, behind a reshape."""
+        if len(reach) != len(self.size):
+            return self.whole()
         size = tuple(r + (k - 1) * j for r, k, j in zip(self.size, reach, self.jump, strict=True))
         return Field(size, tuple(j * s for j, s in zip(self.jump, stride, strict=True)), tuple(extent))
 

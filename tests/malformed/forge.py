@@ -43,6 +43,8 @@ ORDER = (
     "decisions",
     *_OFTEN,
     "weights",
+    "onnx",
+    "onnx",
     "cnn",
     "checkpoint",
     *_OFTEN,

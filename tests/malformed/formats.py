@@ -25,6 +25,7 @@ from tests.malformed.arrays import ARRAYS, Cifar, Format, Idx, Images, Npy, Npz,
 from tests.malformed.fields import damage, forged_json, put
 from tests.malformed.ir import forged_ir
 from tests.malformed.mutate import mutate, mutate_values
+from tests.malformed.onnx_files import Onnx
 from tests.random_networks.check import Setting, executable
 from tests.random_networks.generate import network
 from tests.random_networks.reference import Mismatch, Reference
@@ -354,4 +355,4 @@ class Decisions(Format):
 def formats(folder: Path) -> list[Format]:
     """All formats, their good files made in a folder."""
     tensors, cnnx, run = Tensors(folder), Cnnx(folder), Run(folder)
-    return [Npy(), Npz(), Weights(), Idx(), Cifar(), tensors, cnnx, run, Ir(), Images(), Cnn(), Decisions()]
+    return [Npy(), Npz(), Weights(), Idx(), Cifar(), tensors, cnnx, run, Ir(), Images(), Cnn(), Decisions(), Onnx()]

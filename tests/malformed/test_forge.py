@@ -14,6 +14,7 @@ from cnnc.diagnostics import error
 from tests.malformed import fields, forge
 from tests.malformed.arrays import Cifar, Format, Idx, Images, Npy, Npz
 from tests.malformed.formats import Cnnx, Decisions, Ir, Run, Tensors, Weights
+from tests.malformed.onnx_files import BOMBS, PLACES, Onnx, outside
 
 
 @pytest.mark.parametrize(
@@ -25,6 +26,7 @@ from tests.malformed.formats import Cnnx, Decisions, Ir, Run, Tensors, Weights
         (Idx, 40),
         (Cifar, 20),
         (Tensors, 60),
+        (Onnx, 60),
         (Ir, 30),
         (Images, 60),
         (Decisions, 40),
@@ -40,6 +42,22 @@ def test_forged_files(make: Any, count: int, tmp_path: Path) -> None:
         assert result.good, f"{kind.name}:{number} {result.kind}\n{result.detail}"
         found[result.kind.split()[0]] += 1
     assert found["refused"] or kind.name == "decisions"
+
+
+def test_onnx_files_by_hand(tmp_path: Path) -> None:
+    """What asks for more than there is, and tensors outside of the model's folder."""
+    kind, right = Onnx(), set()
+    for name in (*BOMBS, *PLACES):
+        folder = tmp_path / name.replace(" ", "_")
+        folder.mkdir()
+        path = outside(name, folder) if name in PLACES else folder / "net.onnx"
+        if name in BOMBS:
+            path.write_bytes(BOMBS[name]())
+        result = forge.outcome(kind, path)
+        assert result.good, f"{name}: {result.kind}\n{result.detail}"
+        right |= {name} if result.kind == "right" else set()
+    assert right & set(PLACES) == {"inside", "model itself"}
+    assert len(right) < 20
 
 
 class Careless(Format):

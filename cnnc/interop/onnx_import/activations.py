@@ -5,7 +5,7 @@ What they stand for is found by values, whatever way they are written: x * sigmo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ KNOWN = (
 PROBES = np.concatenate([np.linspace(-9, 9, 73), [-2.999, 2.999, 1e-3, -1e-3, 0.5, 5.999]])
 NEAR = 2e-6  # of what is worked out in float64 with constants of float32
 LARGEST = 24  # functions of a sum that is looked at
+CHAIN = 6  # functions of one value each
+LOOKED_AT = 1 << 12  # sums of a graph; what would follow stays as it is spelled
 
 
 def named(graph: Graph) -> Graph:
@@ -39,10 +41,14 @@ def named(graph: Graph) -> Graph:
     outputs = {v for _, v in graph.outputs}
     found: dict[str, tuple[str, str]] = {}
     inside: set[str] = set()
+    places = {n.name: k for k, n in enumerate(graph.nodes)}
+    left = LOOKED_AT
     for node in reversed(graph.nodes):
-        if node.name in inside or not _plain(node):
+        if node.name in inside or not _plain(node) or left <= 0:
             continue
-        for cone, x, e in _cones(graph, node, outputs):
+        cones = _cones(graph, node, outputs, places)
+        left -= len(cones)
+        for cone, x, e in cones:
             op = _known(e) if len(cone) > 1 else None
             if op is not None:
                 found[node.name] = op, x
@@ -64,24 +70,32 @@ def _plain(node: Node) -> bool:
     return is_pointwise(node) and node.op not in ("batchnorm", "constant") and len(node.results) == 1
 
 
-def _cones(graph: Graph, node: Node, outputs: set[str]) -> list[tuple[set[str], str, Expression]]:
+def _cones(
+    graph: Graph, node: Node, outputs: set[str], places: dict[str, int]
+) -> list[tuple[set[str], str, Expression]]:
     """Sums that end in a node and start from one value: the nodes, the value, the expression over it as a0. The largest
     come first.
     """
     cone = {node.name}
     result: list[tuple[set[str], str, Expression]] = []
     while True:
-        reads = [o for n in graph.nodes if n.name in cone for o in n.inputs if o not in cone]
+        reads = [o for n in sorted(cone, key=places.__getitem__) for o in graph.node(n).inputs if o not in cone]
         leaves = [o for o in dict.fromkeys(reads) if graph.node(o).op != "constant"]
         if len(leaves) == 1 and graph.type(leaves[0]).shape == node.type.shape:
             e = _expression(graph, node.name, leaves[0])
-            if e is not None:
-                result.insert(0, (set(cone), leaves[0], e))
-        inner = [o for o in leaves if _plain(graph.node(o)) and o not in outputs]
-        inner = [o for o in inner if all(u.name in cone for u in graph.users(o))]
-        if not inner or len(cone) >= LARGEST:
+            if e is None:
+                return result  # and what is larger is longer still
+            result.insert(0, (set(cone), leaves[0], e))
+        inner = [o for o in leaves if o in places and o not in outputs and _inside(graph, o, cone)]
+        chain = len(cone) > CHAIN and len(result) == len(cone)  # each node reads one value, and no known one is so long
+        if not inner or len(cone) >= LARGEST or chain:
             return result
         cone.add(inner[0])
+
+
+def _inside(graph: Graph, value: str, cone: set[str]) -> bool:
+    """Whether a value is plain and nothing else reads it."""
+    return _plain(graph.node(value)) and all(u.name in cone for u in graph.users(value))
 
 
 def _expression(graph: Graph, value: str, x: str) -> Expression | None:
@@ -102,11 +116,15 @@ def _values(e: Expression) -> Any:
     return np.broadcast_to(np.asarray(ex.evaluate(e, {"a0": PROBES}), np.float64), PROBES.shape)
 
 
-def _known(e: Expression, names: Sequence[str] = KNOWN) -> str | None:
+@cache
+def _known_values() -> tuple[Any, Any]:
+    """Those of the activations, a row each, and how far off others may be."""
+    values = np.array([_values(definition(op, DEFINITIONS[op].defaults)) for op in KNOWN])
+    return values, NEAR * (1 + np.abs(values))
+
+
+def _known(e: Expression) -> str | None:
     """The activation whose values an expression has."""
-    values = _values(e)
-    for op in names:
-        expected = _values(definition(op, DEFINITIONS[op].defaults))
-        if np.all(np.abs(values - expected) <= NEAR * (1 + np.abs(expected))):
-            return op
-    return None
+    values, apart = _known_values()
+    fits = np.flatnonzero((np.abs(_values(e) - values) <= apart).all(1))
+    return KNOWN[fits[0]] if len(fits) else None

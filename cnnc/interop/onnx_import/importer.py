@@ -16,10 +16,13 @@ import numpy as np
 
 from cnnc.interop.onnx_import import known
 from cnnc.interop.onnx_import.calls import Call, Unsupported
+from cnnc.interop.onnx_import.folding import fold_call
 from cnnc.interop.onnx_import.reading import shortest
+from cnnc.ir import expression as ex
 from cnnc.ir.builder import Builder
 from cnnc.ir.layer import LAYERS, ParameterSpec, Site
-from cnnc.ir.op import InferenceError
+from cnnc.ir.legal import check_attributes, check_type
+from cnnc.ir.op import OPS, InferenceError
 from cnnc.ir.types import PLAIN, Dim, TensorType, product
 from cnnc.untrusted import Malformed
 
@@ -28,6 +31,8 @@ Result = str | Array  # a value of the graph, or what is known
 Rule = Callable[["Importer", Call], Result | Sequence[Result | None]]
 RULES: dict[str, Rule] = {}
 MOVES = ("Reshape", "Unsqueeze", "Squeeze", "Identity", "Cast", "Transpose", "Flatten")  # what keeps the values
+ROOM = 1 << 24  # numbers that may be calculated in all, besides some for each that the file holds
+LONGEST = 400  # characters of a message
 _ENDINGS = re.compile(
     r"(?i)[._](weights?|bias(es)?|gamma|beta|scale|w_\d+|b_\d+|kernel|running_(mean|var)|moving_(mean|variance)|mean|variance|"
     r"slope|alpha|w|b)(_quantized)?(:\d+)?$"
@@ -80,6 +85,7 @@ class Importer:
     labels: set[str] = field(default_factory=set)
     label: str = ""
     floats: set[str] = field(default_factory=set)  # inputs that are given as floats, and not as truths or bytes
+    room: int = ROOM  # numbers that may still be made of what is known
     sources: dict[str, str] = field(default_factory=dict)  # what known values are in another shape
     _made: dict[tuple[Any, ...], str] = field(default_factory=dict)
 
@@ -142,10 +148,27 @@ class Importer:
 
     def add(self, op: str, operands: Sequence[str | None], attributes: Mapping[str, Any] | None = None) -> str:
         """A node; its first result. Raises `InferenceError`."""
-        return self.builder.add(op, operands, attributes, self.label)
+        check_attributes(OPS[op], dict(attributes or {}))
+        result = self.builder.add(op, operands, attributes, self.label)
+        check_type(self.type(result), f"the result of {op}")
+        return result
+
+    def make(self, *shape: int) -> None:
+        """Take room for an array that is calculated. Raises `Malformed` where there is none."""
+        self._take(product(known.bounded(shape, "it needs an array that")))
+
+    def _take(self, count: int) -> None:
+        self.room -= count
+        if self.room < 0:
+            raise Malformed("more is calculated when the model is read than it holds")
 
     def pointwise(self, expression: str, *operands: str) -> str:
-        """An expression over a0, a1, ..., whose values have one rank, or are numbers or vectors of channels."""
+        """An expression over a0, a1, ..., whose values have one rank, or are numbers or vectors of channels.
+        Raises `Malformed` where there are fewer.
+        """
+        wanted = {int(name[1:]) for name in ex.variables(ex.parse(expression))}
+        if any(k >= len(operands) for k in wanted):
+            raise Malformed(f"operand {len(operands)} is missing")
         return self.add("pointwise", operands, {"expressions": [expression]})
 
     def parameter(
@@ -249,15 +272,11 @@ class Importer:
             if name and name not in self.values:
                 raise Malformed(f"'{name[:80]}' is used before it is made")
             given.append(self.values[name] if name else None)
-        results: list[Any] | None = None
-        if not any(isinstance(v, str) for v in given):
-            results = fold_call(call, given)
-            if results is not None and call.operator in MOVES and call.inputs:
-                self.sources[call.outputs[0]] = self.sources.get(call.inputs[0], call.inputs[0])
+        results: list[Any] | None = None if any(isinstance(v, str) for v in given) else self._folded(call, given)
         if results is None:
             if call.operator not in RULES:
                 raise Unsupported(call, "it is calculated when a model is read, and depends on the input here")
-            made = RULES[call.operator](self, call)
+            made = self._by_rule(call)
             results = [made] if isinstance(made, str | np.ndarray) else list(made)
         if len(results) < len([o for o in call.outputs if o]):
             raise Unsupported(call, f"it gives {len(call.outputs)} results here, of which {len(results)} are read")
@@ -265,59 +284,25 @@ class Importer:
             if name and value is not None:
                 self.values[name] = value
 
+    def _folded(self, call: Call, given: Sequence[Array | None]) -> list[Array] | None:
+        """The results of a call whose operands are known, None where it has to be run; what is no part of an operand takes
+        of the room that there is.
+        """
+        results = fold_call(call, given)
+        for array in results or ():
+            if not any(array.size <= np.size(g) and np.may_share_memory(array, g) for g in given if g is not None):
+                self._take(array.size)
+        if results is not None and call.operator in MOVES and call.inputs:
+            self.sources[call.outputs[0]] = self.sources.get(call.inputs[0], call.inputs[0])
+        return results
 
-def fold_call(call: Call, given: Sequence[Array | None]) -> list[Array] | None:
-    """The results of a call whose operands are known; None where it has to be run."""
-    if call.operator == "Constant":
-        return [_constant(call)]
-    result = known.fold(call.operator, given, call.attributes) if call.operator != "Cast" else _cast(call, given)
-    if result is not None:
-        return [result]
-    if not given or any(v is not None and known.is_open(v) for v in given):
-        return None
-    return _by_reference(call, given)
-
-
-def _cast(call: Call, given: Sequence[Array | None]) -> Array:
-    from cnnc.interop.onnx import package
-
-    try:
-        dtype = np.dtype(package().helper.tensor_dtype_to_np_dtype(call.integer("to", 1)))
-    except (KeyError, ValueError):
-        raise Malformed(f"it casts to a type that is none, {call.get('to')}") from None
-    result = known.fold("Cast", given, {"to": dtype})
-    assert result is not None
-    return result
-
-
-def _constant(call: Call) -> Array:
-    for name, value in call.attributes.items():
-        if name == "value" and isinstance(value, np.ndarray):
-            return value
-        if name.startswith("value_") and isinstance(value, int | float | tuple):
-            return np.asarray(value, np.float32 if "float" in name else np.int64)
-    raise Malformed("it holds no value that is read")
-
-
-def _by_reference(call: Call, given: Sequence[Array | None]) -> list[Array] | None:
-    """ONNX's own reference, for what small constants go through."""
-    from cnnc.interop.onnx import package
-
-    if sum(np.size(g) for g in given if g is not None) > 1 << 20 or call.operator in ("Resize", "Upsample", "Pad"):
-        return None
-    try:
-        onnx = package()
-        from onnx.reference import ReferenceEvaluator
-
-        attributes = {k: v for k, v in call.attributes.items() if not isinstance(v, np.ndarray)}
-        node = onnx.helper.make_node(call.operator, list(call.inputs), list(call.outputs), **attributes)
-        inputs = [onnx.helper.make_value_info(n, onnx.TypeProto()) for n in dict.fromkeys(call.inputs) if n]
-        outputs = [onnx.helper.make_value_info(n, onnx.TypeProto()) for n in call.outputs if n]
-        session = ReferenceEvaluator(onnx.helper.make_graph([node], "constant", inputs, outputs))
-        feed = {n: g for n, g in zip(call.inputs, given, strict=True) if n}
-        return [np.asarray(a) for a in session.run(None, feed)]
-    except Exception:  # whatever it does not know either: the call is left to its rule
-        return None
+    def _by_rule(self, call: Call) -> Result | Sequence[Result | None]:
+        try:
+            return RULES[call.operator](self, call)
+        except (ValueError, IndexError, TypeError, KeyError, OverflowError, ZeroDivisionError) as e:
+            if isinstance(e, Malformed | InferenceError):
+                raise
+            raise Malformed(f"its operands and attributes do not fit: {e}") from e
 
 
 def run(importer: Importer, calls: Iterable[Call]) -> list[tuple[Call, str]]:
@@ -330,12 +315,16 @@ def run(importer: Importer, calls: Iterable[Call]) -> list[tuple[Call, str]]:
         try:
             importer.call(call)
         except Unsupported as e:
-            return [(call, e.why)]
+            return [(call, cut(e.why))]
         except Malformed as e:
-            return [(call, str(e))]
+            return [(call, cut(str(e)))]
         except InferenceError as e:
-            return [(call, e.message)]
+            return [(call, cut(e.message))]
     return []
+
+
+def cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 def _foldable(call: Call) -> bool:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from cnnc.ir.types import BATCH, Dim
-from cnnc.untrusted import Malformed
+from cnnc.untrusted import AXES, Malformed
 
 Array = np.ndarray[Any, Any]
-LARGEST = 1 << 28  # numbers of an array that is calculated
+LARGEST = 1 << 22  # numbers of an array that is calculated, unless its operands have as many
+LISTED = 1 << 18  # numbers of a list that an attribute becomes
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ def of_shape(shape: Sequence[Dim]) -> Array:
 def dims(array: Array) -> tuple[Dim, ...]:
     """An array as a shape. Raises `Malformed` for multiples of the batch."""
     result: list[Dim] = []
+    if array.size > AXES:
+        raise Malformed(f"a shape has {array.size} axes, {AXES} are the limit")
     for item in array.reshape(-1):
         if isinstance(item, Batch):
             if item.times != 1:
@@ -116,9 +120,11 @@ def bounded(shape: Sequence[int], what: str) -> tuple[int, ...]:
     """A shape that an array of a model may have. Raises `Malformed`."""
     total = 1
     for d in shape:
-        total *= int(d)
-        if int(d) < 0 or total > LARGEST:
-            raise Malformed(f"{what} has the shape {[int(v) for v in shape]}; up to {LARGEST:,} numbers are calculated")
+        total *= max(1, int(d))
+        if int(d) < 0 or total > LARGEST or len(shape) > AXES:
+            raise Malformed(
+                f"{what} has the shape {[int(v) for v in shape[:AXES]]}; up to {LARGEST:,} numbers are calculated"
+            )
     return tuple(int(d) for d in shape)
 
 
@@ -264,6 +270,7 @@ FOLDED: dict[str, Evaluate] = {
     "Flatten": lambda g, a: np.reshape(g[0], (int(np.prod(g[0].shape[: a.get("axis", 1)])), -1)),
 }
 # what an array of objects goes through; anything else would look into the open batch
+BROADCAST = "Add Sub Mul Div Equal Less Greater And Or Where Max Min".split()
 OPEN = ("Identity Cast Gather Slice Concat Unsqueeze Squeeze Reshape Transpose Add Sub Mul Div Floor Ceil ReduceProd "
         "Equal Less Greater Where Shape Size Max Min").split()  # fmt: skip
 
@@ -273,6 +280,26 @@ def _extreme(function: Callable[[Any, Any], Any], given: Sequence[Any]) -> Any:
     for other in given[1:]:
         result = function(result, other)
     return result
+
+
+def check_size(operator: str, given: Sequence[Any], attributes: Mapping[str, Any]) -> None:
+    """Raises `Malformed` where a result may have more numbers than `LARGEST`, and more than the operands. What makes an
+    array of a shape that it is given looks at that itself.
+    """
+    arrays = [g for g in given if g is not None]
+    total = sum(np.size(g) for g in arrays)
+    match operator:
+        case "Concat":
+            most = total
+        case "Gather":
+            axis = attributes.get("axis", 0)
+            most = np.size(arrays[1]) * prod(
+                d for a, d in enumerate(np.shape(arrays[0])) if a != axis % np.ndim(arrays[0])
+            )
+        case _:
+            most = prod(np.broadcast_shapes(*map(np.shape, arrays))) if operator in BROADCAST else 0
+    if most > max(LARGEST, total):
+        raise Malformed(f"its result has {most:,} numbers; up to {LARGEST:,} are calculated")
 
 
 def bounded_tile(x: Array, repeats: Sequence[int]) -> Array:
@@ -289,10 +316,8 @@ def fold(operator: str, given: Sequence[Any], attributes: Mapping[str, Any]) -> 
     opened = any(g is not None and is_open(g) for g in given)
     if evaluate is None or (opened and operator not in OPEN):
         return None
-    total = sum(np.size(g) for g in given if g is not None)
-    if total > LARGEST:
-        raise Malformed(f"it is of {total:,} numbers; up to {LARGEST:,} are calculated")
     try:
+        check_size(operator, given, attributes)
         with np.errstate(all="ignore"):
             return closed(np.asarray(evaluate(given, attributes)))
     except (ValueError, IndexError, TypeError, KeyError, OverflowError, AttributeError) as e:

@@ -15,11 +15,13 @@ from cnnc.frontend.elaborate import Program
 from cnnc.frontend.inputs import CHANNELS, Preprocess
 from cnnc.interop.onnx_import import activations, norms, rules  # noqa: F401  (registers them)
 from cnnc.interop.onnx_import.calls import Call
-from cnnc.interop.onnx_import.importer import RULES, Importer, identifier, run
+from cnnc.interop.onnx_import.importer import RULES, Importer, cut, identifier, run
 from cnnc.interop.onnx_import.reading import DATA, Tensors, calls, damaged, opset
 from cnnc.ir.builder import Builder
 from cnnc.ir.graph import Graph
 from cnnc.ir.layer import ParameterSpec
+from cnnc.ir.legal import check_type
+from cnnc.ir.op import InferenceError
 from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType
 from cnnc.untrusted import Malformed
 
@@ -87,22 +89,17 @@ def of_model(
     Raises `CnncError`: E0653 for operators that are not read (all of them), E0654 for a damaged file, E0655 for sizes
     that are open or do not fit, E0656 for tensors outside of the file.
     """
-    tensors = Tensors(path, external_data)
     version = opset(model, path)
     body = model.graph
-    try:
-        constants = {t.name: tensors.array(t) for t in body.initializer} | dict(fixed or {})
-        if body.sparse_initializer:
-            raise Malformed("it holds sparse tensors, which are not read")
-        nodes = list(calls(body, tensors))
-    except Malformed as e:
-        raise damaged(path, str(e)) from None
+    constants, nodes = _contents(body, path, external_data)
+    constants |= dict(fixed or {})
     types = _inputs(body, constants, shapes, path)
     tries = [types]
     if not any(BATCH in t.shape for t in types.values()) and not shapes:
         tries.insert(0, _opened(types))  # exporters fix the batch to 1 unless told; most networks do not need that
     for attempt in tries:
         importer = Importer(Builder(identifier(body.name) or "network"), version, dict(constants))
+        importer.room += 4 * sum(a.size for a in constants.values())
         importer.floats |= {v.name for v in body.input if v.type.tensor_type.elem_type in (1, 10, 11, 16)}
         problems = _fill(importer, nodes, attempt, path)
         if not problems:
@@ -114,6 +111,23 @@ def of_model(
     parameters = {n: importer.parameters[n] for n in names}
     source = Source(str(path), "")
     return Imported(graph, parameters, {n: importer.weights[n] for n in names}, source, body.doc_string)
+
+
+def _contents(body: Any, path: Path, external_data: bool) -> tuple[dict[str, Array], list[Call]]:
+    """The tensors that a model holds, and its nodes. Raises `CnncError` (E0654, E0656)."""
+    tensors = Tensors(path, external_data)
+    try:
+        constants = {t.name: tensors.array(t) for t in body.initializer}
+        if body.sparse_initializer:
+            raise Malformed("it holds sparse tensors, which are not read")
+        nodes = list(calls(body, tensors))
+    except Malformed as e:
+        raise damaged(path, cut(str(e))) from None
+    made = {*constants, *(v.name for v in body.input), *(o for n in nodes for o in n.outputs)}
+    lost = next((v.name for v in body.output if v.name not in made), None)
+    if lost is not None:
+        raise damaged(path, f"its output '{lost[:80]}' is made by no node")
+    return constants, nodes
 
 
 def _fill(
@@ -147,6 +161,10 @@ def _inputs(body: Any, constants: Mapping[str, Array], shapes: Shapes, path: Pat
             d.dim_value if d.WhichOneof("value") == "dim_value" and d.dim_value > 0 else None for d in kind.shape.dim
         ]
         types[name] = _type(name, shape, shapes.get(name), path)
+        try:
+            check_type(types[name], f"the input '{name[:80]}'")
+        except InferenceError as e:
+            raise error("E0655", f"{path} cannot be read: {cut(e.message)}", exit_code=DATA) from None
     return types
 
 
@@ -172,7 +190,8 @@ def _type(name: str, shape: Sequence[int | None], given: Sequence[int | None] | 
                 "E0655", f"'{name}' is [{shown}] in {path}, which sets axis {axis} to {d}, not {wanted}", exit_code=2
             )
         elif not 1 <= wanted < 2**31:
-            raise error("E0655", f"'{name}' would have a size of {wanted}", exit_code=2)
+            why = f"'{name}' would have a size of {wanted}"
+            raise error("E0655", why, f"in {path}", exit_code=DATA if wanted == d else 2)
         else:
             sizes.append(wanted)
     return TensorType("f32", tuple(sizes), PLAIN.get(len(sizes)))

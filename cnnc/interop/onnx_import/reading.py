@@ -17,11 +17,12 @@ from cnnc.diagnostics import CnncError, error
 from cnnc.interop.onnx import package
 from cnnc.interop.onnx_import.calls import Call
 from cnnc.ir.types import product
-from cnnc.untrusted import Malformed
+from cnnc.untrusted import DEEPEST, Malformed
 
 Array = np.ndarray[Any, Any]
 LARGEST = 2**31  # bytes of a file: a protobuf message ends there
-CALLS = 100_000
+CALLS = 20_000  # as many as layers of a .cnn file
+NAME = 1000  # characters of a node's name that are read
 OLDEST = 6  # opset
 DATA = 3
 
@@ -127,12 +128,52 @@ def read(path: Path) -> Any:
         raise damaged(path, str(e).splitlines()[0][:160]) from None
     if not model.HasField("graph"):
         raise damaged(path, "it has no graph")
+    if not all(isinstance(text, str) for text in _texts(model)):
+        raise damaged(path, "it has names that are no UTF-8")
     if model.functions:
-        try:
-            model = onnx.inliner.inline_local_functions(model)
-        except Exception as e:
-            raise damaged(path, f"its functions cannot be written out: {str(e)[:100]}") from None
+        return _inlined(model, path)
     return model
+
+
+def _texts(model: Any) -> Iterator[Any]:
+    """The names of a model; protobuf gives bytes for what is no UTF-8."""
+    graph = model.graph
+    yield from (graph.name, graph.doc_string, *(o.domain for o in model.opset_import))
+    for node in (*graph.node, *(n for f in model.functions for n in f.node)):
+        yield from (node.op_type, node.domain, node.name, *node.input, *node.output, *(a.name for a in node.attribute))
+    for function in model.functions:
+        yield from (function.name, function.domain, *function.input, *function.output, *function.attribute)
+    for value in (*graph.input, *graph.output):
+        yield from (value.name, *(d.dim_param for d in value.type.tensor_type.shape.dim))
+    for tensor in graph.initializer:
+        yield from (tensor.name, *(t for e in tensor.external_data for t in (e.key, e.value)))
+
+
+def _inlined(model: Any, path: Path) -> Any:
+    """The model with what its functions stand for in their places. Raises `CnncError` (E0654)."""
+    from onnx import inliner
+
+    functions = {(f.domain, f.name): f for f in model.functions}
+    counts: dict[tuple[str, str], int] = {}
+
+    def count(nodes: Any, above: tuple[tuple[str, str], ...]) -> int:
+        """How many nodes that would be."""
+        total = 0
+        for node in nodes:
+            key = node.domain, node.op_type
+            if key in functions and key not in counts:
+                if key in above or len(above) >= DEEPEST:
+                    raise damaged(path, f"its function '{node.op_type[:80]}' calls itself, or is too deep")
+                counts[key] = count(functions[key].node, (*above, key))
+            total = min(total + counts.get(key, 1), CALLS + 1)
+        return total
+
+    if count(model.graph.node, ()) > CALLS:
+        raise damaged(path, f"it has more than {CALLS:,} nodes when its functions are written out")
+    try:
+        return inliner.inline_local_functions(model)
+    except Exception as e:
+        raise damaged(path, f"its functions cannot be written out: {str(e)[:100]}") from None
 
 
 def opset(model: Any, path: Path | str) -> int:
@@ -151,7 +192,7 @@ def calls(graph: Any, tensors: Tensors) -> Iterator[Call]:
     for node in graph.node:
         attributes = {a.name: _attribute(a, tensors) for a in node.attribute}
         domain = "" if node.domain == "ai.onnx" else node.domain
-        yield Call(node.op_type, tuple(node.input), tuple(node.output), attributes, node.name, domain)
+        yield Call(node.op_type, tuple(node.input), tuple(node.output), attributes, node.name[:NAME], domain)
 
 
 def _attribute(a: Any, tensors: Tensors) -> Any:

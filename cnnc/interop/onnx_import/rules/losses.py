@@ -18,6 +18,7 @@ def _picked(i: Importer, c: Call, scores: str) -> tuple[str, Array]:
     classes, ignored = int(t.shape[1]), c.get("ignore_index")
     weights = np.ones(classes) if not c.has(2) else i.known(c, 2, "weights").astype(np.float64)
     kept = labels != ignored if ignored is not None else np.ones(labels.shape, bool)
+    i.make(classes, max(classes, labels.size))
     inside = np.where(kept, labels, 0) % classes
     each = np.where(kept, weights[inside], 0.0)
     mask = np.moveaxis(np.eye(classes)[inside], -1, 1) * each[:, None]

@@ -82,6 +82,7 @@ def _weights(i: Importer, c: Call, count: int | None = None) -> dict[str, tuple[
     """The scale and the bias, operands 1 and 2, as what a layer calls them; zeros where there is no bias."""
     i.layer(c)
     weight = i.known(c, 1, "scale")
+    i.make(weight.size * (count or 1))
     weight = weight if count is None else np.repeat(weight.reshape(-1), count)
     if not c.has(2):
         return {"weight": (weight, c.inputs[1]), "bias": (np.zeros(weight.shape), "")}

@@ -24,6 +24,8 @@ def resize(i: Importer, c: Call) -> str:
     given = dict(zip(axes, scales or sizes or (), strict=False))
     if len(given) != len(scales or sizes or ()):
         raise Malformed(f"its scales or sizes are {list(scales or sizes or ())}, for {len(axes)} axes")
+    if not all(0 < v < 2**31 for v in given.values()):
+        raise Malformed(f"its scales or sizes are {list(given.values())}")
     factors, out = _factors(c, shape, given, axes, bool(scales))
     if any(f != 1 for f in factors[:2]) or t.rank not in (3, 4, 5):
         raise Unsupported(c, "it resizes the batch or the channels, or what is no image")

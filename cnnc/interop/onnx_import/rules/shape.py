@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnc.interop.onnx_import import known
 from cnnc.interop.onnx_import.calls import Call, Unsupported
-from cnnc.interop.onnx_import.importer import Importer, Result, rule
+from cnnc.interop.onnx_import.importer import Array, Importer, Result, rule
 from cnnc.ir.types import BATCH, Dim, product
 from cnnc.untrusted import Malformed
 
@@ -135,6 +135,8 @@ def split(i: Importer, c: Call) -> list[str]:
     total, sizes = int(t.shape[axis]), i.numbers(c, 1, "split")
     if sizes is None:
         count = c.integer("num_outputs", len(c.outputs))
+        if not 0 < count <= max(1, len(c.outputs)):
+            raise Malformed(f"it has {len(c.outputs)} results and makes {count}")
         each = -(-total // count)
         sizes = tuple(min(each, total - k * each) for k in range(count))
     if sum(sizes) != total:
@@ -143,6 +145,13 @@ def split(i: Importer, c: Call) -> list[str]:
     return [
         i.add("slice", [x], {"axis": axis, "start": int(s), "size": n}) for s, n in zip(starts, sizes, strict=False)
     ]
+
+
+def listed(numbers: Sequence[int] | Array) -> tuple[int, ...]:
+    """Numbers as an attribute. Raises `Malformed` where there are too many."""
+    if len(numbers) > known.LISTED:
+        raise Malformed(f"it picks {len(numbers):,} entries; {known.LISTED:,} are the limit")
+    return tuple(int(v) for v in numbers)
 
 
 @rule("Slice")
@@ -162,8 +171,10 @@ def slice_(i: Importer, c: Call) -> str:
         if step > 0 and len(where) != size:
             more = {"step": step} if step != 1 and len(where) > 1 else {}
             x = i.add("slice", [x], {"axis": axis, "start": where[0], "size": len(where), **more})
+        elif step == -1 and len(where) == size:
+            x = i.add("flip", [x], {"axis": axis})
         elif step < 0:
-            x = i.add("gather", [x], {"axis": axis, "indices": tuple(where)})
+            x = i.add("gather", [x], {"axis": axis, "indices": listed(where)})
     return x
 
 
@@ -176,7 +187,7 @@ def gather(i: Importer, c: Call) -> str:
     if t.shape[axis] == BATCH:
         raise Unsupported(c, "it picks images of the batch, which is open")
     size = int(t.shape[axis])
-    flat = [int(v) % size if -size <= int(v) < size else size for v in indices.reshape(-1)]
+    flat = [v % size if -size <= v < size else size for v in listed(indices.reshape(-1))]
     if any(v >= size for v in flat) or not flat:
         raise Malformed(f"its indices leave the {size} entries of axis {axis}")
     shape = (*t.shape[:axis], *indices.shape, *t.shape[axis + 1 :])
@@ -333,6 +344,7 @@ def hardmax(i: Importer, c: Call) -> str:
     axis = c.integer("axis", -1 if i.opset >= 13 else 1) % t.rank
     if t.shape[axis] == BATCH or (i.opset < 13 and axis != t.rank - 1):
         raise Unsupported(c, "it runs along the batch, or several axes")
+    i.make(int(t.shape[axis]))
     places = np.arange(int(t.shape[axis]), dtype=np.float32).reshape([-1 if a == axis else 1 for a in range(t.rank)])
     at = i.add("argmax", [x], {"axis": axis, "keepdim": True})
     return i.pointwise("a0 == a1", at, i.aligned(places, t.rank))
@@ -344,6 +356,7 @@ def triangle(i: Importer, c: Call) -> str:
     t, k = i.type(x), int(i.known(c, 1, "diagonal").reshape(-1)[0]) if c.has(1) else 0
     if BATCH in t.shape[-2:]:
         raise Unsupported(c, "it cuts the batch, which is open")
+    i.make(*(int(d) for d in t.shape[-2:]))
     ones = np.ones([int(d) for d in t.shape[-2:]], np.float32)
     mask = np.triu(ones, k) if c.integer("upper", 1) else np.tril(ones, k)
     return i.pointwise("where(a1, a0, 0)", x, i.aligned(mask, t.rank))

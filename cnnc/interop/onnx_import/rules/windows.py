@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from cnnc.interop.onnx_import.calls import Call, Unsupported
 from cnnc.interop.onnx_import.importer import Importer, Result, rule
 from cnnc.ir.types import WEIGHTS
 from cnnc.ops.window import spatial
-from cnnc.untrusted import Malformed
+from cnnc.untrusted import FLOAT32, Malformed
 
 Pads = tuple[tuple[int, int], ...]
 
@@ -139,7 +137,7 @@ def _pooled(i: Importer, c: Call, op: str, fill: float, more: dict[str, Any]) ->
 def maximum(i: Importer, c: Call) -> str:
     if len(c.outputs) > 1 and c.outputs[1]:
         raise Unsupported(c, "the indices of its maxima are asked for")
-    return _pooled(i, c, "maxpool", -np.inf, {})
+    return _pooled(i, c, "maxpool", -FLOAT32, {})
 
 
 @rule("AveragePool")
