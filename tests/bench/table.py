@@ -29,6 +29,22 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], str]] = {
     "resnet101": ("resnet.cnn", {"depth": 101}, "ResNet-101"),
     "resnet152": ("resnet.cnn", {"depth": 152}, "ResNet-152"),
     "mobilenetv2": ("mobilenetv2.cnn", {}, "MobileNetV2"),
+    "squeezenet": ("squeezenet.cnn", {}, "SqueezeNet 1.1"),
+    "googlenet": ("googlenet.cnn", {}, "GoogLeNet"),
+    "inception3": ("inception3.cnn", {}, "Inception-v3"),
+    "densenet": ("densenet.cnn", {}, "DenseNet-121"),
+    "resnext": ("resnext.cnn", {}, "ResNeXt-50"),
+    "shufflenetv2": ("shufflenetv2.cnn", {}, "ShuffleNetV2"),
+    "mobilenetv3": ("mobilenetv3.cnn", {}, "MobileNetV3"),
+    "efficientnet": ("efficientnet.cnn", {}, "EfficientNet-B0"),
+    "convnext": ("convnext.cnn", {}, "ConvNeXt-Tiny"),
+    "zfnet": ("zfnet.cnn", {}, "ZFNet"),
+    "unet": ("unet.cnn", {}, "U-Net"),
+    "yolo": ("yolo.cnn", {}, "YOLO-like"),
+    "resnet20": ("resnet_cifar.cnn", {}, "ResNet-20, 32x32"),
+    "convnetjs": ("convnetjs.cnn", {}, "ConvNetJS's CIFAR network"),
+    "m5": ("m5.cnn", {}, "M5, 1-d"),
+    "r3d": ("r3d.cnn", {}, "R3D-18"),
 }
 TRAINING = {"lenet": 64, "alexnet": 32, "vgg11": 8, "vgg16": 4, "resnet18": 16, "resnet50": 8, "mobilenetv2": 16}
 SET = [

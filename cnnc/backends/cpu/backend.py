@@ -10,6 +10,7 @@ from cnnc.backends.cpu.choice import choose
 from cnnc.backends.cpu.code import Code
 from cnnc.backends.cpu.context import Lowering
 from cnnc.backends.cpu.decisions import Decision, Tuning
+from cnnc.backends.cpu.parts import place_parts
 from cnnc.backends.cpu.pipeline import layouts
 from cnnc.backends.cpu.problem import OPS
 from cnnc.backends.cpu.run.launch import CpuDevice
@@ -79,7 +80,10 @@ class CpuBackend:
     # ------------------------------------------------------------------------------------------------ nodes to steps
 
     def lowering(self, graph: Graph, batch: int, workers: int) -> Lowering:
-        return Lowering(graph, batch, workers, target=self.target, exact=self.exact, decisions=self.tuning.decisions)
+        low = Lowering(graph, batch, workers, target=self.target, exact=self.exact, decisions=self.tuning.decisions)
+        if not graph.updates:
+            place_parts(low)
+        return low
 
     def rule(self, op: str) -> Callable[..., None]:
         from cnnc.backends.cpu.rules import RULES

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cnnc.backends.cpu.decisions import Decision
 from cnnc.kernels.cpu.target import Target
@@ -13,9 +13,10 @@ from cnnc.lowering import context
 @dataclass(kw_only=True)
 class Lowering(context.Lowering):
     """target: the instruction set, at the machine's pace. exact: only algorithms that round like the direct ones. decisions:
-    what timed runs said, by problem.
+    what timed runs said, by problem. written: nodes whose values a step of an earlier node writes along.
     """
 
     target: Target
     exact: bool
     decisions: Mapping[str, Decision]
+    written: set[str] = field(default_factory=set)

@@ -78,6 +78,7 @@ def pooled(low: Lowering, node: Node, p: Problem) -> bool:
     if pool is None or p.conv.groups > 1 or any(n != 1 for n in (*p.conv.stride, *p.conv.dilation)):
         return False
     plan = pooled_plan(target_of(low), p.two, p.epilogue)
+    low.written.add(pool.name)
     buffers = {"x": low.ref(p.x), "w": packed(low, node, p.weight, plan.weights), "y": low.ref(pool.name)}
     tile = f"direct 2x{2 * plan.step.arguments['pairs']}"
     note = f"{tile}, with the maxima of {pool.name}: few channels, read plain"

@@ -22,7 +22,7 @@ WIDE = 8  # columns of windows of plain pixels from which on a vector is taken a
 
 
 def pool(low: Lowering, node: Node) -> None:
-    if node.name in low.places:  # the convolution before it has written the maxima
+    if node.name in low.written:  # the convolution before it has written the maxima
         return
     gradient = node.op.endswith("_gradient")
     small, large = (node.inputs[-1], node.name) if gradient else (node.name, node.inputs[0])

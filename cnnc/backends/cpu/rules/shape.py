@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from cnnc.backends.cpu import parts
 from cnnc.backends.cpu.context import Lowering
 from cnnc.backends.cpu.emit import emit, is_blocked, target_of
 from cnnc.ir.graph import Node
@@ -26,6 +29,10 @@ def same_memory(low: Lowering, node: Node) -> None:
 def concat(low: Lowering, node: Node) -> None:
     axis = node.attribute("axis") % node.type.rank
     plans = layout_plan.plan_concat(target_of(low), [low.shape(o) for o in node.inputs], axis, is_blocked(node.type))
-    for o, plan in zip(node.inputs, plans, strict=True):
+    found = parts.starts(low, node)
+    starts: Sequence[int | None] = [None] * len(plans) if found is None else found
+    for o, plan, start in zip(node.inputs, plans, starts, strict=True):
         result, part = plan.buffers
+        if start is not None and low.ref(o) == parts.at(low.ref(node.name), start):
+            continue  # it is there
         emit(low, node, plan, {part: low.ref(o), result: low.ref(node.name)}, [result])

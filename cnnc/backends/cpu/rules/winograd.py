@@ -55,6 +55,8 @@ def convolution(low: Lowering, node: Node, p: Problem) -> bool:
     conv, scheme = p.two.of_group, choice.scheme
     pool = None if p.transposed or conv.dilation != (1, 1) or scheme.tall % 2 else pooling(low, node, p)
     plan = winograd_plan(Winograd(target_of(low), scheme, conv, p.transposed), p.epilogue, window=2 if pool else 1)
+    if pool:
+        low.written.add(pool.name)
     y = low.ref(pool.name if pool else node.name)
     because = choice.because() + (f"; with the maxima of {pool.name}" if pool else "")
     steps(low, node, p, plan, Places(low.ref(p.x), y), because)

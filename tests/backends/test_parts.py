@@ -1,0 +1,56 @@
+"""What is concatenated is written into its place, and where it has none it is copied: the result is the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import cnnc
+
+# a and b go into the last of several results, and then begin others; d is needed twice; f fills no block of channels
+SEVERAL = """model Several {
+    input x: f32[N, 16, 9, 7]
+    a = conv(16, 3, padding=1)(x) -> relu
+    b = conv(32, 1)(a)
+    c = concat([a, b])
+    d = conv(16, 3, padding=1)(c)
+    e = concat([a, b, d, d])
+    f = conv(5, 1)(e)
+    g = concat([c, f, c])
+    h = concat([x, a, x])
+    return g, h, d, e
+}"""
+GROWING = """model Growing {
+    input x: f32[N, 32, 6, 5]
+    a = conv(32, 3, padding=1)(x)
+    features = concat([a, conv(16, 3, padding=1)(relu(a))])
+    features = concat([features, conv(16, 1)(features)])
+    features = concat([features, avgpool(3, 1, padding=1)(conv(16, 1)(features)), maxpool(3, 1, padding=1)(a)])
+    return conv(8, 1)(features)
+}"""
+ALONG = """model Along {
+    input x: f32[N, 3, 8, 8]
+    y = conv(7, 3)(x)
+    return concat([y, y * 2 + 1, relu(y)]), concat([y, relu(y)], axis=2), concat([flatten(y), flatten(relu(y))])
+}"""
+
+
+def copies(exe: cnnc.Executable, batch: int) -> int:
+    """The steps of concatenations."""
+    graph = exe.graph
+    return sum(graph.node(s.node).op == "concat" for s in exe.runner.plan(batch).steps)
+
+
+@pytest.mark.parametrize(
+    ("text", "left"), [(SEVERAL, 6), (GROWING, 0), (ALONG, 2)], ids=["several", "growing", "along"]
+)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_results_are_the_references(text, left, threads):
+    net = cnnc.parse(text)
+    exe, reference = cnnc.compile(net, threads=threads), cnnc.compile(net, target="reference")
+    assert copies(exe, 1) == left < copies(exe, 2)
+    for batch in (1, 2):
+        x = np.random.default_rng(batch).standard_normal((batch, *exe.input_shapes["x"][1:])).astype(np.float32)
+        got, want = exe.run({"x": x}), reference.run({"x": x})
+        for label in want:
+            np.testing.assert_allclose(got[label], want[label], rtol=1e-5, atol=1e-5, err_msg=label)
