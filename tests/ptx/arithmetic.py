@@ -179,7 +179,10 @@ def fma32(a: Array, b: Array, c: Array) -> Array:
     """
     product, c = a.astype(np.float64) * b.astype(np.float64), c.astype(np.float64)
     total = product + c
-    doubtful = ((total.view(np.int64) & _REST) == _HALF) | (np.abs(total) < 2.0**-125)
+    doubtful = (total.view(np.int64) & _REST) == _HALF
+    small = np.abs(total) < 2.0**-125
+    if small.any():  # zeros, mostly: those are as they are
+        doubtful |= small & (total != 0)
     if doubtful.any():
         product, c = np.broadcast_arrays(product, c)
         rest = product - (total - (total - product)) + (c - (total - product))  # what the sum was rounded by

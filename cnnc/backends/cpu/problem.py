@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from cnnc.backends.cpu.context import Lowering
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
 from cnnc.kernels.cpu.problem import BARE, Conv, Epilogue
+from cnnc.lowering.context import Lowering
 from cnnc.ops.conv import TRANSPOSED
 from cnnc.ops.window import Window
 

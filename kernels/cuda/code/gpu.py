@@ -3,17 +3,20 @@
     def kernel(arguments, block, _):
         i = i32(block * THREADS + G.thread())
         if i < i32(arguments[COUNT]):
-            G.store4(G.load4(arguments[X], 4 * i) + G.load4(arguments[Y], 4 * i), arguments[Y], 4 * i)
+            V.store(V.load(arguments[X], 4 * i) + V.load(arguments[Y], 4 * i), arguments[Y], 4 * i)
 
-`G` is this module: Numba resolves its names while it compiles. Addresses are int64; places count floats and are int32. Numba computes
-int32 + int32 in 64 bits: `i32(...)` around the whole expression lets LLVM compute in 32. Of numbers that are not negative,
-`divide` and `remainder` do without Python's rounding down. Float literals are float64: `f32(...)`, or one of `arguments` by
-`real`.
+`G` is this module and `V` is `vectors(4)`: Numba resolves their names while it compiles. Addresses are int64; places count floats
+and are int32. Numba computes int32 + int32 in 64 bits: `i32(...)` around the whole expression lets LLVM compute in 32. Of
+numbers that are not negative, `divide` and `remainder` do without Python's rounding down. Float literals are float64:
+`f32(...)`, or one of `arguments` by `real`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from functools import cache
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,7 @@ from llvmlite import ir
 from numba import types
 
 from ...cpu.code.emit import F32, I32, I64, Emitter, declare
-from ...cpu.code.vector import VectorType
+from ...cpu.code.vector import MaskType, VectorType
 from ...cpu.code.vector import emitted as emitted_for
 from ..target import LEAST
 from .compile import llvm_target
@@ -30,7 +33,7 @@ GLOBAL, SHARED = 1, 3
 TARGET, SCALAR = llvm_target(LEAST), llvm_target(LEAST, 1)
 i32, f32, i64 = np.int32, np.float32, np.int64
 INT, LONG, FLOAT, BOOL = types.int32, types.int64, types.float32, types.boolean
-FOUR, ONE = VectorType(4), VectorType(1)
+FOUR = VectorType(4)
 ARGUMENTS = types.CPointer(types.int64)
 Value = Any
 
@@ -97,14 +100,6 @@ def load_some(e: Emitter, address: Value, place: Value, count: Value) -> Value:
     return value
 
 
-def store_some(e: Emitter, value: Value, address: Value, place: Value, count: Value) -> None:
-    """The first `count` of 4 numbers; the places behind them stay as they are."""
-    b = e.b
-    for lane in range(4):
-        with b.if_then(b.icmp_signed("<", constant(lane), count)):
-            store(e, b.extract_element(value, constant(lane)), address, b.add(place, constant(lane)))
-
-
 # ---- shared memory
 
 _MEMORY = "tile"
@@ -118,15 +113,6 @@ def shared(e: Emitter, place: Value, kind: Any) -> Value:
         array.linkage, array.align = "external", 1024  # what tensor cores want
     start = e.b.bitcast(module.globals[_MEMORY], F32.as_pointer(SHARED))
     return e.b.bitcast(e.b.gep(start, [place]), kind.as_pointer(SHARED))
-
-
-def shared_load(e: Emitter, place: Value, kind: Any = F32) -> Value:
-    return e.b.load(shared(e, place, kind), align=16 if isinstance(kind, ir.VectorType) else 4)
-
-
-def shared_store(e: Emitter, value: Value, place: Value) -> None:
-    align = 16 if isinstance(value.type, ir.VectorType) else 4
-    e.b.store(value, shared(e, place, value.type), align=align)
 
 
 def copy16(e: Emitter, place: Value, to: int, address: Value, source: int, there: Value | None = None) -> None:
@@ -146,17 +132,42 @@ def wait_for(groups: int) -> Any:
     return emitted(None, (), lambda e: assembly(e, f"cp.async.wait_group {groups};", "", []) and None)
 
 
-def _shuffle(e: Emitter, value: Value, by: Value) -> Value:
-    """The number of the thread of the warp whose place differs in the bits `by`."""
-    bits = e.b.bitcast(value, I32)
-    other = intrinsic(e, "llvm.nvvm.shfl.sync.bfly.i32", I32, [constant(-1), bits, by, constant(31)])
-    return e.b.bitcast(other, F32)
+@cache
+def vectors(lanes: int) -> Any:
+    """What works on vectors of 4 numbers, or of one where memory is plain, as a module: load(address, place), store(vector, address,
+    place), splat, zero, minus_infinity, maximum, select(mask, x, y), better(x, y): x > y, or NaN where y is none.
+    """
+    target = TARGET if lanes == 4 else SCALAR
+    kind, mask = VectorType(lanes), MaskType(lanes)
+    own = ir.VectorType(F32, lanes)
+    module = ModuleType(f"vectors_of_{lanes}")
+
+    def read(e: Emitter, address: Value, place: Value) -> Value:
+        return load(e, address, place, own) if lanes == 4 else e.splat(load(e, address, place))
+
+    def write(e: Emitter, value: Value, address: Value, place: Value) -> None:
+        store(e, value if lanes == 4 else e.b.extract_element(value, constant(0)), address, place)
+
+    def better(e: Emitter, x: Value, y: Value) -> Value:
+        return e.b.or_(e.greater(x, y), e.b.and_(e.is_nan(x), e.b.not_(e.is_nan(y))))
+
+    table: dict[str, tuple[Any, tuple[Any, ...], Callable[..., Any]]] = {
+        "load": (kind, (LONG, INT), read),
+        "store": (None, (kind, LONG, INT), write),
+        "splat": (kind, (FLOAT,), lambda e, x: e.splat(x)),
+        "zero": (kind, (), lambda e: e.const(0)),
+        "minus_infinity": (kind, (), lambda e: e.const(-math.inf)),
+        "maximum": (kind, (kind, kind), lambda e, x, y: e.maximum(x, y)),
+        "select": (kind, (mask, kind, kind), lambda e, m, x, y: e.select(m, x, y)),
+        "better": (mask, (kind, kind), better),
+    }
+    for name, (result, arguments, body) in table.items():
+        setattr(module, name, emitted_for(target, result, arguments, body, name))
+    return module
 
 
 vector = ir.VectorType(F32, 4)
 thread = emitted(INT, (), _special("tid.x"))
-threads = emitted(INT, (), _special("ntid.x"))
-blocks = emitted(INT, (), _special("nctaid.x"))
 sync = emitted(None, (), lambda e: intrinsic(e, "llvm.nvvm.barrier0", ir.VoidType()) and None)
 divide = emitted(INT, (INT, INT), lambda e, x, y: e.b.udiv(x, y))
 remainder = emitted(INT, (INT, INT), lambda e, x, y: e.b.urem(x, y))
@@ -164,21 +175,5 @@ real = emitted(FLOAT, (LONG,), lambda e, x: e.b.bitcast(e.b.trunc(x, I32), F32))
 load1 = emitted(FLOAT, (LONG, INT), load)
 store1 = emitted(None, (FLOAT, LONG, INT), store)
 load_int = emitted(INT, (LONG, INT), lambda e, a, i: load(e, a, i, I32))
-store_int = emitted(None, (INT, LONG, INT), store)
-load4 = emitted(FOUR, (LONG, INT), lambda e, a, i: load(e, a, i, vector))
-store4 = emitted(None, (FOUR, LONG, INT), store)
-load_first = emitted(FOUR, (LONG, INT, INT), load_some)
-store_first = emitted(None, (FOUR, LONG, INT, INT), store_some)
-zero4 = emitted(FOUR, (), lambda e: e.const(0))
-splat = emitted(FOUR, (FLOAT,), lambda e, x: e.splat(x))
-fma = emitted(FLOAT, (FLOAT, FLOAT, FLOAT), lambda e, x, y, z: intrinsic(e, "llvm.fma.f32", F32, [x, y, z]))
-fma4 = emitted(FOUR, (FOUR, FOUR, FOUR), lambda e, x, y, z: e.fma(x, y, z))
-larger = emitted(FOUR, (FOUR, FOUR), lambda e, x, y: e.maximum(x, y))
-element = emitted(FLOAT, (FOUR, INT), lambda e, v, i: e.b.extract_element(v, i))
-shared1 = emitted(FLOAT, (INT,), shared_load)
-shared4 = emitted(FOUR, (INT,), lambda e, i: shared_load(e, i, vector))
-put_shared1 = emitted(None, (FLOAT, INT), shared_store)
-put_shared4 = emitted(None, (FOUR, INT), shared_store)
 shared_address = emitted(INT, (), _shared_address)
 commit = emitted(None, (), lambda e: assembly(e, "cp.async.commit_group;", "", []) and None)
-shuffle = emitted(FLOAT, (FLOAT, INT), _shuffle)

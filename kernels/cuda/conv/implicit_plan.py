@@ -13,6 +13,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -202,6 +203,12 @@ def choose(chip: Chip, pixels: int, filters: int, groups: int, entries: int) -> 
     return min(options, key=lambda option: time(*option))
 
 
+def choice(chip: Chip, problem: Problem, taps: Taps) -> tuple[Tile, int]:
+    """The tile and the parts of one launch."""
+    entries = len(taps.taps) * divide(problem.channels, LANES)
+    return choose(chip, problem.images * math.prod(taps.grid), problem.filters, problem.groups, entries)
+
+
 def plan(
     chip: Chip,
     problem: Problem,
@@ -215,7 +222,7 @@ def plan(
     assert problem.fits
     pixels = problem.images * math.prod(taps.grid)
     blocks = divide(problem.channels, LANES)
-    tile, parts = chosen or choose(chip, pixels, problem.filters, problem.groups, len(taps.taps) * blocks)
+    tile, parts = chosen or choice(chip, problem, taps)
     packed = Packed(
         problem.groups,
         problem.filters,
@@ -252,6 +259,12 @@ def plan(
     launch = Launch.of(Kernel("conv_implicit", tuple(parameters.items())), names, numbers, {"table": table})
     chunks = divide(pixels, tile.pixels) * packed.panels * problem.groups * parts
     return Product(launch.cut(chunks), packed, parts)
+
+
+def tile_of(launch: Launch) -> Tile:
+    """The tile of a product's launch."""
+    numbers: Any = dict(launch.kernel.parameters)["tile"]
+    return Tile(*numbers)
 
 
 def _table(problem: Problem, taps: Taps, entries: int, blocks: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

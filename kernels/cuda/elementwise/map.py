@@ -77,12 +77,11 @@ def make_map(
     expressions: tuple[Expression, ...],
     outer: int,
     channel: int,
-    channels: int,
     tail: bool,
     padded: tuple[bool, ...],
 ) -> Program:
     """kinds: of the results, then of the operands (`map_plan._kind`). outer: axes around the inner one. channel: which of them are blocks
-    of channels whose last, of `channels`, is not full; -1: all are. tail: rows end within a vector.
+    of channels whose last is not full; -1: all are. tail: rows end within a vector.
     """
     results = len(expressions)
     buffers = tuple(f"y{i}" for i in range(results)) + tuple(f"a{i}" for i in range(len(kinds) - results))
@@ -124,7 +123,7 @@ def make_map(
             return
         left = b.sub(p.size("inner"), column)
         if channel >= 0:
-            last = b.icmp_signed("==", index[channel], constant(channels - 1))
+            last = b.icmp_signed("==", index[channel], b.sub(p.size("channels"), constant(1)))
             left = b.select(last, b.sub(p.size("valid"), b.and_(column, constant(LANES - 1))), left)
         with b.if_else(b.icmp_signed(">=", left, constant(WIDTH))) as (whole, part):
             with whole:

@@ -91,7 +91,7 @@ def merged(sizes: Sequence[int], views: Sequence[View], apart: int = -1) -> tupl
 def map_sizes(outer: int, views: int) -> tuple[str, ...]:
     """Names of the sizes of a map of so many views over so many outer axes."""
     steps = [f"step{v}_{a}" for v in range(views) for a in range(outer + 1)]
-    return ("vectors", "row", "inner", "valid", *(f"size{a}" for a in range(1, outer)), *steps)
+    return ("vectors", "row", "inner", "valid", "channels", *(f"size{a}" for a in range(1, outer)), *steps)
 
 
 LARGEST = 2**31  # places are int32
@@ -120,13 +120,14 @@ def plan_map(
         "row": row,
         "inner": inner,
         "valid": (space.shape[1] - 1) % LANES + 1 if masked else 0,
+        "channels": sizes[1] if masked else 0,
     }
     numbers |= {f"size{a}": outer[a] for a in range(1, len(outer))}
     numbers |= {f"step{v}_{a}": step for v, line in enumerate(steps) for a, step in enumerate(line)}
     buffers = [f"y{i}" for i in range(len(results))] + [f"a{i}" for i in range(len(operands))]
     parameters = {
         "kinds": kinds, "expressions": tuple(expressions), "outer": len(outer), "channel": channel,
-        "channels": sizes[1] if masked else 0, "tail": not masked and inner % WIDTH != 0,
+        "tail": not masked and inner % WIDTH != 0,
         "padded": tuple(view.padded for view in results),
     }  # fmt: skip
     launch = Launch.of(Kernel("map", tuple(parameters.items())), (*buffers, *names), numbers)
