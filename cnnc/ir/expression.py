@@ -294,6 +294,8 @@ def _product(head: str, a: list[Expression]) -> Expression | None:
             return simplify(("where", c, ("mul", x, y), ("mul", x, z)))
         case ("pow", [x, ("const", 0.5)]):
             return ("sqrt", x)
+        case ("pow", [x, ("const", -1)]):
+            return ("div", one, x)
         case ("pow", [x, ("const", power)]) if power in (0, 1, 2, 3):
             return (one, x, ("mul", x, x), ("mul", ("mul", x, x), x))[int(power)]
     return None

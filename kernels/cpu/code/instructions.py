@@ -175,14 +175,14 @@ class Instructions:
             return self.b.fadd(self.b.fmul(x, y), z)
         return self.b.call(declare(self.b.module, f"llvm.fma.v{self.lanes}f32", self.type, [self.type] * 3), [x, y, z])
 
-    def reciprocal(self, x: Value) -> Value:
-        """1 / x within 1 ulp, for x of middling size: with AVX-512 by Newton's step, for a division holds up what is beside it."""
+    def quotient(self, x: Value, y: Value) -> Value:
+        """x / y; within 2 ulp for y of middling size with AVX-512: by Newton's step, for a division holds up what is beside it."""
         if self.target.name != "avx512":
-            return self.b.fdiv(self.const(1), x)
+            return self.b.fdiv(x, y)
         mask = ir.IntType(16)
         rough = declare(self.b.module, "llvm.x86.avx512.rcp14.ps.512", self.type, [self.type, self.type, mask])
-        y = self.b.call(rough, [x, self.const(0), ir.Constant(mask, 0xFFFF)])
-        return self.fma(self.fma(self.b.fneg(x), y, self.const(1)), y, y)
+        q = self.b.call(rough, [y, self.const(0), ir.Constant(mask, 0xFFFF)])
+        return self.b.fmul(x, self.fma(self.fma(self.b.fneg(y), q, self.const(1)), q, q))
 
     def sqrt(self, x: Value) -> Value:
         return self.b.call(declare(self.b.module, f"llvm.sqrt.v{self.lanes}f32", self.type, [self.type]), [x])

@@ -62,7 +62,7 @@ class Normal(Functions):
         """The normal distribution's part above |x|, within 5 ulp down to the smallest number."""
         b = self.b
         size, density = self._deviation(x)
-        q = self.reciprocal(b.fadd(size, self.const(2.5)))
+        q = self.quotient(self.const(1), b.fadd(size, self.const(2.5)))
         return b.fmul(density, b.fmul(q, self._polynomial(b.fmul(size, q), TAIL)))
 
     def normal_pdf(self, x: Value) -> Value:

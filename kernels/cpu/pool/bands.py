@@ -130,7 +130,7 @@ def make(target: Target, blocked: bool, rows: str, taps: int, near: int, chosen:
     """
     module = vectors(target)
     floats, integers, offset = module.floats, module.integers, module.offset
-    unit, copied = target.lanes if blocked else 1, not (blocked and rows == "chosen")
+    unit, copied, again = target.lanes if blocked else 1, not (blocked and rows == "chosen"), rows == "chosen"
     clear, add = _weigh(target, False, 0), _weigh(target, True, 1)
     weigh, weigh_two = _weigh(target, False, 1), _weigh(target, False, 2)
     row_of = _blocked_row(target, taps, chosen) if blocked else _plain_row(target, taps, chosen, near)
@@ -147,6 +147,10 @@ def make(target: Target, blocked: bool, rows: str, taps: int, near: int, chosen:
         for row in range(chunk * per_chunk, min(count, (chunk + 1) * per_chunk)):
             h, rest = row % out_height, row // out_height
             d, plane = rest % out_depth, rest // out_depth
+            if again and row > chunk * per_chunk and h > 0 and h_places[2 * h] == h_places[2 * h - 2]:
+                line_above = offset(y, (row - 1) * out_width * unit)
+                weigh(offset(y, row * out_width * unit), out_width * unit, line_above, 1.0)
+                continue
             source = offset(x, ((plane * depth + d_places[2 * d]) * height + h_places[2 * h]) * line)
             if copied:
                 d_start, d_end, h_start, h_end = (

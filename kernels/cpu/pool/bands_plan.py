@@ -65,24 +65,32 @@ def _along(band: Band) -> tuple[Any, Any]:
     return places.ravel().astype(np.int64), floats(np.asarray(band.weight)[inside])
 
 
+def picks(at: Any, size: int, lanes: int) -> tuple[Any, Any, int]:
+    """For vectors of results, each made of the values `at` [results, taps] of `size` (-1: none): where the first vector of
+    values begins, the values' places from there [groups, taps, lanes], int32, and how many vectors hold them (0: more than
+    `NEAR`).
+    """
+    groups = divide(len(at), lanes)
+    at = np.asarray(at)[np.arange(groups * lanes).clip(max=len(at) - 1)].reshape(groups, lanes, -1)
+    lowest = np.where(at >= 0, at, size).min((1, 2), initial=size)
+    lowest = np.where(lowest == size, 0, lowest)
+    reach = divide(int((at.max((1, 2), initial=-1) - lowest).max(initial=0)) + 1, lanes)
+    near = reach if reach <= NEAR else 0
+    base = lowest if near else np.zeros(groups, np.int64)
+    return base, np.where(at >= 0, at - base[:, None, None], -1).transpose(0, 2, 1).astype(np.int32), near
+
+
 def _lanes(band: Band, lanes: int) -> tuple[Any, Any, int]:
     """The tables of a row of plain results, a vector of them after the other, and how many vectors of the row hold what
     one is made of (0: more than `NEAR`). Places: where these vectors begin, then for each tap int32 from there, -1 where a
     result has no such tap.
     """
-    groups = divide(band.results, lanes)
-    padded = np.arange(groups * lanes).clip(max=band.results - 1)
-    first, count, weight = (np.asarray(a)[padded] for a in (band.first, band.count, band.weight))
-    taps = np.arange(band.most)
-    there = taps < count[:, None]
-    at = np.where(there, first[:, None] + taps, -1).reshape(groups, lanes, band.most)
-    lowest = np.where(at >= 0, at, band.size).min((1, 2), initial=band.size)
-    lowest = np.where(lowest == band.size, 0, lowest)
-    reach = divide(int((at.max((1, 2), initial=-1) - lowest).max(initial=0)) + 1, lanes)
-    near = reach if reach <= NEAR else 0
-    base = lowest if near else np.zeros(groups, np.int64)
-    relative = np.where(at >= 0, at - base[:, None, None], -1).transpose(0, 2, 1).astype(np.int32)
-    weights = np.where(there, weight, 0).reshape(groups, lanes, band.most).transpose(0, 2, 1)
+    there = np.arange(band.most) < np.asarray(band.count)[:, None]
+    base, relative, near = picks(
+        np.where(there, np.asarray(band.first)[:, None] + np.arange(band.most), -1), band.size, lanes
+    )
+    padded = np.arange(len(base) * lanes).clip(max=band.results - 1)
+    weights = np.where(there, band.weight, 0)[padded].reshape(len(base), lanes, band.most).transpose(0, 2, 1)
     return np.concatenate([base, floats(relative.view(np.float32))]), floats(weights), near
 
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from .. import Kernel
 from ..code.expression import Expression
 from ..elementwise.map_plan import Operand, plan_map
 from ..launches import Launch, Shape, blocks, divide, split
 from ..problem import Pool
 from ..target import Target
+from .across_plan import plan_across
+from .bands_plan import Band, plan_bands
+from .uneven_plan import Windows, plan_uneven
 
 Window = tuple[int, int]
 AXES = ("depth", "height", "width")
@@ -21,6 +26,7 @@ POOL_GEOMETRY = (
 )  # fmt: skip
 # Max pooling windows of at most so many rows and columns are unrolled.
 LARGEST = 3
+WIDE = 8  # columns of windows of plain pixels from which on a vector is taken across
 
 
 def window_of(kernel: Sequence[int], dilated: bool) -> Window | None:
@@ -59,9 +65,19 @@ def _pool(target: Target, family: str, parameters: dict[str, object], buffers: t
 
 
 def plan_maxpool(target: Target, pool: Pool, gradient: bool = False) -> Launch:
-    """Max pooling of `x` to `y`, or (gradient) `x`, `dy` to `dx`, over one to three spatial axes."""
+    """Max pooling of `x` to `y`, or (gradient) `x`, `dy` to `dx`, over one to three spatial axes. The buffers are the operands
+    and the result.
+    """
     family, buffers = ("maxpool_gradient", ("x", "dy", "dx")) if gradient else ("maxpool", ("x", "y"))
     dilated = any(d != 1 for d in pool.dilation)
+    windows = [_inside(pool, axis) for axis in range(len(pool.kernel))]
+    if not pool.blocked and not dilated and all((count > 0).all() for _, count in windows):
+        what = "gradient" if gradient else "value"
+        across = plan_across(target, pool.shape, windows, what)
+        if across is not None:
+            return across
+        if pool.kernel[-1] >= WIDE:
+            return plan_uneven(target, pool.shape, False, windows, what)
     parameters: dict[str, object] = {"dilated": dilated, "window": window_of(pool.kernel, dilated)}
     return _pool(target, family, parameters, buffers, pool)
 
@@ -72,11 +88,48 @@ def plan_avgpool(
     """Average pooling of `x` to `y`, or (gradient) `dy` to `dx`, over one to three spatial axes, without dilation.
 
     A window's divisor counts its elements within the tensor, with count_include_pad those within the padded tensor
-    (PyTorch's rule); it is `divisor` where that is given.
+    (PyTorch's rule); it is `divisor` where that is given. The buffers are the operand and the result.
     """
+    if not pool.blocked:
+        bands = [_averages(pool, axis, count_include_pad, divisor) for axis in range(len(pool.kernel))]
+        if not gradient:
+            return plan_bands(target, pool.shape, False, bands)
+        spread = [_spread(pool, axis, band) for axis, band in enumerate(bands)]
+        return plan_bands(target, pool.out_shape, False, spread)
     family, buffers = ("avgpool_gradient", ("dy", "dx")) if gradient else ("avgpool", ("x", "y"))
     own: dict[str, object] = {} if divisor is None else {"divisor": divisor}
     return _pool(target, family, {"include_padding": count_include_pad, **own}, buffers, pool)
+
+
+def _inside(pool: Pool, axis: int) -> Windows:
+    """The windows along an axis, as far as they lie within the tensor."""
+    size, begin = pool.shape[2 + axis], np.arange(pool.out_shape[2 + axis]) * pool.stride[axis] - pool.padding[axis][0]
+    first = np.clip(begin, 0, size)
+    return first, np.maximum(np.minimum(begin + pool.kernel[axis], size) - first, 0)
+
+
+def _averages(pool: Pool, axis: int, count_include_pad: bool, divisor: int | None) -> Band:
+    """The averages over windows along an axis."""
+    size, kernel, (before, after) = pool.shape[2 + axis], pool.kernel[axis], pool.padding[axis]
+    first, count = _inside(pool, axis)
+    begin = np.arange(len(first)) * pool.stride[axis] - before
+    many = np.minimum(begin + kernel, size + after) - begin if count_include_pad else count
+    if divisor is not None:
+        many = np.full(len(begin), divisor if axis == 0 else 1)
+    weight = np.where(np.arange(kernel) < count[:, None], 1 / np.maximum(many, 1)[:, None], 0.0)
+    return Band(size, np.where(count > 0, first, 0), count, weight[:, : max(1, int(count.max(initial=0)))])
+
+
+def _spread(pool: Pool, axis: int, band: Band) -> Band:
+    """What each pixel is given by the windows that hold it: the gradient of their averages."""
+    place = np.arange(band.size) + pool.padding[axis][0]
+    first = np.maximum(-(-(place - pool.kernel[axis] + 1) // pool.stride[axis]), 0)
+    count = np.maximum(np.minimum(place // pool.stride[axis], band.results - 1) + 1 - first, 0)
+    window = first[:, None] + np.arange(max(1, int(count.max(initial=0))))
+    weight = band.weight.max(1, initial=0)[np.minimum(window, max(0, band.results - 1))]
+    return Band(
+        band.results, np.where(count > 0, first, 0), count, np.where(window < (first + count)[:, None], weight, 0)
+    )
 
 
 def plan_global_average(target: Target, shape: Shape, blocked_result: bool) -> Launch:

@@ -15,14 +15,14 @@ from .unit import Unit
 
 
 def make(target: Target, blocked: bool, what: str, across: bool = False) -> Any:
-    """across: a vector is of pixels side by side, of a plain tensor whose windows have less than 2^24."""
+    """across: a vector is of pixels side by side, of a plain tensor whose windows reach over less than 2^24."""
     if across:
         return _across(target, what)
     return _gradient(target, blocked) if what == "gradient" else _maxima(target, blocked, what == "pick")
 
 
 def _across(target: Target, what: str) -> Any:
-    """Each lane has the best of its columns, and which pixel of the window that was; then the lanes are compared."""
+    """Each lane has the best of its columns, and how far from the window's first pixel that was; then the lanes are compared."""
     V, beats, lanes, gradient, value = (
         vectors(target),
         Unit(target, True).beats,
@@ -41,7 +41,9 @@ def _across(target: Target, what: str) -> Any:
         xs, others, ys = V.floats(arguments[11]), V.floats(arguments[12]), V.floats(arguments[13])
         if gradient:
             dx = V.offset(ys, chunk * size)
-            for i in range(size):
+            for i in range(0, size - lanes + 1, lanes):
+                V.store(V.zero(), dx, i)
+            for i in range(size // lanes * lanes, size):
                 dx[i] = 0.0
         begin, end = (
             (chunk * small, (chunk + 1) * small)
@@ -65,15 +67,13 @@ def _across(target: Target, what: str) -> Any:
                             these = V.select(V.first(left), V.load_first(x, line + k, left), V.splat(lowest))
                             better = beats(these, best)
                             best = V.select(better, these, best)
-                            place = V.select(better, numbers() + ((i * levels + j) * columns + k), place)
+                            place = V.select(better, numbers() + ((i * height + j) * breadth + k), place)
                 top, result = V.largest(best), row * out_breadth + w
                 if value:
                     ys[result] = top
                 else:
                     found = V.select((best == top) | V.is_nan(best), place, V.splat(far))
-                    pixel = int(-V.largest(-found))
-                    i, j = pixel // columns // levels, pixel // columns % levels
-                    at = start + (i * height + j) * breadth + pixel % columns
+                    at = start + int(-V.largest(-found))
                     if gradient:
                         dx[at] += others[result]
                     else:

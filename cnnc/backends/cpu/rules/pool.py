@@ -10,7 +10,9 @@ from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
 from cnnc.kernels.cpu.elementwise import reduce_plan
 from cnnc.kernels.cpu.elementwise.map_plan import Operand, plan_map
+from cnnc.kernels.cpu.launches import Launch
 from cnnc.kernels.cpu.pool import plan as pool_plan
+from cnnc.kernels.cpu.pool.across_plan import plan_across
 from cnnc.kernels.cpu.pool.uneven_plan import plan_uneven
 from cnnc.kernels.cpu.problem import Pool
 from cnnc.ops.adaptive_pool import averages
@@ -18,7 +20,11 @@ from cnnc.ops.lppool import powers
 from cnnc.ops.pool import window_of
 from cnnc.ops.unpool import windows as unpooled
 
-WIDE = 8  # columns of windows of plain pixels from which on a vector is taken across
+
+def _emit(low: Lowering, node: Node, plan: Launch, *operands: str) -> None:
+    """A step whose buffers are the operands in their order, and the result."""
+    refs = [low.ref(name) for name in (*operands, node.name)]
+    emit(low, node, plan, dict(zip(plan.buffers, refs, strict=True)), [plan.buffers[-1]])
 
 
 def pool(low: Lowering, node: Node) -> None:
@@ -31,27 +37,13 @@ def pool(low: Lowering, node: Node) -> None:
     windows = Pool(
         shape, out, is_blocked(low.type(small)), window.kernel, window.stride, window.padding, window.dilation
     )
-    wide = not windows.blocked and window.kernel[-1] >= WIDE and set(window.dilation) == {1}
-    if node.op.startswith("maxpool") and wide:
-        what = "gradient" if gradient else "value"
-        spots = unpooled(window, shape[2:], out[2:])
-        plan = plan_uneven(target_of(low), shape, False, spots, what)
-        dy = low.ref(node.inputs[-1]) if gradient else None
-        emit(low, node, plan, {"x": low.ref(node.inputs[0]), "dy": dy, "y": low.ref(node.name)}, ["y"])
-        return
     if node.op.startswith("maxpool"):
         plan = pool_plan.plan_maxpool(target_of(low), windows, gradient)
     else:
         include, divisor = node.attribute("count_include_pad"), node.attribute("divisor_override")
         windows = replace(windows, dilation=(1,) * rank)
         plan = pool_plan.plan_avgpool(target_of(low), windows, include, gradient, divisor)
-    if gradient:
-        buffers = {"dy": low.ref(node.inputs[-1]), "dx": low.ref(node.name)}
-        if node.op == "maxpool_gradient":
-            buffers["x"] = low.ref(node.inputs[0])
-        emit(low, node, plan, buffers, ["dx"])
-    else:
-        emit(low, node, plan, {"x": low.ref(node.inputs[0]), "y": low.ref(node.name)}, ["y"])
+    _emit(low, node, plan, *node.inputs)
 
 
 def unpool(low: Lowering, node: Node) -> None:
@@ -60,8 +52,7 @@ def unpool(low: Lowering, node: Node) -> None:
     shape, window = low.shape(x), window_of(node.attributes, low.type(x).rank - 2)
     blocked = is_blocked(node.type)
     windows = Pool(shape, low.shape(y), blocked, window.kernel, window.stride, window.padding, window.dilation)
-    plan = pool_plan.plan_maxpool(target_of(low), windows, True)
-    emit(low, node, plan, {"x": low.ref(x), "dy": low.ref(y), "dx": low.ref(node.name)}, ["dx"])
+    _emit(low, node, pool_plan.plan_maxpool(target_of(low), windows, True), x, y)
 
 
 def uneven(low: Lowering, node: Node) -> None:
@@ -73,9 +64,9 @@ def uneven(low: Lowering, node: Node) -> None:
     else:
         what = "gradient" if node.op.endswith("_gradient") else "value"
         windows = [(b.first, b.count) for b in averages(node, shape[2:], small[2:])]
-    plan = plan_uneven(target_of(low), shape, is_blocked(node.type), windows, what)
-    dy = None if what == "value" else low.ref(node.inputs[1])
-    emit(low, node, plan, {"x": low.ref(x), "dy": dy, "y": low.ref(node.name)}, ["y"])
+    blocked = is_blocked(node.type)
+    plan = None if blocked else plan_across(target_of(low), shape, windows, what)
+    _emit(low, node, plan or plan_uneven(target_of(low), shape, blocked, windows, what), *node.inputs)
 
 
 def norms(low: Lowering, node: Node) -> None:
