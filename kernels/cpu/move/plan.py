@@ -170,24 +170,34 @@ def per_chunk(rows: int, length: int, images: int) -> int:
 # ------------------------------------------------------------------------------------------------ transpose
 
 
-def _transpose(target: Target, axes: list[Table], move: Move) -> Launch | None:
-    """Tiles, where the last axis walks by large steps and another one of the result walks along neighbors."""
+def _walks(axes: list[Table]) -> tuple[int, int] | None:
+    """The large steps by which the last axis walks, and another axis of the result, which walks along neighbors."""
     apart = _step(axes[-1])
-    if apart is None or apart == 1 or len(axes) < 2 or len(axes[-1]) == 1:
+    if apart is None or apart < 0 or apart == 1 or len(axes) < 2 or len(axes[-1]) == 1:
         return None
     found = [a for a in range(len(axes) - 1) if _step(axes[a]) == 1 and len(axes[a]) > 1]
-    if not found or apart < 0 or any(table.min() < 0 for table in axes):
+    return (apart, found[0]) if found and all(table.min() >= 0 for table in axes) else None
+
+
+def _form(lanes: int, rows: int, columns: int, apart: int, y_column: int) -> str | None:
+    if rows <= FEW and y_column == rows:
+        return f"interleave {rows}"
+    if columns <= FEW and apart == columns:
+        return f"deinterleave {columns}"
+    return "tiles" if min(rows, columns) >= lanes // 2 else None
+
+
+def _transpose(target: Target, axes: list[Table], move: Move) -> Launch | None:
+    """Tiles, where the last axis walks by large steps and another one of the result walks along neighbors."""
+    walks = _walks(axes)
+    if walks is None:
         return None
-    along = found[0]
+    apart, along = walks
     sizes = [len(a) for a in axes]
     strides = [math.prod(sizes[i + 1 :]) for i in range(len(sizes))]
     rows, columns = sizes[-1], sizes[along]
-    form = "tiles"
-    if rows <= FEW and strides[along] == rows:
-        form = f"interleave {rows}"
-    elif columns <= FEW and apart == columns:
-        form = f"deinterleave {columns}"
-    elif min(rows, columns) < target.lanes // 2:
+    form = _form(target.lanes, rows, columns, apart, strides[along])
+    if form is None:
         return None
     others = [i for i in range(len(axes) - 1) if i != along]
     pairs = _paired([(axes[i], steps(sizes[i], strides[i])) for i in others])
