@@ -112,8 +112,8 @@ def optimize(
 
 
 def tuning(tune: bool | None) -> bool:
-    """Whether timed runs decide: where it is not said, unless CNNC_TUNE is 0."""
-    return os.environ.get("CNNC_TUNE", "1") != "0" if tune is None else tune
+    """Whether timed runs decide: where it is not said, unless CNNC_TUNE or CNNC_OPTIMIZE is 0."""
+    return "0" not in map(os.environ.get, ("CNNC_TUNE", "CNNC_OPTIMIZE")) if tune is None else tune
 
 
 def is_training(graph: Graph) -> bool:
@@ -161,7 +161,7 @@ def compile(
     tune: on target "cpu" the estimates of algorithms and blocks follow the machine's measured speeds, and where those of a
     convolution's algorithms are close, a timed run of a few milliseconds decides. Both are remembered in the cache folder:
     results are the same to the bit until that is cleared. False: fixed estimates decide, the same on all machines with
-    this instruction set. None: True, unless CNNC_TUNE is 0.
+    this instruction set. None: True, unless CNNC_TUNE or CNNC_OPTIMIZE is 0.
     """
     of_kind("network", network, Network, "a network", "cnnc.load gives one")
     if batch is not None:

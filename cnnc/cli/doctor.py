@@ -219,7 +219,15 @@ def environment() -> list[Finding]:
     """Variables that change how cnnc runs."""
     lines = [
         Finding(name, os.environ[name])
-        for name in ("CNNC_CACHE_DIR", "CNNC_DEBUG", "CNNC_JOBS", "CNNC_TUNE", "OMP_NUM_THREADS", "NO_COLOR")
+        for name in (
+            "CNNC_CACHE_DIR",
+            "CNNC_DEBUG",
+            "CNNC_JOBS",
+            "CNNC_OPTIMIZE",
+            "CNNC_TUNE",
+            "OMP_NUM_THREADS",
+            "NO_COLOR",
+        )
         if name in os.environ
     ]
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):

@@ -45,7 +45,8 @@ class Target:
     `lanes` is the number of float32 in a vector register, `registers` the number of vector registers, and `fma` tells
     whether multiply and add round once. `near` and `cache` are the bytes of a core's first and second level cache that
     plans count on, `pace` what they assume of the machine, `workers` over which numbers of these they sum the time of a cut of
-    the work into chunks, where any cut gives the same bits.
+    the work into chunks, where any cut gives the same bits. `effort` is LLVM's level of optimization; at 0 kernels are compiled
+    in a quarter of the time, run slower and give the same bits.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Target:
     cache: int
     pace: Pace = Pace()
     workers: tuple[int, ...] = (2, 2, 8)
+    effort: int = 3
 
     def __str__(self) -> str:
         return self.name

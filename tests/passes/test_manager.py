@@ -22,8 +22,8 @@ from cnnc.passes.fuse_epilogues import FuseEpilogues
 from cnnc.passes.manager import PASSES, Dump, Pass, PassManager, Stages, observers, parse_passes
 from cnnc.passes.optimizer import SGD
 from tests.passes.networks import Net, small
-from tests.random_networks.check import graph_of
 from tests.random_networks.generate import network
+from tests.random_networks.training import graph_of
 
 
 def test_passes_as_text() -> None:

@@ -2,6 +2,9 @@
 
 Each seed is checked in a process of its own, under limits of time and memory. Of one that fails, the network is shrunk
 and printed, ready to be put into `tests/random_networks/cases`.
+
+With `--log FILE` all are checked in this process, which shares what is compiled, by a few settings each, and the file has a
+line for each that is done: the same command goes on where it was interrupted. Those that fail are for a second look.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +89,36 @@ def investigate(name: str, graph: Graph, arguments: argparse.Namespace) -> bool:
     return False
 
 
+def sweep(seeds: Sequence[int], log: Path, until: float) -> int:
+    """Check seeds that a log does not have yet; how many of all have failed."""
+    known = log.read_text().splitlines() if log.exists() else []
+    done = {int(line.split()[0]) for line in known}
+    begin, failed = time.monotonic(), sum(line.split()[1] != "passed" for line in known)
+    with log.open("a") as file:
+        for seed in seeds:
+            if seed in done:
+                continue
+            if time.monotonic() - begin > until:
+                break
+            setting = None
+
+            def tell(tried: Setting) -> None:
+                nonlocal setting
+                setting = tried
+
+            try:
+                check(network(seed), thorough=False, turn=seed, report=tell)
+                result = "passed"
+            except Exception as e:  # whatever it is, it is this network's
+                message = str(e).partition("\n")[0]
+                result, failed = f"failed {setting}: {type(e).__name__}: {message}", failed + 1
+            file.write(f"{seed} {result}\n")
+            file.flush()
+            done.add(seed)
+    print(f"{len(done)} networks, {failed} failed", flush=True)
+    return 1 if failed else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.random_networks", description=__doc__)
     parser.add_argument("--seeds", default="0..20", help="FIRST..LAST, the last not included; or one seed")
@@ -95,9 +128,12 @@ def main() -> int:
     parser.add_argument("--memory", type=float, default=8, help="limit in GiB, of address space")
     parser.add_argument("--until", type=float, default=float("inf"), help="begin no network after so many seconds")
     parser.add_argument("--no-shrink", dest="shrink", action="store_false")
+    parser.add_argument("--log", type=Path, help="what is done and what came of it, with all in this process")
     arguments = parser.parse_args()
     first, dots, last = arguments.seeds.partition("..")
     seeds = range(int(first), int(last) if dots else int(first) + 1)
+    if arguments.log is not None:
+        return sweep(seeds, arguments.log, arguments.until)
     begin, done, failed = time.monotonic(), 0, 0
     networks: Any = [(str(p), None) for p in arguments.case] or ((f"seed {s}", s) for s in seeds)
     for name, seed in networks:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import warnings
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,26 +15,20 @@ import cnnc.ops  # noqa: F401
 from cnnc.backends import backend
 from cnnc.backends.cpu import choice
 from cnnc.backends.cpu.pipeline import layouts
-from cnnc.ir import interpret, objective
-from cnnc.ir.builder import Builder
+from cnnc.ir import interpret
 from cnnc.ir.graph import Graph
-from cnnc.ir.objective import Loss
 from cnnc.ir.text import parse_graph, print_graph
-from cnnc.ir.types import activation
 from cnnc.ir.verify import verify
 from cnnc.kernels.cpu import target as targets
 from cnnc.kernels.cpu.winograd import gradient_plan as winograd_gradient_plans
 from cnnc.kernels.cpu.winograd import scheme as winograd_scheme
 from cnnc.lowering import chain, memory
 from cnnc.lowering.place import lives_of
-from cnnc.ops.bounds import are_probabilities
-from cnnc.passes.autodiff import differentiate
 from cnnc.passes.manager import PassManager, Stages
-from cnnc.passes.optimizer import SGD
 from cnnc.passes.pipelines import inference_pipeline, training_pipeline
-from cnnc.passes.training import training_graph, training_mode
 from cnnc.runtime.executable import Executable
 from tests.random_networks.reference import Array, Mismatch, Reference, data
+from tests.random_networks.training import graph_of
 
 TARGETS = [f"cpu-{t.name}" for t in targets.runnable()]
 MODES = ("inference", "gradients", "step")
@@ -69,7 +62,9 @@ def passes(mode: str, lanes: int = 16) -> list[Any]:
 
 
 def settings(thorough: bool = True, turn: int = 0) -> Iterator[Setting]:
-    """All settings; or a few of them, others at each turn."""
+    """All settings; or one to three of them, others at each turn: training in one of two ways, inference for half of the
+    networks, and for most of them one of the three by Winograd's algorithms, on another target, or without a pass.
+    """
     if thorough:
         for mode in MODES:
             for target in TARGETS:
@@ -78,83 +73,17 @@ def settings(thorough: bool = True, turn: int = 0) -> Iterator[Setting]:
             for i in range(len(passes(mode))):
                 yield Setting(mode, TARGETS[0], i)
         return
-    training = MODES[1 + turn % 2]
-    yield Setting("inference", TARGETS[0])
-    yield Setting(training, TARGETS[0])
-    yield Setting(("inference", training)[turn % 2], TARGETS[turn % len(TARGETS)], fast=True)
-    mode = ("inference", training)[turn // 2 % 2]
-    yield Setting(mode, TARGETS[0], turn % len(passes(mode)))
-    if len(TARGETS) > 1:
-        yield Setting("inference" if turn % 3 else training, TARGETS[1 + turn % (len(TARGETS) - 1)])
-
-
-def graph_of(graph: Graph, mode: str) -> Graph | None:
-    """The graph of a mode, as written; None where the network has none."""
-    if mode == "inference":
-        return graph
-    if mode == "step":
-        loss = losses(graph)
-        return training_graph(graph, loss, SGD(momentum=0.9, weight_decay=0.01), gradients=True)
-    graph = training_mode(graph)
-    b = Builder(graph.name, graph.nodes)
-    loss = b.add("constant", [], {"value": 0.0}, "start")
-    for i, (_, value) in enumerate(graph.outputs):
-        t = b.type(value)
-        weight = b.input(f"cotangent{i}", activation(t.shape))
-        part = b.add("mul", [value, weight], {}, f"part{i}")
-        if t.rank:
-            part = b.add("sum", [part], {"axis": tuple(range(t.rank))}, f"total{i}")
-        loss = b.add("add", [loss, part], {}, f"loss{i}")
-    parameters = [n.name for n in graph.parameters]
-    whole, found = differentiate(b.finish([*graph.outputs, ("loss", loss)], graph.updates), loss, parameters)
-    return Graph(
-        whole.name, whole.nodes, (*whole.outputs, *((f"grad:{p}", v) for p, v in found.items())), whole.updates
-    )
-
-
-OF_CLASSES = (
-    Loss("cross_entropy"),
-    Loss("cross_entropy"),
-    objective.loss("cross_entropy", label_smoothing=0.25, ignore_index=0),
-    objective.loss("cross_entropy", soft=True, label_smoothing=0.25),
-    objective.loss("multiclass_hinge", margin=0.5, p=2),
-    Loss("multiclass_hinge"),
-)
-OF_NUMBERS = (
-    Loss("mse"),
-    Loss("l1"),
-    objective.loss("huber", delta=0.5),
-    Loss("smooth_l1"),
-    objective.loss("bce_with_logits", pos_weight=2),
-    Loss("output"),
-)
-
-
-def losses(graph: Graph) -> tuple[Loss, ...]:
-    """A loss of every output, others for another graph, each with a target of its own; and now and then penalties."""
-    rng = np.random.default_rng(zlib.crc32(f"{graph.name} {len(graph.nodes)}".encode()))
-    found: list[Loss] = []
-    for i, (label, value) in enumerate(graph.outputs):
-        t = graph.type(value)
-        fixed = t.rank > 0 and t.shape[0] == "N" and "N" not in t.shape[1:]
-        kinds: tuple[Loss, ...] = OF_NUMBERS if fixed else (Loss("output"),)
-        logits = fixed and t.rank >= 2 and not are_probabilities(graph, value)
-        if (
-            logits
-            and "N" not in t.shape[1:]
-            and (t.rank == 2 or any(d != 1 for d in t.shape[2:]))
-            and rng.random() < 0.6
-        ):
-            kinds = tuple(k for k in OF_CLASSES if t.rank == 2 or k.name == "cross_entropy")
-        loss = kinds[int(rng.integers(len(kinds)))]
-        if loss.name == "bce_with_logits" and not logits:
-            loss = Loss("mse")
-        name = {} if loss.target is None else {"target": f"target{i}"}
-        loss = replace(loss, arguments=loss.arguments.with_(**name), output=label, weight=1.0 if i == 0 else 0.5)
-        found.append(loss)
-    if graph.parameters and any(len(n.type.shape) > 1 for n in graph.parameters) and rng.random() < 0.3:
-        found.append(Loss("l2_penalty" if rng.random() < 0.5 else "l1_penalty", weight=0.125))
-    return tuple(found)
+    turn //= 2  # networks of whole numbers and others alternate, and both meet every setting
+    yield Setting(MODES[1 + turn % 2], TARGETS[0])
+    if turn // 2 % 2 == 0:
+        yield Setting("inference", TARGETS[0])
+    mode, kind, turn = MODES[turn // 5 % 3], turn % 5, turn // 15
+    if kind == 0:
+        yield Setting(mode, TARGETS[turn % len(TARGETS)], fast=True)
+    elif kind == 1:
+        yield Setting(mode, TARGETS[-1 - turn % max(len(TARGETS) - 1, 1)])
+    elif kind == 2:
+        yield Setting(mode, TARGETS[0], turn % len(passes(mode)))
 
 
 # ------------------------------------------------------------------------------------------------ running
@@ -170,7 +99,8 @@ def poison(executable: Executable, batch: int) -> None:
             scratch[:] = 0xFF
 
 
-def executable(graph: Graph, setting: Setting, values: Mapping[str, Array], threads: int) -> Executable:
+def executables(graph: Graph, setting: Setting, values: Mapping[str, Array]) -> tuple[Executable, Executable]:
+    """Of one thread and of two."""
     machine: Any = backend(setting.target, exact=not setting.fast)
     pipeline = passes(setting.mode, machine.lanes)
     if setting.without is not None:
@@ -178,7 +108,8 @@ def executable(graph: Graph, setting: Setting, values: Mapping[str, Array], thre
     optimized = PassManager(pipeline).run(graph)
     if parse_graph(print_graph(optimized)) != optimized:
         raise Mismatch("the optimized graph does not print and parse back")
-    return Executable(machine.prepare(optimized, values, threads), Stages())
+    one, two = (Executable(machine.prepare(optimized, values, threads), Stages()) for threads in (1, 2))
+    return one, two
 
 
 @contextmanager
@@ -224,11 +155,10 @@ class Checker:
 
     def _check(self, setting: Setting) -> None:
         graph = self.graph(setting.mode)
-        if graph is None:
+        if graph is None:  # nothing to train
             return
         first = self.reference(setting.mode, 3, True, setting.fast)
-        exe = executable(graph, setting, first.values, 1)
-        both = executable(graph, setting, first.values, 2)
+        exe, both = executables(graph, setting, first.values)
         for batch in (3, 1):
             plan: Any = exe.runner.plan(batch)  # type: ignore[attr-defined]
             chain.check(plan)
@@ -278,7 +208,8 @@ class Checker:
 def check(graph: Graph, thorough: bool = True, turn: int = 0, report: Callable[[Setting], None] | None = None) -> None:
     """All settings (or a few). `report` is told each before it is tried."""
     checker = Checker(graph)
-    for setting in settings(thorough, turn):
+    tried = [s for s in settings(thorough, turn) if checker.graph(s.mode) is not None]
+    for setting in tried or [Setting("inference", TARGETS[0])]:
         if report is not None:
             report(setting)
         try:

@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 
 from cnnc import forks
@@ -46,11 +46,17 @@ def jobs() -> int:
     return max(1, int(given[:4])) if given.isdecimal() else min(8, cores())
 
 
+def effort() -> int:
+    """How much LLVM optimizes kernels: nothing where CNNC_OPTIMIZE is 0, else all it can."""
+    return 0 if os.environ.get("CNNC_OPTIMIZE") == "0" else 3
+
+
 @dataclass(frozen=True)
 class Code:
-    """Kernels for an instruction set, the step driver, and the parts of the thread pool."""
+    """Kernels for an instruction set, the step driver, and the parts of the thread pool. effort: LLVM's for kernels."""
 
     target: targets.Target
+    effort: int = field(default_factory=effort)
 
     @property
     def name(self) -> str:
@@ -68,14 +74,14 @@ class Code:
 
     @property
     def _whose(self) -> str:
-        return f"{self.name} {self.target.features}"
+        return f"{self.name} {self.target.features}{'' if self.effort == 3 else f' effort {self.effort}'}"
 
     def version(self, *families: str) -> str:
         """What decides the code of kernels of some families besides their names."""
         return f"{self._whose} {identity(*families)}"
 
     def _address(self, name: str, build: Callable[[], bytes]) -> int:
-        key = (self.name, name)
+        key = (self._whose, name)
         if key not in _loaded:
             with _claims.turn(key):
                 if key not in _loaded:
@@ -97,7 +103,7 @@ class Code:
         """Compile what is not known yet, several at a time where they are many. progress: called for each of them. Raises
         `CnncError` (E0812).
         """
-        while wanted := {(self.name, str(k)): k for k in self.missing(kernels)}:
+        while wanted := {(self._whose, str(k)): k for k in self.missing(kernels)}:
             with _claims.some(wanted) as mine:
                 todo = {Kernel(k.family, k.parameters): k for k in self.missing(wanted[key] for key in mine)}
                 if todo:
@@ -116,17 +122,16 @@ class Code:
 
         self._build(kernels, done)
         for name, code in codes.items():
-            _loaded[self.name, str(name)] = compile.load(code)
+            _loaded[self._whose, str(name)] = compile.load(code)
 
     def _build(self, kernels: Mapping[Kernel, KernelName], done: Callable[[KernelName, bytes], None]) -> None:
         """Compile kernels: in other processes alone, where Numba is kept from its usual work in this one."""
         from cnnc.kernels.cpu.code import builder
 
         hindrances = compile.hindrances()
+        goal = replace(self.target, effort=self.effort)
         try:
-            builder.build_all(
-                list(kernels), self.target, jobs(), lambda k, code: done(kernels[k], code), not hindrances
-            )
+            builder.build_all(list(kernels), goal, jobs(), lambda k, code: done(kernels[k], code), not hindrances)
         except compile.CannotCompileError as e:
             raise error(
                 "E0812",
@@ -152,5 +157,5 @@ class Code:
         return [
             k
             for k in dict.fromkeys(kernels)
-            if (self.name, str(k)) not in _loaded and not cache.known(str(k), self._whose, identity(k.family))
+            if (self._whose, str(k)) not in _loaded and not cache.known(str(k), self._whose, identity(k.family))
         ]

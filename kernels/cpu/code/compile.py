@@ -88,7 +88,7 @@ def machine_of(target: Target) -> Any:
     """LLVM's code generator for the target."""
     llvm = _initialize()
     return llvm.Target.from_triple(target.triple).create_target_machine(
-        cpu=target.cpu, features=target.features, opt=3, reloc="pic", codemodel="default"
+        cpu=target.cpu, features=target.features, opt=target.effort, reloc="pic", codemodel="default"
     )
 
 
@@ -181,7 +181,7 @@ define void @{SYMBOL}(ptr noalias %arguments, i64 %chunk, ptr noalias %scratch) 
     for variable in module.global_variables:
         if not variable.is_declaration:
             variable.linkage = "internal"
-    options = llvm.create_pipeline_tuning_options(speed_level=3)
+    options = llvm.create_pipeline_tuning_options(speed_level=target.effort)
     options.loop_vectorization = False
     options.slp_vectorization = False
     options.loop_unrolling = not isinstance(function, Linked) or function.unrolled
