@@ -13,7 +13,7 @@ from cnnc.frontend.arithmetic import number
 from cnnc.frontend.binding import Application, bind_layer
 from cnnc.frontend.elaboration import Failure, Frame
 from cnnc.frontend.elementwise import check_float32, expression_of, put_in
-from cnnc.frontend.expressions import evaluate, evaluates
+from cnnc.frontend.expressions import evaluate, evaluates, made_once
 from cnnc.frontend.text import syntax as s
 from cnnc.frontend.values import Formula, Given, LayerValue, Value, kind
 from cnnc.ir import expression as ex
@@ -72,19 +72,9 @@ def _constant(value: Any, name: str) -> float:
 @evaluates(s.Activation)
 def activation(node: s.Activation, frame: Frame) -> LayerValue:
     """An activation of the file as a layer, made when it is first asked for. Raises `Failure`."""
-    name = node.name.name
-    item, home = frame.module.activations[name]
+    item, home = frame.module.activations[node.name.name]
     inner = Frame(frame.elaboration, home, frame.scope)
-    if name in home.pending:
-        inner.fail(item.name, "E0316", f"the activation {name} is defined by itself")
-    if name not in home.made:
-        home.made[name] = None
-        home.pending.add(name)
-        try:
-            home.made[name] = _made(item, inner)
-        finally:
-            home.pending.discard(name)
-    layer = home.made[name]
+    layer = made_once("activation", item.name, home.made, None, inner, lambda: _made(item, inner))
     if layer is None:
         raise Failure
     return LayerValue(layer)

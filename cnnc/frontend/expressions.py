@@ -36,6 +36,7 @@ ATTRIBUTES = ("channels", "height", "width", "shape", "rank", "batch", "depth")
 ELSEWHERE = {"None": "none", "null": "none", "True": "true", "False": "false"}
 UNDEFINED = object()  # what a name stands for that nothing defines
 
+T = TypeVar("T")
 Evaluator = TypeVar("Evaluator", bound=Callable[[Any, Frame], Value])
 EVALUATORS: dict[type, Callable[[Any, Frame], Value]] = {}
 
@@ -161,16 +162,23 @@ def constant(name: str, frame: Frame) -> Value:
     """The value of a constant of the file, evaluated when it is first asked for."""
     node, module = frame.module.consts[name]
     inner = Frame(frame.elaboration, module, frame.scope)
-    if name in module.pending:
-        inner.fail(node.name, "E0316", f"the constant {name} is defined by itself")
-    if name not in module.values:
-        module.values[name] = POISON
-        module.pending.add(name)
+    return made_once("constant", node.name, module.values, POISON, inner, lambda: evaluate(node.value, inner))
+
+
+def made_once(what: str, name: s.Name, made: dict[str, T], failed: T, frame: Frame, make: Callable[[], T]) -> T:
+    """What the frame's module defines by a name, made when it is first asked for; `failed` where that fails. Raises
+    `Failure` where it is defined by itself."""
+    pending, key = frame.module.pending, name.name
+    if key in pending:
+        frame.fail(name, "E0316", f"the {what} {key} is defined by itself")
+    if key not in made:
+        made[key] = failed
+        pending.add(key)
         try:
-            module.values[name] = evaluate(node.value, inner)
+            made[key] = make()
         finally:
-            module.pending.discard(name)
-    return module.values[name]
+            pending.discard(key)
+    return made[key]
 
 
 def begin(name: str, positional: Sequence[Given], keywords: Mapping[str, Given], where: Placed, frame: Frame) -> Start:

@@ -17,6 +17,7 @@ from cnnc.arguments import shown
 from cnnc.diagnostics import CnncError, did_you_mean, error
 from cnnc.ir.graph import Attributes
 from cnnc.ir.op import InferenceError
+from cnnc.ir.start import check_names
 
 FLOAT32 = 3.4e38
 
@@ -147,10 +148,7 @@ def loss(name: str, **arguments: Any) -> Loss:
     if name not in LOSSES:
         raise InferenceError(f"there is no loss {name!r}; there are {', '.join(LOSSES)}", "loss", "E0322")
     schema = LOSSES[name].arguments
-    for key in arguments:
-        if key not in schema:
-            has = f"it has {', '.join(schema)}" if schema else "it has none"
-            raise InferenceError(f"{name} has no argument '{key}'; {has}", key, "E0206")
+    check_names(name, arguments, schema)
     given = {key: checked(key, value, schema[key]) for key, value in arguments.items()}
     return Loss(name, Attributes({key: value for key, value in given.items() if value != schema[key]}))
 

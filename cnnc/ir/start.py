@@ -7,7 +7,7 @@ no other parameter.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,16 +67,21 @@ class Kind:
     doc: str = ""
 
 
+def check_names(name: str, arguments: Iterable[str], known: Mapping[str, Any]) -> None:
+    """Raises `InferenceError` (E0206) where a start or a loss has no argument of a name."""
+    for key in arguments:
+        if key not in known:
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise InferenceError(f"{name} has no argument '{key}'; {has}", key, "E0206")
+
+
 def start(name: str, **arguments: Any) -> Start:
     """A start by its name and arguments, as `init=` takes it: `start("normal", std=0.01)`. Raises `InferenceError`
     (E0206, E0207, E0203)."""
     if name not in STARTS:
         raise InferenceError(f"there is no start {name!r}; there are {', '.join(STARTS)}", "init", "E0203")
     schema = STARTS[name].arguments
-    for key in arguments:
-        if key not in schema:
-            has = f"it has {', '.join(schema)}" if schema else "it has none"
-            raise InferenceError(f"{name} has no argument '{key}'; {has}", key, "E0206")
+    check_names(name, arguments, schema)
     for key, default in schema.items():
         if default is REQUIRED and key not in arguments:
             raise InferenceError(f"{name} needs {key}", key, "E0207")

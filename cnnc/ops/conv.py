@@ -22,7 +22,7 @@ from cnnc.ir.receptive import Field
 from cnnc.ir.types import WEIGHTS, TensorType, product
 from cnnc.ops.checks import check_bias, flag, integer, integers
 from cnnc.ops.pointwise import align
-from cnnc.ops.window import Window, field_through, image, spatial, window_field
+from cnnc.ops.window import DILATION, GROUPS, KERNEL_SIZE, Window, field_through, image, spatial, window_field
 
 
 def check_epilogue(attributes: Mapping[str, Any], extras: Types, result: TensorType) -> None:
@@ -303,11 +303,11 @@ def _mode(arguments: Mapping[str, Any]) -> str:
 @builds(
     "conv",
     Argument("out_channels", doc="how many filters there are"),
-    Argument("kernel_size", doc="pixels of a window: a number, or a list of one for each axis"),
+    KERNEL_SIZE,
     Argument("stride", 1, "pixels from one window to the next"),
     Argument("padding", 0, 'zeros around the input: a number, a list, a list of pairs, or "same"'),
-    Argument("dilation", 1, "pixels from one tap of a window to the next"),
-    Argument("groups", 1, "groups of channels that do not see each other; as many as channels: depthwise"),
+    DILATION,
+    GROUPS,
     Argument("bias", True, "whether a trained number is added to each filter's sums"),
     Argument("padding_mode", "zeros", 'or what is there: "reflect", "replicate", "circular"; as in pad'),
     Argument(

@@ -18,7 +18,7 @@ from cnnc.ir.receptive import Field, space_of
 from cnnc.ir.types import WEIGHTS, TensorType, product
 from cnnc.ops.checks import flag, integer, integers
 from cnnc.ops.conv import ATTRIBUTES, check_groups, data_macs, infer_data, spread
-from cnnc.ops.window import Window, image, spatial
+from cnnc.ops.window import DILATION, GROUPS, KERNEL_SIZE, Window, image, spatial
 
 
 def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
@@ -120,13 +120,13 @@ def _size(window: Window, axis: int, extent: int, more: int) -> tuple[int, tuple
 @builds(
     "conv_transpose",
     Argument("out_channels", doc="how many channels the result has"),
-    Argument("kernel_size", doc="pixels of a window: a number, or a list of one for each axis"),
+    KERNEL_SIZE,
     Argument("stride", 1, "pixels of the result from one window to the next"),
     Argument("padding", 0, "pixels taken from the result's ends: a number, a list, or a list of pairs"),
     Argument("output_padding", 0, "pixels added to the result's end, fewer than a stride"),
-    Argument("groups", 1, "groups of channels that do not see each other; as many as channels: depthwise"),
+    GROUPS,
     Argument("bias", True, "whether a trained number is added to each channel of the result"),
-    Argument("dilation", 1, "pixels from one tap of a window to the next"),
+    DILATION,
     *STARTS_OF_LAYERS,
     parameters=_parameters,
     shapes="[N, C, H, W] -> [N, out_channels, H', W'], where "

@@ -15,7 +15,7 @@ from cnnc.ir.op import OPS, REQUIRED, Op, Types, defines
 from cnnc.ir.types import TensorType, product
 from cnnc.ops.checks import flag, number
 from cnnc.ops.pool import ATTRIBUTES
-from cnnc.ops.window import Window, image, spatial, window_field
+from cnnc.ops.window import KERNEL_SIZE, Window, image, spatial, window_field
 
 LPPOOL = {k: ATTRIBUTES[k] for k in ("kernel", "stride", "ceil_mode")}
 
@@ -76,7 +76,7 @@ def _reference(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Te
 @builds(
     "lppool",
     Argument("norm_type", doc="the power p: 1 is the sum, 2 the root of the sum of squares"),
-    Argument("kernel_size", doc="pixels of a window: a number, or a list of one for each axis"),
+    KERNEL_SIZE,
     Argument("stride", None, "pixels from one window to the next; the kernel's size unless given"),
     Argument("ceil_mode", False, "whether the last window may reach past the input"),
     shapes="[N, C, H, W] -> [N, C, H', W'], where H' = floor((H - kernel_size) / stride) + 1, rounded up with ceil_mode",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -199,33 +199,19 @@ def gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[
     return result
 
 
-def _register(name: str, defined: Definition) -> None:
-    register(
-        Op(
-            name=name,
-            operands=tuple(f"a{i}" for i in range(defined.operands)),
-            infer=_infer_named(name),
-            reference=_reference(name),
-            attributes=defined.defaults,
-            gradient=gradient,
-            layout="any",
-            doc=f"y = {defined.value}",
-        )
-    )
-
-
+_by_element = partial(Op, gradient=gradient, layout="any")
 for _name, _definition in DEFINITIONS.items():
-    _register(_name, _definition)
+    _operands = tuple(f"a{i}" for i in range(_definition.operands))
+    _op = _by_element(_name, _operands, infer=_infer_named(_name), reference=_reference(_name))
+    register(replace(_op, attributes=_definition.defaults, doc=f"y = {_definition.value}"))
 
 register(
-    Op(
-        name=_CALCULATED,
-        operands=("a*",),
+    _by_element(
+        _CALCULATED,
+        ("a*",),
         infer=_infer_pointwise,
         reference=_reference(_CALCULATED),
         attributes={"expressions": REQUIRED, "shape": None, "name": None},
-        gradient=gradient,
-        layout="any",
         doc="Results y_i = expressions[i] over operands a0, a1, ...: what pointwise chains fuse into, and activations of a\n"
         "model's own, which have a name.",
     )

@@ -19,7 +19,7 @@ from cnnc.ir.layer import Argument, Layer, Site, builds, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, whole_field
 from cnnc.ir.types import TensorType, product
 from cnnc.ops.checks import flag, integer, integers
-from cnnc.ops.window import Window, image, spatial, window_field
+from cnnc.ops.window import DILATION, KERNEL_SIZE, Window, image, spatial, window_field
 
 ATTRIBUTES: dict[str, Any] = {"kernel": REQUIRED, "stride": None, "padding": None, "dilation": None, "ceil_mode": False}
 
@@ -208,14 +208,14 @@ def _layer(op: str, arguments: tuple[Argument, ...], doc: str) -> None:
 
 
 _COMMON = (
-    Argument("kernel_size", doc="pixels of a window: a number, or a list of one for each axis"),
+    KERNEL_SIZE,
     Argument("stride", None, "pixels from one window to the next; the kernel's size unless given"),
     Argument("padding", 0, "pixels around the input, at most half of the kernel"),
 )
 _CEIL = Argument("ceil_mode", False, "whether the last window may reach past the input")
 _layer(
     "maxpool",
-    (*_COMMON, Argument("dilation", 1, "pixels from one tap of a window to the next"), _CEIL),
+    (*_COMMON, DILATION, _CEIL),
     "the largest of each window; without a stride, windows do not overlap",
 )
 _layer(

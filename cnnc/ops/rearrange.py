@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from cnnc.ir.layer import Argument, Site, builds
+from cnnc.ir.layer import Argument, Site, builds, named_op
 from cnnc.ir.op import InferenceError
 from cnnc.ir.types import BATCH, Dim, TensorType, product
 from cnnc.ops.checks import all_axes, integer, one_axis, show
@@ -27,15 +27,6 @@ def _named_batch(x: TensorType, given: Sequence[Any], argument: str) -> tuple[Di
     return tuple(given)
 
 
-# ------------------------------------------------------------------------------------------------ shapes
-
-
-# ------------------------------------------------------------------------------------------------ several tensors
-
-
-# ------------------------------------------------------------------------------------------------ selections
-
-
 def pad_pairs(value: Any, rank: int) -> tuple[tuple[int, int], ...]:
     """(before, after) for each axis of space: of a number, a list with one for each axis, or a list of pairs; negative ones cut.
     Raises `InferenceError`.
@@ -51,10 +42,6 @@ def pad_pairs(value: Any, rank: int) -> tuple[tuple[int, int], ...]:
                 f"padding is whole numbers or pairs of them, not {value!r}", "padding", "E0203", help=help
             )
     return pairs
-
-
-def _same_argument(op: str, argument: str) -> Any:
-    return lambda site: site.add(op, site.operands, {argument: site.arguments[argument]})
 
 
 _AXIS = Argument("axis", doc="a number, or a list")
@@ -255,31 +242,24 @@ def _repeat(site: Site) -> str:
     return site.add("repeat", site.operands, {"repeats": _listed(site.arguments["repeats"], "repeats")})
 
 
-@builds(
-    "channel_shuffle", Argument("groups", doc="groups of channels that take turns"), example="x -> channel_shuffle(3)"
+named_op(
+    "channel_shuffle",
+    Argument("groups", doc="groups of channels that take turns"),
+    example="x -> channel_shuffle(3)",
+    doc="channels in another order: the first of each group, the second of each, ...",
 )
-def _channel_shuffle(site: Site) -> str:
-    """channels in another order: the first of each group, the second of each, ..."""
-    return site.add("channel_shuffle", site.operands, site.arguments)
-
-
-@builds(
+_FACTOR = Argument("factor", doc="pixels along each axis for one")
+named_op(
     "pixel_shuffle",
-    Argument("factor", doc="pixels along each axis for one"),
+    _FACTOR,
     shapes="[N, C * factor^2, H, W] -> [N, C, factor * H, factor * W]",
     example="x -> conv(12, 1) -> pixel_shuffle(2)",
+    doc="channels to pixels: images `factor` times as high and wide",
 )
-def _pixel_shuffle(site: Site) -> str:
-    """channels to pixels: images `factor` times as high and wide"""
-    return site.add("pixel_shuffle", site.operands, site.arguments)
-
-
-@builds(
+named_op(
     "pixel_unshuffle",
-    Argument("factor", doc="pixels along each axis for one"),
+    _FACTOR,
     shapes="[N, C, factor * H, factor * W] -> [N, C * factor^2, H, W]",
     example="x -> pixel_unshuffle(2)",
+    doc="pixels to channels, the other way round",
 )
-def _pixel_unshuffle(site: Site) -> str:
-    """pixels to channels, the other way round"""
-    return site.add("pixel_unshuffle", site.operands, site.arguments)

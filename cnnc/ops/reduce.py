@@ -144,20 +144,10 @@ AXES = (
     Argument("axis", doc="a number, or a list"),
     Argument("keepdim", False, "whether axes stay, with a size of 1"),
 )
+_over = partial(Op, operands=("x",), attributes={"axis": REQUIRED, "keepdim": False}, kind="pooling", field=_field)
 for _name, (_function, _rule, _line, _doc) in REDUCTIONS.items():
-    register(
-        Op(
-            name=_name,
-            operands=("x",),
-            infer=_infer,
-            reference=_reduced(_function),
-            attributes={"axis": REQUIRED, "keepdim": False},
-            gradient=_rule,
-            kind="pooling",
-            field=_field,
-            doc=f"{_doc} over axes, which go, or stay as 1 with `keepdim`.",
-        )
-    )
+    _doc = f"{_doc} over axes, which go, or stay as 1 with `keepdim`."
+    register(_over(_name, infer=_infer, reference=_reduced(_function), gradient=_rule, doc=_doc))
     register_layer(
         Layer(
             name=_name,
@@ -210,18 +200,8 @@ def _place(function: Any) -> Any:
 
 
 for _name, _function, _what in (("argmax", np.argmax, "largest"), ("argmin", np.argmin, "smallest")):
-    register(
-        Op(
-            name=_name,
-            operands=("x",),
-            infer=_infer_place,
-            reference=_place(_function),
-            attributes={"axis": REQUIRED, "keepdim": False},
-            kind="pooling",
-            field=_field,
-            doc=f"Where along an axis the {_what} is, a whole number as float32: the first of equals, and the first NaN.",
-        )
-    )
+    _doc = f"Where along an axis the {_what} is, a whole number as float32: the first of equals, and the first NaN."
+    register(_over(_name, infer=_infer_place, reference=_place(_function), doc=_doc))
     register_layer(
         Layer(
             name=_name,

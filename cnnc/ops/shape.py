@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import Argument, Site, builds
+from cnnc.ir.layer import Argument, named_op
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, one_number, register, required
 from cnnc.ir.types import BATCH, PLAIN, Dim, TensorType, activation, product
 from cnnc.ops.checks import one_axis, show
@@ -202,24 +202,18 @@ def _to_layout(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Te
 # ------------------------------------------------------------------------------------------------ layers
 
 
-@builds(
+named_op(
     "flatten",
     Argument("start", 1, "the first axis that is merged"),
     shapes="[N, C, H, W] -> [N, C * H * W]",
     example="x -> flatten",
+    doc="`[N, C, H, W]` to `[N, C * H * W]`",
 )
-def _flatten(site: Site) -> str:
-    """`[N, C, H, W]` to `[N, C * H * W]`"""
-    return site.add("flatten", site.operands, site.arguments)
-
-
-@builds(
+named_op(
     "concat",
     Argument("axis", 1, "along which they are joined; the channels, unless told"),
     operands=None,
     shapes="[N, A, H, W], [N, B, H, W], ... -> [N, A + B + ..., H, W]",
     example="concat([x, x -> relu])",
+    doc="tensors joined",
 )
-def _concat_layer(site: Site) -> str:
-    """tensors joined"""
-    return site.add("concat", site.operands, site.arguments)

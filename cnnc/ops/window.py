@@ -11,10 +11,16 @@ from typing import Any
 import numpy as np
 
 from cnnc.ir.graph import Node
+from cnnc.ir.layer import Argument
 from cnnc.ir.op import InferenceError, Types
 from cnnc.ir.receptive import Field, space_of
 from cnnc.ir.types import ELEMENTS, TensorType
 from cnnc.ops.checks import LIMIT, flag, integers, show
+
+# Arguments of layers with windows.
+KERNEL_SIZE = Argument("kernel_size", doc="pixels of a window: a number, or a list of one for each axis")
+DILATION = Argument("dilation", 1, "pixels from one tap of a window to the next")
+GROUPS = Argument("groups", 1, "groups of channels that do not see each other; as many as channels: depthwise")
 
 
 def pairs(
