@@ -6,20 +6,9 @@ from pathlib import Path
 
 import click
 
-from cnnc.cli.common import (
-    Chosen,
-    Weights,
-    batch_option,
-    define,
-    json_option,
-    load,
-    model_options,
-    print_json,
-    say,
-    weights_option,
-    write_text,
-)
+from cnnc.cli.common import print_json, say, write_text
 from cnnc.cli.compiling import mode_option
+from cnnc.cli.options import Chosen, Weights, batch_option, define, json_option, load, model_options, weights_option
 from cnnc.diagnostics import error
 
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnc.cli.common import LARGEST, Chosen, define, json_option, load, model_option, parameters_option, print_json, say
+from cnnc.cli.common import print_json, say
 from cnnc.cli.compiling import target_option
+from cnnc.cli.options import LARGEST, Chosen, define, json_option, load, model_option, parameters_option
 
 if TYPE_CHECKING:
     from cnnc.lowering.plan import KernelName

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from cnnc.cli.common import Chosen, define, diagnostic_record, json_option, load, model_options, print_json, say
+from cnnc.cli.common import diagnostic_record, print_json, say
+from cnnc.cli.options import Chosen, define, json_option, load, model_options
 
 
 @define("check", "cnnc check examples/resnet.cnn -p depth=50", "cnnc check --json examples/lenet5.cnn")

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from cnnc import describe
-from cnnc.cli.common import LARGEST, Chosen, Weights, define, load, model_options, say, weights_option
+from cnnc.cli.common import say
 from cnnc.cli.compiling import report, target_option
+from cnnc.cli.options import LARGEST, Chosen, Weights, define, load, model_options, weights_option
 from cnnc.diagnostics import error
 from cnnc.table import BETWEEN, Column, Table, columns, wrapped
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from cnnc.cli.common import color, define, json_option, print_json
+from cnnc.cli.common import color, print_json
+from cnnc.cli.options import define, json_option
 from cnnc.table import wrapped
 
 NEEDED = ("numpy", "numba", "llvmlite", "lark", "networkx", "click", "rich", "platformdirs", "pillow")

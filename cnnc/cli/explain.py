@@ -6,7 +6,8 @@ import re
 
 import click
 
-from cnnc.cli.common import define, json_option, print_json
+from cnnc.cli.common import print_json
+from cnnc.cli.options import define, json_option
 from cnnc.codes import CODES, Code
 from cnnc.diagnostics import did_you_mean
 from cnnc.table import wrapped

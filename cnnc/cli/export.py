@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from cnnc.cli.common import LARGEST, Chosen, Weights, define, load, model_options, replacing, say, weights_option
+from cnnc.cli.common import replacing, say
+from cnnc.cli.options import LARGEST, Chosen, Weights, define, load, model_options, weights_option
 from cnnc.diagnostics import error
 
 

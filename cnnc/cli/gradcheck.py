@@ -6,18 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cnnc.cli.common import (
-    LARGEST,
-    Chosen,
-    Weights,
-    define,
-    json_option,
-    load,
-    model_options,
-    print_json,
-    say,
-    weights_option,
-)
+from cnnc.cli.common import print_json, say
+from cnnc.cli.options import LARGEST, Chosen, Weights, define, json_option, load, model_options, weights_option
 from cnnc.table import Column, Table, columns
 
 if TYPE_CHECKING:

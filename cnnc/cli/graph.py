@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnc.cli.common import Chosen, Weights, define, load, model_options, say, weights_option, write_text
+from cnnc.cli.common import say, write_text
 from cnnc.cli.compiling import mode_option, optimized, sources, target_option
+from cnnc.cli.options import Chosen, Weights, define, load, model_options, weights_option
 from cnnc.diagnostics import did_you_mean, error
 
 if TYPE_CHECKING:

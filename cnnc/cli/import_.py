@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cnnc.cli.common import Chosen, define, load, model_options, say, write_text
+from cnnc.cli.common import say, write_text
+from cnnc.cli.options import Chosen, define, load, model_options
 from cnnc.diagnostics import CnncError, error
 from cnnc.ir.graph import LEAVES
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cnnc.cli.common import Chosen, batch_option, define, load, model_options, say, write_text
+from cnnc.cli.common import say, write_text
 from cnnc.cli.compiling import mode_option, optimized, plan_of, sources, target_option
+from cnnc.cli.options import Chosen, batch_option, define, load, model_options
 from cnnc.diagnostics import error
 
 if TYPE_CHECKING:

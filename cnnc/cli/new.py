@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from cnnc.cli.common import define, say, write_text
+from cnnc.cli.common import say, write_text
+from cnnc.cli.options import define
 from cnnc.diagnostics import did_you_mean, error
 
 START = "small"

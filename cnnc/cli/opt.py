@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from cnnc.cli.common import define, exists, say, write_text
+from cnnc.cli.common import exists, say, write_text
+from cnnc.cli.options import define
 from cnnc.cli.streams import stdin
 from cnnc.diagnostics import error
 from cnnc.foreign import refuse

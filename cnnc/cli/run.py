@@ -11,19 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from cnnc.cli.common import (
-    LARGEST,
-    Chosen,
-    Weights,
-    define,
-    exists,
-    json_option,
-    load,
-    model_options,
-    say,
-    warn,
-    weights_option,
-)
+from cnnc.cli.common import exists, say, warn
+from cnnc.cli.options import LARGEST, Chosen, Weights, define, json_option, load, model_options, weights_option
 from cnnc.diagnostics import did_you_mean, error
 from cnnc.foreign import ARTIFACT, recognize, refuse
 

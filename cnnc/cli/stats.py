@@ -6,21 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cnnc.cli.common import (
-    LARGEST,
-    Chosen,
-    Weights,
-    define,
-    exists,
-    json_option,
-    load,
-    model_options,
-    print_json,
-    say,
-    weights_option,
-    write_text,
-)
+from cnnc.cli.common import exists, print_json, say, write_text
 from cnnc.cli.compiling import target_option
+from cnnc.cli.options import LARGEST, Chosen, Weights, define, json_option, load, model_options, weights_option
 from cnnc.diagnostics import error
 
 if TYPE_CHECKING:

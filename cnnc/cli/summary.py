@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from cnnc.cli.common import Chosen, batch_option, define, json_option, load, model_options, print_json
+from cnnc.cli.common import print_json
+from cnnc.cli.options import Chosen, batch_option, define, json_option, load, model_options
 
 
 @define(

@@ -4,19 +4,8 @@ from __future__ import annotations
 
 import click
 
-from cnnc.cli.common import (
-    Chosen,
-    Weights,
-    define,
-    exists,
-    json_option,
-    load,
-    model_options,
-    print_json,
-    say,
-    verbosity,
-    weights_option,
-)
+from cnnc.cli.common import exists, print_json, say, verbosity
+from cnnc.cli.options import Chosen, Weights, define, json_option, load, model_options, weights_option
 
 
 @define(
