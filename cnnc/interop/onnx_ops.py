@@ -103,41 +103,39 @@ def _epilogue(w: Writer, node: Node, operator: str, inputs: list[str], **attribu
         w.expression(ex.parse(text), named, node.name, w.names[node.name])
 
 
-def _write_conv(w: Writer, node: Node) -> None:
+def _window(w: Writer, node: Node) -> Window:
     kernel = w.graph.type(node.inputs[1]).sizes[2:]
-    window = Window.of(kernel, node.attributes, len(kernel))
+    return Window.of(kernel, node.attributes, len(kernel))
+
+
+def _windowed(w: Writer, node: Node, operator: str, **more: Any) -> None:
+    """An operator with a window, weights and maybe a bias."""
+    window = _window(w, node)
     _epilogue(
         w,
         node,
-        "Conv",
+        operator,
         [w.names[o] for o in node.operands[:3] if o is not None],
-        kernel_shape=kernel,
+        kernel_shape=window.kernel,
         strides=window.stride,
         pads=onnx_space.pads_of(window.padding),
         dilations=window.dilation,
+        **more,
         group=node.attribute("groups"),
     )
 
 
+def _write_conv(w: Writer, node: Node) -> None:
+    _windowed(w, node, "Conv")
+
+
 def _write_conv_transpose(w: Writer, node: Node) -> None:
-    kernel = w.graph.type(node.inputs[1]).sizes[2:]
-    window = Window.of(kernel, node.attributes, len(kernel))
+    window = _window(w, node)
     more = [
         size - (extent - 1) * window.stride[i] - window.reach(i) + sum(window.padding[i])
         for i, (size, extent) in enumerate(zip(spatial(node.type), spatial(w.graph.type(node.inputs[0])), strict=True))
     ]
-    _epilogue(
-        w,
-        node,
-        "ConvTranspose",
-        [w.names[o] for o in node.operands[:3] if o is not None],
-        kernel_shape=kernel,
-        strides=window.stride,
-        pads=onnx_space.pads_of(window.padding),
-        dilations=window.dilation,
-        output_padding=more,
-        group=node.attribute("groups"),
-    )
+    _windowed(w, node, "ConvTranspose", output_padding=more)
 
 
 def _write_linear(w: Writer, node: Node) -> None:

@@ -12,7 +12,7 @@ from cnnc.ir.graph import Graph, Node
 from cnnc.ir.rewrite import Rewriter, renamed
 from cnnc.ops import pointwise
 from cnnc.ops.conv import TRANSPOSED
-from cnnc.passes.manager import Form, Forms, Pass, register_pass
+from cnnc.passes.manager import Form, Forms, Limits, Pass, register_pass
 
 PRODUCERS = ("conv", "linear", *TRANSPOSED, "normalize")
 LARGEST = 48  # functions in an epilogue
@@ -31,11 +31,8 @@ class FuseEpilogues(Pass):
     name: ClassVar[str] = "fuse-epilogues"
     needs: ClassVar[Forms] = frozenset((Form.PLAIN, Form.READ))
     ends: ClassVar[Forms] = frozenset((Form.SEPARATE, Form.ORDERED))
+    within: ClassVar[Limits] = {"max": (0, 8)}
     max: int = 4
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.max <= 8:
-            raise ValueError(f"max is {self.max}; it must be from 0 to 8")
 
     def apply(self, graph: Graph) -> Graph:
         taken: dict[str, str] = {}  # a producer's value -> the pointwise value that absorbs it

@@ -13,7 +13,7 @@ from cnnc.ir.op import OPS, InferenceError
 from cnnc.ir.rewrite import fixed_values
 from cnnc.ir.types import TensorType
 from cnnc.ops import pointwise
-from cnnc.passes.manager import Form, Forms, Pass, register_pass
+from cnnc.passes.manager import Form, Forms, Limits, Pass, register_pass
 
 EXPENSIVE = frozenset(
     (
@@ -60,11 +60,8 @@ class FusePointwise(Pass):
     name: ClassVar[str] = "fuse-pointwise"
     needs: ClassVar[Forms] = frozenset((Form.PLAIN, Form.READ))
     ends: ClassVar[Forms] = frozenset((Form.SEPARATE, Form.ORDERED))
+    within: ClassVar[Limits] = {"operands": (1, 12)}
     operands: int = 12
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.operands <= 12:
-            raise ValueError(f"operands is {self.operands}; it must be from 1 to 12")
 
     def apply(self, graph: Graph) -> Graph:
         # what depends on params alone is computed once, when they are loaded; after an update it must be computed again

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -39,6 +39,7 @@ class Form(Enum):
 
 
 Forms = frozenset[Form]
+Limits = Mapping[str, tuple[int, int | None]]
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,22 @@ class Pass:
     """A rewrite of whole graphs. `apply` gives the same object back where nothing is to be done.
 
     A pipeline has a pass only where the graph is what it `needs`; what it `ends` is not true any more behind it, and what
-    it `gives` is. By itself it may be applied to any graph.
+    it `gives` is. By itself it may be applied to any graph. `within`: the least and, where there is one, the greatest value
+    of an option; others raise ValueError.
     """
 
     name: ClassVar[str]
     needs: ClassVar[Forms] = frozenset()
     ends: ClassVar[Forms] = frozenset()
     gives: ClassVar[Forms] = frozenset()
+    within: ClassVar[Limits] = {}
+
+    def __post_init__(self) -> None:
+        for option, (least, most) in self.within.items():
+            value = getattr(self, option)
+            if value < least or (most is not None and value > most):
+                limits = f"at least {least}" if most is None else f"from {least} to {most}"
+                raise ValueError(f"{option} is {value}; it must be {limits}")
 
     def apply(self, graph: Graph) -> Graph:
         raise NotImplementedError

@@ -9,7 +9,7 @@ from typing import ClassVar
 from cnnc.ir.graph import LEAVES, Graph, Node
 from cnnc.ir.types import product
 from cnnc.ops.pointwise import is_pointwise
-from cnnc.passes.manager import Form, Forms, Pass, register_pass
+from cnnc.passes.manager import Form, Forms, Limits, Pass, register_pass
 
 
 @register_pass
@@ -26,11 +26,8 @@ class OrderUpdates(Pass):
     name: ClassVar[str] = "order-updates"
     needs: ClassVar[Forms] = frozenset((Form.READ,))
     gives: ClassVar[Forms] = frozenset((Form.ORDERED,))
+    within: ClassVar[Limits] = {"batch": (1, None)}
     batch: int = 128
-
-    def __post_init__(self) -> None:
-        if self.batch < 1:
-            raise ValueError(f"batch is {self.batch}; it must be at least 1")
 
     def apply(self, graph: Graph) -> Graph:
         late = _update_nodes(graph)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from cnnc.ir.graph import Graph, Node
 from cnnc.ir.types import BATCH, product
-from cnnc.passes.manager import Form, Forms, Pass, register_pass
+from cnnc.passes.manager import Form, Forms, Limits, Pass, register_pass
 
 
 @register_pass
@@ -24,11 +24,8 @@ class Recompute(Pass):
     name: ClassVar[str] = "recompute"
     needs: ClassVar[Forms] = frozenset((Form.ORDERED,))
     ends: ClassVar[Forms] = frozenset((Form.ONCE,))
+    within: ClassVar[Limits] = {"weights": (1, None)}
     weights: int = 8
-
-    def __post_init__(self) -> None:
-        if self.weights < 1:
-            raise ValueError(f"weights is {self.weights}; it must be at least 1")
 
     def apply(self, graph: Graph) -> Graph:
         at = {n.name: i for i, n in enumerate(graph.nodes)}
