@@ -27,20 +27,9 @@ INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
 CALLS = {
     "max": "torch.maximum",
     "min": "torch.minimum",
-    "exp": "torch.exp",
-    "expm1": "torch.expm1",
-    "log": "torch.log",
-    "sigmoid": "torch.sigmoid",
-    "tanh": "torch.tanh",
-    "sqrt": "torch.sqrt",
-    "abs": "torch.abs",
-    "log1p": "torch.log1p",
     "softplus": "F.softplus",
-    "pow": "torch.pow",
-    "sign": "torch.sign",
-    "floor": "torch.floor",
-    "erf": "torch.erf",
     "normal_cdf": "torch.special.ndtr",
+    **{f: f"torch.{f}" for f in "exp expm1 log log1p sigmoid tanh sqrt abs pow sign floor erf".split()},
 }
 COMPARES = {"gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 NAMED = {

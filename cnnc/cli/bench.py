@@ -8,7 +8,17 @@ import click
 
 from cnnc.cli.common import print_json, say, write_text
 from cnnc.cli.compiling import mode_option
-from cnnc.cli.options import Chosen, Weights, batch_option, define, json_option, load, model_options, weights_option
+from cnnc.cli.options import (
+    Chosen,
+    Weights,
+    batch_option,
+    define,
+    json_option,
+    load,
+    model_options,
+    path_option,
+    weights_option,
+)
 from cnnc.diagnostics import error
 
 
@@ -31,7 +41,7 @@ from cnnc.diagnostics import error
 @click.option(
     "--layers", is_flag=True, help="Each layer: algorithm, time, GFLOP/s, share of the peak, GB/s; reasons with -v."
 )
-@click.option("--roofline", type=click.Path(), metavar="OUT.svg", help="Draw the layers below the machine's limits.")
+@path_option("--roofline", metavar="OUT.svg", help="Draw the layers below the machine's limits.")
 @click.option(
     "--threads",
     type=click.IntRange(1, 1024),

@@ -13,7 +13,7 @@ import click
 from cnnc import describe
 from cnnc.cli.common import say
 from cnnc.cli.compiling import report, target_option
-from cnnc.cli.options import LARGEST, Chosen, Weights, define, load, model_options, weights_option
+from cnnc.cli.options import LARGEST, Chosen, Weights, define, load, model_options, path_option, weights_option
 from cnnc.diagnostics import error
 from cnnc.table import BETWEEN, Column, Table, columns, wrapped
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @define("compile", "cnnc compile examples/resnet.cnn -p depth=18 --weights resnet18.safetensors -o resnet18.cnnx")
 @model_options
-@click.option("-o", "--output", required=True, type=click.Path(), metavar="M.cnnx", help="The artifact.")
+@path_option("-o", "--output", required=True, metavar="M.cnnx", help="The artifact.")
 @weights_option
 @target_option
 @click.option("-b", "--batch", type=click.IntRange(1, LARGEST), help="Prepare this batch size; any other works too.")

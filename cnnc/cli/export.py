@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 
 from cnnc.cli.common import replacing, say
-from cnnc.cli.options import LARGEST, Chosen, Weights, define, load, model_options, weights_option
+from cnnc.cli.options import LARGEST, Chosen, Weights, define, load, model_options, path_option, weights_option
 from cnnc.diagnostics import error
 
 
 @define("export", "cnnc export examples/resnet.cnn -p depth=18 --weights resnet18.safetensors -o resnet18.onnx")
 @model_options
-@click.option("-o", "--output", required=True, type=click.Path(), metavar="X.onnx", help="The ONNX file.")
+@path_option("-o", "--output", required=True, metavar="X.onnx", help="The ONNX file.")
 @weights_option
 @click.option("-b", "--batch", type=click.IntRange(1, LARGEST), help="Fix the batch; it is symbolic otherwise.")
 def command(

@@ -10,7 +10,7 @@ import click
 
 from cnnc.cli.common import say, write_text
 from cnnc.cli.compiling import mode_option, optimized, sources, target_option
-from cnnc.cli.options import Chosen, Weights, define, load, model_options, weights_option
+from cnnc.cli.options import Chosen, Weights, define, load, model_options, path_option, weights_option
 from cnnc.diagnostics import did_you_mean, error
 
 if TYPE_CHECKING:
@@ -28,11 +28,10 @@ FEW = 4  # numbers that are written one by one
     "cnnc graph examples/expression.cnn --values --gradients -i x0=1 -i x1=-1 -i y0=1 -i y1=-2 -o f.svg",
 )
 @model_options
-@click.option(
+@path_option(
     "-o",
     "--output",
     required=True,
-    type=click.Path(),
     metavar="OUT.svg|.dot|.mmd",
     help="Where to draw; the ending is the form.",
 )

@@ -5,10 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from cnnc.cli.common import say, write_text
-from cnnc.cli.options import Chosen, define, load, model_options
+from cnnc.cli.options import Chosen, define, load, model_options, path_option
 from cnnc.diagnostics import CnncError, error
 from cnnc.ir.graph import LEAVES
 
@@ -21,7 +19,7 @@ TRIED = (224, 256, 320, 96)  # sizes at which a network with open sizes is looke
 
 @define("import", "cnnc import resnet18.onnx -o resnet18", "cnnc import detector.onnx --input-shape image=N,3,480,640")
 @model_options
-@click.option("-o", "--output", type=click.Path(), metavar="NET", help="Names the files; as the model's unless given.")
+@path_option("-o", "--output", metavar="NET", help="Names the files; as the model's unless given.")
 def command(chosen: Chosen, output: str | None) -> None:
     """Write an ONNX model as a readable NET.cnn with its weights, NET.safetensors.
 

@@ -9,7 +9,7 @@ import click
 
 from cnnc.cli.common import say, write_text
 from cnnc.cli.compiling import mode_option, optimized, plan_of, sources, target_option
-from cnnc.cli.options import Chosen, batch_option, define, load, model_options
+from cnnc.cli.options import Chosen, batch_option, define, load, model_options, path_option
 from cnnc.diagnostics import error
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @click.option("--all", "everything", is_flag=True, help="The graph before any pass, after every pass, and the Plan.")
 @click.option("--plan", is_flag=True, help="The final Plan.")
 @click.option("--diff", is_flag=True, help="What every pass (or the one of --after) changed.")
-@click.option("--dump-dir", type=click.Path(), metavar="DIR", help="Write the stages to numbered files in this folder.")
+@path_option("--dump-dir", metavar="DIR", help="Write the stages to numbered files in this folder.")
 @click.option("--positions", is_flag=True, help="Add where each node came from.")
 @click.option("--verify-passes", is_flag=True, help="Run the reference before and after each pass, and compare.")
 @batch_option

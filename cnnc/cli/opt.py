@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from cnnc.cli.common import exists, say, write_text
-from cnnc.cli.options import define
+from cnnc.cli.options import define, path_option
 from cnnc.cli.streams import stdin
 from cnnc.diagnostics import error
 from cnnc.foreign import refuse
@@ -39,7 +39,7 @@ def _read(path: str) -> str:
 @click.argument("path", metavar="F.ir", default="-", type=click.Path(allow_dash=True))
 @click.option("--passes", default="", metavar="LIST", help="Passes in order, separated by commas; options in braces.")
 @click.option("--list", "list_passes", is_flag=True, help="List the passes, their options and what they do.")
-@click.option("-o", "--output", type=click.Path(), help="Where to write; stdout otherwise.")
+@path_option("-o", "--output", help="Where to write; stdout otherwise.")
 @click.option("--diff", is_flag=True, help="Print what each pass changed instead of the result.")
 @click.option("--positions", is_flag=True, help="Add where each node came from.")
 @click.option("--verify-passes", is_flag=True, help="Run the reference before and after each pass, and compare.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 Shapes = dict[str, tuple[int | None, ...]]
 LARGEST = 2**31 - 1  # batch
+path_option = partial(click.option, type=click.Path())
 
 
 def define(name: str, *examples: str) -> Callable[[Callable[..., Any]], click.Command]:
@@ -159,10 +160,9 @@ def weights_option(command: Callable[..., Any]) -> Callable[..., Any]:
             callback=prefixes,
             help="Names of weights that begin with BEFORE begin with AFTER in the network; may be repeated.",
         ),
-        click.option(
+        path_option(
             "--weights",
             "-w",
-            type=click.Path(),
             metavar="W.safetensors",
             help="Weights by parameter name, .safetensors or .npz.",
         ),

@@ -8,7 +8,17 @@ import click
 
 from cnnc.cli.common import exists, print_json, say, write_text
 from cnnc.cli.compiling import target_option
-from cnnc.cli.options import LARGEST, Chosen, Weights, define, json_option, load, model_options, weights_option
+from cnnc.cli.options import (
+    LARGEST,
+    Chosen,
+    Weights,
+    define,
+    json_option,
+    load,
+    model_options,
+    path_option,
+    weights_option,
+)
 from cnnc.diagnostics import error
 
 if TYPE_CHECKING:
@@ -24,11 +34,11 @@ if TYPE_CHECKING:
 )
 @model_options
 @weights_option
-@click.option("-d", "--data", type=click.Path(), metavar="D", help="Data as `cnnc train` takes it; random otherwise.")
+@path_option("-d", "--data", metavar="D", help="Data as `cnnc train` takes it; random otherwise.")
 @click.option(
     "-b", "--batch", type=click.IntRange(1, LARGEST), default=16, show_default=True, help="Images in a batch."
 )
-@click.option("-o", "--output", type=click.Path(), metavar="OUT.svg", help="Draw the histograms too.")
+@path_option("-o", "--output", metavar="OUT.svg", help="Draw the histograms too.")
 @click.option("--dark/--light", default=None, help="Colors of the drawing; as the reader's page is otherwise.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of what is random.")
 @target_option

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cnnc.cli.common import exists, print_json, say, verbosity
-from cnnc.cli.options import Chosen, Weights, define, json_option, load, model_options, weights_option
+from cnnc.cli.options import Chosen, Weights, define, json_option, load, model_options, path_option, weights_option
 
 
 @define(
@@ -15,15 +15,14 @@ from cnnc.cli.options import Chosen, Weights, define, json_option, load, model_o
     "cnnc train examples/lenet5_relu.cnn --data examples/data/digits.npz --out runs/digits --resume",
 )
 @model_options
-@click.option(
+@path_option(
     "-d",
     "--data",
     required=True,
-    type=click.Path(),
     metavar="D",
     help="A .npz, a folder of class folders, MNIST or CIFAR files.",
 )
-@click.option("--out", type=click.Path(), metavar="DIR", help="The run folder; runs/<model> otherwise.")
+@path_option("--out", metavar="DIR", help="The run folder; runs/<model> otherwise.")
 @click.option("--epochs", type=click.IntRange(min=1), help="Passes over the data; the recipe's otherwise.")
 @click.option(
     "--set", "overrides", multiple=True, metavar="NAME=VALUE", help="Replace a setting of the recipe; may be repeated."

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from functools import partialmethod
 from typing import Any
 
 from cnnc.diagnostics import Span
@@ -160,17 +161,13 @@ class Reader:
         call = self.call(node, "loss", LOSSES)
         return Loss(call.name, Attributes({k: v for k, v in call.arguments.items() if v != LOSSES[call.name][k]}))
 
-    def l1(self, node: s.Expression) -> float:
-        return self.penalty("l1", node)
-
-    def l2(self, node: s.Expression) -> float:
-        return self.penalty("l2", node)
-
     def penalty(self, name: str, node: s.Expression) -> float:
         value = evaluate(node, self.frame)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e30:
             self.frame.fail(node, "E0322", f"{name} is {show(value)}; it is a number of at least 0")
         return float(value)
+
+    l1, l2 = partialmethod(penalty, "l1"), partialmethod(penalty, "l2")
 
     def optimizer(self, node: s.Expression) -> RecipeCall:
         return self.call(node, "optimizer", OPTIMIZERS)
@@ -202,12 +199,6 @@ class Reader:
     def freeze_statistics(self, node: s.Expression) -> tuple[str, ...]:
         return self.freeze(node)
 
-    def init(self, node: s.Expression) -> Start:
-        return self.start("init", node)
-
-    def bias_init(self, node: s.Expression) -> Start:
-        return self.start("bias_init", node)
-
     def start(self, name: str, node: s.Expression) -> Start:
         """How weights, or biases, start whose layers do not say it."""
         value = evaluate(node, self.frame)
@@ -218,6 +209,8 @@ class Reader:
         if refused is not None:
             self.frame.fail(node, "E0322", f"{name} is {show(value)}; {refused} is needed")
         return value
+
+    init, bias_init = partialmethod(start, "init"), partialmethod(start, "bias_init")
 
     def pattern(self, value: Any, node: s.Expression) -> str:
         """A pattern of parameter names; one that matches nothing is a warning."""

@@ -271,15 +271,7 @@ def _infer_numbers(types: Types, attributes: Attributes) -> tuple[TensorType, ..
     return (TensorType("f32", (len(values),)),)
 
 
-@defines(
-    Op(
-        "numbers",
-        (),
-        infer=_infer_numbers,
-        attributes={"values": REQUIRED},
-        gradient=lambda context, node, gradients: [],
-    )
-)
+@defines(Op("numbers", (), infer=_infer_numbers, attributes={"values": REQUIRED}))
 def _numbers(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     """A vector of numbers, such as a weight for each class."""
     return (np.array(attributes["values"], np.float64),)

@@ -225,16 +225,7 @@ def _infer_constant(types: Types, attributes: Attributes) -> tuple[TensorType, .
     return (TensorType("f32", ()),)
 
 
-@defines(
-    Op(
-        "constant",
-        (),
-        infer=_infer_constant,
-        attributes={"value": REQUIRED},
-        gradient=lambda context, node, gradients: [],
-        layout="any",
-    )
-)
+@defines(Op("constant", (), infer=_infer_constant, attributes={"value": REQUIRED}, layout="any"))
 def _constant(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     """A number."""
     return (np.float64(attributes["value"]),)

@@ -52,10 +52,9 @@ _AXIS = Argument("axis", doc="a number, or a list")
     Argument("shape", doc="the sizes, of which one may be -1: what is left over; the batch is N"),
     shapes="[N, ...] -> [N, ...] of as many values",
     example="x -> reshape([N, 8, -1])",
-    doc="the same values in another shape; -1 is what is left over",
 )
 def _reshape(site: Site) -> str:
-    """-1 is what is left over; it is N where the batch would else be missing."""
+    """the same values in another shape; -1 is what is left over"""
     x, shape = site.type, list(_named_batch(site.type, _listed(site.arguments["shape"], "shape"), "shape"))
     if shape.count(-1) > 1 or any(d != BATCH and d != -1 and int(d) < 1 for d in shape):
         help = "sizes are at least 1, and one of them may be -1: what is left over"
@@ -63,7 +62,7 @@ def _reshape(site: Site) -> str:
     if -1 in shape:
         left = product(tuple(int(d) for d in x.shape if d != BATCH))
         known = product(tuple(int(d) for d in shape if d not in (BATCH, -1)))
-        if BATCH in x.shape and BATCH not in shape and left == known:
+        if BATCH in x.shape and BATCH not in shape and left == known:  # the batch would else be missing
             shape[shape.index(-1)] = BATCH
         elif left % known:
             raise InferenceError(f"{show(x)} cannot be reshaped to {list(shape)}", "shape", "E0204")

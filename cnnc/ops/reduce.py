@@ -246,14 +246,12 @@ def _running_field(node: Node, types: Types, seen: Field) -> Field:
 
 
 register(
-    Op(
-        name="cumsum",
-        operands=("x",),
+    _over(
+        "cumsum",
         infer=_infer_running,
         reference=_running,
         attributes={"axis": REQUIRED, "reverse": False},
         gradient=_running_gradient,
-        kind="pooling",
         field=_running_field,
         doc="Running sums along an axis: y_i is the sum of x up to i, or with `reverse` from i on.",
     )

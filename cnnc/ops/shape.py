@@ -58,25 +58,14 @@ def _reshape_back(context: Any, node: Node, gradients: Sequence[str | None]) -> 
     ]
 
 
+_reshaping = partial(_moving, operands=("x",), reference=_reshaped, gradient=_reshape_back)
+_doc = "Axes from `start` on merged into one."
+register(_reshaping("flatten", infer=_infer_flatten, attributes={"start": 1}, doc=_doc))
 register(
-    _moving(
-        name="flatten",
-        operands=("x",),
-        infer=_infer_flatten,
-        reference=_reshaped,
-        attributes={"start": 1},
-        gradient=_reshape_back,
-        doc="Axes from `start` on merged into one.",
-    )
-)
-register(
-    _moving(
-        name="reshape",
-        operands=("x",),
+    _reshaping(
+        "reshape",
         infer=_infer_reshape,
-        reference=_reshaped,
         attributes={"shape": REQUIRED, "layout": None},
-        gradient=_reshape_back,
         doc="The same values in another shape; `layout` names a plain order that is no activation's, such as oihw.",
     )
 )

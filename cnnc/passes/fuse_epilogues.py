@@ -12,7 +12,7 @@ from cnnc.ir.graph import Graph, Node
 from cnnc.ir.rewrite import Rewriter, renamed
 from cnnc.ops import pointwise
 from cnnc.ops.conv import TRANSPOSED
-from cnnc.passes.manager import Form, Forms, Limits, Pass, register_pass
+from cnnc.passes.manager import Fusion, Limits, register_pass
 
 PRODUCERS = ("conv", "linear", *TRANSPOSED, "normalize")
 LARGEST = 48  # functions in an epilogue
@@ -20,7 +20,7 @@ LARGEST = 48  # functions in an epilogue
 
 @register_pass
 @dataclass(frozen=True)
-class FuseEpilogues(Pass):
+class FuseEpilogues(Fusion):
     """y = conv(x, w, b), z = f(y, a, ...)  -->  z = conv(x, w, b, a, ...) {epilogue="f(y, a0, ...)"}
 
     where f is pointwise and nothing else reads y; again and again along the chain. Operands a are tensors of the
@@ -29,8 +29,6 @@ class FuseEpilogues(Pass):
     """
 
     name: ClassVar[str] = "fuse-epilogues"
-    needs: ClassVar[Forms] = frozenset((Form.PLAIN, Form.READ))
-    ends: ClassVar[Forms] = frozenset((Form.SEPARATE, Form.ORDERED))
     within: ClassVar[Limits] = {"max": (0, 8)}
     max: int = 4
 

@@ -13,7 +13,7 @@ from cnnc.ir.op import OPS, InferenceError
 from cnnc.ir.rewrite import fixed_values
 from cnnc.ir.types import TensorType
 from cnnc.ops import pointwise
-from cnnc.passes.manager import Form, Forms, Limits, Pass, register_pass
+from cnnc.passes.manager import Fusion, Limits, register_pass
 
 EXPENSIVE = frozenset(
     (
@@ -48,7 +48,7 @@ def expressions(node: Node) -> tuple[Expression, ...]:
 
 @register_pass
 @dataclass(frozen=True)
-class FusePointwise(Pass):
+class FusePointwise(Fusion):
     """y = f(a, b), z = g(y, c)  -->  z = g(f(a, b), c)           where nothing else reads y, or f is cheap and read twice
     y = f(a, b), z = g(y, a)  -->  y, z = f(a, b), g(f(a, b), a)  where y is needed as well: one walk writes both
     y = f(a, b), s = sum of g(y)  -->  s = sum of g(f(a, b))      into reduce_channels in the same way
@@ -58,8 +58,6 @@ class FusePointwise(Pass):
     """
 
     name: ClassVar[str] = "fuse-pointwise"
-    needs: ClassVar[Forms] = frozenset((Form.PLAIN, Form.READ))
-    ends: ClassVar[Forms] = frozenset((Form.SEPARATE, Form.ORDERED))
     within: ClassVar[Limits] = {"operands": (1, 12)}
     operands: int = 12
 

@@ -77,6 +77,13 @@ class Pass:
         return self.name + (f"{{{','.join(options)}}}" if options else "")
 
 
+class Fusion(Pass):
+    """A pass that makes one node of several, while layouts are not yet chosen."""
+
+    needs = frozenset((Form.PLAIN, Form.READ))
+    ends = frozenset((Form.SEPARATE, Form.ORDERED))
+
+
 PASSES: dict[str, type[Pass]] = {}
 P = TypeVar("P", bound=Pass)
 

@@ -130,12 +130,8 @@ def test_arguments_by_position_name_and_default() -> None:
 
 
 def test_defaults_use_what_is_before_them() -> None:
-    assert (
-        model("return x -> b(4)", "block b(x, w, out = 2 * w) { return x -> conv(out, 1) }")
-        .graph.type("b1.conv1")
-        .shape[1]
-        == 8
-    )
+    program = model("return x -> b(4)", "block b(x, w, out = 2 * w) { return x -> conv(out, 1) }")
+    assert program.graph.type("b1.conv1").shape[1] == 8
 
 
 def test_blocks_return_several() -> None:
@@ -148,12 +144,8 @@ def test_blocks_do_not_see_their_callers_variables() -> None:
 
 
 def test_blocks_see_constants_that_come_later() -> None:
-    assert (
-        model("return x -> b", "block b(x) { return x -> conv(W, 1) }\nconst W = V + 1\nconst V = 4")
-        .graph.type("b1.conv1")
-        .shape[1]
-        == 5
-    )
+    program = model("return x -> b", "block b(x) { return x -> conv(W, 1) }\nconst W = V + 1\nconst V = 4")
+    assert program.graph.type("b1.conv1").shape[1] == 5
 
 
 def test_recursion_ends_by_a_condition() -> None:

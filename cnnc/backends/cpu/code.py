@@ -63,16 +63,6 @@ class Code:
         return str(self.target.name)
 
     @property
-    def lanes(self) -> int:
-        """float32 in a vector register."""
-        return int(self.target.lanes)
-
-    @property
-    def registers(self) -> int:
-        """Vector registers."""
-        return int(self.target.registers)
-
-    @property
     def _whose(self) -> str:
         return f"{self.name} {self.target.features}{'' if self.effort == 3 else f' effort {self.effort}'}"
 

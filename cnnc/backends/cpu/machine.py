@@ -101,7 +101,7 @@ class _Bench:
             kernel, arguments = make(repetitions)
             values: list[tuple[str, int | Ref]] = [*arguments.items(), ("x", Ref("x"))]
             step = Step("probe", kernel, tuple(values), workers, ("x",))
-            job = Job((step,), lambda ref: int(data.ctypes.data), 4 * self.code.lanes, workers)
+            job = Job((step,), lambda ref: int(data.ctypes.data), 4 * self.code.target.lanes, workers)
             runner = Runner(job, self.code)
             start = time.perf_counter()
             runner()
@@ -120,7 +120,7 @@ class _Bench:
         return runs[0] / count
 
     def peak(self, workers: int) -> float:
-        chains, lanes = self.code.registers - 4, self.code.lanes
+        lanes, chains = int(self.code.target.lanes), int(self.code.target.registers) - 4
         apart = (2 + chains) * lanes + 64
         data = aligned_empty(4 * apart * workers).view(np.float32)
         data[:] = 1e-3
@@ -130,7 +130,7 @@ class _Bench:
         return 2 * chains * lanes * turns * workers / seconds / 1e9
 
     def stream(self, workers: int, bytes_each: int, data: Any) -> float:
-        unit = LOADS * self.code.lanes * 4
+        unit = 4 * LOADS * int(self.code.target.lanes)
         turns = max(1, bytes_each // unit)
         kernel = KernelName("stream")
         seconds = self.best(lambda n: (kernel, {"turns": turns, "passes": n}), workers, data)

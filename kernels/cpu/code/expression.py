@@ -16,18 +16,11 @@ Expression = tuple[Any, ...]
 
 def variables(*expressions: Expression) -> tuple[str, ...]:
     """The names that the expressions use, in order of their first use."""
-    found: dict[str, None] = {}
 
-    def walk(expression: Expression) -> None:
-        if expression[0] == "var":
-            found[expression[1]] = None
-        elif expression[0] != "const":
-            for part in expression[1:]:
-                walk(part)
+    def names(head: str, *rest: Any) -> tuple[str, ...]:
+        return rest if head == "var" else () if head == "const" else variables(*rest)
 
-    for expression in expressions:
-        walk(expression)
-    return tuple(found)
+    return tuple(dict.fromkeys(name for expression in expressions for name in names(*expression)))
 
 
 def _sigmoid(x: Any) -> Any:
