@@ -33,25 +33,19 @@ CALLS = {
 }
 COMPARES = {"gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 NAMED = {
-    "relu": "F.relu({0})",
-    "relu6": "F.relu6({0})",
     "sigmoid": "torch.sigmoid({0})",
     "tanh": "torch.tanh({0})",
     "leaky_relu": "F.leaky_relu({0}, {negative_slope})",
     "elu": "F.elu({0}, {alpha})",
-    "selu": "F.selu({0})",
     "celu": "F.celu({0}, {alpha})",
     "gelu": "F.gelu({0})",
     "gelu_tanh": "F.gelu({0}, approximate='tanh')",
-    "mish": "F.mish({0})",
     "softplus": "F.softplus({0}, {beta}, {threshold})",
     "log_sigmoid": "F.logsigmoid({0})",
-    "softsign": "F.softsign({0})",
-    "hardsigmoid": "F.hardsigmoid({0})",
-    "hardswish": "F.hardswish({0})",
     "hardtanh": "F.hardtanh({0}, {min_val}, {max_val})",
     "clamp": "torch.clamp({0}, {min}, {max})",
     "threshold": "F.threshold({0}, {threshold}, {value})",
+    **{op: f"F.{op}({{0}})" for op in "relu relu6 selu mish softsign hardsigmoid hardswish".split()},
     **{op: f"torch.{op}({{0}}, {{1}})" for op in ("maximum", "minimum")},
 }
 _DENSITY = ex.parse(f"exp(-0.5 * x * x) * {1 / math.sqrt(2 * math.pi)}")

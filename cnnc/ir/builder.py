@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from cnnc.diagnostics import Origin
-from cnnc.ir.graph import Attributes, Graph, Node
+from cnnc.ir.graph import Attributes, Given, Graph, Node, Operands
 from cnnc.ir.op import OPS, InferenceError
 from cnnc.ir.types import ELEMENTS, TensorType
+
+Names = (
+    str | Sequence[str] | None
+)  # what a node's results are called: after the first, or each; after the op unless told
 
 
 class Builder:
@@ -47,22 +50,12 @@ class Builder:
         return node
 
     def insert(
-        self,
-        op: str,
-        operands: Sequence[str | None],
-        attributes: Mapping[str, Any] | None = None,
-        name: str | Sequence[str] | None = None,
-        origin: Origin | None = None,
-        types: Sequence[TensorType] | None = None,
+        self, op: str, operands: Operands, attributes: Given = None, name: Names = None, origin: Origin | None = None
     ) -> Node:
         """Add a node of any op, with its types inferred from its operands'. Raises `InferenceError`."""
         record = OPS[op]
         complete = record.complete(attributes or {})
-        inferred = (
-            tuple(types)
-            if types is not None
-            else record.infer([None if o is None else self._types[o] for o in operands], complete)
-        )
+        inferred = record.infer([None if o is None else self._types[o] for o in operands], complete)
         for type in inferred:
             if type.elements >= ELEMENTS:
                 raise InferenceError(
@@ -77,12 +70,7 @@ class Builder:
         return self.append(Node(op, tuple(operands), complete, tuple(names), inferred, origin))
 
     def add(
-        self,
-        op: str,
-        operands: Sequence[str | None],
-        attributes: Mapping[str, Any] | None = None,
-        name: str | Sequence[str] | None = None,
-        origin: Origin | None = None,
+        self, op: str, operands: Operands, attributes: Given = None, name: Names = None, origin: Origin | None = None
     ) -> str:
         """`insert`, giving the name of the first result."""
         return self.insert(op, operands, attributes, name, origin).name

@@ -6,7 +6,7 @@ so two graphs are equal when they print alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import networkx
 
 LEAVES = ("input", "param", "state")
+Operands = Sequence[str | None]  # values by name; None where one is left out
+Given = Mapping[str, Any] | None  # attributes that are said
 OPERANDS: dict[str, tuple[str, ...]] = {}  # of each op, the names of its operands, as its record gives them
 DEFAULTS: dict[str, Mapping[str, Any]] = {}  # of each op, the attributes that may be left out
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from cnnc.diagnostics import Origin, error
 from cnnc.ir.builder import Builder
+from cnnc.ir.graph import Given, Operands
 from cnnc.ir.op import REQUIRED, InferenceError
 from cnnc.ir.start import Start, check
 from cnnc.ir.types import TensorType
@@ -109,11 +110,11 @@ class Site:
         """The type of the first operand."""
         return self.builder.type(self.operands[0])
 
-    def add(self, op: str, operands: Sequence[str], attributes: Mapping[str, Any] | None = None) -> str:
+    def add(self, op: str, operands: Operands, attributes: Given = None) -> str:
         """The node that gives the result. Raises `InferenceError`."""
         return self.builder.add(op, operands, attributes, self.name, self.origin)
 
-    def part(self, index: int, op: str, operands: Sequence[str], attributes: Mapping[str, Any] | None = None) -> str:
+    def part(self, index: int, op: str, operands: Operands, attributes: Given = None) -> str:
         """A node beside others, called by the layer's name and a number. Raises `InferenceError`."""
         return self.builder.add(op, operands, attributes, f"{self.name}.{index}", self.origin)
 

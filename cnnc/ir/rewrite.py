@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from cnnc.diagnostics import Origin
 from cnnc.ir.builder import Builder
-from cnnc.ir.graph import LEAVES, Graph, Node
+from cnnc.ir.graph import LEAVES, Given, Graph, Node, Operands
 from cnnc.ir.types import TensorType
 
 Rule = Callable[["Rewriter", Node], "str | tuple[str, ...] | None"]
@@ -66,8 +65,8 @@ class Rewriter:
     def add(
         self,
         op: str,
-        operands: Sequence[str | None],
-        attributes: Mapping[str, Any] | None = None,
+        operands: Operands,
+        attributes: Given = None,
         stem: str | None = None,
         origin: Origin | None = None,
         results: Sequence[str] | None = None,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, ParameterSpec, Site, builds
+from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Layer, ParameterSpec, Site, builds, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, required
 from cnnc.ir.receptive import Field
 from cnnc.ir.types import Dim, TensorType, product
@@ -236,32 +237,33 @@ def _affine(default: bool, what: str) -> Argument:
     return Argument("affine", default, f"whether {what} is multiplied by a trained weight, and a trained bias added")
 
 
-@builds(
-    "layernorm",
-    _AXES,
-    _EPS,
-    _affine(True, "each place along the axes"),
-    *STARTS_OF_LAYERS,
-    parameters=_layer_parameters(True, "layernorm"),
-    example="x -> layernorm(axes=1)",
-)
-def _layernorm(site: Site) -> str:
-    """an image's values normalized by their mean and variance, or those over some axes"""
-    return _over_axes(site, True, "layernorm")
-
-
-@builds(
-    "rmsnorm",
-    _AXES,
-    _EPS,
-    Argument("affine", True, "whether each place along the axes is multiplied by a trained weight"),
-    STARTS_OF_LAYERS[0],
-    parameters=_layer_parameters(False, "rmsnorm"),
-    example="x -> rmsnorm(axes=1)",
-)
-def _rmsnorm(site: Site) -> str:
-    """an image's values divided by the root of their mean square, or of those over some axes"""
-    return _over_axes(site, False, "rmsnorm")
+for _name, _centered, _doc, _more in (
+    (
+        "layernorm",
+        True,
+        "an image's values normalized by their mean and variance, or those over some axes",
+        (_affine(True, "each place along the axes"), *STARTS_OF_LAYERS),
+    ),
+    (
+        "rmsnorm",
+        False,
+        "an image's values divided by the root of their mean square, or of those over some axes",
+        (
+            Argument("affine", True, "whether each place along the axes is multiplied by a trained weight"),
+            STARTS_OF_LAYERS[0],
+        ),
+    ),
+):
+    register_layer(
+        Layer(
+            name=_name,
+            arguments=(_AXES, _EPS, *_more),
+            parameters=_layer_parameters(_centered, _name),
+            build=partial(_over_axes, centered=_centered, what=_name),
+            doc=_doc,
+            example=f"x -> {_name}(axes=1)",
+        )
+    )
 
 
 @builds(

@@ -13,7 +13,7 @@ from cnnc.diagnostics import Origin, error
 from cnnc.ir import expression as ex
 from cnnc.ir.builder import Builder
 from cnnc.ir.expression import Expression
-from cnnc.ir.graph import Graph
+from cnnc.ir.graph import Given, Graph, Operands
 from cnnc.ir.op import OPS
 from cnnc.ir.rewrite import dependent, rename_values
 from cnnc.ir.types import PLAIN, Dim, TensorType
@@ -35,13 +35,11 @@ class Context:
     def type(self, value: str) -> TensorType:
         return self.builder.type(value)
 
-    def add(self, op: str, operands: Sequence[str | None], attributes: Mapping[str, Any] | None = None) -> str:
+    def add(self, op: str, operands: Operands, attributes: Given = None) -> str:
         """A node; the first of its results."""
         return self.builder.add(op, operands, attributes, self.stem, self.origin)
 
-    def insert(
-        self, op: str, operands: Sequence[str | None], attributes: Mapping[str, Any] | None = None
-    ) -> tuple[str, ...]:
+    def insert(self, op: str, operands: Operands, attributes: Given = None) -> tuple[str, ...]:
         """A node; all of its results."""
         return self.builder.insert(op, operands, attributes, self.stem, self.origin).results
 

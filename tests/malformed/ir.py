@@ -6,6 +6,8 @@ import random
 import re
 from collections.abc import Sequence
 
+from tests.malformed.mutate import edit
+
 NUMBERS = (
     "0",
     "1",
@@ -119,12 +121,8 @@ def _forged_line(text: str, draw: random.Random) -> str:
     lines = text.split("\n")
     i, j = draw.randrange(len(lines)), draw.randrange(len(lines))
     kind = draw.randrange(5)
-    if kind == 0:
-        del lines[i]
-    elif kind == 1:
-        lines.insert(i, lines[j])
-    elif kind == 2:
-        lines[i], lines[j] = lines[j], lines[i]
+    if kind < 3:
+        edit(lines, kind, i, j)
     elif kind == 3:
         return text[: draw.randrange(len(text) + 1)]
     else:

@@ -76,6 +76,16 @@ _JUNK = (
 )
 
 
+def edit(items: list[str], kind: int, at: int, other: int) -> None:
+    """An item is removed (0), gets another in front of it (1), or changes places with that (2)."""
+    if kind == 0:
+        del items[at]
+    elif kind == 1:
+        items.insert(at, items[other])
+    else:
+        items[at], items[other] = items[other], items[at]
+
+
 def mutate(text: str, seed: int) -> str:
     """One to four lexemes removed, doubled, swapped, replaced, or cut off."""
     draw = random.Random(seed)
@@ -85,13 +95,8 @@ def mutate(text: str, seed: int) -> str:
         while lexemes[at].isspace():
             at = (at + 1) % len(lexemes)
         kind = draw.randrange(6)
-        if kind == 0:
-            del lexemes[at]
-        elif kind == 1:
-            lexemes.insert(at, lexemes[at])
-        elif kind == 2:
-            other = draw.randrange(len(lexemes))
-            lexemes[at], lexemes[other] = lexemes[other], lexemes[at]
+        if kind < 3:
+            edit(lexemes, kind, at, draw.randrange(len(lexemes)) if kind == 2 else at)
         elif kind == 3:
             lexemes[at] = draw.choice(_JUNK)
         elif kind == 4:
