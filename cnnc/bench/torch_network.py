@@ -24,13 +24,8 @@ from cnnc.ops.selection import cuts, sides
 from cnnc.ops.transpose import axes_of, turned
 
 INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/"}
-CALLS = {
-    "max": "torch.maximum",
-    "min": "torch.minimum",
-    "softplus": "F.softplus",
-    "normal_cdf": "torch.special.ndtr",
-    **{f: f"torch.{f}" for f in "exp expm1 log log1p sigmoid tanh sqrt abs pow sign floor erf".split()},
-}
+CALLS = {f: f"torch.{f}" for f in "exp expm1 log log1p sigmoid tanh sqrt abs pow sign floor erf".split()}
+CALLS |= {"max": "torch.maximum", "min": "torch.minimum", "softplus": "F.softplus", "normal_cdf": "torch.special.ndtr"}
 COMPARES = {"gt": ">", "ge": ">=", "eq": "==", "ne": "!="}
 NAMED = {
     "sigmoid": "torch.sigmoid({0})",

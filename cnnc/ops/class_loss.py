@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,15 +96,14 @@ def _gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list
     return [context.add(f"{node.op}_gradient", operands, node.attributes), *[None] * (len(node.operands) - 1)]
 
 
-_ENTROPY = {"label_smoothing": 0.0, "ignore_index": IGNORED}
+_entropy = partial(Op, attributes={"label_smoothing": 0.0, "ignore_index": IGNORED})
 
 
 @defines(
-    Op(
+    _entropy(
         "cross_entropy_terms",
         ("logits", "labels", "weight?"),
         infer=_infer,
-        attributes=_ENTROPY,
         gradient=_gradient,
         results=("", "counted"),
     )
@@ -123,14 +123,7 @@ def _terms(arrays: Sequence[Any], attributes: Attributes, types: Sequence[Tensor
     return np.where(good, parts, outside), np.where(good, (wanted * weight).sum(-1), outside)
 
 
-@defines(
-    Op(
-        "cross_entropy_terms_gradient",
-        ("logits", "labels", "dterm", "weight?"),
-        infer=_infer_logits,
-        attributes=_ENTROPY,
-    )
-)
+@defines(_entropy("cross_entropy_terms_gradient", ("logits", "labels", "dterm", "weight?"), infer=_infer_logits))
 def _terms_gradient(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
     """dL/dlogits of cross_entropy_terms: dterm * (softmax(logits) * sum of t weight - t weight)."""
     x, labels, dterm = _last(arrays[0]), np.asarray(arrays[1]), np.asarray(arrays[2], np.float64)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from cnnc.ir.graph import Attributes, Node
-from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Layer, ParameterSpec, Site, builds, register_layer
+from cnnc.ir.layer import STARTS_OF_LAYERS, Argument, Build, Layer, ParameterSpec, Site, builds, register_layer
 from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, required
 from cnnc.ir.receptive import Field
 from cnnc.ir.types import Dim, TensorType, product
@@ -266,30 +266,27 @@ for _name, _centered, _doc, _more in (
     )
 
 
-@builds(
-    "groupnorm",
-    Argument("groups", doc="into which the channels are cut"),
-    _EPS,
-    _affine(True, "each channel"),
-    *STARTS_OF_LAYERS,
-    parameters=_channel_parameters("groupnorm"),
-    shapes="[N, C, ...] -> the same",
-    example="x -> groupnorm(3)",
-)
+def _of_channels(name: str, affine: bool, *arguments: Argument, example: str) -> Callable[[Build], Build]:
+    """As `builds`, of a norm over space that has a weight for each channel."""
+    return builds(
+        name,
+        *arguments,
+        _EPS,
+        _affine(affine, "each channel"),
+        *STARTS_OF_LAYERS,
+        parameters=_channel_parameters(name),
+        shapes="[N, C, ...] -> the same",
+        example=example,
+    )
+
+
+@_of_channels("groupnorm", True, Argument("groups", doc="into which the channels are cut"), example="x -> groupnorm(3)")
 def _groupnorm(site: Site) -> str:
     """each group of channels normalized by its mean and variance over space"""
     return _by_groups(site, integer(site.arguments["groups"], "groups", 1))
 
 
-@builds(
-    "instancenorm",
-    _EPS,
-    _affine(False, "each channel"),
-    *STARTS_OF_LAYERS,
-    parameters=_channel_parameters("instancenorm"),
-    shapes="[N, C, ...] -> the same",
-    example="x -> instancenorm",
-)
+@_of_channels("instancenorm", False, example="x -> instancenorm")
 def _instancenorm(site: Site) -> str:
     """each channel of each image normalized by its mean and variance over space"""
     return _by_groups(site, int(site.type.shape[1]))

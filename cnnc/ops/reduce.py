@@ -13,7 +13,7 @@ import numpy as np
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Attributes, Node
 from cnnc.ir.layer import Argument, Layer, Site, builds, register_layer
-from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, register, required
+from cnnc.ir.op import REQUIRED, InferenceError, Op, Types, defines, register, required
 from cnnc.ir.receptive import Field
 from cnnc.ir.types import BATCH, TensorType, activation, product
 from cnnc.ops.checks import all_axes, flag, one_axis
@@ -225,11 +225,6 @@ def _infer_running(types: Types, attributes: Attributes) -> tuple[TensorType, ..
     return (x,)
 
 
-def _running(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
-    x, axis = np.asarray(arrays[0], np.float64), attributes["axis"]
-    return (np.flip(np.flip(x, axis).cumsum(axis), axis) if attributes["reverse"] else x.cumsum(axis),)
-
-
 def _running_gradient(context: Any, node: Node, gradients: Sequence[str | None]) -> list[str | None]:
     turned = {"axis": node.attribute("axis"), "reverse": not node.attribute("reverse")}
     return [context.add("cumsum", [gradients[0]], turned)]
@@ -245,17 +240,19 @@ def _running_field(node: Node, types: Types, seen: Field) -> Field:
     return Field(tuple(size), seen.jump, seen.extent)
 
 
-register(
+@defines(
     _over(
         "cumsum",
         infer=_infer_running,
-        reference=_running,
         attributes={"axis": REQUIRED, "reverse": False},
         gradient=_running_gradient,
         field=_running_field,
-        doc="Running sums along an axis: y_i is the sum of x up to i, or with `reverse` from i on.",
     )
 )
+def _running(arrays: Sequence[Any], attributes: Attributes, types: Sequence[TensorType]) -> tuple[Any, ...]:
+    """Running sums along an axis: y_i is the sum of x up to i, or with `reverse` from i on."""
+    x, axis = np.asarray(arrays[0], np.float64), attributes["axis"]
+    return (np.flip(np.flip(x, axis).cumsum(axis), axis) if attributes["reverse"] else x.cumsum(axis),)
 
 
 @builds("cumsum", Argument("axis", doc="a number"), example="x -> cumsum(2)")

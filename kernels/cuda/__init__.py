@@ -14,13 +14,12 @@ the planners needs neither Numba nor LLVM.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from ..cpu import Kernel
+from ..families import collected
 
 __all__ = ["FAMILIES", "Family", "Kernel"]
 
@@ -36,13 +35,5 @@ class Family:
 
 def __getattr__(name: str) -> Any:
     """`FAMILIES: dict[str, Family]`, collected from this package's modules when it is first asked for."""
-    if name != "FAMILIES":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    families: dict[str, Family] = {}
-    for info in pkgutil.walk_packages(__path__, f"{__name__}."):
-        module = importlib.import_module(info.name)
-        for family in getattr(module, "FAMILIES", ()):
-            assert family.name not in families, family.name
-            families[family.name] = family
-    globals()["FAMILIES"] = families
-    return families
+    globals()["FAMILIES"] = found = collected(__name__, __path__, name)
+    return found

@@ -25,42 +25,34 @@ def body(text: str) -> str:
     return f"model m() {{\n{text}\n}}\n"
 
 
-@pytest.mark.parametrize(
-    ("text", "line", "column", "message"),
-    [
-        ("y =\nreturn y", 2, 4, "expected a value after '=', but the line ends"),
-        ("y = x ->\nreturn y", 2, 9, "expected a layer after '->', but the line ends"),
-        ("y = x -> \nz = 3", 2, 9, "expected a layer after '->', but the line ends"),
-        ("y = 3 +\nz = 4", 2, 8, "expected a value after '+', but the line ends"),
-        (
-            "y = x -> relu as\nreturn y",
-            2,
-            17,
-            "expected a name such as conv1 or layer{i}.0 after 'as', but the line ends",
-        ),
-        ("y = x -> relu as a.{b,c}\nreturn y", 2, 22, "expected the end of the value after 'b', found ','"),
-        ("return x -> conv(8 3)", 2, 20, "expected ',' or ')' after '8', found '3'"),
-        ("y = [1, 2 3]", 2, 11, "expected ',' or ']' after '2', found '3'"),
-        ("y = {1: 2, 3}", 2, 13, "expected ':' after '3', found '}'"),
-        ("if a = b { }", 2, 6, "expected '{' after 'a', found '='"),
-        ("if a: return x", 2, 5, "expected '{' after 'a', found ':'"),
-        ("x -> relu", 2, 3, "expected ',' or '=' after 'x', found '->'"),
-        ("for = 3", 2, 5, "expected the loop's variable after 'for', found '='"),
-        (
-            "for in in x { }",
-            2,
-            5,
-            "expected the loop's variable after 'for', found 'in', which is a word of the language",
-        ),
-        ("y = return", 2, 5, "expected a value after '=', found 'return', which is a word of the language"),
-        ("y = .5", 2, 5, "expected a value after '=', found '.'"),
-        ("input x f32[N]", 2, 9, "expected ':' after 'x', found 'f32'"),
-        ("input x: f32[N] { resize 3 }", 2, 26, "expected '=' after 'resize', found '3'"),
-        ("} else {", 2, 3, "expected include, const, block, model, activation or train after '}', found 'else'"),
-    ],
-)
-def test_message_and_place(text: str, line: int, column: int, message: str) -> None:
-    assert errors(body(text))[0] == ("E0101", line, column, message)
+# A body, and where its first error is, and what that says.
+PLACES = {
+    "y =\nreturn y": "2:4 expected a value after '=', but the line ends",
+    "y = x ->\nreturn y": "2:9 expected a layer after '->', but the line ends",
+    "y = x -> \nz = 3": "2:9 expected a layer after '->', but the line ends",
+    "y = 3 +\nz = 4": "2:8 expected a value after '+', but the line ends",
+    "y = x -> relu as\nreturn y": "2:17 expected a name such as conv1 or layer{i}.0 after 'as', but the line ends",
+    "y = x -> relu as a.{b,c}\nreturn y": "2:22 expected the end of the value after 'b', found ','",
+    "return x -> conv(8 3)": "2:20 expected ',' or ')' after '8', found '3'",
+    "y = [1, 2 3]": "2:11 expected ',' or ']' after '2', found '3'",
+    "y = {1: 2, 3}": "2:13 expected ':' after '3', found '}'",
+    "if a = b { }": "2:6 expected '{' after 'a', found '='",
+    "if a: return x": "2:5 expected '{' after 'a', found ':'",
+    "x -> relu": "2:3 expected ',' or '=' after 'x', found '->'",
+    "for = 3": "2:5 expected the loop's variable after 'for', found '='",
+    "for in in x { }": "2:5 expected the loop's variable after 'for', found 'in', which is a word of the language",
+    "y = return": "2:5 expected a value after '=', found 'return', which is a word of the language",
+    "y = .5": "2:5 expected a value after '=', found '.'",
+    "input x f32[N]": "2:9 expected ':' after 'x', found 'f32'",
+    "input x: f32[N] { resize 3 }": "2:26 expected '=' after 'resize', found '3'",
+    "} else {": "2:3 expected include, const, block, model, activation or train after '}', found 'else'",
+}
+
+
+@pytest.mark.parametrize(("text", "said"), PLACES.items())
+def test_message_and_place(text: str, said: str) -> None:
+    code, line, column, message = errors(body(text))[0]
+    assert (code, f"{line}:{column} {message}") == ("E0101", said)
 
 
 @pytest.mark.parametrize(
