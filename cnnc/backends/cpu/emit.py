@@ -82,7 +82,7 @@ def maybe(low: Lowering, value: str | None) -> Ref | None:
     return None if value is None else low.ref(value)
 
 
-def further(ref: Ref, floats: int) -> Ref:
+def offset(ref: Ref, floats: int) -> Ref:
     """The place that many floats behind another."""
     return Ref(ref.buffer, ref.offset + 4 * floats)
 
@@ -107,7 +107,7 @@ def packed(low: Lowering, node: Node, weight: str, form: Any, start: int = 0) ->
 
     def make() -> Ref:
         target = low.buffer(f"{weight}~packed", "arena", 4 * form.floats)
-        source = further(low.ref(weight), start)
+        source = offset(low.ref(weight), start)
         emit(low, node, PACKING[type(form)](form), {"source": source, "packed": target}, ["packed"])
         return target
 

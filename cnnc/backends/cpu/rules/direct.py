@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cnnc.backends.cpu.choice import choose
 from cnnc.backends.cpu.context import Lowering
-from cnnc.backends.cpu.emit import apart, emit, further, is_blocked, maybe, merged, packed, target_of
+from cnnc.backends.cpu.emit import apart, emit, is_blocked, maybe, merged, offset, packed, target_of
 from cnnc.backends.cpu.problem import Problem
 from cnnc.ir.graph import Node
 from cnnc.ir.types import product
@@ -29,11 +29,11 @@ class Offsets:
 
 def step(low: Lowering, node: Node, p: Problem, plan: ConvPlan, note: str = "", at: Offsets = Offsets()) -> None:
     """A step of the direct convolution, with the packing of its weights before it."""
-    y = further(low.ref(node.name), at.y)
-    buffers = {"x": further(low.ref(p.x), at.x), "w": packed(low, node, p.weight, plan.weights), "y": y}
+    y = offset(low.ref(node.name), at.y)
+    buffers = {"x": offset(low.ref(p.x), at.x), "w": packed(low, node, p.weight, plan.weights), "y": y}
     kinds = p.epilogue.operands
     for name, value, kind in zip(p.epilogue.names, p.operands, kinds, strict=True):
-        buffers[name] = further(low.ref(value), at.y if kind == "full" else 0)
+        buffers[name] = offset(low.ref(value), at.y if kind == "full" else 0)
     launch, tile = apart(low, p.weight, plan.step), dict(plan.step.kernel.parameters)
     note = note or f"direct {tile.get('pixels')}x{tile.get('vectors')}"
     emit(low, node, launch, {**buffers, "bias": maybe(low, p.bias)}, ["y"], note=note)
@@ -102,10 +102,10 @@ def parts_of_weights(
     """
     size = product(low.shape(node.name)) // group.count
     x, dy = (
-        further(low.ref(o), group.index * launch.arguments[f"{name}_image"] // group.count)
+        offset(low.ref(o), group.index * launch.arguments[f"{name}_image"] // group.count)
         for o, name in zip(node.inputs, ("x", "dy"), strict=True)
     )
-    dw = further(low.ref(node.name), group.index * size)
+    dw = offset(low.ref(node.name), group.index * size)
     partial = dw if parts == 1 else low.buffer(f"{node.name}~parts", "arena", 4 * parts * size)
     if launch.links:
         low.per_image.add(partial.buffer)

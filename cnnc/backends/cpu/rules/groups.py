@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from cnnc.backends.cpu.context import Lowering
-from cnnc.backends.cpu.emit import emit, further, is_blocked, target_of
+from cnnc.backends.cpu.emit import emit, is_blocked, offset, target_of
 from cnnc.backends.cpu.merge_groups import whole
 from cnnc.backends.cpu.problem import Problem
 from cnnc.ir.graph import Node
@@ -78,11 +78,11 @@ def several(low: Lowering, node: Node, p: Problem, first: int, g: Groups) -> Non
     buffers = {"dw": sums}
     for name, value, n in zip(("x", "dy"), node.inputs, (own.channels, own.filters), strict=True):
         skipped = first * n // target.lanes * launch.arguments[f"{name}_block"]
-        buffers[name] = further(low.ref(value), skipped)
+        buffers[name] = offset(low.ref(value), skipped)
     emit(low, node, launch, buffers, ["dw"], note=f"direct, {g.by} groups as one")
     if parts > 1:
         total = reduce_plan.plan_reduce_axes(target, (parts, size), (0,), False)
         dense = low.buffer(f"{node.name}~merged", "arena", 4 * size)
         emit(low, node, total, {"x": sums, "y": dense}, ["y"], note=f"sum of {parts} parts")
         sums = dense
-    diagonal(low, node, sums, further(low.ref(node.name), first * g.filters * g.row), g, False)
+    diagonal(low, node, sums, offset(low.ref(node.name), first * g.filters * g.row), g, False)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cnnc.backends.cpu.context import Lowering
-from cnnc.backends.cpu.emit import emit, further, is_blocked, target_of
+from cnnc.backends.cpu.emit import emit, is_blocked, offset, target_of
 from cnnc.ir.graph import Node
 from cnnc.ir.types import BATCH, product
 from cnnc.kernels.cpu.launches import Launch
@@ -97,7 +97,7 @@ def _view(low: Lowering, node: Node, selection: Mapping[int, Index], stored: Seq
     ((axis, index),) = selection.items()
     if index[0] < 0 or (np.diff(index) != 1).any() or product(tuple(stored[:axis])) != 1:
         return False
-    low.places[node.name] = further(low.ref(node.inputs[0]), int(index[0]) * strides(stored)[axis])
+    low.places[node.name] = offset(low.ref(node.inputs[0]), int(index[0]) * strides(stored)[axis])
     return True
 
 

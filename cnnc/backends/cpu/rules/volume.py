@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from cnnc.backends.cpu.choice import choose
 from cnnc.backends.cpu.context import Lowering
-from cnnc.backends.cpu.emit import emit, further, is_blocked, packed, target_of
+from cnnc.backends.cpu.emit import emit, is_blocked, offset, packed, target_of
 from cnnc.backends.cpu.problem import Problem
 from cnnc.backends.cpu.rules import direct, winograd
 from cnnc.ir.graph import Node
@@ -31,7 +31,7 @@ def convolution(low: Lowering, node: Node, p: Problem) -> bool:
     elif choice is not None and choice.scheme is not None:
         own = p.conv.of_group
         for piece in volume_plans.winograd_pieces(target, own, choice.scheme, p.epilogue, p.transposed):
-            at = winograd.Places(further(low.ref(p.x), piece.x), further(low.ref(node.name), piece.y), piece.y)
+            at = winograd.Places(offset(low.ref(p.x), piece.x), offset(low.ref(node.name), piece.y), piece.y)
             winograd.steps(low, node, p, piece.plan, at, choice.because())
     else:
         if p.transposed:
@@ -48,15 +48,15 @@ def _depthwise(low: Lowering, node: Node, p: Problem) -> None:
     """The steps of the planes, each of which adds to what is there."""
     pieces = depthwise_volume.depthwise_pieces(target_of(low), p.conv, p.epilogue, p.transposed)
     for piece, first, last in pieces:
-        y = further(low.ref(node.name), piece.y)
+        y = offset(low.ref(node.name), piece.y)
         buffers = {
-            "x": further(low.ref(p.x), piece.x),
+            "x": offset(low.ref(p.x), piece.x),
             "w": packed(low, node, p.weight, piece.plan.weights),
             "y": y,
             "bias": low.ref(p.bias) if first and p.bias is not None else None,
         }
         kinds = zip(p.operands, p.epilogue.operands, strict=True)
-        operands = [further(low.ref(o), piece.y if kind == "full" else 0) for o, kind in kinds]
+        operands = [offset(low.ref(o), piece.y if kind == "full" else 0) for o, kind in kinds]
         operands = [*(operands if last else []), *([] if first else [y])]
         buffers |= {f"a{i}": o for i, o in enumerate(operands)}
         note = "depthwise" + (" data gradient" if p.transposed else "")
@@ -75,9 +75,9 @@ def weight_gradient(low: Lowering, node: Node, p: Problem) -> bool:
     else:
         for plane in volume_plans.weight_gradient_planes(target_of(low), p.conv, not is_blocked(low.type(p.x))):
             buffers = {
-                "x": further(low.ref(p.x), plane.x),
-                "dy": further(low.ref(p.weight), plane.dy),
-                "dw": further(low.ref(node.name), plane.dw),
+                "x": offset(low.ref(p.x), plane.x),
+                "dy": offset(low.ref(p.weight), plane.dy),
+                "dw": offset(low.ref(node.name), plane.dw),
             }
             emit(low, node, plane.plan, buffers, ["dw"])
     return True
@@ -90,9 +90,9 @@ def _depthwise_weight_gradient(low: Lowering, node: Node, p: Problem) -> None:
         sums = low.buffer(f"{node.name}~sums", "arena", 4 * plane.plan.floats)
         if plane.plan.parts.links:
             low.per_image.add(sums.buffer)
-        buffers = {"x": further(x, plane.x), "dy": further(dy, plane.dy), "sums": sums}
+        buffers = {"x": offset(x, plane.x), "dy": offset(dy, plane.dy), "sums": sums}
         emit(low, node, plane.plan.parts, buffers, ["sums"], note="depthwise weight gradient")
-        buffers = {"sums": sums, "dw": further(dw, plane.dw)}
+        buffers = {"sums": sums, "dw": offset(dw, plane.dw)}
         emit(low, node, plane.plan.total, buffers, ["dw"], note="sum of the parts")
 
 
@@ -110,9 +110,9 @@ def _winograd_weight_gradient(low: Lowering, node: Node, p: Problem) -> None:
         launch = replace(plane.plan.step, arguments={**own, **whole})
         for group in range(groups):
             buffers = {
-                "x": further(x, group * own["x_image"] + plane.x),
-                "dy": further(dy, group * own["dy_image"] + plane.dy),
-                "dw": further(partial, group * own["dw_split"] + plane.dw),
+                "x": offset(x, group * own["x_image"] + plane.x),
+                "dy": offset(dy, group * own["dy_image"] + plane.dy),
+                "dw": offset(partial, group * own["dw_split"] + plane.dw),
             }
             emit(low, node, launch, buffers, ["dw"], note=winograd.gradient_note(choice))
     if parts > 1:

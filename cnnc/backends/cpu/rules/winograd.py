@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from cnnc.backends.cpu.choice import Choice, choose
 from cnnc.backends.cpu.context import Lowering
-from cnnc.backends.cpu.emit import apart, emit, further, packed, target_of
+from cnnc.backends.cpu.emit import apart, emit, offset, packed, target_of
 from cnnc.backends.cpu.problem import Problem
 from cnnc.backends.cpu.rules.direct import Group, parts_of_weights, pooling
 from cnnc.ir.graph import Node
@@ -37,13 +37,13 @@ def steps(low: Lowering, node: Node, p: Problem, plan: WinogradPlan, at: Places,
     for group in range(groups):
         starts = {"full": group * size["y_image"], "channel": group * results, "scalar": 0}
         buffers: dict[str, Ref | None] = {
-            "x": further(at.x, group * size["x_image"]),
+            "x": offset(at.x, group * size["x_image"]),
             "w": packed(low, node, p.weight, plan.weights, group * product(low.shape(p.weight)) // groups),
-            "y": further(at.y, starts["full"]),
-            "bias": None if p.bias is None else further(low.ref(p.bias), starts["channel"]),
+            "y": offset(at.y, starts["full"]),
+            "bias": None if p.bias is None else offset(low.ref(p.bias), starts["channel"]),
         }
         for name, value, kind in zip(p.epilogue.names, p.operands, p.epilogue.operands, strict=True):
-            buffers[name] = further(low.ref(value), starts[kind] + (at.offset if kind == "full" else 0))
+            buffers[name] = offset(low.ref(value), starts[kind] + (at.offset if kind == "full" else 0))
         emit(low, node, launch, buffers, ["y"], note=note)
 
 
