@@ -1,4 +1,4 @@
-"""The house: imports run one way, targets are named in few places, and what is heavy is imported late."""
+"""The source tree: imports run one way, targets are named in few places, and what is heavy is imported late."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ def test_links_lead_somewhere(page: str) -> None:
 def test_the_parts_of_the_house_are_there() -> None:
     """Every file and folder of the picture is, and none of the package is missing from it."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    house = next(b for b in parts(text)[0] if b.startswith("cnnc/"))
-    named = set(re.findall(r"([a-z_]+)(?:/|\.py)", house))
+    tree = next(b for b in parts(text)[0] if b.startswith("cnnc/"))
+    named = set(re.findall(r"([a-z_]+)(?:/|\.py)", tree))
     assert all(
         (ROOT / "cnnc" / n).exists() or (ROOT / "cnnc" / f"{n}.py").exists()
         for n in named & {p.stem for p in (ROOT / "cnnc").iterdir()}
