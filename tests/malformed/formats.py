@@ -26,7 +26,7 @@ from tests.malformed.fields import damage, forged_json, put
 from tests.malformed.ir import forged_ir
 from tests.malformed.mutate import mutate, mutate_values
 from tests.malformed.onnx_files import Onnx
-from tests.random_networks.check import Setting, executable
+from tests.random_networks.check import Setting, executables
 from tests.random_networks.generate import network
 from tests.random_networks.reference import Mismatch, Reference
 
@@ -184,7 +184,7 @@ class Ir(Format):
             return
 
         def run(inputs: Mapping[str, Any], values: Mapping[str, Any]) -> Mapping[str, Any]:
-            exe = executable(found, Setting("inference", f"cpu-{BACKEND.target.name}"), values, 1)
+            exe, _ = executables(found, Setting("inference", f"cpu-{BACKEND.target.name}"), values)
             return exe.run(inputs)
 
         agree(found, run)
