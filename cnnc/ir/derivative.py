@@ -33,8 +33,9 @@ def _slope_of_sigmoid(a: Expression, e: Expression) -> Expression:
 
 
 def _slope_of_tanh(a: Expression) -> Expression:
-    """1 - tanh^2, likewise."""
-    return ("mul", const(4), ("mul", ("sigmoid", ("mul", const(2), a)), ("sigmoid", ("mul", const(-2), a))))
+    """1 - tanh^2 = 4 s (1 - s), likewise: s is at most 1/2."""
+    s: Expression = ("sigmoid", ("mul", const(-2), ("abs", a)))
+    return ("mul", const(4), ("mul", s, ("sub", const(1), s)))
 
 
 def _sign(a: Expression) -> Expression:

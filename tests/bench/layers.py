@@ -53,6 +53,8 @@ LINES: tuple[Line, ...] = (
         Line,
         ("gelu", 'gelu("tanh")', "mish", "hardswish", "prelu(64)", "softplus", "hardsigmoid", "celu", "log_softmax"),
     ),
+    *map(Line, ("hardtanh", "threshold(0.1, 0)", "softsign", "log_sigmoid", "clamp(-1, 1)", "glu", "maxout(2)")),
+    *map(Line, ("abs", "exp", "expm1", "erf", "floor", "sign", "pow(3)", "abs -> sqrt", "abs -> log1p", "exp -> log")),
     *map(
         Line, ("batchnorm", "lrn(5)", "maxpool(2)", "maxpool(3, stride=2, padding=1)", "avgpool(2)", "global_avgpool")
     ),
@@ -73,7 +75,9 @@ LINES: tuple[Line, ...] = (
     Line("layernorm(axes=1)", ((8, 96, 14, 14), (16, 96, 56, 56))),
     Line("layernorm(axes=3)", ((8, 14, 14, 384), (16, 56, 56, 96))),
     Line("rmsnorm(axes=3)", ((8, 14, 14, 384), (16, 56, 56, 96))),
-    Line("cumsum(3)"),
+    *map(Line, ("mean([2, 3])", "sum(1)", "min(1)", "prod(3)", "norm(axis=1)", "argmax(1)", "cumsum(3)")),
+    *map(Line, ("concat([x, x])", "stack([x, x])", "repeat([1, 2, 1, 1])", "gather([3, 1, 2])", "x[:, 8:40, ::2]")),
+    Line("matmul(x)"),
     Line("linear(1000)", FLAT),
     Line("linear(384)", ((8, 49, 96), (16, 196, 96))),
     Line("softmax", FLAT),
@@ -84,7 +88,8 @@ LINES: tuple[Line, ...] = (
 
 def network(layers: str, shape: Sequence[int]) -> Network:
     sizes = ", ".join(map(str, shape[1:]))
-    return cnnc.parse(f"model layer {{ input x: f32[N, {sizes}] return x -> {layers} }}")
+    value = layers if layers.startswith(("x[", "concat(", "stack(")) else f"x -> {layers}"
+    return cnnc.parse(f"model layer {{ input x: f32[N, {sizes}] return {value} }}")
 
 
 def with_gradients(graph: Graph) -> Graph:

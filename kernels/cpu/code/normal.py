@@ -10,7 +10,8 @@ import numpy as np
 from llvmlite import ir
 
 from .functions import Functions
-from .instructions import Value, declare
+from .instructions import Value
+from .knots import KNOTS, about
 
 # erf(x) = x + x P(x^2) for |x| <= 1: least relative error, 2^-29
 ERROR = (
@@ -22,22 +23,19 @@ TAIL = (
     2.932374679e-1, 1.695230451e-1, -1.243390573, 1.25,
 )  # fmt: skip
 FAR = 14.5  # deviations beyond which both the density and the tail are 0 in float32
-# A table of Phi: knots from LOWEST to HIGHEST, APART from each other; knot k stands at k modulo 32.
+# A table of Phi: knots from LOWEST to HIGHEST, APART from each other.
 APART, LOWEST, HIGHEST = 0.3125, -4.5, 5.45
 
 
 @cache
-def about_knots(degree: int) -> tuple[tuple[float, ...], ...]:
-    """Coefficients of Phi(c + d) for |d| <= APART / 2 by powers of d, the highest first; each of 32 knots c."""
-    points = APART / 2 * np.cos(np.pi * (np.arange(degree + 1) + 0.5) / (degree + 1))  # Chebyshev's
-    powers = np.vander(points, degree + 1)
-    found = np.empty((degree + 1, 32))
+def _cumulative(degree: int) -> tuple[tuple[float, ...], ...]:
+    """The table of Phi."""
+    found = np.empty((degree + 1, KNOTS))
     for k in range(-14, 18):
         side = 1 if k > 0 else -1  # what is left of 1 has more digits
-        values = [-side * math.erfc(side * (k * APART + d) / math.sqrt(2)) / 2 for d in points]
-        found[:, k % 32] = np.linalg.solve(powers, values)
-        found[-1, k % 32] += k > 0
-    found[-1, 17] += 1 - sum(c * (HIGHEST - 17 * APART) ** i for i, c in enumerate(found[::-1, 17]))  # 1 at the end
+        found[:, k % KNOTS] = about(lambda x: -side * math.erfc(side * x / math.sqrt(2)) / 2, APART, k, degree)  # noqa: B023
+        found[-1, k % KNOTS] += k > 0
+    found[-1, 17] += 1 - np.polyval(found[:, 17], HIGHEST - 17 * APART)  # 1 at the end
     return tuple(tuple(float(c) for c in row) for row in found)
 
 
@@ -76,7 +74,7 @@ class Normal(Functions):
         highest = self.const(HIGHEST)
 
         def near() -> list[Value]:
-            return self._among_knots(self.select(self.greater(x, highest), highest, x), 7)[:1]
+            return self.by_knots(self.select(self.greater(x, highest), highest, x), APART, _cumulative(7))[:1]
 
         return self._unless(self.less(x, self.const(LOWEST)), near, lambda: [self._cdf(x)])[0]
 
@@ -85,7 +83,9 @@ class Normal(Functions):
         if self.target.name != "avx512":
             return [self._cdf(x), self.normal_pdf(x)]
         beyond = self.b.or_(self.less(x, self.const(LOWEST)), self.greater(x, self.const(HIGHEST)))
-        return self._unless(beyond, lambda: self._among_knots(x, 8), lambda: [self._cdf(x), self.normal_pdf(x)])
+        return self._unless(
+            beyond, lambda: self.by_knots(x, APART, _cumulative(8)), lambda: [self._cdf(x), self.normal_pdf(x)]
+        )
 
     def _cdf(self, x: Value) -> Value:
         tail = self._upper_tail(x)
@@ -108,24 +108,6 @@ class Normal(Functions):
             for values, block in ways:
                 results[k].add_incoming(values[k], block)
         return results
-
-    def _among_knots(self, x: Value, degree: int) -> list[Value]:
-        """Phi and its slope by the polynomial about the nearest knot, whose coefficients are picked from registers."""
-        b = self.b
-        magic = self.const(1.5 * 2**23)
-        shifted = self.fma(x, self.const(1 / APART), magic)  # rounds to a knot, whose number ends its bits
-        index, distance = b.bitcast(shifted, self.int_type), self.fma(b.fsub(shifted, magic), self.const(-APART), x)
-        name, kinds = "llvm.x86.avx512.vpermi2var.ps.512", [self.type, self.int_type, self.type]
-        pick = declare(b.module, name, self.type, kinds)
-        picked = []
-        for row in about_knots(degree):
-            low, high = (ir.Constant(self.type, list(row[at : at + 16])) for at in (0, 16))
-            picked.append(b.call(pick, [low, index, high]))
-        value = self.fma(picked[0], distance, picked[1])
-        slope = picked[0]
-        for coefficient in picked[2:]:
-            slope, value = self.fma(slope, distance, value), self.fma(value, distance, coefficient)
-        return [value, slope]
 
     def erf(self, x: Value) -> Value:
         """The error function within 2 ulp: a polynomial up to 1, above by the normal distribution's tail. +-1 at +-inf."""

@@ -41,8 +41,13 @@ def make_accumulate(target: Target) -> Any:
         places, sources = V.integers(arguments[A.places]), V.integers(arguments[A.sources])
         low, unit = arguments[A.low], arguments[A.unit]
         begin = chunk * per_chunk
+        i, j, k = begin // size2 // size1, begin // size2 % size1, begin % size2 - 1
         for row in range(begin, min(begin + per_chunk, rows)):
-            i, j, k = row // size2 // size1, row // size2 % size1, row % size2
+            k += 1  # a division takes as long as a short row
+            if k == size2:
+                j, k = j + 1, 0
+                if j == size1:
+                    i, j = i + 1, 0
             y = V.offset(V.floats(arguments[A.y]), row * length)
             for at in range(0, length, lanes):
                 V.store_first(V.zero(), y, at, length - at)

@@ -133,7 +133,7 @@ def _rows(target: Target, axes: list[Table], move: Move) -> Launch:
         outer, inner = outer[:-1], wider
     tables = _fewer(outer, LOOPS)
     low, high, step = _run(inner)
-    if high - low < 2 * target.lanes and high - low < len(inner):
+    if high - low < target.lanes // 2 and high - low < len(inner):
         low = high = 0
     ends = np.concatenate([inner[:low], inner[high:]])
     rows, length = math.prod(map(len, tables)), len(inner)
