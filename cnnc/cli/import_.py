@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,30 +59,34 @@ def checked(text: str, network: Network) -> str:
     """The text, where it is the same network. Raises `Unsayable`."""
     from cnnc import driver
     from cnnc.interop.sayings import Unsayable
+    from cnnc.interop.source import word
 
     try:
         again = driver.parse(text).graph
     except CnncError as e:
         raise Unsayable(f"what was written is refused: {e.diagnostics[0].message}") from None
-    if meaning(network.graph) != meaning(again):
+    if meaning(network.graph, word) != meaning(again):
         raise Unsayable("what was written is another network")
     return text
 
 
-def meaning(graph: Graph) -> object:
-    """What a graph computes: outputs by label, from ops, parameters by name and inputs, in whatever order they stand."""
+def meaning(graph: Graph, called: Callable[[str], str] = str) -> object:
+    """What a graph computes: outputs by label, from ops, parameters by name and inputs, in whatever order they stand.
+
+    called: what an input of a name is called.
+    """
     known: dict[str, int] = {}
     for node in graph.nodes:
-        own = node.name if node.op in LEAVES else ""
+        own = called(node.name) if node.op == "input" else node.name if node.op in LEAVES else ""
         for place, (result, type) in enumerate(zip(node.results, node.types, strict=True)):
             operands = tuple(None if o is None else known[o] for o in node.operands)
             known[result] = hash((node.op, own, place, node.attributes, str(type), operands))
-    return [(label, known[v]) for label, v in graph.outputs], {n.name for n in graph.inputs}
+    return [(label, known[v]) for label, v in graph.outputs], {called(n.name) for n in graph.inputs}
 
 
 def of_open_sizes(network: Network) -> str:
     """The text of a network for every size: that which it has at some sizes, where only the inputs' types differ."""
-    from cnnc.interop.source import source
+    from cnnc.interop.source import source, word
     from cnnc.open_sizes import OpenNetwork
 
     assert isinstance(network, OpenNetwork)
@@ -98,8 +103,8 @@ def of_open_sizes(network: Network) -> str:
             shape = network.shapes[node.name]
             opened = [letters.get(str(d), str(d)) for d in ("N", *shape[1:])]
             text = text.replace(
-                f"input {node.name}: f32[{', '.join(map(str, node.type.shape))}]",
-                f"input {node.name}: f32[{', '.join(opened)}]",
+                f"input {word(node.name)}: f32[{', '.join(map(str, node.type.shape))}]",
+                f"input {word(node.name)}: f32[{', '.join(opened)}]",
             )
         texts.append((text, repr(fixed.weights)))
         if len(texts) == 2:

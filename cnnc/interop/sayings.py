@@ -200,7 +200,19 @@ def _linear(graph: Graph, node: Node) -> Said:
     return Said("linear", arguments, _stem(graph, node, ("weight", "bias")))
 
 
+def of_a_batch(graph: Graph, node: Node) -> bool:
+    """Whether a node is the moments of a batch that a batch norm of the same operand alone reads."""
+    users = [u for r in node.results for u in graph.users(r)] if node.op == "moments" else []
+    return bool(users) and all(u.op == "batchnorm" and u.inputs[3:] == node.results for u in users) and {
+        u.inputs[0] for u in users
+    } == {node.inputs[0]}  # fmt: skip
+
+
 def _batchnorm(graph: Graph, node: Node) -> Said:
+    if of_a_batch(graph, graph.node(node.inputs[3])):
+        return Said(
+            "batchnorm", {**node.attributes, "track_running_stats": False}, _stem(graph, node, ("weight", "bias"))
+        )
     return Said("batchnorm", node.attributes, _stem(graph, node, ("weight", "bias", "running_mean", "running_var")))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from cnnc.interop.sayings import PARAM, Block, Body, Item, Said, Unsayable, leaf, own_parameter, said, value
+from cnnc.interop.sayings import PARAM, Block, Body, Item, Said, Unsayable, leaf, of_a_batch, own_parameter, said, value
 from cnnc.ir.graph import LEAVES, Graph
 from cnnc.ir.layer import LAYERS
 from cnnc.ir.types import BATCH
@@ -31,17 +31,18 @@ def source(graph: Graph, doc: str = "") -> str:
     items = _fold(list(_items(graph)), graph, blocks)
     parts = [_block(b) for b in blocks]
     lines = [f"## {line}" for line in doc.strip().splitlines()[:8]]
-    lines.append(f"model {_name(graph.name)}() {{")
+    lines.append(f"model {word(graph.name)}() {{")
     for node in graph.inputs:
         if node.type.shape[:1] != (BATCH,):
             raise Unsayable(f"the input {node.name} has no open batch")
-        lines.append(f"    input {_name(node.name)}: {node.type.dtype}[{', '.join(map(str, node.type.shape))}]")
+        lines.append(f"    input {word(node.name)}: {node.type.dtype}[{', '.join(map(str, node.type.shape))}]")
     writer = Writer([n.name for n in graph.inputs], items, [v for _, v in graph.outputs])
     end = writer.returned(graph.outputs)  # may need statements of its own
     return "\n\n".join([*parts, "\n".join([*lines, *writer.lines, end, "}"])]) + "\n"
 
 
-def _name(text: str) -> str:
+def word(text: str) -> str:
+    """A name of an input or a model as the language may have it."""
     name = re.sub(r"\W", "_", text)
     if not re.match(r"[A-Za-z_]", name) or name in TAKEN:
         name = f"net_{name}"
@@ -54,7 +55,7 @@ def _name(text: str) -> str:
 def _items(graph: Graph) -> Iterator[Item]:
     made: set[str] = set()
     for node in graph.nodes:
-        if node.op in LEAVES or node.op == "constant" or leaf(graph, node.name) != node.name:
+        if node.op in LEAVES or node.op == "constant" or leaf(graph, node.name) != node.name or of_a_batch(graph, node):
             continue
         spoken = said(graph, node)
         if spoken.infix:
@@ -65,7 +66,9 @@ def _items(graph: Graph) -> Iterator[Item]:
                     yield Item(own_parameter(graph, own), (), (own,), path[:-1], path[-1])
         path = tuple((spoken.label or node.name).split("."))
         operands = tuple(
-            o for o in node.inputs if (o in made or graph.node(leaf(graph, o)).op not in ("param", "state", "constant"))
+            o
+            for o in node.inputs
+            if o in made or graph.node(leaf(graph, o)).op not in ("param", "state", "constant", "moments")
         )
         yield Item(spoken, operands, node.results, path[:-1], path[-1])
 
@@ -151,7 +154,7 @@ def _called(item: Item) -> Item:
 def _stem(block: Block, items: Iterable[Item]) -> str:
     path = next(i.said.label for i in items if i.said.block is block)
     words = [re.sub(r"\d+$", "", p) for p in path.split(".") if re.sub(r"\d+$", "", p)]
-    stem = _name(words[-1].lower()) if words else "unit"
+    stem = word(words[-1].lower()) if words else "unit"
     return f"{stem}_block" if stem in LAYERS else stem
 
 
@@ -208,7 +211,7 @@ class Writer:
         self.reader = {o: i for i in items for o in i.operands}
         self.outputs = set(outputs)
         in_block = parameters is not None
-        self.names = {v: NAMES[k] if in_block else _name(v) for k, v in enumerate(inputs)}
+        self.names = {v: NAMES[k] if in_block else word(v) for k, v in enumerate(inputs)}
         self.first = list(self.names.values())
         self.pending: dict[str, str] = {}
         for at, item in enumerate(items):

@@ -1,4 +1,4 @@
-"""ONNX's own tests of what a convolutional network needs, on the reference: all pass but those that are named here."""
+"""ONNX's own tests of what a convolutional network needs, on the reference: all in scope pass."""
 
 from __future__ import annotations
 
@@ -9,18 +9,6 @@ import pytest
 pytest.importorskip("onnx")
 
 from tests.interop.conformance import FAMILIES, Case, cases, outcome, reason
-
-# what is refused, with a diagnostic: forms of operators that layers here do not have
-MISSING = {
-    "pooling": 12,  # dilated averages, indices of maxima
-    "normalization": 2,  # batch norm in training
-    "activations": 6,  # dropout in training
-    "shape": 10,
-    "products": 3,
-    "resize": 14,  # smoothing, boxes, other cubics, corners where ONNX and its runtimes differ
-    "arithmetic": 15,
-    "quantization": 9,
-}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +32,7 @@ def test_family(found: dict[str, list[Case]], family: str) -> None:
         if what == "refused" and reason(case, text) is None:
             refused.append(f"{case.name}: {text[:160]}")
     assert len(found[family]) > 15
-    assert len(refused) <= MISSING.get(family, 0), refused
+    assert not refused
 
 
 @pytest.mark.slow

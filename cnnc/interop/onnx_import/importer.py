@@ -73,6 +73,14 @@ def label_of(call: Call) -> str:
     return name if name and not name.isdigit() else call.operator.lower()
 
 
+@dataclass(frozen=True)
+class Pooled:
+    """What was pooled, and how."""
+
+    x: str
+    attributes: Mapping[str, Any]
+
+
 @dataclass
 class Importer:
     """A graph that grows. values: what each of the model's values is, by its name there."""
@@ -84,7 +92,8 @@ class Importer:
     weights: dict[str, Array] = field(default_factory=dict)
     labels: set[str] = field(default_factory=set)
     label: str = ""
-    floats: set[str] = field(default_factory=set)  # inputs that are given as floats, and not as truths or bytes
+    kinds: dict[str, int] = field(default_factory=dict)  # ONNX's element types, of inputs and of what was cast
+    pooled: dict[str, Pooled] = field(default_factory=dict)  # by the name of the indices of their maxima
     room: int = ROOM  # numbers that may still be made of what is known
     sources: dict[str, str] = field(default_factory=dict)  # what known values are in another shape
     _made: dict[tuple[Any, ...], str] = field(default_factory=dict)

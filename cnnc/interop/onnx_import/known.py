@@ -267,10 +267,28 @@ FOLDED: dict[str, Evaluate] = {
     "Min": lambda g, a: _extreme(np.minimum, g),
     "Tile": lambda g, a: np.tile(bounded_tile(g[0], dims_or_numbers(g[1])), dims_or_numbers(g[1])),
     "NonZero": lambda g, a: np.asarray(np.nonzero(g[0]), np.int64),
+    "Mod": lambda g, a: np.fmod(*g) if a.get("fmod") else np.mod(*g),
+    "Pow": lambda g, a: np.power(g[0], np.asarray(g[1], g[0].dtype if g[1].dtype.kind in "iu" else None)).astype(
+        g[0].dtype
+    ),
+    "Abs": lambda g, a: np.abs(g[0]),
+    "Sign": lambda g, a: np.sign(g[0]),
+    "Sqrt": lambda g, a: np.sqrt(g[0]),
+    "Exp": lambda g, a: np.exp(g[0]),
+    "Log": lambda g, a: np.log(g[0]),
+    "Reciprocal": lambda g, a: 1 / g[0],
+    "Round": lambda g, a: np.rint(g[0]),
+    "GreaterOrEqual": lambda g, a: np.asarray(g[0] >= g[1], bool),
+    "LessOrEqual": lambda g, a: np.asarray(g[0] <= g[1], bool),
+    "Xor": lambda g, a: np.logical_xor(g[0], g[1]),
+    "CastLike": lambda g, a: np.asarray(g[0]).astype(g[1].dtype),
+    "Sum": lambda g, a: _extreme(np.add, g),
+    "ReduceMean": _reduction(np.mean),
+    "CumSum": lambda g, a: _running(g[0], g[1], a),
     "Flatten": lambda g, a: np.reshape(g[0], (int(np.prod(g[0].shape[: a.get("axis", 1)])), -1)),
 }
 # what an array of objects goes through; anything else would look into the open batch
-BROADCAST = "Add Sub Mul Div Equal Less Greater And Or Where Max Min".split()
+BROADCAST = "Add Sub Mul Div Equal Less Greater And Or Where Max Min Mod Pow GreaterOrEqual LessOrEqual Xor Sum".split()
 OPEN = ("Identity Cast Gather Slice Concat Unsqueeze Squeeze Reshape Transpose Add Sub Mul Div Floor Ceil ReduceProd "
         "Equal Less Greater Where Shape Size Max Min").split()  # fmt: skip
 
@@ -302,6 +320,16 @@ def check_size(operator: str, given: Sequence[Any], attributes: Mapping[str, Any
         raise Malformed(f"its result has {most:,} numbers; up to {LARGEST:,} are calculated")
 
 
+def _running(x: Array, axis: Any, attributes: Mapping[str, Any]) -> Array | None:
+    """Running sums; None, for the graph, where they leave their own value out."""
+    if attributes.get("exclusive"):
+        return None
+    along = int(np.asarray(axis).reshape(()))
+    turned = np.flip(x, along) if attributes.get("reverse") else x
+    sums = np.cumsum(turned, along, x.dtype)
+    return np.flip(sums, along) if attributes.get("reverse") else sums
+
+
 def bounded_tile(x: Array, repeats: Sequence[int]) -> Array:
     bounded([size * r for size, r in zip(x.shape, repeats, strict=True)], "the result")
     return x
@@ -319,7 +347,8 @@ def fold(operator: str, given: Sequence[Any], attributes: Mapping[str, Any]) -> 
     try:
         check_size(operator, given, attributes)
         with np.errstate(all="ignore"):
-            return closed(np.asarray(evaluate(given, attributes)))
+            result = evaluate(given, attributes)
+            return None if result is None else closed(np.asarray(result))
     except (ValueError, IndexError, TypeError, KeyError, OverflowError, AttributeError) as e:
         if isinstance(e, Malformed):
             raise

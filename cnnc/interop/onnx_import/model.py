@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,16 @@ from cnnc.untrusted import Malformed
 
 Array = np.ndarray[Any, Any]
 Shapes = Mapping[str, Sequence[int | None]]
-BYTES = (2, 3)  # numbers of 8 bits, which floats hold
-OF_BYTES = ("Cast", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "Identity")  # what may read them
+BYTES = (2, 3, 4, 5)  # whole numbers of 8 and 16 bits, which floats hold
+OF_BYTES = (
+    "Cast",
+    "DequantizeLinear",
+    "QLinearConv",
+    "QLinearMatMul",
+    "ConvInteger",
+    "MatMulInteger",
+    "Identity",
+)  # what may read them
 FLOATS = (1, 9, 10, 11, 16)  # ONNX's element types that are computed in float32: floats, and truths as 0 and 1
 
 
@@ -100,7 +108,7 @@ def of_model(
     for attempt in tries:
         importer = Importer(Builder(identifier(body.name) or "network"), version, dict(constants))
         importer.room += 4 * sum(a.size for a in constants.values())
-        importer.floats |= {v.name for v in body.input if v.type.tensor_type.elem_type in (1, 10, 11, 16)}
+        importer.kinds |= {v.name: v.type.tensor_type.elem_type for v in body.input}
         problems = _fill(importer, nodes, attempt, path)
         if not problems:
             break
@@ -227,7 +235,13 @@ def _finish(importer: Importer, body: Any, path: Path) -> Graph:
         raise damaged(path, "it has no outputs")
     graph = EliminateDead().apply(importer.builder.finish(outputs))
     graph = norms.named(graph, importer.parameters, importer.weights)
-    return EliminateDead().apply(activations.named(graph))
+    return _without_unread(EliminateDead().apply(activations.named(graph)))
+
+
+def _without_unread(graph: Graph) -> Graph:
+    """The graph without parameters that nothing reads."""
+    read = {o for n in graph.nodes for o in n.inputs} | set(graph.kept)
+    return replace(graph, nodes=tuple(n for n in graph.nodes if n.op not in ("param", "state") or n.name in read))
 
 
 def _not_read(problems: Sequence[tuple[Call, str]], path: Path, version: int) -> CnncError:

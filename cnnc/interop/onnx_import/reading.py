@@ -5,6 +5,7 @@ below the file's folder.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from cnnc.untrusted import DEEPEST, Malformed
 Array = np.ndarray[Any, Any]
 LARGEST = 2**31  # bytes of a file: a protobuf message ends there
 CALLS = 20_000  # as many as layers of a .cnn file
+SCOPES = "pkg.torch.onnx.name_scopes"
 NAME = 1000  # characters of a node's name that are read
 OLDEST = 6  # opset
 DATA = 3
@@ -192,7 +194,14 @@ def calls(graph: Any, tensors: Tensors) -> Iterator[Call]:
     for node in graph.node:
         attributes = {a.name: _attribute(a, tensors) for a in node.attribute}
         domain = "" if node.domain == "ai.onnx" else node.domain
-        yield Call(node.op_type, tuple(node.input), tuple(node.output), attributes, node.name[:NAME], domain)
+        yield Call(node.op_type, tuple(node.input), tuple(node.output), attributes, _name(node), domain)
+
+
+def _name(node: Any) -> str:
+    """The name of a node, or the path of modules that it came from, where PyTorch's exporter notes it beside the node."""
+    scopes = next((p.value for p in node.metadata_props if p.key == SCOPES), "")
+    path = re.findall(r"'([\w.]*)'", scopes[:NAME]) if isinstance(scopes, str) else []
+    return f"/{'/'.join(path)}" if any(path[:-1]) else str(node.name[:NAME])
 
 
 def _attribute(a: Any, tensors: Tensors) -> Any:

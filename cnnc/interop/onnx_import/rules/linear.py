@@ -46,4 +46,15 @@ def matmul(i: Importer, c: Call) -> str:
     if isinstance(a, str) and isinstance(b, np.ndarray) and b.ndim == 2 and i.type(a).rank == 2:
         i.layer(c)
         return i.add("linear", [a, i.parameter(b.T, c.inputs[1] + ".rows", "weight")])
-    return i.add("matmul", [i.tensor(c, 0), i.tensor(c, 1)])
+    return product(i, i.tensor(c, 0), i.tensor(c, 1))
+
+
+def product(i: Importer, a: str, b: str) -> str:
+    """Of matrices; a vector on the left is a row, one on the right a column."""
+    row, column = i.type(a).rank == 1, i.type(b).rank == 1
+    a = i.add("reshape", [a], {"shape": (1, *i.type(a).shape)}) if row else a
+    b = i.add("reshape", [b], {"shape": (*i.type(b).shape, 1)}) if column else b
+    y = i.add("matmul", [a, b])
+    shape = i.type(y).shape
+    kept = (*shape[:-2], *(() if row else shape[-2:-1]), *(() if column else shape[-1:]))
+    return y if kept == shape else i.add("reshape", [y], {"shape": kept})

@@ -10,11 +10,11 @@ from cnnc.ir.types import BATCH, product
 
 
 @rule("BatchNormalization")
-def batch_norm(i: Importer, c: Call) -> str:
-    if c.integer("training_mode", 0) or (i.opset < 14 and len([o for o in c.outputs if o]) > 1):
-        raise Unsupported(c, "it normalizes by the batch; export the network for inference (model.eval())")
+def batch_norm(i: Importer, c: Call) -> str | list[str]:
     x = i.tensor(c, 0)
     i.layer(c)
+    if c.integer("training_mode", 0) or (i.opset < 14 and len([o for o in c.outputs if o]) > 1):
+        return _by_the_batch(i, c, x)
     names = ("weight", "bias", "running_mean", "running_var")
     starts = ("ones", "zeros", "zeros", "ones")
     operands = [x]
@@ -24,6 +24,24 @@ def batch_norm(i: Importer, c: Call) -> str:
         operands.append(i.parameter(array, c.inputs[at], short, None, start, trained))
     eps, momentum = c.number("epsilon", 1e-5), round(1 - c.number("momentum", 0.9), 7)
     return i.add("batchnorm", operands, {"eps": eps, "momentum": momentum})
+
+
+def _by_the_batch(i: Importer, c: Call, x: str) -> list[str]:
+    """As batchnorm(track_running_stats=false) does it; and what the running statistics become."""
+    moments = i.builder.insert("moments", [x], {}, f"{i.label}.mean").results
+    names = (("weight", "ones"), ("bias", "zeros"))
+    affine = [
+        i.parameter(i.known(c, at, short).reshape(-1), c.inputs[at], short, None, start)
+        for at, (short, start) in enumerate(names, 1)
+    ]
+    keep = c.number("momentum", 0.9)
+    attributes = {"eps": c.number("epsilon", 1e-5), "momentum": round(1 - keep, 7)}
+    results = [i.add("batchnorm", [x, *affine, *moments], attributes)]
+    for at, (now, name) in enumerate(zip(moments, ("mean", "variance"), strict=True), 3):
+        if len(c.outputs) > at - 2 and c.outputs[at - 2]:
+            before = i.parameter(i.known(c, at, name).reshape(-1), c.inputs[at], f"running_{name}")
+            results.append(i.pointwise(f"{keep!r} * a0 + {1 - keep!r} * a1", before, now))
+    return results
 
 
 @rule("LRN")

@@ -65,6 +65,10 @@ WITH_CONSTANTS: dict[str, tuple[str, dict[str, tuple[str, float]]]] = {
     "Swish": ("silu", {"alpha": ("beta", 1.0)}),
     "ThresholdedRelu": ("threshold", {"alpha": ("threshold", 1.0)}),
 }
+# to the power of whole numbers, or of any where the base is not negative
+_SIZE = "where(a1 == 0, 1, where(a0 == 0, where(a1 > 0, 0, inf), exp(a1 * log(abs(a0)))))"
+_SIGN = "where(a0 >= 0, 1, where(floor(a1) != a1, 0 / 0 * a0, where(floor(a1 / 2) * 2 == a1, 1, -1)))"
+POWER = f"{_SIZE} * {_SIGN}"
 HARD = {"alpha": 0.2, "beta": 0.5}
 SELU = {"alpha": 1.67326319217681884765625, "gamma": 1.05070102214813232421875}
 
@@ -113,7 +117,8 @@ def _register() -> None:
 
 @rule("Identity", "Dropout")
 def identity(i: Importer, c: Call) -> list[Result | None]:
-    if c.operator == "Dropout" and c.has(2) and bool(np.any(i.known(c, 2, "mode"))):
+    trains = c.operator == "Dropout" and c.has(2) and bool(np.any(i.known(c, 2, "mode")))
+    if trains and (not c.has(1) or np.any(i.known(c, 1, "ratio"))):
         raise Unsupported(c, "it drops values in its training mode; export the network for inference (model.eval())")
     x = i.values[c.inputs[0]]
     if c.operator != "Dropout" or len(c.outputs) < 2 or not c.outputs[1]:
@@ -123,22 +128,30 @@ def identity(i: Importer, c: Call) -> list[Result | None]:
 
 
 @rule("CastLike")
-def cast_like(i: Importer, c: Call) -> str:
-    like = i.fixed(c, 1)
-    if c.inputs[1] not in i.floats and (like is None or like.dtype not in (np.float16, np.float32, np.float64)):
-        raise Unsupported(c, f"it makes numbers of type {'of another value' if like is None else like.dtype}")
-    return i.tensor(c, 0)
+def cast_like(i: Importer, c: Call) -> Result:
+    from cnnc.interop.onnx import package
+
+    like, name = i.fixed(c, 1), c.inputs[1] if len(c.inputs) > 1 else ""
+    kind = i.kinds.get(name, package().TensorProto.FLOAT)
+    if like is not None:
+        kind = package().helper.np_dtype_to_tensor_dtype(like.dtype)
+    return _as(i, c, kind)
 
 
 @rule("Cast")
-def cast(i: Importer, c: Call) -> str:
+def cast(i: Importer, c: Call) -> Result:
+    return _as(i, c, c.integer("to", 1))
+
+
+def _as(i: Importer, c: Call, to: int) -> Result:
+    """Numbers of one of ONNX's types, kept as floats."""
     from cnnc.interop.onnx import package
 
-    kinds = package().TensorProto
-    to = c.integer("to", kinds.FLOAT)
-    x = i.tensor(c, 0)
+    kinds, fixed = package().TensorProto, i.fixed(c, 0)
+    i.kinds[c.outputs[0]] = to
     if to in (kinds.FLOAT, kinds.FLOAT16, kinds.DOUBLE, kinds.BFLOAT16):
-        return x
+        return i.tensor(c, 0) if fixed is None or known.is_open(fixed) else fixed.astype(np.float32)
+    x = i.tensor(c, 0)
     if to == kinds.BOOL:
         return i.pointwise("where(a0, 1, 0)", x)
     if to in (kinds.INT8, kinds.INT16, kinds.INT32, kinds.INT64, kinds.UINT8):
@@ -201,7 +214,7 @@ def clip(i: Importer, c: Call) -> str:
 def power(i: Importer, c: Call) -> Result:
     exponent = i.fixed(c, 1)
     if exponent is None or exponent.size != 1:
-        raise Unsupported(c, "its exponent is no single number")
+        return i.pointwise(POWER, *i.broadcast(c))
     x, n = i.tensor(c, 0), float(exponent.reshape(()))
     if n == 1:
         return x

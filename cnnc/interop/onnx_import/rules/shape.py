@@ -226,6 +226,26 @@ def pad(i: Importer, c: Call) -> str:
     return i.add("pad", [x], attributes)
 
 
+@rule("CenterCropPad")
+def centered(i: Importer, c: Call) -> str:
+    """The middle of axes that are too long, and zeros around those that are too short."""
+    x = i.tensor(c, 0)
+    rank, sizes = i.type(x).rank, i.known(c, 1, "shape").reshape(-1)
+    axes = [a % rank for a in c.integers("axes") or range(rank)]
+    if len(axes) != len(sizes):
+        raise Malformed(f"its shape has {len(sizes)} sizes, for {len(axes)} axes")
+    pairs = [(0, 0)] * rank
+    for axis, size in zip(axes, map(int, sizes), strict=True):
+        if i.type(x).shape[axis] == BATCH:
+            raise Unsupported(c, "it cuts the batch, which is open")
+        less = int(i.type(x).shape[axis]) - size
+        if less > 0:
+            x = i.add("slice", [x], {"axis": axis, "start": less // 2, "size": size})
+        pairs[axis] = (-less // 2, -less - -less // 2) if less < 0 else (0, 0)
+    first = next((a for a, pair in enumerate(pairs) if any(pair)), None)
+    return x if first is None else i.add("pad", [x], {"padding": tuple(pairs[first:])})
+
+
 @rule("Expand")
 def expand(i: Importer, c: Call) -> str:
     x = i.tensor(c, 0)
