@@ -42,9 +42,7 @@ def resize(i: Importer, c: Call) -> str:
 def _factors(i: Importer, c: Call, shape: Sequence[int]) -> tuple[list[float], list[int]]:
     """How many times as large each axis becomes, and its size then, from scales or from sizes that are given."""
     scales, sizes, axes = _wanted(i, c, len(shape))
-    given = dict(zip(axes, scales or sizes or (), strict=False))
-    if len(given) != len(scales or sizes or ()) or not all(0 < v < 2**31 for v in given.values()):
-        raise Malformed(f"its scales or sizes are {list(scales or sizes or ())}, for {len(axes)} axes")
+    given = _by_axis(scales or sizes or (), axes)
     rank = range(len(shape))
     if scales:
         factors = [float(given.get(a, 1)) for a in rank]
@@ -56,6 +54,13 @@ def _factors(i: Importer, c: Call, shape: Sequence[int]) -> tuple[list[float], l
     one = (min if policy == "not_larger" else max)(factors[a] for a in axes)
     factors = [one if a in axes else 1.0 for a in rank]
     return factors, [int(n * f + 0.5) for n, f in zip(shape, factors, strict=True)]
+
+
+def _by_axis(numbers: Sequence[float], axes: Sequence[int]) -> dict[int, float]:
+    given = dict(zip(axes, numbers, strict=False))
+    if len(given) != len(numbers) or not all(0 < v < 2**31 for v in numbers):
+        raise Malformed(f"its scales or sizes are {list(numbers)}, for {len(axes)} axes")
+    return given
 
 
 def _wanted(i: Importer, c: Call, rank: int) -> tuple[Sequence[float] | None, Sequence[int] | None, Sequence[int]]:
