@@ -4,23 +4,34 @@
 
 That is so along the first axis in memory that is longer than one: along channels for a batch of one. Of values that are
 concatenated again and again, each time with one more, all results are beginnings of the last.
+
+Of several images, a part lies in each of them. Convolutions and changes to a plain layout write so, if nothing but the
+concatenation reads their result.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import accumulate
 
-from cnnc.backends.cpu.context import Lowering
+from cnnc.backends.cpu.context import Lowering, Part
+from cnnc.backends.cpu.emit import offset
+from cnnc.backends.cpu.problem import Problem
 from cnnc.ir.graph import LEAVES, Node
 from cnnc.ir.types import product
+from cnnc.kernels.cpu.launches import Launch
 from cnnc.lowering.plan import Ref
 
 
 def place_parts(low: Lowering) -> None:
     """Give values that are concatenated places in the result, before any rule asks for theirs."""
     for node in reversed(low.graph.nodes):
-        if node.op == "concat" and (found := starts(low, node)) is not None:
+        if node.op != "concat":
+            continue
+        if (found := starts(low, node)) is not None:
             _place(low, node, found)
+        elif node.type.rank > 2 and node.attribute("axis") % node.type.rank == 1:
+            _divide(low, node)
 
 
 def starts(low: Lowering, node: Node) -> list[int] | None:
@@ -49,3 +60,33 @@ def _place(low: Lowering, node: Node, starts: list[int]) -> None:
         if o not in low.places and low.graph.node(o).op not in LEAVES:
             low.places[o] = at(whole, start)
             low.share(o)
+
+
+# ------------------------------------------------------------------------------------------------ of several images
+
+
+def _divide(low: Lowering, node: Node) -> None:
+    """Say of what convolutions and changes of layout give, and only this concatenation reads, where it may be written."""
+    first, block = 0, node.type.block
+    image = product(node.type.memory_shape(low.batch)[1:])
+    pixels = product(low.shape(node.name)[2:])
+    for o in node.inputs:
+        alone = low.graph.only_user(o) == node and node.operands.count(o) == 1
+        last = first + low.shape(o)[1]
+        whole = first % block == 0 and (last % block == 0 or o == node.inputs[-1])
+        if alone and whole and low.graph.node(o).op in ("conv", "to_layout"):
+            low.parts[o] = Part(offset(low.ref(node.name), first * pixels), image)
+        first = last
+
+
+def part(low: Lowering, value: str, p: Problem | None = None) -> Part | None:
+    """Where a step writes its value, if that is part of another; a convolution's, if it reads nothing that lies like it."""
+    if value not in low.parts or (p is not None and "full" in p.epilogue.operands):
+        return None
+    low.written.add(value)
+    return low.parts[value]
+
+
+def into(part: Part | None, launch: Launch) -> Launch:
+    """The launch that writes its images so far apart."""
+    return launch if part is None else replace(launch, arguments={**launch.arguments, "y_image": part.image})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cnnc.backends.cpu import parts
 from cnnc.backends.cpu.choice import choose
 from cnnc.backends.cpu.context import Lowering
 from cnnc.backends.cpu.emit import apart, emit, is_blocked, maybe, merged, offset, packed, target_of
@@ -29,12 +30,13 @@ class Offsets:
 
 def step(low: Lowering, node: Node, p: Problem, plan: ConvPlan, note: str = "", at: Offsets = Offsets()) -> None:
     """A step of the direct convolution, with the packing of its weights before it."""
-    y = offset(low.ref(node.name), at.y)
+    part = parts.part(low, node.name, p)
+    y = offset(low.ref(node.name), at.y) if part is None else part.ref
     buffers = {"x": offset(low.ref(p.x), at.x), "w": packed(low, node, p.weight, plan.weights), "y": y}
     kinds = p.epilogue.operands
     for name, value, kind in zip(p.epilogue.names, p.operands, kinds, strict=True):
         buffers[name] = offset(low.ref(value), at.y if kind == "full" else 0)
-    launch, tile = apart(low, p.weight, plan.step), dict(plan.step.kernel.parameters)
+    launch, tile = parts.into(part, apart(low, p.weight, plan.step)), dict(plan.step.kernel.parameters)
     note = note or f"direct {tile.get('pixels')}x{tile.get('vectors')}"
     emit(low, node, launch, {**buffers, "bias": maybe(low, p.bias)}, ["y"], note=note)
 
@@ -95,7 +97,7 @@ class Group:
 
 
 def parts_of_weights(
-    low: Lowering, node: Node, launch: Launch, parts: int, note: str = "", group: Group = Group()
+    low: Lowering, node: Node, launch: Launch, count: int, note: str = "", group: Group = Group()
 ) -> None:  # fmt: skip
     """The step that writes dw, or that of one of its groups; or, of several parts of the pixels, the one that writes a dw
     of each, and their sum.
@@ -106,13 +108,13 @@ def parts_of_weights(
         for o, name in zip(node.inputs, ("x", "dy"), strict=True)
     )
     dw = offset(low.ref(node.name), group.index * size)
-    partial = dw if parts == 1 else low.buffer(f"{node.name}~parts", "arena", 4 * parts * size)
+    partial = dw if count == 1 else low.buffer(f"{node.name}~parts", "arena", 4 * count * size)
     if launch.links:
         low.per_image.add(partial.buffer)
     emit(low, node, launch, {"x": x, "dy": dy, "dw": partial}, ["dw"], note=note)
-    if parts > 1:
-        total = reduce_plan.plan_reduce_axes(target_of(low), (parts, size), (0,), False)
-        emit(low, node, total, {"x": partial, "y": dw}, ["y"], note=f"sum of {parts} parts")
+    if count > 1:
+        total = reduce_plan.plan_reduce_axes(target_of(low), (count, size), (0,), False)
+        emit(low, node, total, {"x": partial, "y": dw}, ["y"], note=f"sum of {count} parts")
 
 
 def weight_gradient(low: Lowering, node: Node, p: Problem) -> bool:

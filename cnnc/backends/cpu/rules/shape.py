@@ -18,8 +18,14 @@ def to_layout(low: Lowering, node: Node) -> None:
     if before.layout == after.layout or (product(shape[2:]) == 1 and shape[1] % max(before.block, after.block) == 0):
         low.alias(node.name, x)
         return
-    plan = (layout_plan.plan_block if is_blocked(after) else layout_plan.plan_unblock)(target_of(low), shape)
-    emit(low, node, plan, {"x": low.ref(x), "y": low.ref(node.name)}, ["y"])
+    if is_blocked(after):
+        emit(
+            low, node, layout_plan.plan_block(target_of(low), shape), {"x": low.ref(x), "y": low.ref(node.name)}, ["y"]
+        )
+        return
+    part = parts.part(low, node.name)
+    plan = parts.into(part, layout_plan.plan_unblock(target_of(low), shape))
+    emit(low, node, plan, {"x": low.ref(x), "y": low.ref(node.name) if part is None else part.ref}, ["y"])
 
 
 def same_memory(low: Lowering, node: Node) -> None:
@@ -33,6 +39,6 @@ def concat(low: Lowering, node: Node) -> None:
     starts: Sequence[int | None] = [None] * len(plans) if found is None else found
     for o, plan, start in zip(node.inputs, plans, starts, strict=True):
         result, part = plan.buffers
-        if start is not None and low.ref(o) == parts.at(low.ref(node.name), start):
+        if o in low.written or (start is not None and low.ref(o) == parts.at(low.ref(node.name), start)):
             continue  # it is there
         emit(low, node, plan, {part: low.ref(o), result: low.ref(node.name)}, [result])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from cnnc.backends.cpu import parts
 from cnnc.backends.cpu.choice import Choice, choose
-from cnnc.backends.cpu.context import Lowering
+from cnnc.backends.cpu.context import Lowering, Part
 from cnnc.backends.cpu.emit import apart, emit, offset, packed, target_of
 from cnnc.backends.cpu.problem import Problem
 from cnnc.backends.cpu.rules.direct import Group, parts_of_weights, pooling
@@ -19,11 +20,12 @@ from cnnc.lowering.plan import Ref
 
 @dataclass(frozen=True)
 class Places:
-    """Where what is read and written begins; floats from the start of operands like y."""
+    """Where what is read and written begins; floats from the start of operands like y. part: what y is."""
 
     x: Ref
     y: Ref
     offset: int = 0
+    part: Part | None = None
 
 
 def steps(low: Lowering, node: Node, p: Problem, plan: WinogradPlan, at: Places, because: str) -> None:
@@ -31,7 +33,7 @@ def steps(low: Lowering, node: Node, p: Problem, plan: WinogradPlan, at: Places,
     scheme, groups, size = plan.weights.scheme, p.conv.groups, plan.step.arguments
     results = (p.conv.channels if p.transposed else p.conv.filters) // groups
     between = {name: groups * size[name] for name in ("x_image", "y_image")}
-    launch = apart(low, p.weight, replace(plan.step, arguments={**size, **between}))
+    launch = parts.into(at.part, apart(low, p.weight, replace(plan.step, arguments={**size, **between})))
     what = "data gradient, " if p.transposed else ""
     note = f"{what}winograd {scheme}: {scheme.fewer:.3g}x fewer products, {because}"
     for group in range(groups):
@@ -57,9 +59,10 @@ def convolution(low: Lowering, node: Node, p: Problem) -> bool:
     plan = winograd_plan(Winograd(target_of(low), scheme, conv, p.transposed), p.epilogue, window=2 if pool else 1)
     if pool:
         low.written.add(pool.name)
-    y = low.ref(pool.name if pool else node.name)
+    part = None if pool else parts.part(low, node.name, p)
+    y = low.ref(pool.name if pool else node.name) if part is None else part.ref
     because = choice.because() + (f"; with the maxima of {pool.name}" if pool else "")
-    steps(low, node, p, plan, Places(low.ref(p.x), y), because)
+    steps(low, node, p, plan, Places(low.ref(p.x), y, part=part), because)
     return True
 
 
