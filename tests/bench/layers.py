@@ -163,20 +163,31 @@ def main() -> int:
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--markdown", action="store_true")
     arguments = parser.parse_args()
-    between = " | " if arguments.markdown else "  "
     for line in LINES:
         if arguments.layers and not any(t in line.layers for t in arguments.layers):
             continue
+        ratios: list[float | None] = []
         for shape in line.sizes:
             cells = []
             for backward in (False, True):
                 try:
                     a, b = compare(line, shape, backward, arguments.threads, arguments.rounds, arguments.block)
                     cells.append(f"{a:7.3f} {b:7.3f} {b / a:5.2f}")
+                    ratios.append(b / a)
                 except (CnncError, AssertionError) as e:
                     cells.append(f"{type(e).__name__}: {str(e).splitlines()[0][:60]}")
-            print(between.join([f"{line.layers:40}", f"{'x'.join(map(str, shape)):16}", *cells]), flush=True)
+                    ratios.append(None)
+            if not arguments.markdown:
+                print("  ".join([f"{line.layers:40}", f"{'x'.join(map(str, shape)):16}", *cells]), flush=True)
+        if arguments.markdown:
+            print(row(line.layers, ratios), flush=True)
     return 0
+
+
+def row(layers: str, ratios: Sequence[float | None]) -> str:
+    """Of the table: PyTorch's time over ours, forward and with backward, at the small size and at the large."""
+    cells = [("" if r is None else f"{r:.2f}" if r < 2 else f"{r:.1f}") for r in ratios]
+    return f"| `{layers}` | {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":
