@@ -108,6 +108,9 @@ def test_plans_are_made_without_compilers() -> None:
         if plan.endswith("_plan.py"):
             assert plan.replace("_plan.py", ".py") in sources._sources()
     code = "\n".join(f"import cnnc.kernels.cpu.{p.removesuffix('.py').replace('/', '.')}" for p in plans)
+    others = [p.relative_to(ROOT) for p in sorted((ROOT / "kernels" / "cuda").rglob("*_plan.py"))]
+    assert len(others) > 4
+    code += "".join(f"\nimport cnnc.{str(p.with_suffix('')).replace('/', '.')}" for p in others)
     assert not loaded(code) & {"numba", "llvmlite"}
 
 

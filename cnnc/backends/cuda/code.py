@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from cnnc import forks
 from cnnc.backends.cpu.code import compilers
 from cnnc.diagnostics import error
 from cnnc.kernels.cpu.code import compile as front
@@ -19,7 +18,6 @@ from cnnc.lowering.plan import KernelName
 from cnnc.runtime import cache
 
 _claims: Claims[str] = Claims()  # kernels by name
-forks.hold(front.lock)
 _known: dict[str, Image] = {}
 
 

@@ -66,6 +66,11 @@ def _special(name: str) -> Callable[[Emitter], Value]:
     return lambda e: intrinsic(e, f"llvm.nvvm.read.ptx.sreg.{name}", I32)
 
 
+def _bytes(kind: Any) -> int:
+    """Of a number of 32 bits, or of a vector of such: at a multiple of that many it lies."""
+    return 4 * int(kind.count) if isinstance(kind, ir.VectorType) else 4
+
+
 # ---- global memory
 
 
@@ -77,12 +82,11 @@ def pointer(e: Emitter, address: Value, place: Value, kind: Any) -> Value:
 
 
 def load(e: Emitter, address: Value, place: Value, kind: Any = F32) -> Value:
-    return e.b.load(pointer(e, address, place, kind), align=16 if isinstance(kind, ir.VectorType) else 4)
+    return e.b.load(pointer(e, address, place, kind), align=_bytes(kind))
 
 
 def store(e: Emitter, value: Value, address: Value, place: Value) -> None:
-    align = 16 if isinstance(value.type, ir.VectorType) else 4
-    e.b.store(value, pointer(e, address, place, value.type), align=align)
+    e.b.store(value, pointer(e, address, place, value.type), align=_bytes(value.type))
 
 
 def load_some(e: Emitter, address: Value, place: Value, count: Value) -> Value:
@@ -100,6 +104,18 @@ def load_some(e: Emitter, address: Value, place: Value, count: Value) -> Value:
     return value
 
 
+def unpack(e: Emitter, values: Value, count: int) -> list[Value]:
+    """The values of a tuple."""
+    return [e.b.extract_value(values, i) for i in range(count)]
+
+
+def pack(e: Emitter, values: Sequence[Value]) -> Value:
+    whole = ir.Constant(ir.ArrayType(values[0].type, len(values)), ir.Undefined)
+    for i, value in enumerate(values):
+        whole = e.b.insert_value(whole, value, i)
+    return whole
+
+
 # ---- shared memory
 
 _MEMORY = "tile"
@@ -113,6 +129,18 @@ def shared(e: Emitter, place: Value, kind: Any) -> Value:
         array.linkage, array.align = "external", 1024  # what tensor cores want
     start = e.b.bitcast(module.globals[_MEMORY], F32.as_pointer(SHARED))
     return e.b.bitcast(e.b.gep(start, [place]), kind.as_pointer(SHARED))
+
+
+def shared_load(e: Emitter, place: Value, kind: Any = F32) -> Value:
+    return e.b.load(shared(e, place, kind), align=_bytes(kind))
+
+
+def shared_store(e: Emitter, value: Value, place: Value) -> None:
+    e.b.store(value, shared(e, place, value.type), align=_bytes(value.type))
+
+
+def barrier(e: Emitter) -> None:
+    intrinsic(e, "llvm.nvvm.barrier0", ir.VoidType())
 
 
 def copy16(e: Emitter, place: Value, to: int, address: Value, source: int, there: Value | None = None) -> None:
@@ -168,7 +196,7 @@ def vectors(lanes: int) -> Any:
 
 vector = ir.VectorType(F32, 4)
 thread = emitted(INT, (), _special("tid.x"))
-sync = emitted(None, (), lambda e: intrinsic(e, "llvm.nvvm.barrier0", ir.VoidType()) and None)
+sync = emitted(None, (), barrier)
 divide = emitted(INT, (INT, INT), lambda e, x, y: e.b.udiv(x, y))
 remainder = emitted(INT, (INT, INT), lambda e, x, y: e.b.urem(x, y))
 real = emitted(FLOAT, (LONG,), lambda e, x: e.b.bitcast(e.b.trunc(x, I32), F32))
@@ -177,3 +205,30 @@ store1 = emitted(None, (FLOAT, LONG, INT), store)
 load_int = emitted(INT, (LONG, INT), lambda e, a, i: load(e, a, i, I32))
 shared_address = emitted(INT, (), _shared_address)
 commit = emitted(None, (), lambda e: assembly(e, "cp.async.commit_group;", "", []) and None)
+
+
+def of_number(name: str) -> Any:
+    """A function of vectors, for one number."""
+
+    def body(e: Emitter, x: Value) -> Value:
+        return e.b.extract_element(getattr(e, name)(e.splat(x)), constant(0))
+
+    return emitted_for(SCALAR, FLOAT, (FLOAT,), body, name)
+
+
+def _shuffle(e: Emitter, value: Value, by: Value) -> Value:
+    return intrinsic(e, "llvm.nvvm.shfl.sync.bfly.i32", I32, [constant(-1), value, by, constant(31)])
+
+
+def _shuffle_float(e: Emitter, value: Value, by: Value) -> Value:
+    return e.b.bitcast(_shuffle(e, e.b.bitcast(value, I32), by), F32)
+
+
+def _larger(e: Emitter, x: Value, y: Value) -> Value:
+    return e.b.extract_element(e.maximum(e.splat(x), e.splat(y)), constant(0))
+
+
+exp, log1p = of_number("exp"), of_number("log1p")
+larger = emitted_for(SCALAR, FLOAT, (FLOAT, FLOAT), _larger)  # NaN where one is
+# what the thread of the warp has whose number differs in the bits of the second
+shuffle, shuffle_float = emitted(INT, (INT, INT), _shuffle), emitted(FLOAT, (FLOAT, INT), _shuffle_float)

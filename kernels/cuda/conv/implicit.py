@@ -23,24 +23,13 @@ from .implicit_plan import PACK_SIZES, PACK_THREADS, SIZES
 from .tile import ENTRIES, STAGES, Parameters, Tile
 
 
-def unpack(e: Emitter, values: Any, count: int) -> list[Any]:
-    return [e.b.extract_value(values, i) for i in range(count)]
-
-
-def pack(e: Emitter, values: list[Any]) -> Any:
-    whole = ir.Constant(ir.ArrayType(values[0].type, len(values)), ir.Undefined)
-    for i, value in enumerate(values):
-        whole = e.b.insert_value(whole, value, i)
-    return whole
-
-
 class Sums:
     """A thread's part of a tile, and where it lies."""
 
     def __init__(self, tile: Tile) -> None:
         self.tile, self.count = tile, tile.tall * tile.wide
         self.type = types.UniTuple(types.float32, self.count)
-        self.zeros = emitted(self.type, (), lambda e: pack(e, [ir.Constant(F32, 0.0)] * self.count))
+        self.zeros = emitted(self.type, (), lambda e: G.pack(e, [ir.Constant(F32, 0.0)] * self.count))
         self.step = emitted(self.type, (self.type, INT, INT), self._step)
 
     def place(self, e: Emitter, thread: Any) -> tuple[Any, Any, Any]:
@@ -56,7 +45,7 @@ class Sums:
 
     def _step(self, e: Emitter, sums: Any, stage: Any, thread: Any) -> Any:
         """Add the products of the entries that lie at `stage` floats of shared memory."""
-        b, tile, held = e.b, self.tile, unpack(e, sums, self.count)
+        b, tile, held = e.b, self.tile, G.unpack(e, sums, self.count)
         pixel, filter_, row = self.place(e, thread)
         changed = b.and_(row, constant(4))  # 4 floats: where the halves are changed
         first = b.add(stage, b.add(b.shl(pixel, constant(3)), changed))
@@ -80,7 +69,7 @@ class Sums:
                         for j in range(tile.wide):
                             n = i * tile.wide + j
                             held[n] = G.intrinsic(e, "llvm.fma.f32", F32, [xs[i][k], ws[j], held[n]])
-        return pack(e, held)
+        return G.pack(e, held)
 
 
 class _End:
@@ -99,7 +88,7 @@ class _End:
 
     def __call__(self, e: Emitter, sums: Any, arguments: Any) -> None:
         b, tile = e.b, self.sums.tile
-        held = unpack(e, sums, self.sums.count)
+        held = G.unpack(e, sums, self.sums.count)
         raw = {name: b.load(b.gep(arguments, [ir.Constant(I64, at)])) for name, at in self.where.items()}
         size = {name: b.trunc(raw[name], I32) for name in SIZES}
         # which part of the work it is, found once more: registers that the main loop does not have to keep

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import cnnc.ops  # noqa: F401  (registers the ops)
 from cnnc.ir.graph import Attributes
 from cnnc.ir.op import OPS
 from cnnc.ir.types import TensorType

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cnnc.backends.cuda.rules import convolution, elementwise, pool, shape
+from cnnc.backends.cuda.rules import convolution, elementwise, loss, pool, reduce, shape
 from cnnc.lowering.target import Rule
 from cnnc.ops.definitions import DEFINITIONS
 
@@ -21,5 +21,15 @@ RULES: dict[str, Rule] = {
     "conv_data_gradient": convolution.convolution,
     "conv_transpose": convolution.convolution,
     "linear": convolution.linear,
+    "conv_weight_gradient": convolution.weight_gradient,
     "linear_data_gradient": convolution.linear_data_gradient,
+    "linear_weight_gradient": convolution.linear_weight_gradient,
+    "global_avgpool": reduce.global_average,
+    "moments": reduce.moments,
+    "reduce_channels": reduce.channels,
+    "sum": reduce.over_axes,
+    "mean": reduce.over_axes,
+    "cross_entropy": loss.cross_entropy,
+    "cross_entropy_gradient": loss.cross_entropy_gradient,
+    "accuracy": loss.accuracy,
 }

@@ -9,11 +9,13 @@ from typing import Any
 from cnnc.backends.cpu.problem import epilogue, problem
 from cnnc.backends.cuda.context import Lowering
 from cnnc.backends.cuda.emit import at, emit, in_blocks, is_blocked, map_to, scratch
+from cnnc.backends.cuda.rules.reduce import add_parts
 from cnnc.ir import expression as ex
 from cnnc.ir.graph import Node
 from cnnc.ir.types import product as size_of
 from cnnc.kernels.cpu.problem import BARE, Conv, Epilogue
 from cnnc.kernels.cuda.conv import implicit_plan as ip
+from cnnc.kernels.cuda.conv import weight_gradient_plan as wg
 from cnnc.kernels.cuda.elementwise.map_plan import IDENTITY, Space
 from cnnc.kernels.cuda.target import LANES
 from cnnc.lowering.plan import Ref
@@ -178,3 +180,32 @@ def linear_data_gradient(low: Lowering, node: Node) -> None:
         Product(ip.of_backward(conv), ip.backward(conv), ref, weight, (rows, conv.channels)),
         Behind(BARE, ()),
     )
+
+
+def _weights(low: Lowering, node: Node, conv: Conv, x: Ref, dy: Ref) -> None:
+    """The gradient of weights: sums over parts of the pixels, and their sum where weights lie."""
+    made = wg.plan(low.chip, conv)
+    groups, taps, rows, row = made.shape
+    part = groups * taps * rows * row
+    sums = scratch(low, f"{node.name}~sums", made.parts * part)
+    tile = wg.tile_of(dict(made.launch.kernel.parameters)["tile"])
+    note = f"product {tile.filters}x{tile.channels}" + (f", {made.parts} parts" if made.parts > 1 else "")
+    emit(low, node, made.launch, {"x": x, "dy": dy, "dw": sums}, ["dw"], note)
+    one = conv.of_group
+    space = Space((groups, one.filters, one.channels, taps))
+    steps = (taps * rows * row, row, 1, rows * row)
+    parts = [at(space, sums, space.shape, steps=steps, start=i * part) for i in range(made.parts)]
+    add_parts(low, node, space, at(space, low.ref(node.name), space.shape), parts)
+
+
+def weight_gradient(low: Lowering, node: Node) -> None:
+    p = problem(low, node)
+    assert ip.of_forward(p.conv).fits, "groups without whole blocks of channels"
+    _weights(low, node, p.conv, in_blocks(low, node, p.x), in_blocks(low, node, p.weight))
+
+
+def linear_weight_gradient(low: Lowering, node: Node) -> None:
+    x, dy = node.inputs
+    (source, rows), (given, _) = _rows(low, node, x), _rows(low, node, dy)
+    conv = Conv(rows, low.shape(x)[-1], (1, 1), low.shape(dy)[-1], (1, 1))
+    _weights(low, node, conv, source, given)
