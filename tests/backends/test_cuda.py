@@ -29,7 +29,22 @@ model shapes() {
   return c -> conv_transpose(5, 2, stride=2) -> avgpool(2) -> flatten -> linear(6)
 }
 """
-NETWORKS = {"lenet5": lambda: cnnc.load(EXAMPLES / "lenet5.cnn"), "shapes": lambda: cnnc.parse(SHAPES)}
+MOVES = """
+model moves() {
+  input x: f32[N, 3, 5, 4]
+  a = x -> conv(16, 1)
+  b = x -> conv(12, 3, padding=1) -> relu
+  c = [a, b, a] -> concat(axis=1) -> conv(6, 1)
+  d = [[a, b] -> concat(axis=1) -> conv(6, 1), c] -> concat(axis=2) -> global_avgpool -> flatten
+  e = [x, x] -> concat(axis=3)
+  return [d, e -> max(axis=(2, 3)), e -> min(axis=(2, 3)), e -> sum(axis=2) -> prod(axis=2)] -> concat(axis=1)
+}
+"""
+NETWORKS = {
+    "lenet5": lambda: cnnc.load(EXAMPLES / "lenet5.cnn"),
+    "shapes": lambda: cnnc.parse(SHAPES),
+    "moves": lambda: cnnc.parse(MOVES),
+}
 
 NORMALIZED = """
 model normalized() {

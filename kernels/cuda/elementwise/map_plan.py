@@ -40,6 +40,11 @@ class Space:
             return self.shape
         return (self.shape[0], divide(self.shape[1], LANES), *self.shape[2:], LANES)
 
+    @property
+    def dense(self) -> tuple[int, ...]:
+        """The steps along its axes of memory without gaps."""
+        return _dense(self.axes)
+
     def view(self, shape: Shape, blocked: bool = False, steps: Sequence[int] | None = None, start: int = 0) -> View:
         """That of a tensor whose axes are those of the space, or 1. steps: in floats, of a plain one that is not dense.
 

@@ -15,6 +15,8 @@ from cnnc.kernels.cuda.elementwise.reduce_plan import Reduction, plan_reduce
 from cnnc.lowering.plan import Ref
 from cnnc.ops.checks import all_axes
 
+FOLDS = {"max": "max", "min": "min", "prod": "mul"}
+
 
 def fold(
     low: Lowering,
@@ -70,16 +72,15 @@ def moments(low: Lowering, node: Node) -> None:
 
 
 def over_axes(low: Lowering, node: Node) -> None:
-    """Sums and means of plain tensors."""
+    """Sums, means, products, largest and least numbers of plain tensors."""
     (x,) = node.inputs
     shape = as_result(low.shape(x))
     axes = all_axes(node.attributes["axis"], len(shape)) if low.type(x).rank else (0,)
     space = Space(shape)
     count = product(tuple(shape[a] for a in axes))
     scale = 1 / count if node.op == "mean" and count else 1.0
-    fold(
-        low, node, Reduction(space, axes, scale=scale), [low.ref(node.name)], [value_at(low, space, x)], [ex.var("a0")]
-    )
+    reduction = Reduction(space, axes, FOLDS.get(node.op, "add"), scale)
+    fold(low, node, reduction, [low.ref(node.name)], [value_at(low, space, x)], [ex.var("a0")])
 
 
 def global_average(low: Lowering, node: Node) -> None:
