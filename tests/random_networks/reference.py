@@ -120,6 +120,7 @@ _OF_PROBABILITIES = {
 _CHOOSING = {"gt", "ge", "eq", "ne", "sign", "floor", "where", "neg", "abs", "max", "min"}
 _MOVING = {"concat", "slice", "flatten", "reshape", "to_layout", "expand", "maxpool", "constant", "count", "batch_size"}
 _MOVING |= {"gather", "flip", "repeat", "channel_shuffle", "pad", "transpose", "pixel_shuffle", "pixel_unshuffle"}
+_PICKING = {"argmax", "argmin", "max", "min", "adaptive_maxpool", "unpool", "unpool_gradient"}  # by comparing values
 
 
 def _functions(e: ex.Expression) -> set[str]:
@@ -134,7 +135,7 @@ def _expressions(node: Node) -> tuple[ex.Expression, ...]:
 
 def _only_chooses(node: Node) -> bool:
     """Whether each result is one of the operands' values, or its negation: nothing is rounded."""
-    if node.op in _MOVING:
+    if node.op in _MOVING | _PICKING or (node.op == "upsample" and node.attribute("mode") == "nearest"):
         return True
     found = _expressions(node)
     return bool(found) and node.op != "reduce_channels" and all(_functions(e) <= _CHOOSING for e in found)
@@ -146,9 +147,8 @@ _EXACT = _MOVING | {
     "conv_weight_gradient",
     "linear",
     "matmul",
-    "max",
-    "min",
     "cumsum",
+    "prod",
     "linear_data_gradient",
     "linear_weight_gradient",
     "maxpool_gradient",
@@ -191,10 +191,14 @@ def _magnitudes(node: Node, found: Mapping[str, Array], batch: int) -> list[Any]
         return [2 * np.abs(r) for r in results] if halves else None
     if es:
         return _of_expressions(node, es, sizes)
+    if node.op not in _MOVING and _only_chooses(node):
+        return [np.abs(r) for r in results]
     if node.op not in _EXACT:
         return None
     if node.op == "maxpool_gradient":
         sizes[0] = operands[0]
+    if node.op == "prod":  # 0 times a large product is none
+        sizes[0] = np.maximum(sizes[0], 1)
     with np.errstate(all="ignore"):
         return list(OPS[node.op].reference(sizes, node.attributes, [bind(t, batch) for t in node.types]))
 
