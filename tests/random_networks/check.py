@@ -62,8 +62,8 @@ def passes(mode: str, lanes: int = 16) -> list[Any]:
 
 
 def settings(thorough: bool = True, turn: int = 0) -> Iterator[Setting]:
-    """All settings; or one to three of them, others at each turn: training in one of two ways, inference for half of the
-    networks, and for most of them one of the three by Winograd's algorithms, on another target, or without a pass.
+    """All settings; or one or two of them, others at each turn: training in one of two ways or inference, and for some
+    networks any of the three by Winograd's algorithms, on another target, or without a pass.
     """
     if thorough:
         for mode in MODES:
@@ -74,9 +74,11 @@ def settings(thorough: bool = True, turn: int = 0) -> Iterator[Setting]:
                 yield Setting(mode, TARGETS[0], i)
         return
     turn //= 2  # networks of whole numbers and others alternate, and both meet every setting
-    yield Setting(MODES[1 + turn % 2], TARGETS[0])
+    training = Setting(MODES[1 + turn % 2], TARGETS[0])
     if turn // 2 % 2 == 0:
-        yield Setting("inference", TARGETS[0])
+        yield training if turn % 2 else Setting("inference", TARGETS[0])
+        return
+    yield training
     mode, kind, turn = MODES[turn // 5 % 3], turn % 5, turn // 15
     if kind == 0:
         yield Setting(mode, TARGETS[turn % len(TARGETS)], fast=True)
