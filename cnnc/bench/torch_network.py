@@ -64,7 +64,7 @@ class Writer(PartWriter):
         return f"{self.local[value]}.reshape({self.dims(channel_aligned(shape, rank))})"
 
     def dims(self, shape: Sequence[Dim]) -> str:
-        return f"({', '.join('n' if d == BATCH else str(d) for d in shape)},)"
+        return f"({''.join('n, ' if d == BATCH else f'{d}, ' for d in shape)})"
 
     def expression(self, e: ex.Expression, values: Mapping[str, str]) -> str:
         if e[0] == "var":
@@ -89,7 +89,10 @@ class Writer(PartWriter):
 
     def truth(self, e: ex.Expression, values: Mapping[str, str]) -> str:
         if e[0] in COMPARES:
-            return f"({self.expression(e[1], values)} {COMPARES[e[0]]} {self.expression(e[2], values)})"
+            left, right = (self.expression(a, values) for a in e[1:])
+            if not ex.variables(e):  # two numbers
+                left = f"torch.as_tensor({left})"
+            return f"({left} {COMPARES[e[0]]} {right})"
         return f"({self.expression(e, values)} != 0)"
 
     # ---- rules

@@ -139,6 +139,11 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }  # fmt: skip
 
 
+# Networks that `cnnc import` cannot write as `.cnn` yet: weights of products of matrices, slices to the end, and factors by
+# channel stand in them without a layer.
+UNSAID = frozenset({"convnext", "shufflenet", "segmenter"})
+
+
 def module(name: str, training: bool = False) -> nn.Module:
     """The network with statistics that are none of its first ones."""
     torch.manual_seed(0)
@@ -172,18 +177,22 @@ def exported(made: nn.Module, path: Path, opset: int | None, training: bool = Fa
         )
 
 
-def check(made: nn.Module, path: Path) -> str:
-    """The text of a file, as `cnnc import` writes it. AssertionError where it is none, or its numbers are others."""
+def check(made: nn.Module, path: Path, unsaid: bool = False) -> str:
+    """The text of a file, as `cnnc import` writes it. AssertionError where it is none, or its numbers are others.
+    unsaid: it is the IR's, since no layer says a part of it.
+    """
     network = cnnc.load(path)
     text, why = written(network)
-    assert why is None, why
+    assert (why is not None) == unsaid, why
     x = torch.randn(3, 3, 16, 16)
     with torch.no_grad():
         expected = made(x).numpy()
-    again = cnnc.parse(text)
-    for name, value in network.weights.items():
-        again.weights[name] = value
-    for net in (network, again):
+    networks = [network]
+    if not unsaid:
+        networks.append(cnnc.parse(text))
+        for name, value in network.weights.items():
+            networks[1].weights[name] = value
+    for net in networks:
         found = cnnc.compile(net, target="reference")(x.numpy())
         assert isinstance(found, np.ndarray)
         apart = np.abs(found - expected).max()
@@ -217,7 +226,7 @@ def main(names: Sequence[str]) -> int:
                 print(f"{what}: PyTorch does not export it: {str(e).splitlines()[0][:100] if str(e) else e!r}")
                 continue
             try:
-                text = check(made, path)
+                text = check(made, path, name in UNSAID)
                 print(f"{what}: {len(text.splitlines())} lines")
             except (AssertionError, cnnc.CnncError) as e:
                 failed += 1

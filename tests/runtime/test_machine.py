@@ -19,7 +19,7 @@ from cnnc.runtime import cache
 def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """The CPU with its kernels loaded, and an empty folder to remember in."""
     found = backend("cpu").code
-    found.address(KernelName("peak", (("chains", found.registers - 4),)))
+    found.address(KernelName("peak", (("chains", found.target.registers - 4),)))
     found.address(KernelName("stream"))
     found.driver()
     monkeypatch.setenv("CNNC_CACHE_DIR", str(tmp_path / "cache"))

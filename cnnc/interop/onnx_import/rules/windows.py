@@ -9,6 +9,7 @@ import numpy as np
 
 from cnnc.interop.onnx_import.calls import Call, Unsupported
 from cnnc.interop.onnx_import.importer import Importer, Pooled, Result, rule
+from cnnc.interop.onnx_import.known import bounded
 from cnnc.interop.onnx_import.rules.shape import listed
 from cnnc.ir.types import BATCH, PLAIN, WEIGHTS, product
 from cnnc.ops.window import spatial
@@ -237,6 +238,8 @@ def _sums(i: Importer, c: Call, x: str, pads: Pads, include: bool | None) -> str
         if c.integer("ceil_mode", 0) and room % s and out * s < n + before:
             out += 1
         wide.append((before, max(behind, (out - 1) * s + (k - 1) * d + 1 - n - before)))
+        for counted in ((out, k), (*counts.shape[: axis + 2], out)):
+            bounded(counted, "what it counts of windows")
         at = np.arange(out)[:, None] * s + np.arange(k) * d - before
         least, most = (-before, n + behind) if include else (0, n)
         count = ((at >= least) & (at < most)).sum(1)
