@@ -53,6 +53,11 @@ class Lowering:
         if self.type(value).shape[:1] == (BATCH,):
             self.per_image.add(self.places[value].buffer)
 
+    def whole(self, value: str) -> bool:
+        """Whether the buffer that a value lies in holds it and nothing else."""
+        place = self.ref(value)
+        return place.offset == 0 and self.buffers[place.buffer].bytes == max(self.type(value).bytes(self.batch), 1)
+
     def alias(self, value: str, operand: str) -> None:
         """`value` is the memory of `operand` under another type."""
         self.places[value] = self.ref(operand)

@@ -55,12 +55,11 @@ def lower(graph: Graph, batch: int, target: Target, workers: int = chain.WORKERS
 def _whole(low: Lowering, target: Target, value: str) -> str:
     """The buffer that holds a value and nothing else: a copy of one that is part of another."""
     place, type = low.ref(value), low.type(value)
-    size = max(type.bytes(low.batch), 1)
-    if place.offset == 0 and low.buffers[place.buffer].bytes == size:
+    if low.whole(value):
         return place.buffer
 
     def copied() -> str:
-        whole = low.buffer(f"{value}~output", "arena", size)
+        whole = low.buffer(f"{value}~output", "arena", type.bytes(low.batch))
         if type.shape[:1] == (BATCH,):
             low.per_image.add(whole.buffer)
         target.rule("copy")(low, low.graph.node(value), place, whole, type)

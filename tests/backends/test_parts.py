@@ -42,6 +42,33 @@ BRANCHES = """model Branches {
     w = concat([conv(16, 1, stride=2)(y), conv(16, 3, 2, padding=1)(y), small])
     return conv(7, 3)(z), avgpool(2)(w)
 }"""
+# what a convolution writes with the maxima of the pooling behind it; pieces of a convolution in 3-d; a map from a beginning to an end
+POOLED = """model Pooled {
+    input x: f32[N, 3, 16, 12]
+    a = conv(32, 3, padding=1)(x) -> relu -> maxpool(2)
+    b = conv(16, 3, 2, padding=1)(x) -> relu
+    c = concat([a, b])
+    d = conv(32, 3, padding=1)(c) -> maxpool(2)
+    return conv(16, 1)(concat([conv(16, 3, 2, padding=1)(c), d]))
+}"""
+VOLUME = """model Volume {
+    input x: f32[N, 16, 5, 6, 7]
+    a = conv(16, 3, padding=1)(x)
+    b = conv(32, 1)(x)
+    c = conv(16, [3, 1, 1], padding=[1, 0, 0], groups=2)(x)
+    return conv(16, 1)(concat([a, b, c]))
+}"""
+SHIFTED = """model Shifted {
+    input x: f32[N, 16, 9, 7]
+    a = conv(48, 3, padding=1)(x)
+    c = conv(16, 1)(concat([a, conv(16, 1)(x)]))
+    y = exp(tanh(a))
+    return conv(8, 1)(concat([conv(16, 1)(c), y]))
+}"""
+LINE = """model Line {
+    input x: f32[N, 16, 37]
+    return conv(16, 1)(concat([conv(16, 3, padding=1)(x), conv(32, 1)(x)]))
+}"""
 ALONG = """model Along {
     input x: f32[N, 3, 8, 8]
     y = conv(7, 3)(x)
@@ -57,8 +84,17 @@ def copies(exe: cnnc.Executable, batch: int) -> int:
 
 @pytest.mark.parametrize(
     ("text", "left"),
-    [(SEVERAL, (6, 11)), (GROWING, (0, 5)), (BRANCHES, (0, 1)), (ALONG, (2, 6))],
-    ids=["several", "growing", "branches", "along"],
+    [
+        (SEVERAL, (6, 11)),
+        (GROWING, (0, 5)),
+        (BRANCHES, (0, 1)),
+        (POOLED, (0, 2)),
+        (VOLUME, (0, 1)),
+        (SHIFTED, (0, 2)),
+        (LINE, (0, 0)),
+        (ALONG, (2, 6)),
+    ],
+    ids=["several", "growing", "branches", "pooled", "volume", "shifted", "line", "along"],
 )
 @pytest.mark.parametrize("threads", [1, 2])
 def test_what_is_not_copied_is_there(text, left, threads):

@@ -22,8 +22,8 @@ class Part:
 @dataclass(kw_only=True)
 class Lowering(context.Lowering):
     """target: the instruction set, at the machine's pace. exact: only algorithms that round like the direct ones. decisions:
-    what timed runs said, by problem. written: nodes whose values a step of an earlier node writes along, or
-    written as `parts` of images: where a value may be written instead of a place of its own.
+    what timed runs said, by problem. written: nodes whose values a step of an earlier node writes along. parts: where a
+    value may be written instead of a place of its own; divided: those that are.
     """
 
     target: Target
@@ -31,3 +31,4 @@ class Lowering(context.Lowering):
     decisions: Mapping[str, Decision]
     written: set[str] = field(default_factory=set)
     parts: dict[str, Part] = field(default_factory=dict)
+    divided: set[str] = field(default_factory=set)

@@ -83,7 +83,7 @@ def part(low: Lowering, value: str, p: Problem | None = None) -> Part | None:
     """Where a step writes its value, if that is part of another; a convolution's, if it reads nothing that lies like it."""
     if value not in low.parts or (p is not None and "full" in p.epilogue.operands):
         return None
-    low.written.add(value)
+    low.divided.add(value)
     return low.parts[value]
 
 

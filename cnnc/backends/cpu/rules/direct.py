@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cnnc.backends.cpu import parts
 from cnnc.backends.cpu.choice import choose
-from cnnc.backends.cpu.context import Lowering
+from cnnc.backends.cpu.context import Lowering, Part
 from cnnc.backends.cpu.emit import apart, emit, is_blocked, maybe, merged, offset, packed, target_of
 from cnnc.backends.cpu.problem import Problem
 from cnnc.ir.graph import Node
@@ -22,21 +22,21 @@ from cnnc.ops.pool import window_of
 
 @dataclass(frozen=True)
 class Offsets:
-    """Floats from the start of x, and of y and the operands like it."""
+    """Floats from the start of x, and of y and the operands like it. part: what y is, where it is part of another value."""
 
     x: int = 0
     y: int = 0
+    part: Part | None = None
 
 
 def step(low: Lowering, node: Node, p: Problem, plan: ConvPlan, note: str = "", at: Offsets = Offsets()) -> None:
     """A step of the direct convolution, with the packing of its weights before it."""
-    part = parts.part(low, node.name, p)
-    y = offset(low.ref(node.name), at.y) if part is None else part.ref
+    y = offset(low.ref(node.name) if at.part is None else at.part.ref, at.y)
     buffers = {"x": offset(low.ref(p.x), at.x), "w": packed(low, node, p.weight, plan.weights), "y": y}
     kinds = p.epilogue.operands
     for name, value, kind in zip(p.epilogue.names, p.operands, kinds, strict=True):
         buffers[name] = offset(low.ref(value), at.y if kind == "full" else 0)
-    launch, tile = parts.into(part, apart(low, p.weight, plan.step)), dict(plan.step.kernel.parameters)
+    launch, tile = parts.into(at.part, apart(low, p.weight, plan.step)), dict(plan.step.kernel.parameters)
     note = note or f"direct {tile.get('pixels')}x{tile.get('vectors')}"
     emit(low, node, launch, {**buffers, "bias": maybe(low, p.bias)}, ["y"], note=note)
 
@@ -46,7 +46,7 @@ def forward(low: Lowering, node: Node, p: Problem) -> bool:
     if p.transposed:
         return False
     plan = conv_plans.direct_plan(target_of(low), p.two, p.epilogue, plain=not is_blocked(low.type(p.x)))
-    step(low, node, p, plan)
+    step(low, node, p, plan, at=Offsets(part=parts.part(low, node.name, p)))
     return True
 
 

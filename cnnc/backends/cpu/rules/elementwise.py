@@ -29,7 +29,8 @@ def pointwise(low: Lowering, node: Node) -> None:
     reuse: dict[str, str] = {}
     for i, result in enumerate(node.results):
         for j, o in enumerate(node.inputs):
-            if f"a{j}" not in reuse.values() and low.type(o) == low.type(result) and f"y{i}" not in reuse:
+            alike = low.type(o) == low.type(result) and low.whole(o) and low.whole(result)
+            if alike and f"a{j}" not in reuse.values() and f"y{i}" not in reuse:
                 reuse[f"y{i}"] = f"a{j}"
     emit(low, node, plan, buffers, [f"y{i}" for i in range(len(node.results))], reuse)
 

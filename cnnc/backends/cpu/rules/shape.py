@@ -39,6 +39,6 @@ def concat(low: Lowering, node: Node) -> None:
     starts: Sequence[int | None] = [None] * len(plans) if found is None else found
     for o, plan, start in zip(node.inputs, plans, starts, strict=True):
         result, part = plan.buffers
-        if o in low.written or (start is not None and low.ref(o) == parts.at(low.ref(node.name), start)):
+        if o in low.divided or (start is not None and low.ref(o) == parts.at(low.ref(node.name), start)):
             continue  # it is there
         emit(low, node, plan, {part: low.ref(o), result: low.ref(node.name)}, [result])
