@@ -180,7 +180,10 @@ def named_op(
     op: str, *arguments: Argument, operands: int | None = 1, shapes: str = SAME, example: str, doc: str
 ) -> Layer:
     """Register the layer that is the op of its name, with the op's attributes as arguments."""
-    build = lambda site: site.add(op, site.operands, site.arguments)  # noqa: E731
+
+    def build(site: Site) -> str:
+        return site.add(op, site.operands, site.arguments)
+
     layer = Layer(name=op, arguments=arguments, build=build, operands=operands, shapes=shapes, example=example, doc=doc)
     return register_layer(layer)
 

@@ -14,7 +14,8 @@ from cnnc.diagnostics import error
 from tests.malformed import fields, forge
 from tests.malformed.arrays import Cifar, Format, Idx, Images, Npy, Npz
 from tests.malformed.formats import Cnnx, Decisions, Ir, Run, Tensors, Weights
-from tests.malformed.onnx_files import BOMBS, PLACES, Onnx, outside
+from tests.malformed.onnx_by_hand import BOMBS, PLACES, outside
+from tests.malformed.onnx_files import Onnx
 
 
 @pytest.mark.parametrize(

@@ -174,7 +174,7 @@ def _inlined(model: Any, path: Path) -> Any:
         raise damaged(path, f"it has more than {CALLS:,} nodes when its functions are written out")
     try:
         return inliner.inline_local_functions(model)
-    except Exception as e:
+    except Exception as e:  # ONNX's own, of a compiled module
         raise damaged(path, f"its functions cannot be written out: {str(e)[:100]}") from None
 
 

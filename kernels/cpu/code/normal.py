@@ -33,7 +33,11 @@ def _cumulative(degree: int) -> tuple[tuple[float, ...], ...]:
     found = np.empty((degree + 1, KNOTS))
     for k in range(-14, 18):
         side = 1 if k > 0 else -1  # what is left of 1 has more digits
-        found[:, k % KNOTS] = about(lambda x: -side * math.erfc(side * x / math.sqrt(2)) / 2, APART, k, degree)  # noqa: B023
+
+        def tail(x: float, side: int = side) -> float:
+            return -side * math.erfc(side * x / math.sqrt(2)) / 2
+
+        found[:, k % KNOTS] = about(tail, APART, k, degree)
         found[-1, k % KNOTS] += k > 0
     found[-1, 17] += 1 - np.polyval(found[:, 17], HIGHEST - 17 * APART)  # 1 at the end
     return tuple(tuple(float(c) for c in row) for row in found)
